@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from vitsearch.backbones.onnx_reader import ONNXRUNTIME, OnnxFile, read_onnx, wi
 from vitsearch.backbones.weights import weights_path
 from vitsearch.backbones.weights_file import read_state, some
 from vitsearch.compress.quantization.layers import convolutions, linears
+from vitsearch.compress.quantization.onnx_graph import constants
 from vitsearch.core.networks import NetworkFacts, OnnxNetwork
 from vitsearch.core.precisions import AUTO, LINEAR
 from vitsearch.core.resolve import BlockStructure
@@ -163,9 +165,8 @@ class OnnxFamily:
         return model
 
 
-@cache
 def read(network: OnnxNetwork) -> OnnxFile:
-    """Read the file of a network, once in a process.
+    """Read the file of a network, once in a process until it changes.
 
     Args:
         network: The network.
@@ -176,6 +177,12 @@ def read(network: OnnxNetwork) -> OnnxFile:
     Raises:
         NetworkError: It cannot be searched.
     """
+    path = Path(network.path)
+    return _read(replace(network, architecture="", opset=0), path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@cache
+def _read(network: OnnxNetwork, changed_ns: int) -> OnnxFile:
     return read_onnx(network)
 
 
@@ -292,7 +299,7 @@ def _macs(model: onnx.ModelProto, shape: tuple[int, ...]) -> int:
 
 def _parameters(graph: onnx.GraphProto) -> tuple[int, int]:
     """The parameters of a graph, and those of linear layers among them; single numbers are none."""
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    tensors = constants(graph)  # with an entry for each of several parameters that are equal and stored once
     for node in graph.node:
         if node.op_type == "Constant":
             tensors.update((node.output[0], attribute.t) for attribute in node.attribute if attribute.name == "value")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -121,6 +122,22 @@ def test_a_model_is_shipped_verified_and_run(unpruned):
         r"^passed +accuracy .* every image gets the same class as when shipped$", done.stdout, re.MULTILINE
     )
     assert re.search(r"^images/0.png\t\w", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.long
+def test_an_onnx_file_is_exported_searched_without_a_training_shipped_and_verified(tmp_path):
+    made = run(tmp_path, EXAMPLES / "onnx_file" / "train_and_export.py", "60")
+    assert made.returncode == 0, made.stderr
+    space, search = EXAMPLES / "onnx_file" / "space.yaml", ("-m", "support.quick_search")
+    done = run(tmp_path, *search, "run", space)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 plans are trained" in done.stdout
+    front = run(tmp_path, "-m", "vitsearch", "front", "onnx_file", "--json")
+    models = json.loads(front.stdout)["models"]
+    assert {model["plan"]["deployments"][0]["precision"] for model in models} >= {"int8_ptq"}
+    assert run(tmp_path, *search, "ship", "onnx_file", "knee", "--to", "bundle").returncode == 0
+    verified = run(tmp_path, "-m", "vitsearch", "verify", "bundle")
+    assert "every image gets the same class as when shipped" in verified.stdout, verified.stdout + verified.stderr
 
 
 @pytest.mark.long

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import timm
 import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
@@ -209,6 +210,15 @@ def test_another_file_than_that_of_the_study_is_refused(exported):
 
 def test_macs_and_parameters_are_counted_on_the_graph(exported):
     assert macs.count(built(exported(net())), IMAGES[:1]) == macs.count(net(), IMAGES[:1])
+
+
+@torch.no_grad()
+def test_a_timm_model_and_its_file_have_the_same_figures(exported):
+    model = timm.create_model("vit_tiny_patch16_224", img_size=SIZE, depth=2, num_classes=CLASSES).eval()
+    network = exported(model)
+    theirs = built(network)
+    assert macs.count(theirs, IMAGES[:1]) == macs.count(model, IMAGES[:1])
+    assert_equal(theirs(IMAGES), model(IMAGES))
 
 
 def test_nothing_is_cut_or_trained(exported):
