@@ -152,7 +152,7 @@ def _most_gained(objective: ObjectiveEffects, effect: Effect) -> str:
 def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     """The effects of the knobs in all trials of a study, and its predictions."""
     space, records = study.space(), study.records()
-    current = CurrentFigures(ledger, space.measure.threads, study.fleets)
+    current = CurrentFigures(ledger, study.fleets)
     figures = {number: current.now(record)[0] for number, record in records.items()}
     objectives = objective_effects(space.objectives, records, figures)
     devices = tuple(shown_target(name, study.devices) for name in space.device_names)

@@ -294,7 +294,7 @@ class TestInt8InNameOnly:
             number: replace(confirmed(name, 0.9, 9.0), plan=own)
             for number, (name, own) in enumerate((("fp32", fp32), ("int8", int8)))
         }
-        current = CurrentFigures(front_of.ledger, 1)
+        current = CurrentFigures(front_of.ledger)
         times = OwnTimes(records, ("accuracy", "cpu_ms_p50"), current)
         return [
             times.added_to(Point(number, record.plan, record.keys, current.now(record)[0], shares=SHARES[number]))

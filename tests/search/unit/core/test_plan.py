@@ -151,3 +151,11 @@ def test_quantized_convolutions_are_named(plan):
 def test_another_precision_keeps_the_quantized_layers_that_it_can_have(precision, ops):
     deployment = Deployment("pi", "onnxruntime", "cpu", "int8_ptq", 1, "all")
     assert deployment.at(precision) == replace(deployment, precision=precision, quantized_ops=ops)
+
+
+def test_a_batch_and_threads_above_one_are_named(plan):
+    def text(batch: int | None, threads: int) -> str:
+        deployed = Deployment("pi", "onnxruntime", "cpu", "fp32", batch, threads=threads)
+        return plan_text(replace(plan, deployments=(deployed,)), with_model=False)
+
+    assert [text(None, 1), text(1, 1), text(8, 1), text(1, 2)] == ["fp32", "fp32", "fp32 batch 8", "fp32 2 threads"]

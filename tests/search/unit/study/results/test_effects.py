@@ -40,6 +40,7 @@ PLAIN = {
     "backend": "onnxruntime",
     "provider": "cpu",
     "batch": "1",
+    "threads": 1.0,
 }
 EFFECT = Effect("ffn_pruning_ratio", "0", "0.5", -0.2, -0.3, -0.1, 4)
 INT8_GAIN = {"onnxruntime": 0.0, "openvino": -0.7}
