@@ -31,7 +31,7 @@ def plan_cell(plan: Plan, shares: Mapping[str, float], with_model: bool = True, 
     """A plan, and behind its precision how much of the arithmetic has it: `int8_ptq (96% in int8)`; without what has a
     column of its own (`columns_of_runs`)."""
     kept = shown(plan.deployment.precision, shares)
-    alone: dict[str, Any] = {"batch": None, "threads": 1}
+    alone: dict[str, Any] = {"batch": 1, "threads": 1}
     changes = {name: value for name, value in alone.items() if name in columns}
     plan = replace(plan, deployments=(replace(plan.deployment, **changes),))
     return plan_text(plan, with_model) + (f" ({kept})" if kept else "")

@@ -343,15 +343,15 @@ def precision_text(precision: str, quantized_ops: str | None) -> str:
 
 def deployment_text(deployment: Deployment) -> str:
     """The precision, the runtime unless it is onnxruntime, the provider unless it is the runtime's default one, and a
-    batch and threads above 1."""
+    batch and threads that are not 1."""
     parts = [precision_text(deployment.precision, deployment.quantized_ops)]
     if deployment.runtime != "onnxruntime":
         parts.append(deployment.runtime)
     runtime = RUNTIMES.get(deployment.runtime)
     if runtime is None or deployment.provider != next(iter(runtime.providers)):
         parts.append(deployment.provider)
-    if deployment.batch is not None and deployment.batch > 1:
-        parts.append(f"batch {deployment.batch}")
+    if deployment.batch != 1:
+        parts.append("open batch" if deployment.batch is None else f"batch {deployment.batch}")
     if deployment.threads > 1:
         parts.append(f"{deployment.threads} threads")
     return " ".join(parts)
