@@ -45,7 +45,7 @@ def main() -> int:
                 deployment = point.plan.deployment.with_options(tuple(artifact.detail.get("options", {}).items()))
                 path = store.model(artifact.sha256)
                 now = asyncio.run(device.measure(path, deployment, CONFIRM, REPEAT + options.repeat))
-                results = DeviceResults(ledger, now.device_id, space.measure.threads)
+                results = DeviceResults(ledger, now.device_id)
                 shown = results.as_known_now(now).shown_cpu_ms
                 assert shown is not None, f"the CPU time of {point.name} was not counted"
                 disagree += not _agrees(point, shown)

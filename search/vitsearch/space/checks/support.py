@@ -203,7 +203,7 @@ def _why_no_threads(searched: SearchedValues, threads: int) -> str | None:
     pairs = [(runtime, provider) for runtime in runtimes for provider in precisions.providers_of(runtime, named)]
     if threads == min(several) or any(takes_threads(*pair) for pair in pairs):
         return None
-    return f"{', '.join(' '.join(pair) for pair in pairs)} choose their threads themselves"
+    return f"no provider of the file takes a number of threads ({', '.join(' '.join(pair) for pair in pairs)})"
 
 
 def _why_no_ops(searched: SearchedValues, ops: str) -> str | None:
