@@ -15,6 +15,7 @@ import math
 import sys
 
 from vitsearch.devices.cores import Cores
+from vitsearch.devices.protocols import with_threads
 from vitsearch.search.open_device import open_device
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.measurements import DeviceResults
@@ -44,8 +45,10 @@ def main() -> int:
                 artifact = _artifact(point, ledger)
                 deployment = point.plan.deployment.with_options(tuple(artifact.detail.get("options", {}).items()))
                 path = store.model(artifact.sha256)
-                now = asyncio.run(device.measure(path, deployment, CONFIRM, REPEAT + options.repeat))
-                results = DeviceResults(ledger, now.device_id, space.measure.threads)
+                now = asyncio.run(
+                    device.measure(path, deployment, with_threads(CONFIRM, deployment.threads), REPEAT + options.repeat)
+                )
+                results = DeviceResults(ledger, now.device_id)
                 shown = results.as_known_now(now).shown_cpu_ms
                 assert shown is not None, f"the CPU time of {point.name} was not counted"
                 disagree += not _agrees(point, shown)

@@ -98,7 +98,7 @@ def measure(where: str, target: Target, rounds: int, file: Path) -> None:
 
 
 async def _surface(place: Workplace, target: Target, rounds: int) -> Surface:
-    study, figures = place.study, CurrentFigures(place.ledger, place.study.space().measure.threads)
+    study, figures = place.study, CurrentFigures(place.ledger)
     can_run = deployable_on(place.device.devices)
 
     def refused(plan: Plan) -> str | None:

@@ -47,7 +47,7 @@ class Shift(nn.Module):
 
 
 class HaarNet(nn.Module):
-    def __init__(self, classes: int, channels: int, width: int = 64, depth: int = 3) -> None:
+    def __init__(self, classes: int, channels: int, width: int = 48, depth: int = 2) -> None:
         super().__init__()
         self.first = Haar(channels, width)
         self.fine = nn.Sequential(*(Shift(width, 2 * width) for _ in range(depth)))

@@ -18,7 +18,7 @@ from vitsearch.backbones.own_code import SEED, make, parameters_of
 from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import fp32_bytes
 from vitsearch.backbones.weights import misfit, weights_path
-from vitsearch.backbones.weights_file import first_line, read_state
+from vitsearch.backbones.weights_file import first_line, read_state, without_prefix
 from vitsearch.core.networks import PythonNetwork
 from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError
 from vitsearch.models.backbone import Built, ModelSpec
@@ -146,7 +146,7 @@ class PythonFamily(FoundFamily):
 
     def _from_file(self, spec: ModelSpec) -> tuple[nn.Module, bool]:
         path = weights_path(spec)
-        state = read_state(path)
+        state = without_prefix(read_state(path), looked_at(self.network).model.state_dict())
         classifier = looked_at(self.network).classifier
         weight = state.get(f"{classifier}.weight")
         had = spec.classes if weight is None else len(weight)
@@ -207,6 +207,11 @@ class LookedAt:
             logits = self.model(images)
             if not torch.equal(logits, self.model(images)):
                 raise NetworkError(f"{network.name}: its outputs for the same images differ from call to call")
+        if bool((logits >= 0).all()) and torch.allclose(logits.sum(1), torch.ones(IMAGES), atol=1e-4):
+            raise NetworkError(
+                f"{network.name}: its outputs are probabilities, which sum to 1 for each image; return the logits, "
+                "without a softmax"
+            )
         self.fixed_classes = None if "classes" in accepted else int(logits.shape[1])
         self.classifier = find_classifier(self.model, images)
         setattr(self.model, ATTRIBUTE, Classifier(self.classifier, int(logits.shape[1])))

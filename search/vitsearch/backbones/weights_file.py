@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 import warnings
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,22 @@ def read_state(path: Path) -> State:
         key.removeprefix("module."): value.float() if value.is_floating_point() else value
         for key, value in state.items()
     }
+
+
+def without_prefix(state: State, wanted: Iterable[str]) -> State:
+    """The tensors under the names of a model, where the file has the model inside of another, such as Lightning's.
+
+    Args:
+        state: What a file holds.
+        wanted: The names in the model.
+
+    Returns:
+        The tensors without what all their names begin with, if they fit then; else as they are.
+    """
+    prefix = os.path.commonprefix([*state])
+    prefix = prefix[: prefix.rfind(".") + 1]
+    names = {name.removeprefix(prefix): value for name, value in state.items()}
+    return names if names.keys() == {*wanted} else state
 
 
 def _unpacked(path: Path) -> Any:

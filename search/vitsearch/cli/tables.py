@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -26,10 +27,37 @@ DISK_PARTS = {"files": "files", "database": "database", "images": "images", "age
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
-def plan_cell(plan: Plan, shares: Mapping[str, float], with_model: bool = True) -> str:
-    """A plan, and behind its precision how much of the arithmetic has it: `int8_ptq (96% in int8)`."""
+def plan_cell(plan: Plan, shares: Mapping[str, float], with_model: bool = True, columns: Collection[str] = ()) -> str:
+    """A plan, and behind its precision how much of the arithmetic has it: `int8_ptq (96% in int8)`; without what has a
+    column of its own (`columns_of_runs`)."""
     kept = shown(plan.deployment.precision, shares)
+    alone: dict[str, Any] = {"batch": 1, "threads": 1}
+    changes = {name: value for name, value in alone.items() if name in columns}
+    plan = replace(plan, deployments=(replace(plan.deployment, **changes),))
     return plan_text(plan, with_model) + (f" ({kept})" if kept else "")
+
+
+RUN_OF_IMAGES = (
+    "Times are those of one run, which has as many images as the batch says; throughput and energy count images."
+)
+
+
+def columns_of_runs(plans: Sequence[Plan]) -> list[str]:
+    """`batch` and `threads`, as far as the plans differ in them or have more than one."""
+    deployed = [plan.deployment for plan in plans]
+    batches, threads = {each.batch for each in deployed}, {each.threads for each in deployed}
+    shown = {"batch": len(batches) > 1 or has_images(plans), "threads": bool(threads - {1})}
+    return [name for name, is_shown in shown.items() if is_shown]
+
+
+def has_images(plans: Iterable[Plan]) -> bool:
+    """Whether a run of one of the plans has several images."""
+    return any((plan.deployment.batch or 1) > 1 for plan in plans)
+
+
+def run_cell(plan: Plan, column: str) -> str:
+    """The batch of a plan, `open` for any, or its threads."""
+    return str(plan.deployment.threads if column == "threads" else plan.deployment.batch or "open")
 
 
 def columns_of_devices(objectives: Collection[str], models: Iterable[Metrics]) -> list[str]:
@@ -156,11 +184,13 @@ def leaderboard_table(state: Status) -> Rows:
     objectives = list(state.objectives)
     of_devices = columns_of_devices(objectives, (leader.metrics for leader in state.leaderboard))
     columns = [*objectives, *of_devices, *(name for name in EXTRA if name not in objectives)]
+    runs = columns_of_runs([leader.model for leader in state.leaderboard])
     rows = []
     for leader in state.leaderboard:
-        metrics = leader.metrics
+        metrics, plan = leader.metrics, leader.model
         cells = ["not measured" if (v := metrics.value(name)) is None else f"{v:.4g}" for name in columns]
-        rows.append([plan_cell(leader.model, leader.shares), *cells])
+        of_run = [run_cell(plan, column) for column in runs]
+        rows.append([plan_cell(plan, leader.shares, columns=runs), *of_run, *cells])
     title = f"{EMULATED if state.emulated else ''}Leaderboard: unpruned models as they would be shipped"
-    needed = 1 + len(objectives) + len(of_devices)
-    return Rows(["model", *map(heading, columns)], rows, ["model"], title, needed)
+    needed = 1 + len(runs) + len(objectives) + len(of_devices)
+    return Rows(["model", *runs, *map(heading, columns)], rows, ["model"], title, needed)

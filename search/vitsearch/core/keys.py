@@ -5,9 +5,10 @@
                    images of the closed-form steps, resolutions and
                    preprocessing of both
     qat_key        a training and its rung, settings, calibration              trainings for static int8
-    graph_key      counts, resolution, precision, runtime, options, opset,     measurements
-                   exporter
-    artifact_key   weights_key, graph_key and the calibration                  artifacts, accuracies
+    graph_key      counts, resolution, precision, runtime, batch, threads,     measurements
+                   options, opset, exporter
+    artifact_key   weights_key, graph_key with one thread, and the             artifacts, accuracies
+                   calibration
 
 All keys of a plan are made at once, where it is resolved (`trial_keys`), and carried on from there. A key
 contains no path and no library version; contents enter as digests. Raise `SCHEMA` by hand when the meaning of
@@ -17,7 +18,7 @@ a key changes. Golden values: `tests/search/unit/core/test_keys.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
@@ -98,16 +99,18 @@ def trial_keys(
 ) -> TrialKeys:
     """Every key of a plan, from all that its results depend on."""
     weights = weights_key(resolved, plan, origin, data)
-    made = target.opset, target.version, target.exporter, target.architecture
-    graph = graph_key(resolved, plan.deployment, data, *made)
-    screened = artifact_key(origin.base.weights, 0, graph, target.calibration)
-    is_trained_for_int8 = plan.deployment.precision in TRAINED
+    deployment = plan.deployment
+    made_by = target.opset, target.version, target.exporter, target.architecture
+    graph = graph_key(resolved, deployment, data, *made_by)
+    file = graph_key(resolved, replace(deployment, threads=1), data, *made_by)  # the same for any number of threads
+    screened = artifact_key(origin.base.weights, 0, file, target.calibration)
+    is_trained_for_int8 = deployment.precision in TRAINED
 
     def export(rung: int) -> ExportKeys:
         exported = weights
         if rung and is_trained_for_int8:
             exported = qat_key(weights, rung, target.qat, target.calibration or "")
-        return ExportKeys(exported, artifact_key(exported, rung, graph, target.calibration))
+        return ExportKeys(exported, artifact_key(exported, rung, file, target.calibration))
 
     return TrialKeys(weights, graph, screened, {rung: export(rung) for rung in {0, *plan.recipe.rungs}})
 
@@ -164,8 +167,8 @@ def graph_key(
 
     `version` is that of the runtime on the device; it enters where the form of the file depends on it: for
     onnxruntime as the fused operators that it has. So do the quantized layers, where a file can have one of several
-    sets of them, the `exporter` of the few architectures that need another one, and the `architecture` of networks
-    whose name does not stand for it.
+    sets of them, the `exporter` of the few architectures that need another one, the `architecture` of networks whose
+    name does not stand for it, and more than one thread.
     """
     ops = deployment.quantized_ops
     is_fused = deployment.runtime != "onnxruntime" or reads_fused(deployment.provider, deployment.precision, version)
@@ -187,11 +190,13 @@ def graph_key(
         | ({} if is_fused else {"fused": False})
         | ({} if exporter == TORCHSCRIPT else {"exporter": exporter.name})
         | ({"architecture": architecture} if architecture else {})
+        | ({} if deployment.threads == 1 else {"threads": deployment.threads})
     )
 
 
 def artifact_key(weights: str, rung: int, graph: str, calibration: str | None) -> str:
-    """The key of an exported file: trained weights, graph and, for static int8, the digest of the calibration."""
+    """The key of an exported file: trained weights, graph (`trial_keys` gives it the one of a single thread, as threads
+    do not change a file) and, for static int8, the digest of the calibration."""
     return digest(
         {
             "schema": SCHEMA,

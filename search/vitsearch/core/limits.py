@@ -8,6 +8,7 @@ from typing import Protocol
 
 from vitsearch.core.metrics import split
 from vitsearch.core.policy import POLICY
+from vitsearch.core.run_sizes import ONE, RunSizes
 
 
 class Limit(Protocol):
@@ -123,10 +124,13 @@ def screened(limits: Sequence[Bound]) -> tuple[Bound, ...]:
 
 
 def reference_values(
-    objectives: Sequence[str], limits: Sequence[Bound], baseline: Mapping[str, float | None]
+    objectives: Sequence[str],
+    limits: Sequence[Bound],
+    baseline: Mapping[str, float | None],
+    sizes: RunSizes = ONE,
 ) -> dict[str, float]:
     """The reference point of the hypervolume. It is stored when the baseline is known; a lower limit of accuracy moves
-    it.
+    it, and so does a larger batch or more threads among the `sizes` of runs.
 
     Raises ValueError when an objective was not measured for the baseline.
     """
@@ -139,6 +143,7 @@ def reference_values(
         if name == "accuracy":
             corner[name] = max(accuracy_floor, default=seen - policy.accuracy_drop)
         else:
-            worse = policy.cost_factor if split(name)[0].direction == "minimize" else 1.0 / policy.cost_factor
-            corner[name] = seen * worse
+            metric = split(name)[0]
+            factor = policy.cost_factor * sizes.worsening(metric.name)
+            corner[name] = seen * (factor if metric.direction == "minimize" else 1.0 / factor)
     return corner

@@ -33,6 +33,7 @@ class Deployment:
         quantized_ops: The layers that int8 covers, `linear` or `all`; None for a precision without int8 arithmetic and
             for a backbone without convolutions, which have one form only.
         options: Further options of the runtime.
+        threads: The number of threads of a run.
     """
 
     device: str
@@ -42,6 +43,7 @@ class Deployment:
     batch: int | None = None
     quantized_ops: str | None = None
     options: Options = ()
+    threads: int = 1
 
     def with_options(self, more: Options) -> Deployment:
         """Add options of the runtime.
@@ -340,11 +342,16 @@ def precision_text(precision: str, quantized_ops: str | None) -> str:
 
 
 def deployment_text(deployment: Deployment) -> str:
-    """The precision, the runtime unless it is onnxruntime, and the provider unless it is the runtime's default one."""
+    """The precision, the runtime unless it is onnxruntime, the provider unless it is the runtime's default one, and a
+    batch and threads that are not 1."""
     parts = [precision_text(deployment.precision, deployment.quantized_ops)]
     if deployment.runtime != "onnxruntime":
         parts.append(deployment.runtime)
     runtime = RUNTIMES.get(deployment.runtime)
     if runtime is None or deployment.provider != next(iter(runtime.providers)):
         parts.append(deployment.provider)
+    if deployment.batch != 1:
+        parts.append("open batch" if deployment.batch is None else f"batch {deployment.batch}")
+    if deployment.threads > 1:
+        parts.append(f"{deployment.threads} threads")
     return " ".join(parts)

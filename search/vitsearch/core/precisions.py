@@ -13,8 +13,9 @@ class Runtime:
 
     `providers` are what computes, the default first, as a space file and a plan name them -> the name that the
     runtime on the device has for it. `refused` are precisions that it cannot run, with the reason. `open_batch`:
-    its files may take any number of images in a run. `quantized_ops`: a precision that computes in int8 -> the layers
-    that its files may quantize, the default first: `linear` layers, or `all` (convolutions too).
+    its files may take any number of images in a run. `threaded`: the providers that compute on as many threads as
+    they are given; others choose themselves. `quantized_ops`: a precision that computes in int8 -> the layers that its
+    files may quantize, the default first: `linear` layers, or `all` (convolutions too).
     """
 
     name: str
@@ -22,6 +23,7 @@ class Runtime:
     providers: Mapping[str, str]
     refused: Mapping[str, str] = field(default_factory=dict)
     open_batch: bool = False
+    threaded: frozenset[str] = frozenset({"cpu"})
     quantized_ops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -44,6 +46,7 @@ _LIST = (
         },
         {"bf16": "onnxruntime has no bf16 kernels on CPUs (MatMul, Conv and Softmax are not implemented)"},
         open_batch=True,
+        threaded=frozenset({"cpu", "xnnpack", "openvino"}),
         quantized_ops={
             "int8_dynamic": (LINEAR,),
             "int8_ptq": (LINEAR, ALL),
@@ -73,12 +76,14 @@ _LIST = (
         "tensorrt",
         ("fp32", "fp16", "int8_ptq", "int8_qat"),
         {"gpu": "gpu"},
+        threaded=frozenset(),
         quantized_ops={"int8_ptq": (ALL, LINEAR), "int8_qat": (ALL, LINEAR)},
     ),
     Runtime(
         "coreml",
         ("fp32", "fp16", "int8_weights", "palette4"),
         {"all": "all", "cpu": "cpu", "gpu": "cpu_and_gpu", "ane": "cpu_and_ane"},
+        threaded=frozenset(),
     ),
 )
 RUNTIMES: Mapping[str, Runtime] = MappingProxyType({runtime.name: runtime for runtime in _LIST})
@@ -173,9 +178,19 @@ def supports_quantized_ops(runtime: str, precision: str, ops: str | None) -> str
     return f"{precision!r} of {runtime} cannot quantize {ops!r}{why}; allowed: {', '.join(allowed)}"
 
 
+def takes_threads(runtime: str, provider: str) -> bool:
+    """Whether a run of a deployment uses the threads that it is given; true of a runtime that is not one of ours."""
+    features = RUNTIMES.get(runtime)
+    return features is None or provider in features.threaded
+
+
+MOST_BATCH, MOST_THREADS = 1024, 256
+"""Images in a run and threads of a run that a plan may name."""
+
+
 def supports_batch(runtime: str, batch: int | None) -> str | None:
     """Why files of `runtime` cannot have such a batch (None: open), in one sentence; `None` when they can."""
     features = RUNTIMES.get(runtime)
     if batch is not None or features is None or features.open_batch:
         return None
-    return f"the files of {runtime} take a fixed number of images, not 'open'; allowed: 1"
+    return f"the files of {runtime} take a fixed number of images, not 'open'; allowed: 1 to {MOST_BATCH}"

@@ -9,6 +9,7 @@ from typing import Protocol
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter, needs_dynamo
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
+from vitsearch.devices.protocols import cores_of
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import ON_DEVICE, device_job
 from vitsearch.models.onnx_format import OLDEST_OPSET
@@ -131,6 +132,7 @@ def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | Non
         return f"device {device}: the runtime {runtime.name} is not usable: {runtime.reason}"
     return (
         _too_old(device, runtime)
+        or too_many_threads(device, info, deployment.threads)
         or _missing_provider(device, runtime, deployment)
         or _missing_precision(device, runtime, deployment)
     )
@@ -147,6 +149,48 @@ def _too_old(device: str, runtime: RuntimeInfo) -> str | None:
         f"device {device}: models are exported with opset {OLDEST_OPSET} or newer, "
         f"but its {runtime.name} ({runtime.version}) reads at most {runtime.max_opset}"
     )
+
+
+def too_many_threads(device: str, info: DeviceInfo, threads: int) -> str | None:
+    """Why a device cannot run several threads at the same time; None when it has a core for each, when nobody counted
+    its cores, and for one thread.
+
+    Args:
+        device: Its name.
+        info: What its agent reports.
+        threads: The number of threads of a run.
+
+    Returns:
+        One sentence, or None.
+    """
+    cores = cores_of(info)
+    if threads == 1 or cores is None or threads <= cores:
+        return None
+    has = "1 core" if cores == 1 else f"{cores} cores"
+    return f"device {device} has {has} for measurements, so no run of {threads} threads"
+
+
+def without_cores(devices: Sequence[Described], threads: Sequence[int]) -> list[str]:
+    """Why some of the numbers of threads of a space file are left out, because a device has fewer cores.
+
+    Args:
+        devices: The devices of the file.
+        threads: The numbers of threads that it lists.
+
+    Returns:
+        A sentence for each number that is left out.
+
+    Raises:
+        ResourceError: No number is left.
+    """
+    whys = [
+        next(filter(None, (too_many_threads(device.name, device.info, count) for device in devices)), None)
+        for count in threads
+    ]
+    reasons = [why for why in whys if why is not None]
+    if reasons and len(reasons) == len(threads):
+        raise ResourceError("; ".join(reasons))
+    return reasons
 
 
 def _missing_provider(device: str, runtime: RuntimeInfo, deployment: Deployment) -> str | None:

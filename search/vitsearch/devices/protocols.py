@@ -31,7 +31,6 @@ class Phases:
     """The length of each phase in seconds, 0 for a phase that no metric needs, and the temperature of the device at
     which a measuring process may start."""
 
-    threads: int = 1
     throughput_s: float = 0.0
     soak_s: float = 0.0
     power_s: float = 0.0
@@ -48,7 +47,6 @@ class Phases:
             return configured_s if wanted & set(NEEDS[key]) else 0.0
 
         return cls(
-            threads=measure.threads,
             throughput_s=seconds("throughput", measure.throughput_s),
             soak_s=seconds("soak", measure.soak_s),
             power_s=seconds("power", measure.power_s),
@@ -72,7 +70,6 @@ class Protocols:
         metered = device.power_meter is not None
         screen, confirm = (
             plain._replace(
-                threads=phases.threads,
                 streams=streams(device) if phases.throughput_s else 1,
                 start_max_c=phases.start_max_c,
                 cooldown_max_s=phases.cooldown_max_s,
@@ -104,19 +101,35 @@ PLAIN = Protocols()
 
 
 def streams(device: DeviceInfo) -> int:
-    """The number of streams of a throughput phase: one for each core that the agent may use."""
-    cores = len(device.fingerprint.get("affinity") or ()) or device.fingerprint.get("cores") or 1
-    return min(cores, MAX_STREAMS)
+    """The number of streams of a throughput phase with one thread each: one for each core that the agent may use."""
+    return min(cores_of(device) or 1, MAX_STREAMS)
+
+
+def cores_of(device: DeviceInfo) -> int | None:
+    """The number of cores that the agent may use; None where it does not say."""
+    return len(device.fingerprint.get("affinity") or ()) or device.fingerprint.get("cores") or None
+
+
+def with_threads(protocol: MeasureProtocol, threads: int) -> MeasureProtocol:
+    """The protocol of a deployment: the streams of a throughput phase share the cores.
+
+    Args:
+        protocol: One for a single thread.
+        threads: The number of threads of a run.
+
+    Returns:
+        The same protocol, under the same id, for runs of so many threads.
+    """
+    return protocol._replace(threads=threads, streams=max(1, protocol.streams // threads))
 
 
 def _named(protocol: MeasureProtocol) -> MeasureProtocol:
     """The protocol with an id that contains everything a study can set, because rows of the ledger are found by it.
+    Threads are those of a deployment, and in the key of its graph.
 
     The id is readable if it fits into the ledger's column, otherwise it ends in a digest.
     """
     words = [protocol.id]
-    if protocol.threads != 1:
-        words.append(f"threads{protocol.threads}")
     if protocol.throughput_s:
         words.append(f"ips{protocol.throughput_s:.12g}x{protocol.streams}")
     if protocol.soak_s:

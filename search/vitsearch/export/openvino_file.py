@@ -124,17 +124,19 @@ def _quantized(model: Any, task: ExportTask) -> Any:
     """The model with NNCF's quantizers, calibrated on the images of the task."""
     _switch_off_telemetry()
     import nncf
+    import numpy as np
     from nncf.quantization import advanced_parameters as advanced
 
     nncf.set_log_level(logging.ERROR)
     batch = task.deployment.batch or 1
-    batches = [task.images[start : start + batch] for start in range(0, len(task.images) - batch + 1, batch)]
+    count = -(-len(task.images) // batch)
+    batches = np.resize(task.images, (count, batch, *task.images.shape[1:]))  # the first ones again, at the end
     left = list(CONVOLUTIONS) if task.quantized_ops == LINEAR else []
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(
             model,
             nncf.Dataset([{INPUT: images} for images in batches]),
-            subset_size=len(batches),
+            subset_size=count,
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=nncf.IgnoredScope(types=left, validate=False),
             advanced_parameters=advanced.AdvancedQuantizationParameters(

@@ -16,7 +16,7 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
-from vitsearch.devices.protocols import PLAIN, Protocols
+from vitsearch.devices.protocols import PLAIN, Protocols, with_threads
 from vitsearch.pipeline.context import StageContext
 from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.measurements import DeviceResults
@@ -79,7 +79,7 @@ class DeviceMeasurements:
         self._warned: set[str] = set()
         self._context = context
         self._device = device
-        self._results = DeviceResults(context.ledger, device.info.device_id, protocols.screen.threads)
+        self._results = DeviceResults(context.ledger, device.info.device_id)
         self._environment = device.info.environment_id
 
     @property
@@ -164,12 +164,13 @@ class DeviceMeasurements:
                 self._context.ledger.add(row, NO_COST)
             return last, NO_COST
         attempts = 1 if protocol == self.protocols.screen else POLICY.measuring.attempts
+        run_by = with_threads(protocol, deployment.threads)
         disturbed: list[tuple[MeasurementRow, StageCost]] = []
         for attempt in range(attempts):
             repeat = number * POLICY.measuring.attempts + attempt
             path = await file.path()
             with self._context.stage(Stage.MEASURE):
-                measurement = await self._device.measure(path, deployment, protocol, repeat)
+                measurement = await self._device.measure(path, deployment, run_by, repeat)
             self._warn(measurement.flags)
             self._results.adopt_times(measurement)
             where = measurement.device_id, measurement.environment_id
@@ -187,12 +188,14 @@ class DeviceMeasurements:
         raise AssertionError("unreachable")
 
     def _of_structure(self, file: ModelFile, protocol: MeasureProtocol, number: int) -> list[MeasurementRow]:
-        """The attempts of a round of another graph whose file has the same structure, in the present environment."""
-        info = self._device.info
+        """The attempts of a round of another graph whose file has the same structure, with the same threads, in the
+        present environment."""
+        info, threads = self._device.info, file.deployment.threads
         if file.structure is None:
             return []
         rows = self._context.ledger.measurements_of_structure(file.structure, info.device_id, protocol.id)
-        here = [row for row in rows if row.environment_id == info.environment_id and _round_of(row) == number]
+        rows = [row for row in rows if row.environment_id == info.environment_id and _round_of(row) == number]
+        here = [row for row in rows if row.measurement.protocol.threads == threads]
         return [row for row in here if row.graph_key == here[0].graph_key]
 
     def _last_of(self, graph: str, protocol: MeasureProtocol, number: int) -> MeasurementRow | None:

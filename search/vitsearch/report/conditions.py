@@ -112,7 +112,7 @@ def _measurements(results: Iterable[Result]) -> Iterator[tuple[str, ...]]:
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         runtime = f"{result['runtime']} {result['runtime_version']}"
-        key = str(result["protocol"]["id"]), runtime, str(result["environment_id"])[:12], str(result["basis"])
+        key = _protocol(result), runtime, str(result["environment_id"])[:12], str(result["basis"])
         groups.setdefault(key, []).append(result)
     for names, group in sorted(groups.items()):
         times = sorted(str(result["started_at"]) for result in group)
@@ -130,9 +130,15 @@ def _measurements(results: Iterable[Result]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def _protocol(result: Result) -> str:
+    """The id of a protocol, with the threads of the deployment that was measured by it."""
+    name, threads = str(result["protocol"]["id"]), int(result["protocol"]["threads"])
+    return name if threads == 1 else f"{name}, {threads} threads"
+
+
 def _protocols(results: Iterable[Result]) -> ConditionTable:
     """A column for each protocol, a row for each setting that one of them has."""
-    protocols = {str(result["protocol"]["id"]): result["protocol"] for result in results}
+    protocols = {_protocol(result): result["protocol"] for result in results}
     names = sorted(protocols)
     settings = dict.fromkeys(setting for name in names for setting in protocols[name] if setting != "id")
     rows = ((setting, *(_setting(protocols[name].get(setting)) for name in names)) for setting in settings)

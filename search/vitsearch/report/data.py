@@ -159,7 +159,7 @@ def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData
     space, records, attributes = study.space(), study.records(), study.attributes
     front = read_front(study, ledger)
     limits = bounds(space.limits, front.baseline.metrics.values if front.baseline else {})
-    results = CurrentFigures(ledger, space.measure.threads, study.fleets)
+    results = CurrentFigures(ledger, study.fleets)
     trials = shown_trials(records, study.times(), front, limits, results)
     figures = {trial.number: trial.metrics for trial in trials if trial.number is not None}
     chosen = tuple(knobs(trial.plan) for trial in trials)

@@ -64,7 +64,7 @@ class _Cheapest:
         knob = name.partition("@")[0]
         if knob == "window_size":
             return self._next(choices)
-        if knob == "token_pruning_ratio":  # choosing and merging tokens takes time too
+        if knob in ("token_pruning_ratio", "threads"):  # choosing and merging tokens takes time too, as do threads
             return self._next(tuple(dict.fromkeys((choices[-1], choices[0]))))
         return choices[0] if knob == "resolution" else choices[-1]
 

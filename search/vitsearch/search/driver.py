@@ -18,6 +18,7 @@ from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.backbone_screening import BackboneScreening
+from vitsearch.search.expected_leaders import expected_leaders
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.forecast.cost_model import training_seconds
 from vitsearch.search.plan_requests import LeaderboardEntry, Requests, lost_beside_fp32
@@ -76,6 +77,7 @@ class Driver:
         self._plans = replace(plans, form_of=self._forms)
         self._open: dict[asyncio.Task[Record], OpenTrial] = {}
         self._leaders: dict[Plan, LeaderboardEntry] = {}
+        self._expected_leaders: dict[Plan, LeaderboardEntry] = {}
         self._budget = Budget(session.space.search, session.ledger.costs, session.study.name)
         self._without_gain = 0
         self._low_proposals = 0
@@ -94,19 +96,18 @@ class Driver:
         if self._pipeline.fleet is not None:
             adopt_fleet(self._study, self._pipeline.fleet)
         ledger, results = self._session.ledger, self._pipeline.device_results
-        figures = CurrentFigures(ledger, self._space.measure.threads, self._study.fleets, results)
+        figures = CurrentFigures(ledger, self._study.fleets, results)
         self._remaining = Remaining(self._study, ledger, self._space, self._slots, figures)
         reporting = asyncio.create_task(self._report_left())
         beside = [reporting, asyncio.create_task(self._watch())]
         try:
             baseline = await self._measure_unpruned()
             self._scheduler = self._make_scheduler(baseline)
-            self._requests = Requests(self._study, self._plans, self._scheduler, self._leaders, self._space.search.seed)
-            self._untried = UntriedPlans(searched_plans(self._plans, self._leaders), self._policy.ending.listed_plans)
+            leaders = self._expected_leaders
+            self._requests = Requests(self._study, self._plans, self._scheduler, leaders, self._space.search.seed)
+            self._untried = UntriedPlans(searched_plans(self._plans, leaders), self._policy.ending.listed_plans)
             if self._space.search.sampler == "auto":
-                self._study.sample_with(
-                    auto_sampler(self._study, self._plans, self._scheduler.posterior, self._leaders)
-                )
+                self._study.sample_with(auto_sampler(self._study, self._plans, self._scheduler.posterior, leaders))
             if retry_failed:
                 self._requests.failed()
             ended = await self._search()
@@ -129,6 +130,7 @@ class Driver:
         unpruned = self._unpruned()
         baseline = baseline or await unpruned.baseline()
         self._leaders = await unpruned.leaderboard()
+        self._expected_leaders = expected_leaders(self._plans, self._leaders)
         return baseline
 
     def _unpruned(self) -> UnprunedModels:
@@ -137,7 +139,7 @@ class Driver:
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
         search, goals, pipeline = self._space.search, self._session.goals(baseline), self._pipeline
         device_figures = pipeline.device_metrics, pipeline.device_changes
-        leaders = {(plan.backbone, plan.deployment): leader for plan, leader in self._leaders.items()}
+        leaders = {(plan.backbone, plan.deployment): leader for plan, leader in self._expected_leaders.items()}
         lost = lost_beside_fp32(leaders)
         posterior = Posterior(goals, self._study.records(), pipeline.base_accuracy, *device_figures, lost)
         rules = Rules(search.candidates, self._slots, search.most_trainings, self._policy)

@@ -12,7 +12,7 @@ from vitsearch.core.activity import doing
 from vitsearch.core.metrics import metrics_on
 from vitsearch.core.networks import exporter_for
 from vitsearch.devices.agent_device import refuse_unmetered
-from vitsearch.devices.deployable import deployable_on, refuse_old_opsets, refuse_unable_on
+from vitsearch.devices.deployable import deployable_on, refuse_old_opsets, refuse_unable_on, without_cores
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import ResourceError
@@ -94,7 +94,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         dropped = frozenset(backbone.backbone for backbone in dropped_backbones(study))
         plans = replace(plan_space(space, form_of=FileForms(study)), dropped=dropped)
         report_unpruned(progress, plans, stored_leaders(study))
-        figures = CurrentFigures(ledger, space.measure.threads, study.fleets)
+        figures = CurrentFigures(ledger, study.fleets)
         Remaining(study, ledger, space, resources.trainers, figures).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())
         progress.note(f"connecting device {', '.join(space.device_names)}")
@@ -102,6 +102,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             open_device(study, space, cores, progress.note, failures if options.retry_failed else 0)
         )
         refuse_unable_on(device.devices, deployments_of(space, device.name))
+        for reason in without_cores(device.devices, space.space.threads):
+            progress.note(f"not searched: {reason}")
         for choice in space.space.backbone:
             exporter = exporter_for(choice.name, space.networks)
             refuse_old_opsets(device.devices, choice.name, exporter, deployments_of(space, device.name))

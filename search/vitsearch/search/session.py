@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, reference_values
+from vitsearch.core.metrics import split
 from vitsearch.core.pareto import loss
 from vitsearch.core.policy import POLICY, SearchPolicy
+from vitsearch.core.run_sizes import RunSizes
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.pipeline.jobs import Runner
 from vitsearch.pipeline.progress import Progress
@@ -34,14 +36,28 @@ class Session:
 
     def goals(self, baseline: Metrics) -> Goals:
         """Objectives and limits, beside the metrics of the unpruned baseline. The corner of the hypervolume is stored
-        with the study when it is needed first; it moves only where the limits of today allow a lower accuracy."""
+        with the study when it is needed first; it moves only where the limits of today allow a lower accuracy, and
+        where the space has a larger batch or more threads than before."""
         objectives = tuple(self.space.objectives)
         limits = bounds(self.space.limits, baseline.values)
-        corner = self.study.attributes.get("reference_point") or reference_values(objectives, limits, baseline.values)
+        today = reference_values(objectives, limits, baseline.values, self.space.run_sizes)
+        corner = _moved(self.study.attributes.get("reference_point") or today, today, self.space.run_sizes)
         if "accuracy" in objectives:
-            floor = reference_values(["accuracy"], limits, baseline.values)["accuracy"]
-            corner = corner | {"accuracy": min(corner["accuracy"], floor)}
+            corner = corner | {"accuracy": min(corner["accuracy"], today["accuracy"])}
         self.study.remember("reference_point", dict(corner))
         reference = loss(objectives, corner)
         assert reference is not None
         return Goals(objectives, limits, reference, self.space.search.margin, baseline)
+
+
+def _moved(stored: dict[str, float], today: dict[str, float], sizes: RunSizes) -> dict[str, float]:
+    """The stored corner, but that of today for an objective in which it leaves larger runs no room: what the baseline
+    costs now alone moves nothing."""
+    corner, room = dict(stored), POLICY.reference_point.cost_factor
+    for name in today:
+        metric = split(name)[0]
+        if sizes.worsening(metric.name) > 1.0:
+            is_least = metric.direction == "minimize"
+            beyond = today[name] / stored[name] if is_least else stored[name] / today[name]
+            corner[name] = today[name] if beyond > room else stored[name]
+    return corner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from vitsearch.core.caveats.classes import class_caveats
@@ -90,7 +90,9 @@ class UnprunedModels:
 
         Returns those that are complete: all but those whose precision is trained for.
         """
-        leaders = await together(self._lead(model) for model in self._plans.unpruned_models())
+        plans = self._plans
+        runs = [(model, run) for model in plans.unpruned_models() for run in plans.measured_runs(model)]
+        leaders = await together(self._lead(model, run) for model, run in runs)
         for plan, _ in leaders:
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "leaderboard")
@@ -105,7 +107,7 @@ class UnprunedModels:
         leaders = {}
         for model in models if len(models) > 1 else ():
             await self._finder.find(model)
-            unpruned = self._plans.unpruned(model)
+            unpruned = self._plans.unpruned(model, **self._plans.run_of(plan.deployment))
             try:
                 trial = await self._pipeline.resolve(unpruned)
                 await self._pipeline.export(trial, 0)
@@ -125,10 +127,11 @@ class UnprunedModels:
         beside = {Unpruned(plan.backbone, runtime, provider, each) for each in (precision, "fp32")}
         return [model for model in self._plans.unpruned_models() if model in beside]
 
-    async def _lead(self, model: Unpruned) -> tuple[Plan, LeaderboardEntry | None]:
-        """Make one model of the leaderboard. One that fails here does not end the run; as a trial it is recorded."""
+    async def _lead(self, model: Unpruned, run: Mapping[str, str]) -> tuple[Plan, LeaderboardEntry | None]:
+        """Make one model of the leaderboard, in the batch and threads of `run`. One that fails here does not end the
+        search; as a trial it is recorded."""
         await self._finder.find(model)
-        plan, leader = self._plans.unpruned(model), None
+        plan, leader = self._plans.unpruned(model, **run), None
         try:
             keys, metrics = await self._make(plan, "leaderboard", self._pipeline.evaluate)
         except StageError as error:

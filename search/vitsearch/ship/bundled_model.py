@@ -185,7 +185,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
     evaluated = ledger.accuracy(key, opened.fingerprint)
     if artifact is None or shipped is None or evaluated is None:
         raise StudyError(f"{chosen.name} of study {study.name!r} is not prepared: its results are gone")
-    results = DeviceResults(ledger, final.keys.device_id, opened.space.measure.threads)
+    results = DeviceResults(ledger, final.keys.device_id)
     measurements = results.last(final.keys.graph_key)
     pooled = results.pooled(final.keys.graph_key)
     assert pooled is not None  # a prepared model was measured

@@ -100,7 +100,7 @@ def stored_final(opened: Opened, chosen: Chosen) -> Final | None:
     if artifact is None or shipped is None or not (store.holds(artifact.sha256) and store.holds(shipped.images_sha256)):
         return None
     device_id = final.keys.device_id
-    results = DeviceResults(opened.ledger, device_id, opened.space.measure.threads)
+    results = DeviceResults(opened.ledger, device_id)
     confirmed = [
         measurement for measurement in results.last(final.keys.graph_key) if measurement.protocol.id == opened.protocol
     ]
@@ -117,9 +117,10 @@ def _final(opened: Opened, chosen: Chosen) -> Final | None:
     if stored is None:
         return None
     counts = {"epochs": epochs, "correct": stored["correct"], "before": stored["before"]}
-    # The same weights and file wherever they are measured; what was stored names the device of the first bundle.
+    # The same weights and file wherever they are measured, with any number of threads; what was stored names the device
+    # of the first bundle.
     plan = replace(Plan.from_json(stored["plan"]), deployments=chosen.plan.deployments)
-    keys = replace(Keys(**stored["keys"]), device_id=chosen.keys.device_id)
+    keys = replace(Keys(**stored["keys"]), device_id=chosen.keys.device_id, graph_key=chosen.keys.graph_key)
     longer = Final(plan, keys, epochs, **counts)
     return longer if longer.is_longer else Final(chosen.plan, chosen.keys, chosen.rung, **counts)
 
@@ -181,7 +182,7 @@ def _measured_on(study: Study, keys: Keys) -> str:
 def _was_elsewhere(opened: Opened, final: Final, device: DeviceGroup) -> bool:
     """Whether a model was measured last in another environment than the one in which the device is now: what is shipped
     are the figures of the last one."""
-    results = DeviceResults(opened.ledger, final.keys.device_id, opened.space.measure.threads)
+    results = DeviceResults(opened.ledger, final.keys.device_id)
     last = results.last(final.keys.graph_key)
     return bool(last) and last[-1].environment_id != device.info.environment_id
 

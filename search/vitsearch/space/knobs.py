@@ -6,10 +6,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from vitsearch.core.precisions import MOST_BATCH, MOST_THREADS
 from vitsearch.core.preprocessing import OWN
 from vitsearch.space.networks import OnnxSection, PythonSection, kind_of_network
 from vitsearch.space.section_base import Pixels, Section, StartingWeights, Weights, default_weights, with_weights
-from vitsearch.space.value_types import Choices, Either, Int, Number, Ratio, Text, problem, rising_blocks
+from vitsearch.space.value_types import (
+    Choices,
+    Either,
+    Int,
+    Number,
+    Ratio,
+    Text,
+    batch_word,
+    decides_alone,
+    problem,
+    rising_blocks,
+)
 
 
 class BackboneSection(StartingWeights):
@@ -59,10 +71,11 @@ Provider = Literal[
 ]
 QuantizedOps = Literal["auto", "linear", "all"]
 Batch = Annotated[
-    Literal["auto", "1", "open"],
-    BeforeValidator(lambda value: "1" if value == 1 and not isinstance(value, bool) else value),  # a number in YAML
-    WithJsonSchema({"enum": ["auto", 1, "open"]}),
+    str,
+    BeforeValidator(batch_word),  # a number in YAML
+    WithJsonSchema({"anyOf": [{"enum": ["auto", "open"]}, {"type": "integer", "minimum": 1, "maximum": MOST_BATCH}]}),
 ]
+Threads = Annotated[Int, Field(ge=1, le=MOST_THREADS)]
 
 
 class Knobs(Section):
@@ -110,9 +123,12 @@ class Knobs(Section):
     provider: Annotated[tuple[Provider, ...], Choices(Provider, least=0)] = ()
     """What computes in the runtime, such as cpu, cuda or npu; each runtime tries those that it has (default: its first,
     which is the CPU where it has one)."""
-    batch: Annotated[tuple[Batch, ...], Choices(Batch)] = ("auto",)
-    """Whether files take one image in a run (1) or any number (open). auto tries both on the leaderboard, and keeps
-    the faster for each backbone, runtime and precision."""
+    batch: Annotated[tuple[Batch, ...], Choices(Batch), AfterValidator(decides_alone)] = ("auto",)
+    """Number of images in a run, or open for files that take any number and are measured with one. auto tries 1 and
+    open on the leaderboard, and keeps the faster for each backbone, runtime and precision."""
+    threads: Annotated[tuple[Threads, ...], Choices(Threads, least=0)] = ()
+    """Number of threads of a run (default: measure.threads), for what computes on the CPU; one above a measure.threads
+    that the file gives is refused."""
 
 
 class Baseline(StartingWeights):

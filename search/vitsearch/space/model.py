@@ -13,6 +13,7 @@ from vitsearch.core import study_name
 from vitsearch.core.fleet import FLEET
 from vitsearch.core.networks import NetworkFacts, Networks
 from vitsearch.core.plan import Recipe
+from vitsearch.core.run_sizes import RunSizes
 from vitsearch.errors import StudyError
 from vitsearch.space.knobs import Baseline, Knobs
 from vitsearch.space.networks import NetworkSection, OnnxSection
@@ -126,6 +127,17 @@ class SearchSpace(Section):
         devices = {} if device is None else {name: device}
         changes = {"objectives": objectives, "limits": common | here, "devices": devices, "fleet": "worst"}
         return self.model_copy(update=changes)
+
+    @property
+    def threads(self) -> tuple[int, ...]:
+        """The numbers of threads that are searched, in ascending order: those of the knob, else that of `measure`."""
+        return tuple(sorted(self.space.threads)) or (self.measure.threads,)
+
+    @property
+    def run_sizes(self) -> RunSizes:
+        """The batches and threads of runs, in the order of the file; an open batch is measured with one image."""
+        batches = tuple(int(word) if word.isdigit() else 1 for word in self.space.batch)
+        return RunSizes(batches, self.threads)
 
     def start_of(self, backbone: str) -> StartingWeights:
         """Look up the starting weights of a backbone.

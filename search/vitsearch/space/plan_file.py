@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 from vitsearch.core import legality
 from vitsearch.core.plan import Compression, Deployment, Plan
-from vitsearch.core.precisions import AUTO, RUNTIMES, default_provider
+from vitsearch.core.precisions import AUTO, RUNTIMES, default_provider, takes_threads
 from vitsearch.errors import PlanError, UnknownName
 from vitsearch.space.checks.support import Supports
 from vitsearch.space.checks.valid_parts import SearchedValues
@@ -76,6 +76,7 @@ def _base(words: PlanValues, space: SearchSpace | None, backbones: Backbones) ->
     knobs: dict[str, Any] = {"resolution": ANY_RESOLUTION}
     if space is not None:
         knobs |= {knob: _first(getattr(space.space, knob)) for knob in OF_THE_SPACE}
+        knobs["threads"] = space.threads[0]
         has = RUNTIMES[words.runtime or space.space.backend[0]].providers
         knobs["provider"] = [provider for provider in space.space.provider if provider in has][:1]
     if name is not None:
@@ -152,9 +153,11 @@ def _plan(draft: Draft, words: PlanValues, device: str, supports: Supports) -> P
 def _deployment(value: Callable[[str], Any], device: str, words: PlanValues) -> Deployment:
     runtime = value("backend")
     provider = value("provider") or default_provider(runtime)
-    is_open = value("batch") == "open" and (words.has("batch") or RUNTIMES[runtime].open_batch)
-    batch = None if is_open else 1  # for auto as well: only a study finds out what is faster
-    return Deployment(device, runtime, provider, value("quantization"), batch, options=words.options)
+    word = value("batch")
+    is_open = word == "open" and (words.has("batch") or RUNTIMES[runtime].open_batch)
+    batch = None if is_open else int(word) if word.isdigit() else 1  # only a study finds out what auto is
+    threads = (value("threads") or 1) if takes_threads(runtime, provider) or words.has("threads") else 1
+    return Deployment(device, runtime, provider, value("quantization"), batch, None, words.options, threads)
 
 
 def _possible_ops(backbone: str, deployment: Deployment, supports: Supports) -> tuple[str, ...]:
@@ -184,6 +187,7 @@ def _filled_in(plan: Plan, words: PlanValues) -> dict[str, Any]:
         "backend": plan.deployment.runtime,
         "provider": plan.deployment.provider,
         "batch": plan.deployment.batch or "open",
+        "threads": plan.deployment.threads if plan.deployment.threads > 1 else None,
     }
     return {knob: value for knob, value in values.items() if value is not None and not words.has(knob)}
 

@@ -28,6 +28,7 @@ RENAMED: dict[Path, Path] = {
     ("deployments", 0, "provider"): ("space", "provider"),
     ("deployments", 0, "batch"): ("space", "batch"),
     ("deployments", 0, "quantized_ops"): ("space", "quantized_ops"),
+    ("deployments", 0, "threads"): ("space", "threads"),
     ("recipe", "seed"): ("search", "seed"),
 }
 """A path in a plan file -> that of a space file, where the last words differ."""

@@ -188,10 +188,10 @@ class Measure(Section):
     """How the device measures. Each phase adds its length to the measurement of every confirmed model."""
 
     threads: Annotated[Int, Field(ge=1, le=256)] = 1
-    """Number of threads of one inference."""
+    """Number of threads of one inference; space.threads lists several to search."""
     throughput_s: _UpTo1Hour = Field(default=5.0, alias="throughput")
-    """Length of the throughput phase (for throughput_ips): one stream on each core that the agent may
-    use."""
+    """Length of the throughput phase (for throughput_ips): as many streams as the cores that the agent may use have
+    room for, each with the threads of one inference."""
     soak_s: _UpTo2Hours = Field(default=300.0, alias="soak")
     """Length of the load without pauses before the sustained latency is measured (for latency_ms_sustained_p50)."""
     power_s: _UpTo1Hour = Field(default=30.0, alias="power")

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AllowInfNan, Field, GetCoreSchemaHandler, S
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from vitsearch.core.data_sources import source_problem
+from vitsearch.core.precisions import AUTO, MOST_BATCH
 from vitsearch.storage.addresses import files_problem, masked
 
 Int = Annotated[int, Strict()]
@@ -184,6 +185,25 @@ def certificate_digest(value: str) -> str:
     if re.fullmatch(r"sha256:[0-9a-f]{64}", value):
         return value
     raise problem(f"{value!r} is not a valid fingerprint; write sha256: and 64 hexadecimal digits")
+
+
+def batch_word(value: Any) -> str:
+    """A number of images in a run as a word, `auto` or `open`."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if text in (AUTO, "open"):
+        return str(text)
+    if isinstance(text, str) and re.fullmatch(r"[1-9]\d{0,9}", text, re.ASCII) and int(text) <= MOST_BATCH:
+        return text
+    shown = repr(value) if isinstance(value, str | int | float) else "this value"
+    shown = shown.lower() if isinstance(value, bool) else shown
+    raise problem(f"{shown} is not a valid batch; allowed: auto, open, or a whole number from 1 to {MOST_BATCH}")
+
+
+def decides_alone(batches: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse `auto` beside other values of a knob."""
+    if len(batches) > 1 and AUTO in batches:
+        raise problem("auto decides between 1 and open by itself; list numbers and open, or auto alone")
+    return batches
 
 
 def rising_blocks(value: tuple[int, ...]) -> tuple[int, ...]:

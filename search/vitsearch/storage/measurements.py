@@ -15,12 +15,11 @@ ONE_BY_ONE = 30
 
 
 class DeviceResults:
-    """The results of a device with this number of threads. What another driver measures is seen by `reload`."""
+    """The results of a device. What another driver measures is seen by `reload`."""
 
-    def __init__(self, ledger: Ledger, device_id: str, threads: int) -> None:
+    def __init__(self, ledger: Ledger, device_id: str) -> None:
         self._ledger = ledger
         self._device_id = device_id
-        self._threads = threads
         self._times = {
             key: decoded(ReferenceTimes.from_json, times, f"vs_reference_times of device {device_id}")
             for key, times in ledger.reference_times(device_id).items()
@@ -94,10 +93,7 @@ class DeviceResults:
 
     def _measurements(self, graph_key: str) -> list[Measurement]:
         if graph_key not in self._rows:
-            measurements = [row.measurement for row in self._read(graph_key)]
-            self._rows[graph_key] = [
-                measurement for measurement in measurements if measurement.protocol.threads == self._threads
-            ]
+            self._rows[graph_key] = [row.measurement for row in self._read(graph_key)]
         return self._rows[graph_key]
 
     def _read(self, graph_key: str) -> list[MeasurementRow]:

@@ -23,13 +23,11 @@ class CurrentFigures:
     def __init__(
         self,
         ledger: Ledger,
-        threads: int,
         fleets: Mapping[str, Fleet] = NO_FLEETS,
         devices: Mapping[str, DeviceResults] = NOTHING_READ,
     ) -> None:
         """`devices` are results that somebody keeps up to date, by the id of their device."""
         self._ledger = ledger
-        self._threads = threads
         self._fleets = fleets
         self._pools = {device_id: FleetPool(fleet) for device_id, fleet in fleets.items()}
         self._devices = dict(devices)
@@ -59,7 +57,7 @@ class CurrentFigures:
 
     def _on(self, device_id: str) -> DeviceResults:
         if device_id not in self._devices:
-            self._devices[device_id] = DeviceResults(self._ledger, device_id, self._threads)
+            self._devices[device_id] = DeviceResults(self._ledger, device_id)
         return self._devices[device_id]
 
 

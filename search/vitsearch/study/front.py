@@ -311,7 +311,7 @@ class OwnTimes:
     def of(cls, study: Study, ledger: Ledger) -> OwnTimes:
         """Those of a study on its own device."""
         space = study.space()
-        current = CurrentFigures(ledger, space.measure.threads, study.fleets)
+        current = CurrentFigures(ledger, study.fleets)
         return cls(study.records(), tuple(space.objectives), current)
 
     def __init__(self, records: Mapping[int, Record], objectives: Sequence[str], current: CurrentFigures) -> None:
@@ -348,7 +348,7 @@ class _Results:
     def of(cls, target: _TargetModels, ledger: Ledger, current: CurrentFigures | None = None) -> _Results:
         fingerprint = (target.study.attributes.get("data") or {}).get("fingerprint", "")
         fleets, names = target.study.fleets, (target.study.attributes.get("data") or {}).get("class_names", [])
-        figures = current or CurrentFigures(ledger, target.space.measure.threads, fleets)
+        figures = current or CurrentFigures(ledger, fleets)
         return cls(ledger, figures, fingerprint, fleets, names)
 
     def __init__(

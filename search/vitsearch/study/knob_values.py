@@ -12,8 +12,11 @@ NUMBERS = (
     "depth_pruning_ratio",
     "embed_pruning_ratio",
     "token_pruning_ratio",
+    "threads",
 )
 """Knobs with an order; the values of all others are words."""
+BY_FACTORS = frozenset({"threads"})
+"""Numbers that differ by factors: samplers see their logarithms."""
 
 
 def knob_values(plan: Plan) -> dict[str, str | float | None]:
@@ -39,4 +42,5 @@ def knob_values(plan: Plan) -> dict[str, str | float | None]:
         "provider": deployment.provider,
         "quantized_ops": deployment.quantized_ops,
         "batch": "open" if deployment.batch is None else str(deployment.batch),
+        "threads": float(deployment.threads),
     }

@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 from vitsearch.core.plan import Plan
+from vitsearch.study.knob_values import BY_FACTORS
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import nearest
 
@@ -31,6 +32,7 @@ class PlanParameters:
 
     plans: PlanSpace
     keep: Callable[[Plan], bool] = always
+    by_factors: ClassVar[frozenset[str]] = BY_FACTORS
 
     def __call__(self, rng: random.Random, count: int) -> list[Parameters]:
         """All plans if they are fewer than `count`, otherwise random ones, of which some can be equal."""

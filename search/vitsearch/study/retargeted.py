@@ -62,7 +62,7 @@ class Target:
         if runtime != own.runtime:
             batch = own.batch if RUNTIMES[runtime].open_batch else own.batch or 1
             moved = replace(moved, runtime=runtime, provider=default_provider(runtime), batch=batch, options=())
-        moved = moved.at(self.quantization or own.precision)
+        moved = replace(moved.at(self.quantization or own.precision), threads=self.threads or own.threads)
         return moved if self.provider is None else replace(moved, provider=self.provider)
 
     def space(self, own: SearchSpace, newer: Mapping[str, DeviceSection] = MappingProxyType({})) -> SearchSpace:
@@ -77,10 +77,8 @@ class Target:
             The space on this target.
         """
         described = {**own.devices, **newer}.get(self.device) or DeviceSection()
-        threads = self.threads or own.measure.threads
-        measure = own.measure.model_copy(update={"threads": threads})
         there = own.on_device(self.device, None if self.device == LOCAL_DEVICE else described)
-        moved = there.model_copy(update={"measure": measure})
+        moved = there if self.threads is None else _with_threads(there, self.threads)
         return _with_latency(moved) if self.counts_latency(own) else moved
 
     def counts_latency(self, own: SearchSpace) -> bool:
@@ -96,12 +94,17 @@ class Target:
             Whether objectives and limits of the CPU time are read as those of the latency.
         """
         asks_cpu_time = any(split(name)[0].name == CPU_TIME for name in own.objectives)
-        is_shared = not own.devices and own.measure.threads == 1
+        is_shared = not own.devices and own.threads == (1,)
         stays = self.device == LOCAL_DEVICE and self.threads in (None, 1)
         return asks_cpu_time and LATENCY not in own.objectives and is_shared and not stays
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _with_threads(space: SearchSpace, threads: int) -> SearchSpace:
+    measure = space.measure.model_copy(update={"threads": threads})
+    return space.model_copy(update={"measure": measure, "space": space.space.model_copy(update={"threads": ()})})
 
 
 def _with_latency(space: SearchSpace) -> SearchSpace:

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from vitsearch.core import precisions
 from vitsearch.core.legality import possible_ops
 from vitsearch.core.plan import Compression, Deployment, Plan
-from vitsearch.core.precisions import AUTO, default_provider
+from vitsearch.core.precisions import AUTO, TRAINED, default_provider, takes_threads
 from vitsearch.study.suggest import FirstChoices, PlanAnswers, RandomChoices, Suggest
 
 if TYPE_CHECKING:
     from vitsearch.space import SearchSpace
 
 OPEN = "open"
-QUANTIZED_OPS, BATCH = "quantized_ops", "batch"
+QUANTIZED_OPS, BATCH, THREADS = "quantized_ops", "batch", "threads"
 FORM_KNOBS = (QUANTIZED_OPS, BATCH)
 """Knobs of the form of a file, which the leaderboard decides about where the space file says `auto`."""
 Supports = Callable[[str, str, Any], str | None]
@@ -119,7 +119,8 @@ class PlanSpace:
         model = Unpruned(backbone, runtime, provider, precision)
         ops = self._form(suggest, f"{QUANTIZED_OPS}@{runtime}@{precision}", model)
         batch = self._form(suggest, f"{BATCH}@{runtime}", model)
-        return Deployment(self.device, runtime, provider, precision, _batch(batch), ops)
+        threads = int(suggest.number(THREADS, tuple(map(float, self._threads(model)))))
+        return Deployment(self.device, runtime, provider, precision, _batch(batch), ops, threads=threads)
 
     def _form(self, suggest: Suggest, name: str, model: Unpruned) -> str | None:
         """The value of the knob of a form. One that `auto` has found is no question: it differs between models, and
@@ -186,8 +187,8 @@ class PlanSpace:
             return False
 
     def leaderboard(self) -> Iterator[Plan]:
-        """The plan of each of `unpruned_models`."""
-        return map(self.unpruned, self.unpruned_models())
+        """The plan of each of `unpruned_models` in each of its `measured_runs`."""
+        return (self.unpruned(model, **run) for model in self.unpruned_models() for run in self.measured_runs(model))
 
     def unpruned_models(self) -> Iterator[Unpruned]:
         """Every backbone at the resolution of its base, in every precision, runtime and provider."""
@@ -199,6 +200,32 @@ class PlanSpace:
             for provider in self.providers(runtime):
                 for precision in self._precisions(backbone, runtime, provider):
                     yield Unpruned(backbone, runtime, provider, precision)
+
+    def measured_runs(self, model: Unpruned) -> Iterator[dict[str, str]]:
+        """The batches and threads in which the leaderboard has a model: the first batch with the fewest threads, and in
+        one precision of a backbone in a runtime and provider each other batch and each other number of threads. What
+        they change follows for all other models (`vitsearch.search.expected_leaders`)."""
+        yield {}
+        if model == self.varied(model):
+            yield from ({BATCH: word} for word in self._forms(BATCH, model)[1:])
+            yield from ({THREADS: str(threads)} for threads in self._threads(model)[1:])
+
+    def runs(self, model: Unpruned) -> Iterator[dict[str, str]]:
+        """Every batch of a model with every number of threads."""
+        for word, threads in itertools.product(self._forms(BATCH, model), self._threads(model)):
+            yield {BATCH: word, THREADS: str(threads)}
+
+    def run_of(self, deployment: Deployment) -> dict[str, str]:
+        """The batch and the threads of a deployment, as `runs` has them, but for a batch that the leaderboard finds."""
+        batch = OPEN if deployment.batch is None else str(deployment.batch)
+        return ({} if self.finds(BATCH) else {BATCH: batch}) | {THREADS: str(deployment.threads)}
+
+    def varied(self, model: Unpruned) -> Unpruned:
+        """The model in the precision in which it is measured in several batches and threads: the first one that needs
+        no training."""
+        precisions_of = self._precisions(model.backbone, model.runtime, model.provider)
+        untrained = (precision for precision in precisions_of if precision not in TRAINED)
+        return replace(model, precision=next(untrained, model.precision))
 
     def baseline(self) -> Plan:
         """The fp32 plan to which relative limits refer. Its backbone need not be in the space."""
@@ -218,7 +245,8 @@ class PlanSpace:
 
     def _baseline_deployment(self) -> Deployment:
         model = self.baseline_model()
-        return Deployment(self.device, model.runtime, model.provider, "fp32", _batch(self._forms(BATCH, model)[0]))
+        batch, threads = _batch(self._forms(BATCH, model)[0]), self._threads(model)[0]
+        return Deployment(self.device, model.runtime, model.provider, "fp32", batch, threads=threads)
 
     def baseline_model(self) -> Unpruned:
         """The baseline in fp32, in the first runtime and provider of the file that the device has."""
@@ -264,13 +292,15 @@ class PlanSpace:
             seen = sum(len(self._windows(backbone, size)) or 1 for size in self._numbers(backbone, "resolution"))
             total_of = [seen, *(len(self._numbers(backbone, knob)) for knob in knobs)]
             cut = [self._numbers(backbone, knob) for knob in ("head_pruning_ratio", "ffn_pruning_ratio")]
-            forms = ([len(self._forms(knob, model)) or 1 for knob in FORM_KNOBS] for model in self._unpruned(backbone))
-            deployments = sum(map(math.prod, forms))
+            deployments = sum(map(self._count_forms, self._unpruned(backbone)))
             scopes = len(self._choices("pruning_scope"))
             shapes = sum(scopes if heads or ffn else 1 for heads, ffn in itertools.product(*cut))
             words = [len(self._legal(backbone, knob) or ("none",)) for knob in ("weight_sparsity", "distillation")]
             total += math.prod([*total_of, shapes, *words, self._count_token_prunings(backbone), deployments])
         return total
+
+    def _count_forms(self, model: Unpruned) -> int:
+        return len(self._threads(model)) * math.prod(len(self._forms(knob, model)) or 1 for knob in FORM_KNOBS)
 
     def _count_token_prunings(self, backbone: str) -> int:
         methods = len(self._legal(backbone, "token_pruning_method")) * len(self._positions(backbone))
@@ -313,6 +343,8 @@ class PlanSpace:
         possible = self._possible_forms(knob, model)
         if self.finds(knob):
             return possible
+        if knob == BATCH:  # any number
+            return tuple(word for word in self._choices(knob) if word != OPEN or word in possible) or possible[:1]
         return tuple(word for word in self._choices(knob) if word in possible) or possible[:1]
 
     def _possible_forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:
@@ -320,6 +352,23 @@ class PlanSpace:
             is_open = precisions.RUNTIMES[model.runtime].open_batch
             return ("1", OPEN) if is_open and self.supports(model.backbone, BATCH, OPEN) is None else ("1",)
         return possible_ops(model.backbone, model.runtime, model.precision, self.supports)
+
+    def _threads(self, model: Unpruned) -> tuple[int, ...]:
+        """The numbers of threads in ascending order that the device has cores for; only the least for what does not
+        compute on threads that it is given."""
+        offered = self.space.threads
+        if len(offered) == 1 or not takes_threads(model.runtime, model.provider):
+            return offered[:1]
+        deployment = Deployment(self.device, model.runtime, model.provider, model.precision)
+        fits = (count for count in offered if self.deployable(replace(deployment, threads=count)) is None)
+        return tuple(fits) or offered[:1]
+
+    def count_leaders(self, backbone: str | None = None) -> tuple[int, int]:
+        """The numbers of files and of measurements of the leaderboard, of one backbone or of all: runs that differ in
+        their threads share a file."""
+        models = list(self.unpruned_models() if backbone is None else self._unpruned(backbone))
+        runs = [run for model in models for run in self.measured_runs(model)]
+        return sum(THREADS not in run for run in runs), len(runs)
 
     def count_tried(self, backbone: str | None = None) -> int:
         """The number of files that `auto` measures besides those of the leaderboard: of one backbone, or of all."""

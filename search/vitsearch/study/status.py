@@ -186,7 +186,7 @@ def _failures(records: Mapping[int, Record]) -> dict[int, str]:
 def _leaderboard(study: Study, ledger: Ledger) -> Iterator[LeaderboardRow]:
     """The unpruned models with what is known of them now: those that are trials may have been measured again."""
     records = {record.plan: record for record in study.records().values() if record.is_confirmed}
-    current = CurrentFigures(ledger, study.space().measure.threads, study.fleets)
+    current = CurrentFigures(ledger, study.fleets)
     times = OwnTimes.of(study, ledger)
     for row in study.attributes.get("leaderboard", []):
         plan, metrics = Plan.from_json(row["plan"]), Metrics.from_json(row)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
-from vitsearch.study.knob_values import knob_values
+from vitsearch.study.knob_values import BY_FACTORS, knob_values
 
 if TYPE_CHECKING:
     import optuna
@@ -58,7 +58,7 @@ class OptunaSuggest:
     def number(self, name: str, choices: tuple[float, ...]) -> float:
         if len(choices) == 1:
             return choices[0]
-        drawn = self._trial.suggest_float(name, choices[0], choices[-1])
+        drawn = self._trial.suggest_float(name, choices[0], choices[-1], log=name in BY_FACTORS)
         return nearest(drawn, choices)
 
 
@@ -116,13 +116,16 @@ class StoredAnswers:
 
         value = float(self._values.get(name, choices[0]))
         if len(choices) > 1:
-            self.parameters[name], self.distributions[name] = value, FloatDistribution(choices[0], choices[-1])
+            self.parameters[name], self.distributions[name] = (
+                value,
+                FloatDistribution(choices[0], choices[-1], name in BY_FACTORS),
+            )
         return value
 
 
 @dataclass(frozen=True)
 class FirstChoices:
-    """The given words (by knob) and resolution; for other knobs the first choice."""
+    """The given words (by knob; of a number its text) and resolution; for other knobs the first choice."""
 
     words: Mapping[str, str]
     resolution: int
@@ -131,6 +134,8 @@ class FirstChoices:
         return self.words.get(name.partition("@")[0], choices[0])
 
     def number(self, name: str, choices: tuple[float, ...]) -> float:
+        if name in self.words:
+            return float(self.words[name])
         return float(self.resolution) if name.startswith("resolution") else choices[0]
 
 

@@ -133,6 +133,19 @@ class ExporterTests:
         single, batched = (evaluate.logits(path, images, batch, job=job) for batch in (1, IMAGES))
         np.testing.assert_allclose(single, batched, atol=1e-4)
 
+    def test_a_file_of_more_images_than_there_are_to_calibrate_computes_each_as_a_file_of_one(
+        self, exporter: Exporter, model: nn.Module, images: np.ndarray, tmp_path: Path
+    ) -> None:
+        for precision in {"fp32", "int8_ptq"} & set(RUNTIMES[self.runtime].precisions):
+            logits = []
+            for batch in (1, IMAGES + 1):
+                task, folder = self.task(images, precision, batch), tmp_path / f"{precision}-{batch}"
+                folder.mkdir()
+                path, job = evaluate.judging_job(exporter.export(model, task, folder), task.deployment)
+                logits.append(evaluate.logits(path, images, batch, job=job))
+            off = np.linalg.norm(logits[1] - logits[0]) / np.linalg.norm(logits[0])
+            assert off <= (1e-4 if precision == "fp32" else ROUNDING), f"{precision}: {off:.2g}"
+
     def test_the_model_is_not_changed(
         self, exporter: Exporter, model: nn.Module, images: np.ndarray, tmp_path: Path
     ) -> None:

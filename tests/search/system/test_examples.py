@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,7 +59,7 @@ def run_its_tests(package: Path, folder: Path) -> str:
     return done.stdout
 
 
-def run_quickly(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_quickly(folder: Path, script: str | Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script of examples/ with short measurements."""
     return run(folder, "-m", "support.quick_script", EXAMPLES / script, *arguments)
 
@@ -151,6 +153,61 @@ def test_the_family_can_be_searched_once_it_is_installed(tmp_path):
     done = run(tmp_path, "-m", "vitsearch", "check", installed / "relpos.yaml", "--no-costs", packages=installed)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "relpos.yaml: fine. 6 plans" in done.stdout
+
+
+QUICK_NETWORK = (
+    "search.trials=1",
+    "search.candidates=1",
+    "task.base.epochs=1",
+    "task.base.images_per_epoch=640",
+    "task.fine_tune.images_per_epoch=256",
+    "space.ffn_pruning_ratio=[0.5]",
+    "space.depth_pruning_ratio=[0]",
+    "space.quantization=[fp32]",
+    "space.backend=[onnxruntime, openvino]",
+    "limits={}",
+)
+
+
+def run_network(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """Search the network of examples/own_model, copied into the folder, with short measurements."""
+    command = Path(REPOSITORY, "search", "vitsearch", "__main__.py")
+    return run_quickly(folder, command, "run", "own_model/space.yaml", *QUICK_NETWORK, *overrides)
+
+
+@pytest.mark.long
+def test_a_network_of_ones_own_is_searched_and_changed_code_reuses_nothing(tmp_path):
+    shutil.copytree(EXAMPLES / "own_model", tmp_path / "own_model", ignore=shutil.ignore_patterns("__pycache__"))
+    done = run_network(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 plan is trained" in done.stdout
+    before = stages(tmp_path)
+
+    code = tmp_path / "own_model" / "haarnet.py"
+    code.write_text(code.read_text().replace("functional.silu", "functional.gelu"))
+    refused = run_network(tmp_path)
+    assert refused.returncode == 2
+    assert "the code or file of 'haarnet' has changed since the study began" in refused.stderr
+
+    other = run_network(tmp_path, "study=changed", "storage=sqlite:///studies/own_model.db")
+    assert other.returncode == 0, other.stdout + other.stderr
+    after = stages(tmp_path)
+    assert {name: len(keys) for name, keys in after.items()} == {name: 2 * len(keys) for name, keys in before.items()}
+
+
+def stages(folder: Path) -> dict[str, set[str]]:
+    """The keys of what is in the database of the example, by table."""
+    columns = {
+        "vs_block_structure": "key",
+        "vs_training": "weights_key",
+        "vs_artifact": "artifact_key",
+        "vs_measurement": "graph_key",
+    }
+    with closing(sqlite3.connect(folder / "studies" / "own_model.db")) as database:
+        return {
+            table: {key for (key,) in database.execute(f"select {column} from {table}")}
+            for table, column in columns.items()
+        }
 
 
 @pytest.mark.long

@@ -15,12 +15,16 @@ from vitsearch.cli.tables import (
     BASELINE,
     EMULATED,
     EXTRA,
+    RUN_OF_IMAGES,
     columns_of_devices,
+    columns_of_runs,
     counted,
+    has_images,
     heading,
     missing_notes,
     plan_cell,
     print_value_notes,
+    run_cell,
 )
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.json_value import json_text
@@ -143,6 +147,8 @@ def print_nothing(where: Expression, models: Sequence[Point], console: Console |
 
 
 def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None:
+    if has_images(point.plan for point in shown):
+        console.print(RUN_OF_IMAGES, style="dim", markup=False)
     if any(point.basis == PAIRED for point in shown):
         console.print(QUIET, style="dim", markup=False)
     metrics = {point.name: point.metrics for point in shown}
@@ -202,12 +208,14 @@ def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
     points = [*([front.baseline] if front.baseline else []), *chosen]
     of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
     columns = [*front.objectives, *of_devices, *(name for name in EXTRA if name not in front.objectives)]
+    runs = columns_of_runs([point.plan for point in points])
     several = len({model_text(point.plan) for point in points}) > 1
     tied = {point.name: tie for point, tie in zip(front.points, ties(front.points, front.objectives), strict=True)}
     rows = [
         [
             _name(point, front),
-            plan_cell(point.plan, point.shares, several),
+            plan_cell(point.plan, point.shares, several, runs),
+            *(run_cell(point.plan, column) for column in runs),
             *(_cell(point, metric, front, tied.get(point.name, {})) for metric in columns),
         ]
         for point in points
@@ -218,8 +226,8 @@ def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
     if len(chosen) < len(front.points):
         number = f"{len(chosen)} of {number}"
     title = f"{marked}Pareto front of study {_where(front)}: {number}{about}"
-    needed = 2 + len(front.objectives) + len(of_devices)
-    return Rows(["trial", "plan", *map(heading, columns)], rows, ["plan"], title, needed, dimmed=[BASELINE])
+    needed = 2 + len(runs) + len(front.objectives) + len(of_devices)
+    return Rows(["trial", "plan", *runs, *map(heading, columns)], rows, ["plan"], title, needed, dimmed=[BASELINE])
 
 
 def models_table(front: Front, shown: Sequence[Point]) -> Rows:
@@ -227,10 +235,12 @@ def models_table(front: Front, shown: Sequence[Point]) -> Rows:
     points = [*([front.baseline] if front.baseline else []), *shown]
     of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
     columns = [*front.objectives, *of_devices, *(name for name in EXTRA if name not in front.objectives)]
+    runs = columns_of_runs([point.plan for point in points])
     rows = [
         [
             _name(point, front),
-            plan_cell(point.plan, point.shares),
+            plan_cell(point.plan, point.shares, columns=runs),
+            *(run_cell(point.plan, column) for column in runs),
             *(_cell(point, metric, front, {}) for metric in front.objectives),
             _place(point, front),
             *(_cell(point, metric, front, {}) for metric in columns[len(front.objectives) :]),
@@ -243,11 +253,12 @@ def models_table(front: Front, shown: Sequence[Point]) -> Rows:
     headings = [
         "trial",
         "plan",
+        *runs,
         *map(heading, front.objectives),
         "place",
         *map(heading, columns[len(front.objectives) :]),
     ]
-    needed = 3 + len(front.objectives) + len(of_devices)
+    needed = 3 + len(runs) + len(front.objectives) + len(of_devices)
     return Rows(headings, rows, ["plan", "place"], title, needed, dimmed=[BASELINE])
 
 

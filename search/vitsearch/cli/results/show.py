@@ -62,6 +62,8 @@ def print_detail(detail: TrialDetail, console: Console | None = None) -> None:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=is_copied)
     line("")
     console.print(metrics_table(detail))
+    if (images := detail.point.plan.deployment.batch or 1) > 1:
+        line(f"Times are those of one run of {images} images; throughput and energy count images.", "dim")
     if detail.point.basis == PAIRED:
         line(QUIET.replace(" in --json", ""), "dim")
     reasons = detail.point.metrics.reasons

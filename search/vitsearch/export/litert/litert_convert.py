@@ -78,9 +78,8 @@ def _calibrated(model_quantizer: Any, plain: Path, images: Path | None) -> Any:
         raise ValueError("this way to quantize needs calibration images")
     samples = np.load(images)
     size = int(Interpreter(str(plain)).get_input_details()[0]["shape"][0])
-    batches = [{INPUT: samples[start : start + size]} for start in range(0, len(samples) - size + 1, size)]
-    if not batches:
-        raise ValueError(f"{len(samples)} calibration images are less than a batch of {size}")
+    runs = np.resize(samples, (-(-len(samples) // size), size, *samples.shape[1:]))  # the first ones again, at the end
+    batches = [{INPUT: images} for images in runs]
     watching = calibrator.Calibrator(str(plain), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
     watching.calibrate({SIGNATURE: batches}, model_quantizer._recipe_manager)
     return watching.get_model_qsvs()

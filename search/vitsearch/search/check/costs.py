@@ -251,7 +251,8 @@ def estimate_time(valid: Valid) -> Time | None:
     if wanted is None:
         return None
     seconds, source = stage_seconds(space)
-    unpruned, tried = len(list(plans.unpruned_models())) + 1, plans.count_tried()
+    files, unpruned = (count + 1 for count in plans.count_leaders())  # and the baseline
+    tried = plans.count_tried()
     per_image = dict(_per_image(plans, valid.data.channels, space.resources.cpus))
     trained, bases = _training(plans, valid, per_image)
     measured = seconds.get(Stage.TRAIN)
@@ -260,7 +261,7 @@ def estimate_time(valid: Valid) -> Time | None:
     export_s, candidate_s = seconds[Stage.EXPORT], seconds[Stage.SCREEN] + seconds[Stage.PROXY]
     screen_s = seconds[SCREENING]
     last_s = screen_s if _ends_with_screens(space) else seconds[CONFIRMING] + _phases_s(space)
-    exported = unpruned + EXPORTED_PER_TRAINING * wanted
+    exported = files + EXPORTED_PER_TRAINING * wanted
     always = bases + exported * export_s + tried * seconds[Stage.SCREEN]
     trainers = trainers_here(space)
     work = ValueRange(

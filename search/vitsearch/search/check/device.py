@@ -17,6 +17,7 @@ from vitsearch.devices.deployable import (
     opset_for,
     refuse_old_opsets,
     refuse_unable_on,
+    without_cores,
 )
 from vitsearch.devices.descriptions import DeviceDescription
 from vitsearch.errors import ResourceError
@@ -44,12 +45,14 @@ class JudgedDevice:
 
     description: DeviceDescription
     judged: tuple[JudgedDeployment, ...]
+    idle: tuple[str, ...] = ()
+    """Why numbers of threads are left out."""
 
     def describe(self) -> Iterator[str]:
         yield f"on {self.description.name}:"
         yield from self._running()
         reasons = dict.fromkeys(judgement.reason for judgement in self.judged if judgement.reason is not None)
-        yield from (f"not searched: {reason}" for reason in reasons)
+        yield from (f"not searched: {reason}" for reason in (*reasons, *self.idle))
         yield f"{self.description.name}: {self.description.source}"
 
     def _running(self) -> Iterator[str]:
@@ -90,6 +93,7 @@ def check_devices(checked: Checked, described: Sequence[DeviceDescription]) -> C
         JudgedDevice(
             description,
             tuple(_judge(description, deployment) for deployment in asked_deployments(valid.space, description.name)),
+            tuple(without_cores([description], valid.space.space.threads)),
         )
         for description in described
     )
@@ -108,6 +112,10 @@ def _problems(space: SearchSpace, described: Sequence[DeviceDescription]) -> Ite
             refuse_old_opsets(described, choice.name, exporter_for(choice.name, space.networks), deployments)
         except ResourceError as error:
             yield Problem(("space", "backbone", index), str(error))
+    try:
+        without_cores(described, space.space.threads)
+    except ResourceError as error:
+        yield Problem(("space", "threads"), str(error))
     for section in ("objectives", "limits"):
         for metric in getattr(space, section):
             for description in described:

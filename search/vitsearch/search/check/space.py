@@ -14,6 +14,7 @@ from vitsearch.data.estimate import DataEstimate
 from vitsearch.data.layout import Layout
 from vitsearch.data.review import Review, review
 from vitsearch.devices.connection import connection_problems
+from vitsearch.devices.cores import Cores
 from vitsearch.devices.token_places import TokenUse, remember_places, token_uses
 from vitsearch.errors import DataError, ResourceError
 from vitsearch.search.check.weights import CheckedWeights, check_weights
@@ -162,7 +163,8 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 def check_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CheckedFile:
     """The first step of `check_space`: what needs no data."""
     judged = judge(path, overrides, Catalogue.examined)
-    return CheckedFile(judged, (*judged.warnings, *_known_bad(judged.draft.space)))
+    space = judged.draft.space
+    return CheckedFile(judged, (*judged.warnings, *_known_bad(space), *_without_cores(space)))
 
 
 def check_data(file: CheckedFile) -> CheckedData:
@@ -201,6 +203,15 @@ def _known_bad(space: SearchSpace | None) -> list[str]:
     names = [choice.name for choice in space.space.backbone]
     deployments = with_quantized_ops(space, deployments_of(space, space.device_name))
     return known_bad.warnings(names, deployments)
+
+
+def _without_cores(space: SearchSpace | None) -> list[str]:
+    """Numbers of threads for which this machine has no cores, where it measures."""
+    if space is None or space.devices:
+        return []
+    cores = len(Cores.shared(max(space.threads)).device)
+    idle = ", ".join(str(count) for count in space.space.threads if count > cores)
+    return [f"space.threads: this machine has {cores} cores for measurements, too few for {idle}"] if idle else []
 
 
 def _too_many_trainers(space: SearchSpace) -> list[str]:

@@ -34,8 +34,8 @@ class BackboneCosts:
     params_m: float
     """Million parameters."""
     files: int
-    """Files that are made of it and measured: one for each runtime, provider and precision, and for each form of a file
-    that is tried."""
+    """Files that are made of it and measured: one for each runtime, provider and precision, for each form of a file
+    that is tried, and for each further batch."""
     screening_s: float
     """Seconds of workers and the device to make these files and measure them."""
 
@@ -71,10 +71,10 @@ def screening_of(space: SearchSpace, plans: PlanSpace, counts_of: Callable[[Plan
     seconds, basis = stage_seconds(space)
     backbones, workers_s, device_s = [], 0.0, 0.0
     for backbone in plans.backbones():
-        models = len(plans.unpruned_of(backbone))
+        files, runs = plans.count_leaders(backbone)
         tried = plans.count_tried(backbone)
-        worker_s = models * seconds[Stage.EXPORT] + tried * seconds[Stage.SCREEN]
-        measuring_s = (models + tried) * seconds[SCREENING]
+        worker_s = files * seconds[Stage.EXPORT] + tried * seconds[Stage.SCREEN]
+        measuring_s = (runs + tried) * seconds[SCREENING]
         workers_s, device_s = workers_s + worker_s, device_s + measuring_s
         pixels = plans.base_resolution(backbone)
         counts = counts_of(unpruned_plan(plans, backbone, pixels))
@@ -85,7 +85,7 @@ def screening_of(space: SearchSpace, plans: PlanSpace, counts_of: Callable[[Plan
                 pixels,
                 counts.macs_m,
                 counts.params_m,
-                models + tried,
+                files + tried,
                 worker_s + measuring_s,
             )
         )

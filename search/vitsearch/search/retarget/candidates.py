@@ -55,7 +55,9 @@ class RetargetCandidate:
 
 
 def _words(deployment: Deployment) -> str:
-    return f"{deployment.runtime} {deployment.provider} {deployment.precision}"
+    words = [deployment.runtime, deployment.provider, deployment.precision]
+    words += [f"batch {deployment.batch}"] if (deployment.batch or 1) > 1 else []
+    return " ".join([*words, *([f"{deployment.threads} threads"] if deployment.threads > 1 else [])])
 
 
 @dataclass(frozen=True)

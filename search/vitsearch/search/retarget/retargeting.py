@@ -46,7 +46,7 @@ class RetargetLoop:
         self._pipeline = pipeline
         self._progress = pipeline.context.progress
         self._space = target.space(own)
-        figures = CurrentFigures(ledger, own.measure.threads, study.fleets)
+        figures = CurrentFigures(ledger, study.fleets)
         self._finder = Finder(pipeline, target, refused, partial(_here, figures))
         info = pipeline.device.info
         self._result = Retargeted(target, info.kind, pipeline.protocols.confirm.id)
@@ -82,7 +82,7 @@ class RetargetLoop:
     def _start(self, candidates: list[RetargetCandidate], baseline: Metrics) -> RetargetState:
         """What is known once the baseline is measured: the limits, and graphs that the ledger has."""
         objectives, limits = tuple(self._space.objectives), bounds(self._space.limits, baseline.values)
-        reference = loss(objectives, reference_values(objectives, limits, baseline.values))
+        reference = loss(objectives, reference_values(objectives, limits, baseline.values, self._space.run_sizes))
         assert reference is not None
         costs = [name for name in dict.fromkeys([*objectives, *self._space.limits]) if name != "accuracy"]
         predictors = {name: TransferModel([candidate.graph(name) for candidate in candidates]) for name in costs}

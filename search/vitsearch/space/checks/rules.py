@@ -107,6 +107,15 @@ def phases_have_a_metric(measure: Measure, objective_names: Names, limits: dict[
             yield Problem(("measure", key), f"has no effect without {' or '.join(metrics)} in objectives or limits")
 
 
+def threads_are_measured(measure: Measure, threads: tuple[int, ...]) -> Problems:
+    """A `measure.threads` that the file gives is the most that a run may have."""
+    if "threads" in measure.model_fields_set:
+        for index, value in enumerate(threads):
+            if value > measure.threads:
+                text = f"{value} is above measure.threads {measure.threads}; leave measure.threads out, or raise it"
+                yield Problem(("space", "threads", index), text)
+
+
 def devices_have_names(device_names: Names) -> Problems:
     for name in device_names:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
@@ -145,6 +154,7 @@ RULES: tuple[Callable[..., Problems], ...] = (
     objectives_are_two,
     limits_fit_their_metric,
     phases_have_a_metric,
+    threads_are_measured,
     devices_have_names,
     fleet_fits_its_devices,
     data_keys_fit_the_source,

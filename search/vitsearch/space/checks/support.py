@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vitsearch.core import precisions
-from vitsearch.core.precisions import AUTO, RUNTIMES, quantized_ops_of, supports_batch
+from vitsearch.core.precisions import AUTO, RUNTIMES, quantized_ops_of, supports_batch, takes_threads
 from vitsearch.errors import NetworkError, UnknownName
 from vitsearch.space.checks.valid_parts import SearchedValues
 from vitsearch.space.nodes import Path
@@ -197,6 +197,16 @@ def _why_no_batch(searched: SearchedValues, batch: str) -> str | None:
     return None if None in reasons else "; ".join(map(str, reasons))
 
 
+def _why_no_threads(searched: SearchedValues, threads: int) -> str | None:
+    """Several numbers of threads need a provider of the file that takes them."""
+    several, named = searched.choices("threads"), searched.choices("provider")
+    runtimes = searched.choices("backend")
+    pairs = [(runtime, provider) for runtime in runtimes for provider in precisions.providers_of(runtime, named)]
+    if threads == min(several) or any(takes_threads(*pair) for pair in pairs):
+        return None
+    return f"no provider of the file takes a number of threads ({', '.join(' '.join(pair) for pair in pairs)})"
+
+
 def _why_no_ops(searched: SearchedValues, ops: str) -> str | None:
     """The layers need an int8 precision and a runtime of the file that quantize them."""
     runtimes, named = searched.choices("backend"), searched.choices("quantization")
@@ -211,6 +221,7 @@ _JUDGES: Mapping[str, Callable[[SearchedValues, Any], str | None]] = MappingProx
         "provider": _why_no_provider,
         "backend": _why_no_backend,
         "batch": _why_no_batch,
+        "threads": _why_no_threads,
         "quantized_ops": _why_no_ops,
     }
 )

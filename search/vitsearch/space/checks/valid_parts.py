@@ -27,6 +27,7 @@ READS: dict[str, Names] = {
     "teacher": ("task", "teacher"),
     "distillation": ("space", "distillation"),
     "measure": ("measure",),
+    "threads": ("space", "threads"),
     "fleet": ("fleet",),
 }
 """A part that rules read -> its key path."""

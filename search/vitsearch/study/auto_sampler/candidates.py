@@ -53,7 +53,7 @@ class PlanPool:
         self._pool, self._features, self._prior, self._seed = pool, features, prior, seed
         first = list(pool(random.Random(f"{seed}:pool"), WHOLE_SPACE))
         self._is_whole = len(first) < WHOLE_SPACE
-        self._encoding = Encoding.of_parameters(first)
+        self._encoding = Encoding.of_parameters(first, getattr(pool, "by_factors", ()))
         self._first = first[: CHUNKS * CHUNK]
         table = self._feature_table(self._first)
         self._low, self._high = (table.min(0, initial=np.inf), table.max(0, initial=-np.inf))

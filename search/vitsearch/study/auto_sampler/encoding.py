@@ -9,7 +9,7 @@ is its similarity A (1 between two equal words, a wide Gaussian of the distance 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -45,11 +45,11 @@ class Knob:
         return cls(name, (), float(distribution.low), float(distribution.high), distribution.log)
 
     @classmethod
-    def of_values(cls, name: str, values: Iterable[Any]) -> Knob:
-        """Numbers span what was seen; anything else is a word."""
+    def of_values(cls, name: str, values: Iterable[Any], log: bool = False) -> Knob:
+        """Numbers span what was seen; anything else is a word. `log`: the numbers differ by factors."""
         seen = set(values)
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in seen):
-            return cls(name, (), float(min(seen)), float(max(seen)))
+            return cls(name, (), float(min(seen)), float(max(seen)), log)
         return cls(name, tuple(sorted(seen, key=lambda value: (type(value).__name__, str(value)))))
 
     def position(self, value: Any) -> float:
@@ -109,12 +109,13 @@ class Encoding:
         return cls(tuple(Knob.of_distribution(name, distribution) for name, distribution in space.items()))
 
     @classmethod
-    def of_parameters(cls, plans: Iterable[Mapping[str, Any]]) -> Encoding:
+    def of_parameters(cls, plans: Iterable[Mapping[str, Any]], by_factors: Collection[str] = ()) -> Encoding:
+        """The knobs of `plans`; numbers of the names in `by_factors` differ by factors."""
         values: dict[str, set[Any]] = {}
         for plan in plans:
             for name, value in plan.items():
                 values.setdefault(name, set()).add(value)
-        return cls(tuple(Knob.of_values(name, values[name]) for name in sorted(values)))
+        return cls(tuple(Knob.of_values(name, values[name], name in by_factors) for name in sorted(values)))
 
     def positions(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
         """Positions (plans, knobs) of parameters; NaN for a knob that a plan does not have."""

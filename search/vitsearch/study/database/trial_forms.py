@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from vitsearch.core.decoding import damaged, decoded, expect, parsed
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import TrialRow
+from vitsearch.study.knob_values import BY_FACTORS
 
 Parameters = frozenset[tuple[str, Any]]
 Words = Callable[[str], tuple[str, ...]]
@@ -56,7 +57,7 @@ class StoredTrial:
 
     def distributions(self, words: Words) -> dict[str, BaseDistribution]:
         return {
-            name: CategoricalDistribution(words(name)) if isinstance(value, str) else _between(*value)
+            name: CategoricalDistribution(words(name)) if isinstance(value, str) else _between(name, *value)
             for name, value in self.params.items()
         }
 
@@ -134,9 +135,9 @@ def comparable(values: Mapping[str, Any]) -> Parameters:
     )
 
 
-def _between(value: float, low: float, high: float) -> FloatDistribution:
+def _between(name: str, value: float, low: float, high: float) -> FloatDistribution:
     """The space file may have lost the number that a trial was enqueued with."""
-    return FloatDistribution(min(low, value), max(high, value))
+    return FloatDistribution(min(low, value), max(high, value), name in BY_FACTORS)
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -30,7 +30,9 @@ Floats = NDArray[np.float64]
 Knobs = Mapping[str, str | float | None]
 RATIOS = ("head_pruning_ratio", "ffn_pruning_ratio", "depth_pruning_ratio", "embed_pruning_ratio")
 WORDS = ("window_size", "weight_sparsity", "distillation")
-PLACE = ("backend", "provider", "batch")
+PLACE = ("backend", "provider", "batch", "threads")
+BACKEND, PROVIDER, PRECISION = 0, 1, len(PLACE)
+"""Where these are in a deployment, whose last word is its precision."""
 LEAST_EXPLAINED = 0.5
 """Below this share of the variance, single effects say little."""
 LEAST_FREE = 2
@@ -55,7 +57,7 @@ class Observation:
         """The place, and the precision with the layers that it quantizes."""
         ops = self.knobs["quantized_ops"]
         precision = precision_text(str(self.knobs["quantization"]), None if ops is None else str(ops))
-        return (*(str(self.knobs[name]) for name in PLACE), precision)
+        return (*(_word(self.knobs[name]) for name in PLACE), precision)
 
 
 @dataclass(frozen=True)
@@ -229,31 +231,51 @@ def _add_words(
 
 
 def _add_deployments(values: list[tuple[str, ...]], columns: list[_Term], contrasts: list[_Contrast]) -> None:
-    """One column for each deployment but the first; then the differences of precisions within a runtime, and of
-    runtimes at the same precision."""
+    """One column for each deployment but the first; then the differences of precisions within a runtime, of runtimes
+    at the same precision, and of batches and threads with all else equal."""
     deployments = sorted(set(values), key=lambda deployment: (deployment[-1] != "fp32", deployment))
     index = {deployment: len(columns) + position for position, deployment in enumerate(deployments[1:])}
     for deployment in deployments[1:]:
         columns.append(_Term("deployment", np.array([float(value == deployment) for value in values])))
     for start, to in ((a, b) for a in deployments for b in deployments if a != b):
-        same_place, same_precision = start[:-1] == to[:-1], start[-1] == to[-1]
-        of_precision = same_place and start[-1] == "fp32"
-        of_runtime = same_precision and start < to and start[1:] == to[1:]
-        if not (of_precision or of_runtime):
+        if (named := _contrasted(start, to)) is None:
             continue
         change = {index[to]: 1.0} if to in index else {}
         if start in index:
             change[index[start]] = -1.0
-        knob = f"quantization in {_place(to)}" if of_precision else f"backend at {to[-1]}"
-        names = (start[-1], to[-1]) if of_precision else (start[0], to[0])
-        contrasts.append(_Contrast(knob, *names, change, values.count(to)))
+        contrasts.append(_Contrast(*named, change, values.count(to)))
 
 
-def _place(deployment: tuple[str, ...]) -> str:
-    runtime, provider, batch, _ = deployment
-    return " ".join(
-        [runtime, *([provider] if provider != "cpu" else []), *([f"batch {batch}"] if batch != "1" else [])]
-    )
+def _contrasted(start: tuple[str, ...], to: tuple[str, ...]) -> tuple[str, str, str] | None:
+    """The knob in which two deployments differ, with both values; None where they differ in several, or where the
+    contrast is that of another order."""
+    differing = [place for place, (a, b) in enumerate(zip(start, to, strict=True)) if a != b]
+    if len(differing) != 1:
+        return None
+    at = differing[0]
+    if at == PRECISION:
+        return (f"quantization in {_place(to)}", start[at], to[at]) if start[at] == "fp32" else None
+    if at == BACKEND:
+        return (f"backend at {to[PRECISION]}", start[at], to[at]) if start < to else None
+    if at == PROVIDER or not _precedes(start[at], to[at]):
+        return None
+    words = ["" if place == at else word for place, word in enumerate(start)]
+    return f"{PLACE[at]} in {_place(words)} at {to[PRECISION]}", start[at], to[at]
+
+
+def _precedes(value: str, other: str) -> bool:
+    """Whether a number comes before another one, or before a word."""
+    return value.isdigit() and (not other.isdigit() or int(value) < int(other))
+
+
+def _place(deployment: Sequence[str]) -> str:
+    runtime, provider, batch, threads, _ = deployment
+    parts = [runtime, provider if provider != "cpu" else "", f"batch {batch}" if batch not in ("", "1") else ""]
+    return " ".join([*filter(None, parts), *([f"{threads} threads"] if threads not in ("", "1") else [])])
+
+
+def _word(value: str | float | None) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def importances(observed: Sequence[Observation]) -> dict[str, float]:

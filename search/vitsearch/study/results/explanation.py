@@ -133,12 +133,13 @@ class Explanation:
 
 def _line(objective: ObjectiveEffects, backbone: BackboneEffects, effect: Effect) -> str | None:
     verdict = objective.verdict(effect)
-    if verdict not in ("nothing", "worse") or effect.knob.startswith("backend"):
+    knob, _, place = effect.knob.partition(" in ")
+    is_longer_run = knob == "batch" and objective.name.startswith(("latency_ms", "cpu_ms"))  # nothing to be told of
+    if verdict not in ("nothing", "worse") or knob.startswith("backend") or is_longer_run:
         return None
     span = f"{100 * objective.change(effect.estimate):+.0f} % ({100 * objective.change(effect.low):+.0f} to "
     span += f"{100 * objective.change(effect.high):+.0f} %)"
-    place = effect.knob.partition(" in ")[2]
-    what = effect.to if effect.knob.startswith("quantization") else f"{effect.knob} {effect.to}"
+    what = effect.to if knob == "quantization" else f"{knob} {effect.to}"
     where = f"{backbone.backbone} in {place}" if place else backbone.backbone
     says = "makes it worse" if verdict == "worse" else f"gains at most {_most_gained(objective, effect)} %"
     return f"{what} {says} for {where} here: {objective.name} {span} against {effect.start}"
@@ -152,7 +153,7 @@ def _most_gained(objective: ObjectiveEffects, effect: Effect) -> str:
 def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     """The effects of the knobs in all trials of a study, and its predictions."""
     space, records = study.space(), study.records()
-    current = CurrentFigures(ledger, space.measure.threads, study.fleets)
+    current = CurrentFigures(ledger, study.fleets)
     figures = {number: current.now(record)[0] for number, record in records.items()}
     objectives = objective_effects(space.objectives, records, figures)
     devices = tuple(shown_target(name, study.devices) for name in space.device_names)

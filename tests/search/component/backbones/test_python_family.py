@@ -120,6 +120,13 @@ def test_weights_of_a_file_are_loaded_with_its_classes(network, tmp_path):
     assert torch.equal(same.model.out.bias, weights["out.bias"])
 
 
+def test_weights_inside_of_another_module_are_found(network, tmp_path):
+    ours = network()
+    weights = built(ours, classes=5).model.state_dict()
+    inside = built(ours, weights=saved({f"net.{name}": value for name, value in weights.items()}, tmp_path))
+    assert torch.equal(inside.model.stem.weight, weights["stem.weight"])
+
+
 def test_weights_of_other_classes_get_a_new_classifier(network, tmp_path):
     ours = network()
     weights = built(ours, classes=9).model.state_dict()
@@ -137,6 +144,10 @@ def test_weights_that_do_not_fit_are_named(network, tmp_path):
 
 
 TWO_INPUTS = "forward(self, x):\n            return self.out", "forward(self, x, mask):\n            return self.out"
+SOFTMAX = (
+    "return self.out(self.drop(self.blocks(self.stem(x)).mean((2, 3))))",
+    "return self.out(self.stem(x).mean((2, 3))).softmax(1)",
+)
 FIXED = NET + "\n    def fixed():\n        return Net(11, 3)\n"
 
 
@@ -211,6 +222,7 @@ def test_what_its_author_declares_is_cut_too(network):
         (NET.replace("return self.out(", "return 1, self.out("), "make", "it gives tuple for 2 images of 16 x 16"),
         (NET.replace(".mean((2, 3))", ".mean((0, 2, 3))"), "make", r"it gives \(\d+,\) for 2 images"),
         (NET.replace("(16, classes)", "(16, 3)"), "make", r"it gives \(1, 3\) for one image, no logit"),
+        (NET.replace(*SOFTMAX), "make", "its outputs are probabilities, which sum to 1 for each image; return the"),
         (NET.replace("self.drop(", "torch.dropout("). replace(".mean((2, 3))", ".mean((2, 3)), 0.5, True"), "make",
          "its outputs for the same images differ from call to call"),
     ],

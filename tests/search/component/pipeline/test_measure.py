@@ -191,3 +191,13 @@ def test_another_environment_is_measured_although_the_structure_is_known(ledger,
     repeats = contended(updated, 0)
     asyncio.run(measuring(ledger, updated).measure(other, SCREEN))
     assert repeats == [0]
+
+
+def test_a_measurement_of_an_equal_file_with_other_threads_does_not_count(ledger, file):
+    device = FakeDevice()
+    run = measuring(ledger, device)
+    of_structure = replace(file, structure="the same")
+    for graph, threads in ((GRAPH, 1), ("cd" * 32, 2), ("ef" * 32, 2)):
+        deployment = replace(file.deployment, threads=threads)
+        asyncio.run(run.measure(replace(of_structure, graph=graph, deployment=deployment), SCREEN))
+    assert device.measured == {SCREEN.id: 2}, "the third has the file and the threads of the second"

@@ -511,3 +511,14 @@ def test_another_window_is_another_block_structure_and_graph(fake_study, pipelin
     assert own.keys.weights_key != other.keys.weights_key
     assert other.spec.calibrations.batch_norms is not None
     assert fake_study.runner.runs["block_structure"] == 2
+
+
+def test_one_file_is_measured_with_each_number_of_threads(pipeline, cut, fake_study, ledger):
+    async def confirmed(threads):
+        return await through(pipeline, replace(cut, deployments=(replace(cut.deployment, threads=threads),)))
+
+    keys = [asyncio.run(confirmed(threads))[0] for threads in (1, 2)]
+    assert fake_study.runner.runs["export"] == fake_study.runner.runs["train"] == 1
+    assert keys[0].artifact_key == keys[1].artifact_key
+    rows = [ledger.measurements(key.graph_key, "fake")[0] for key in keys]
+    assert [(row.protocol, row.measurement.protocol.threads) for row in rows] == [(SCREEN.id, 1), (SCREEN.id, 2)]

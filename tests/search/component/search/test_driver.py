@@ -408,3 +408,12 @@ def test_trainings_go_on_while_the_device_confirms(slow):
 def test_no_more_plans_are_asked_for_while_a_round_of_them_waits_for_the_device(slow):
     assert slow.run().complete
     assert slow.device.most_waiting <= 2 + slow.slots, "a round, and what has just been trained"
+
+
+def test_batches_and_threads_are_searched_with_one_export_for_all_threads(fake_study):
+    study = fake_study.with_space(space__threads=[1, 2], space__batch=["1", "8"], search__trials=3)
+    assert study.run().complete
+    records = [record for record in study.records().values() if record.is_confirmed]
+    runs = {(record.plan.deployment.batch, record.plan.deployment.threads) for record in records}
+    assert {(1, 1), (1, 2), (8, 1)} <= runs
+    assert study.runner.runs["export"] == len({record.keys.artifact_key for record in records}) < len(records)

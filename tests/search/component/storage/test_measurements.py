@@ -41,53 +41,51 @@ def cpu_ms(results, graph=GRAPH):
 
 
 def test_a_graph_that_was_never_measured_has_nothing(ledger):
-    assert DeviceResults(ledger, "fake", 1).pooled(GRAPH) is None
+    assert DeviceResults(ledger, "fake").pooled(GRAPH) is None
 
 
 def test_screening_and_confirmation_of_a_graph_are_one_value(ledger, store):
     store(fake_measurement(2.0, SCREEN, cpu_ms=fake_times(2.0, 0.02)))
     store(fake_measurement(2.2, CONFIRM, cpu_ms=fake_times(2.2, 0.02)))
-    assert cpu_ms(DeviceResults(ledger, "fake", 1)) == pytest.approx((2.0 * 2.2) ** 0.5)
+    assert cpu_ms(DeviceResults(ledger, "fake")) == pytest.approx((2.0 * 2.2) ** 0.5)
 
 
 def test_a_measurement_of_this_run_is_seen_at_once(ledger, store):
     store(fake_measurement(2.0))
-    results = DeviceResults(ledger, "fake", 1)
+    results = DeviceResults(ledger, "fake")
     assert cpu_ms(results) == 2.0
     store(fake_measurement(4.0), repeat=1, results=results)
     assert cpu_ms(results) == pytest.approx((2.0 * 4.0) ** 0.5)
-    assert cpu_ms(DeviceResults(ledger, "fake", 1)) == pytest.approx(cpu_ms(results)), "and by the next run"
+    assert cpu_ms(DeviceResults(ledger, "fake")) == pytest.approx(cpu_ms(results)), "and by the next run"
 
 
 def test_new_reference_times_move_every_graph_and_are_kept(ledger, store):
-    results = DeviceResults(ledger, "fake", 1)
+    results = DeviceResults(ledger, "fake")
     store(paired(4.0), results=results)
     before = cpu_ms(results)
     faster = TIMES._replace(products_cpu_ms=1.62)
     store(paired(5.0, faster), OTHER, results=results)
     assert cpu_ms(results) == pytest.approx(0.9 * before)
-    assert cpu_ms(DeviceResults(ledger, "fake", 1)) == pytest.approx(0.9 * before)
+    assert cpu_ms(DeviceResults(ledger, "fake")) == pytest.approx(0.9 * before)
 
 
 def test_another_number_of_processes_behind_the_same_reference_times_writes_nothing(ledger, store, monkeypatch):
-    results = DeviceResults(ledger, "fake", 1)
+    results = DeviceResults(ledger, "fake")
     store(paired(4.0), results=results)
     monkeypatch.setattr(ledger, "set_reference_times", lambda *_: pytest.fail("nothing has moved"))
     store(paired(5.0, TIMES._replace(processes=6)), OTHER, results=results)
 
 
 def test_raw_times_do_not_move(ledger, store):
-    results = DeviceResults(ledger, "fake", 1)
+    results = DeviceResults(ledger, "fake")
     store(fake_measurement(2.0), results=results)
     store(paired(5.0), OTHER, results=results)
     assert cpu_ms(results) == 2.0
 
 
-def test_each_environment_and_each_number_of_threads_is_apart(ledger, store):
+def test_each_environment_is_apart(ledger, store):
     store(fake_measurement(2.0))
     store(fake_measurement(3.0, environment_id="1" * 64), repeat=1)
-    store(fake_measurement(4.0, CONFIRM._replace(id="threads4", threads=4)))
-    results = DeviceResults(ledger, "fake", 1)
+    results = DeviceResults(ledger, "fake")
     assert results.pooled(GRAPH, HERE).metrics.value("cpu_ms_p50") == 2.0
     assert cpu_ms(results) == pytest.approx(3.0), "the environment of the last measurement"
-    assert cpu_ms(DeviceResults(ledger, "fake", 4)) == pytest.approx(4.0)

@@ -34,7 +34,7 @@ def measured(ledger, ms, protocol, flags=()):
 def test_measurements_after_the_trial_count(ledger, record):
     measured(ledger, 3.0, SCREEN)
     measured(ledger, 3.3, CONFIRM)
-    metrics, _ = CurrentFigures(ledger, 1).now(record)
+    metrics, _ = CurrentFigures(ledger).now(record)
     assert metrics.value("cpu_ms_p50") == pytest.approx((3.0 * 3.3) ** 0.5)
     assert metrics.value("accuracy") == 0.9
 
@@ -42,11 +42,11 @@ def test_measurements_after_the_trial_count(ledger, record):
 def test_only_flags_of_all_measurements_are_told(ledger, record):
     measured(ledger, 3.0, SCREEN, ("throttled", "noisy"))
     measured(ledger, 3.3, CONFIRM, ("throttled",))
-    assert CurrentFigures(ledger, 1).now(record)[1] == ("throttled",)
+    assert CurrentFigures(ledger).now(record)[1] == ("throttled",)
 
 
 def test_what_the_ledger_does_not_know_stays_as_it_was_told(ledger, record, plan):
-    current = CurrentFigures(ledger, 1)
+    current = CurrentFigures(ledger)
     assert current.now(record) == (record.metrics, ())
     assert current.now(Record("failed", plan)) == (Metrics({}), ())
 
@@ -54,7 +54,7 @@ def test_what_the_ledger_does_not_know_stays_as_it_was_told(ledger, record, plan
 def test_the_figures_of_a_fleet_are_those_of_its_devices(ledger, record):
     fleet = Fleet({"nano": Member("id of nano", ""), "pi5": Member("id of pi5", "")})
     keys = replace(KEYS, device_id=fleet.device_id)
-    current = CurrentFigures(ledger, 1, {fleet.device_id: fleet})
+    current = CurrentFigures(ledger, {fleet.device_id: fleet})
     assert current.pooled(keys) is None
     for name, ms in (("nano", 6.0), ("pi5", 2.0)):
         measurement = fake_measurement(ms, SCREEN, device_id=f"id of {name}")
@@ -62,7 +62,7 @@ def test_the_figures_of_a_fleet_are_those_of_its_devices(ledger, record):
         ledger.add(
             MeasurementRow(KEYS.graph_key, "5" * 64, *where, SCREEN.id, 0, measurement.to_json()), StageCost(0.0, {})
         )
-    metrics, _ = CurrentFigures(ledger, 1, {fleet.device_id: fleet}).now(replace(record, keys=keys))
+    metrics, _ = CurrentFigures(ledger, {fleet.device_id: fleet}).now(replace(record, keys=keys))
     names = ("cpu_ms_p50", "cpu_ms_p50@nano", "cpu_ms_p50@pi5")
     assert [metrics.value(name) for name in names] == [6.0, 6.0, 2.0]
     assert devices_of(keys, {fleet.device_id: fleet}) == {"nano": "id of nano", "pi5": "id of pi5"}

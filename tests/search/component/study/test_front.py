@@ -146,10 +146,9 @@ def test_all_measurements_of_a_graph_are_pooled_and_decide(front_of):
     assert front.points[0].metrics.value("accuracy") == 0.9
 
 
-def test_other_devices_and_other_numbers_of_threads_change_nothing(front_of):
+def test_other_devices_change_nothing(front_of):
     front_of(confirmed("a", 0.9, 2.0))
     measured(front_of.ledger, "a", 0.5, device="another")
-    measured(front_of.ledger, "a", 0.5, protocol=CONFIRM._replace(id="confirm-1+threads4", threads=4))
     assert front_of().points[0].metrics.value("cpu_ms_p50") == 2.0
 
 
@@ -294,7 +293,7 @@ class TestInt8InNameOnly:
             number: replace(confirmed(name, 0.9, 9.0), plan=own)
             for number, (name, own) in enumerate((("fp32", fp32), ("int8", int8)))
         }
-        current = CurrentFigures(front_of.ledger, 1)
+        current = CurrentFigures(front_of.ledger)
         times = OwnTimes(records, ("accuracy", "cpu_ms_p50"), current)
         return [
             times.added_to(Point(number, record.plan, record.keys, current.now(record)[0], shares=SHARES[number]))

@@ -251,3 +251,19 @@ def test_the_version_of_the_runtime_enters_the_keys_of_a_file(plan, resolved):
     old, new = (trial_keys(resolved, plan, ORIGIN, DATA, target) for target in targets)
     assert old.weights == new.weights
     assert {old.graph, old.screened} & {new.graph, new.screened} == set()
+
+
+def test_threads_make_another_measurement_of_the_same_file(plan, resolved):
+    target = ExportTarget(17, None, None, QuantizationAware())
+    several = replace(plan, deployments=(replace(plan.deployment, threads=2),))
+    one, two = (trial_keys(resolved, each, ORIGIN, DATA, target) for each in (plan, several))
+    assert one.graph != two.graph
+    assert (one.weights, one.screened, one.exports) == (two.weights, two.screened, two.exports)
+
+
+def test_each_batch_has_a_file_of_its_own(plan, resolved):
+    target = ExportTarget(17, None, None, QuantizationAware())
+    of_batches = [replace(plan, deployments=(replace(plan.deployment, batch=batch),)) for batch in (None, 1, 8)]
+    keys = [trial_keys(resolved, each, ORIGIN, DATA, target) for each in of_batches]
+    assert len({each.graph for each in keys}) == len({each.screened for each in keys}) == 3
+    assert len({each.weights for each in keys}) == 1

@@ -123,7 +123,9 @@ def test_a_plan_in_one_line(plan):
 
 def test_the_runtime_and_the_provider_are_named_unless_they_are_the_defaults(plan):
     def text(runtime: str, provider: str, precision: str) -> str:
-        return plan_text(replace(plan, deployments=(Deployment("pi", runtime, provider, precision),)), with_model=False)
+        return plan_text(
+            replace(plan, deployments=(Deployment("pi", runtime, provider, precision, 1),)), with_model=False
+        )
 
     assert text("onnxruntime", "cpu", "int8_ptq") == "int8_ptq"
     assert text("onnxruntime", "cuda", "fp16") == "fp16 cuda"
@@ -151,3 +153,12 @@ def test_quantized_convolutions_are_named(plan):
 def test_another_precision_keeps_the_quantized_layers_that_it_can_have(precision, ops):
     deployment = Deployment("pi", "onnxruntime", "cpu", "int8_ptq", 1, "all")
     assert deployment.at(precision) == replace(deployment, precision=precision, quantized_ops=ops)
+
+
+def test_a_batch_and_threads_that_are_not_one_are_named(plan):
+    def text(batch: int | None, threads: int) -> str:
+        deployed = Deployment("pi", "onnxruntime", "cpu", "fp32", batch, threads=threads)
+        return plan_text(replace(plan, deployments=(deployed,)), with_model=False)
+
+    texts = [text(1, 1), text(None, 1), text(8, 1), text(1, 2)]
+    assert texts == ["fp32", "fp32 open batch", "fp32 batch 8", "fp32 2 threads"]

@@ -15,7 +15,9 @@ from vitsearch.devices.deployable import (
     refuse_old_opsets,
     refuse_unable,
     refuse_unable_on,
+    too_many_threads,
     version_on,
+    without_cores,
 )
 from vitsearch.errors import ResourceError
 from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
@@ -138,3 +140,17 @@ def test_the_one_file_is_for_the_oldest_runtime():
     devices = [named("pi5", new), named("nano", old)]
     assert version_on(devices, on("onnxruntime")) == "1.9.1"
     assert opset_on(devices, on("onnxruntime")) == opset_for(devices[1].info, on("onnxruntime"))
+
+
+@pytest.mark.parametrize(("fingerprint", "most"), [({"cores": 2}, 2), ({"affinity": [3], "cores": 8}, 1), ({}, 8)])
+def test_a_run_has_no_more_threads_than_the_device_has_cores(fingerprint, most):
+    info = FakeDevice().info._replace(fingerprint=fingerprint)
+    assert [count for count in (1, 2, 8) if too_many_threads("pi", info, count) is None][-1] == most
+
+
+def test_numbers_of_threads_without_cores_are_named_and_refused_where_none_is_left():
+    device = FakeDevice("pi", info=FakeDevice().info._replace(fingerprint={"cores": 2}))
+    why = "device pi has 2 cores for measurements, so no run of 4 threads"
+    assert without_cores([device], (1, 2, 4)) == [why]
+    with pytest.raises(ResourceError, match=why):
+        without_cores([device], (4,))

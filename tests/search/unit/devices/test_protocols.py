@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitsearch.core.metrics import METRICS, NEEDS
-from vitsearch.devices.protocols import MAX_STREAMS, PLAIN, Phases, Protocols, streams
+from vitsearch.devices.protocols import MAX_STREAMS, PLAIN, Phases, Protocols, streams, with_threads
 from vitsearch.space.sections import Measure
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_agent.wire.protocol import CONFIRM, SCREEN, MeasureProtocol
@@ -45,15 +45,21 @@ def test_power_phase_needs_a_meter(metric, device):
     assert asked([metric], device._replace(power_meter=None)) == PLAIN
 
 
-def test_threads_and_cooldown_are_in_both_protocols(device):
-    both = asked([], device, threads=4, start_max_c=45, cooldown="2m")
-    changes = {"threads": 4, "start_max_c": 45, "cooldown_max_s": 120.0}
-    assert both.screen == SCREEN._replace(id="screen-1+threads4+cool45-120", **changes)
-    assert both.confirm == CONFIRM._replace(id="confirm-1+threads4+cool45-120", **changes)
+def test_cooldown_is_in_both_protocols(device):
+    both = asked([], device, start_max_c=45, cooldown="2m")
+    changes = {"start_max_c": 45, "cooldown_max_s": 120.0}
+    assert both.screen == SCREEN._replace(id="screen-1+cool45-120", **changes)
+    assert both.confirm == CONFIRM._replace(id="confirm-1+cool45-120", **changes)
+
+
+@pytest.mark.parametrize(("threads", "streams"), [(1, 4), (2, 2), (3, 1), (8, 1)])
+def test_streams_share_the_cores_with_the_threads_of_a_deployment(threads, streams):
+    protocol = with_threads(SCREEN._replace(streams=4), threads)
+    assert protocol == SCREEN._replace(threads=threads, streams=streams), "under the same id"
 
 
 def test_different_protocols_have_different_ids_that_fit_the_ledger(device):
-    everything = {"threads": 256, "throughput": 3599, "soak": 7199, "power": 3599, "idle": 599, "start_max_c": -40}
+    everything = {"throughput": 3599, "soak": 7199, "power": 3599, "idle": 599, "start_max_c": -40}
     every = [*METRICS]
     ids = {asked(every, device, **{key: value}).confirm.id for key, value in everything.items()}
     assert len(ids) == len(everything)

@@ -99,6 +99,7 @@ def test_every_section_is_read(full):
         "backend": ("onnxruntime",),
         "provider": (),
         "batch": ("auto",),
+        "threads": (),
     }
     weights = [full.start_of(name).weights for name in full.choices()["backbone"]]
     assert weights == ["hub", "builtin", "file:own.safetensors"]

@@ -127,7 +127,7 @@ def test_what_the_runtime_does_not_have_is_refused(problems):
         "line 3: provider: litert has no provider 'npu'; allowed: cpu, gpu, nnapi",
         "line 4: quantization: 'palette4' is not supported for litert; allowed: "
         "fp32, int8_dynamic, int8_ptq, int8_weights",
-        "line 5: batch: the files of litert take a fixed number of images, not 'open'; allowed: 1",
+        "line 5: batch: the files of litert take a fixed number of images, not 'open'; allowed: 1 to 1024",
     ]
 
 

@@ -79,3 +79,10 @@ def test_cpu_time_stays_where_one_thread_of_the_same_machine_is_measured(space, 
 
 def test_cpu_time_stays_where_a_study_of_a_device_has_asked_for_it(remote):
     assert "cpu_ms_p50" in Target("orin").space(remote).objectives
+
+
+def test_a_model_keeps_its_batch_and_its_threads():
+    own = replace(OWN, batch=8, threads=2)
+    assert Target("nano").deployment(own) == replace(own, device="nano")
+    assert Target("nano", threads=4).deployment(own).threads == 4
+    assert Target("nano", "litert").deployment(own).batch == 8

@@ -527,3 +527,70 @@ def test_the_baseline_does_not_run_on_a_provider_that_the_device_lacks():
     order = {"backend": ["openvino"], "provider": ["gpu", "cpu"]}
     plans = replace(plans_of(**order), deployable=lambda deployment: "no" if deployment.provider == "gpu" else None)
     assert plans.baseline().deployment.provider == "cpu"
+
+
+RUNS = {"threads": [2, 1, 4], "batch": ["1", "8", "open"]}
+
+
+def test_batch_and_threads_are_knobs_of_every_plan():
+    plans = plans_of(**RUNS)
+    deployed = {(plan.deployment.batch, plan.deployment.threads) for plan in all_plans(plans)}
+    assert deployed == {(batch, threads) for batch in (1, 8, None) for threads in (1, 2, 4)}
+    assert plans.count() == 9
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_threads_are_drawn_by_their_logarithm_and_lead_back_to_their_plan(seed):
+    plans = plans_of(**RUNS)
+    plan = plans.random(random.Random(seed))
+    study = optuna.create_study()
+    study.enqueue_trial(plans.parameters(plan))
+    trial = study.ask()
+    assert plans.plan(OptunaSuggest(trial, as_asked)) == plan
+    assert trial.distributions["threads"] == optuna.distributions.FloatDistribution(1.0, 4.0, log=True)
+    assert plans.contains(plan)
+    assert not plans_of(batch=["1", "8", "open"]).contains(replace_threads(plan, 8))
+
+
+def replace_threads(plan, threads):
+    return replace(plan, deployments=(replace(plan.deployment, threads=threads),))
+
+
+def test_without_the_knob_threads_are_those_of_the_measurements_and_no_parameter():
+    space = space_of()
+    space = space.model_copy(update={"measure": space.measure.model_copy(update={"threads": 3})})
+    plans = PlanSpace(space, "local", yes, native)
+    (plan,) = all_plans(plans)
+    assert (plan.deployment.threads, plans.parameters(plan), plans.baseline().deployment.threads) == (3, {}, 3)
+
+
+def test_what_computes_elsewhere_has_the_fewest_threads_alone():
+    plans = plans_of(**RUNS, provider=["cpu", "cuda"])
+    threads = {(plan.deployment.provider, plan.deployment.threads) for plan in all_plans(plans)}
+    assert threads == {("cpu", 1), ("cpu", 2), ("cpu", 4), ("cuda", 1)}
+
+
+def test_threads_for_which_the_device_has_no_cores_are_left_out():
+    def on_two_cores(deployment):
+        return "too few cores" if deployment.threads > 2 else None
+
+    plans = replace(plans_of(**RUNS), deployable=on_two_cores)
+    assert {plan.deployment.threads for plan in all_plans(plans)} == {1, 2}
+    assert plans.count() == 6
+
+
+def test_a_runtime_of_fixed_batches_has_no_open_one():
+    plans = plans_of(**RUNS, backend=["litert"])
+    assert {plan.deployment.batch for plan in all_plans(plans)} == {1, 8}
+
+
+def test_the_leaderboard_varies_batch_and_threads_in_one_precision_only():
+    plans = plans_of(**RUNS, quantization=["fp32", "int8_dynamic"])
+    listed = [plan.deployment for plan in plans.leaderboard()]
+    runs = [(deployment.precision, deployment.batch, deployment.threads) for deployment in listed]
+    assert runs == [
+        *(("fp32", 1, 1), ("fp32", 8, 1), ("fp32", None, 1), ("fp32", 1, 2), ("fp32", 1, 4)),
+        ("int8_dynamic", 1, 1),
+    ]
+    assert plans.count_leaders() == (4, 6), "runs that differ in their threads share a file"
+    assert plans.baseline().deployment == listed[0]

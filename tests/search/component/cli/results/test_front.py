@@ -239,3 +239,18 @@ def test_names_in_tables_are_shown_with_escapes_for_what_nobody_sees(front, show
     assert "of study study[/x]x\\x1b[2J\\x07\\r\\n\\x7f" in said
     assert {character for character in said if not character.isprintable()} == {"\n"}
     assert "vitx\\x1b[2J" in said
+
+
+def test_batch_and_threads_have_columns_where_models_differ_in_them(front):
+    first, second = front.points
+    deployed = replace(first.plan.deployment, batch=8, threads=2)
+    several = replace(first, plan=replace(first.plan, deployments=(deployed,)))
+    lines = shown(print_front, replace(front, points=(several, second)), width=140).splitlines()
+    assert lines[1].split()[:4] == ["trial", "plan", "batch", "threads"]
+    assert lines[2].split()[:4] == ["baseline", "fp32", "1", "1"]
+    assert lines[3].split()[:7] == ["4", "heads-33%", "ffn-50%", "global", "int8_dynamic", "8", "2"]
+    about = (
+        "Times are those of one run, which has as many images as the batch says; throughput and energy count images."
+    )
+    assert about in lines
+    assert "batch" not in shown(print_front, front)

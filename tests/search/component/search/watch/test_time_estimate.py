@@ -44,7 +44,7 @@ class Seen(Silent):
 @contextmanager
 def remaining(study, **changes):
     with study.opened() as (opened, ledger):
-        yield Remaining(opened, ledger, study.with_space(**changes).space, 1, CurrentFigures(ledger, 1))
+        yield Remaining(opened, ledger, study.with_space(**changes).space, 1, CurrentFigures(ledger))
 
 
 def screened_once(basis):

@@ -142,5 +142,5 @@ def test_layers_that_no_precision_of_the_file_quantizes_are_reported():
 def test_an_open_batch_that_no_runtime_of_the_file_takes_is_reported():
     assert lines("space.backend=[onnxruntime, litert]", "space.batch=[1, open]") == []
     assert lines("space.backend=litert", "space.batch=[1, open]") == [
-        "override: space.batch[1]: the files of litert take a fixed number of images, not 'open'; allowed: 1"
+        "override: space.batch[1]: the files of litert take a fixed number of images, not 'open'; allowed: 1 to 1024"
     ]

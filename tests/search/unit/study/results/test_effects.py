@@ -40,6 +40,7 @@ PLAIN = {
     "backend": "onnxruntime",
     "provider": "cpu",
     "batch": "1",
+    "threads": 1.0,
 }
 EFFECT = Effect("ffn_pruning_ratio", "0", "0.5", -0.2, -0.3, -0.1, 4)
 INT8_GAIN = {"onnxruntime": 0.0, "openvino": -0.7}
@@ -193,3 +194,16 @@ def test_any_set_of_models_has_finite_effects(observed):
 def test_trials_that_share_a_result_are_one_observation():
     first, second = models()[:2]
     assert unique([("a", first), ("a", second), ("b", second)]) == [first, second]
+
+
+def test_batches_and_threads_are_compared_in_ascending_order_with_all_else_equal():
+    several = models() + models(batch="8") + models(batch="open") + models(threads=2.0)
+    by_name, _ = effects(several)
+    of_runs = {
+        (knob, effect.start, to) for (knob, to), effect in by_name.items() if knob.startswith(("batch", "threads"))
+    }
+    assert {run for run in of_runs if "openvino" in run[0] and "fp32" in run[0]} == {
+        ("batch in openvino at fp32", "8", "open"),
+        ("batch in openvino at fp32", "1", "8"),
+        ("threads in openvino at fp32", "1", "2"),
+    }
