@@ -343,8 +343,10 @@ class PlanSpace:
         possible = self._possible_forms(knob, model)
         if self.finds(knob):
             return possible
-        if knob == BATCH:  # any number
-            return tuple(word for word in self._choices(knob) if word != OPEN or word in possible) or possible[:1]
+        if knob == BATCH:  # any number that the backbone takes
+            words = (word for word in self._choices(knob) if word != OPEN or word in possible)
+            legal = (word for word in words if self.supports(model.backbone, BATCH, word) is None)
+            return tuple(legal) or possible[:1]
         return tuple(word for word in self._choices(knob) if word in possible) or possible[:1]
 
     def _possible_forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:

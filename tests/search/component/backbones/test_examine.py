@@ -5,11 +5,13 @@ import os
 import sys
 
 import pytest
+import torch
+from torch import nn
 
 from vitsearch.backbones import examine as examining
 from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.backbones.examine import examine
-from vitsearch.core.networks import PythonNetwork
+from vitsearch.core.networks import OnnxNetwork, PythonNetwork
 from vitsearch.errors import NetworkError
 
 NET = """
@@ -67,3 +69,20 @@ def test_a_name_of_timm_is_refused(tmp_path):
 def test_facts_are_plain_values(tmp_path):
     facts = examine(written(tmp_path, NET), "none", ())
     assert type(facts).from_json(json.loads(json.dumps(facts.to_json()))) == facts
+
+
+def test_the_facts_of_an_onnx_file_come_back(tmp_path):
+    path, linear = tmp_path / "theirs.onnx", nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
+    torch.onnx.export(linear, (torch.zeros(1, 3, 16, 16),), str(path), dynamo=False)
+    facts = examine(OnnxNetwork("theirs", str(path), "nchw", 16), f"file:{path}", (24,))
+    assert (facts.channels, facts.classes, facts.resolutions, facts.opset) == ((3,), 5, (16,), 20)
+    refused = {"ffn_pruning_ratio", "quantization=int8_qat", "backend=litert", "distillation=feature", "resolution=24"}
+    assert refused <= facts.refusals.keys()
+    assert "distillation=logits" not in facts.refusals
+
+
+def test_a_file_that_is_no_onnx_file_is_one_problem(tmp_path):
+    path = tmp_path / "theirs.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(NetworkError, match="theirs: .* is not an ONNX file"):
+        examine(OnnxNetwork("theirs", str(path), "nchw", 16), f"file:{path}", ())

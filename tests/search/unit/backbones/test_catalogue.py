@@ -13,6 +13,8 @@ REFUSALS = {
     "window_size": "no windows",
     "quantization=int8_qat": "nothing to train",
     "resolution=30": "odd maps",
+    "backend=litert": "no torch",
+    "batch=open": "one image",
 }
 FACTS = NetworkFacts("ab" * 32, 28, (1,), None, (28, 32), REFUSALS)
 OURS = Catalogue.of_facts({"ours": FACTS})
@@ -34,6 +36,12 @@ OURS = Catalogue.of_facts({"ours": FACTS})
         ("resolution", 30, "odd maps"),
         ("resolution", 64, "ours was not tried at 64 pixels; it takes 28, 32: list the size in 'space.resolution'"),
         ("weights", "none", None),
+        ("backend", "litert", "no torch"),
+        ("backend", "openvino", None),
+        ("batch", "1", None),
+        ("batch", "auto", None),
+        ("batch", "8", "one image"),
+        ("batch", "open", "one image"),
     ],
 )
 def test_a_knob_is_supported_unless_the_facts_have_a_reason(knob, value, reason):
