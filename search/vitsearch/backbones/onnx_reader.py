@@ -109,7 +109,7 @@ def _loaded(network: OnnxNetwork) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:
-        raise _problem(network, f"is not an ONNX file: {first_line(error)}") from error
+        raise _problem(network, "is not an ONNX file") from error
     if not model.graph.node:
         raise _problem(network, "is not an ONNX file: it has no graph")
     return model

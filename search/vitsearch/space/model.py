@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
@@ -220,10 +219,9 @@ class SearchSpace(Section):
             backbone: One of the space.
 
         Returns:
-            The recipe with all its defaults; without a training for a network in an ONNX file.
+            The recipe with all its defaults.
         """
-        recipe = self.task.fine_tune.recipe(self.search.seed, backbone)
-        return replace(recipe, rungs=(0,)) if self.is_file(backbone) else recipe
+        return self.task.fine_tune.recipe(self.search.seed, backbone)
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values.
