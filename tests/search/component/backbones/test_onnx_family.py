@@ -1,6 +1,7 @@
 """Networks that are ONNX files: read, given our form, built, exported, and refused in one line each."""
 
 import copy
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,13 @@ class Fixed(Net):
         return torch.cat((logits[:, None], torch.ones(1, 1, CLASSES)), 1).mean(1)
 
 
+class OfFour(Net):
+    """Four images, with something of its own for each."""
+
+    def forward(self, x):
+        return super().forward(x) + torch.arange(4.0)[:, None]
+
+
 class Last(nn.Module):
     def __init__(self, last):
         super().__init__()
@@ -77,11 +85,11 @@ def net(kind=Net):
 def exported(tmp_path):
     """Writes a module as another tool would, and gives its network."""
 
-    def export(model, **options):
+    def export(model, images=1, **options):
         path = tmp_path / "theirs.onnx"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.onnx.export(model, (IMAGES[:1],), str(path), dynamo=False, **options)
+            torch.onnx.export(model, (IMAGES[:images],), str(path), dynamo=False, **options)
         return OnnxNetwork("theirs", str(path), "nchw", SIZE)
 
     return export
@@ -173,6 +181,12 @@ def test_a_batch_that_changes_the_logits_stays_one(exported, kind):
 
 
 @torch.no_grad()
+def test_a_file_of_several_images_in_a_run_is_opened_or_refused(exported):
+    assert_equal(built(exported(net(), images=4))(IMAGES), net()(IMAGES))
+    assert "takes 4 images in a run, which its graph fixes" in refusal(exported(net(OfFour), images=4))
+
+
+@torch.no_grad()
 def test_logits_are_chosen_by_the_names_of_classes(exported, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("cat\ndog\nbird\nhorse\n")
@@ -252,6 +266,12 @@ def test_what_is_no_onnx_file_is_refused(exported, tmp_path):
     assert "is not an ONNX file" in refusal(network)
     Path(network.path).write_bytes(b"")
     assert "is not an ONNX file: it has no graph" in refusal(network)
+
+
+def test_a_file_that_is_too_large_is_refused(exported):
+    network = exported(net())
+    os.truncate(network.path, 2**31)  # without taking room on the disk
+    assert "takes 2.1 GB, and an ONNX file at most 2.1 GB" in refusal(network)
 
 
 def test_weights_in_other_files_are_refused(exported, tmp_path):
