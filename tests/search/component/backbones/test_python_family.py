@@ -257,7 +257,7 @@ def test_what_its_author_declares_is_cut_too(network):
         ("def make(): return 3", "make", "returned int, not a torch.nn.Module"),
         ("def make(): raise ValueError('no')", "make", r"failed: ValueError: no \(own_network_\d+.py line 1\)"),
         (NET.replace(*TWO_INPUTS), "make", "does not classify images .*: 'mask'; it gets one argument"),
-        (NET.replace("return self.out(", "return 1, self.out("), "make", "it gives tuple for 2 images and 7 classes; expected"),
+        (NET.replace("return self.out(", "return 1, self.out("), "make", "it gives tuple for 2 images and 7 classes"),
         (NET.replace(".mean((2, 3))", ".mean((0, 2, 3))"), "make", r"it gives \(7,\) for 2 images .*, \(2, 7\)"),
         (NET.replace("(16, classes)", "(16, 3)"), "make", r"it gives \(2, 3\) for 2 images and 7 classes"),
         (NET.replace("0.5 * ", "float('nan') * "), "make", "its outputs for random images have NaN or infinity"),
