@@ -16,14 +16,13 @@ from vitsearch.backbones.found_family import STRUCTURE, FoundFamily
 from vitsearch.backbones.found_structures import kept_structure
 from vitsearch.backbones.own_code import SEED, code_digest, make, parameters_of
 from vitsearch.backbones.tables import resample_tables
-from vitsearch.backbones.timm_family import fp32_bytes
+from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import misfit, weights_path
 from vitsearch.backbones.weights_file import State, first_line, read_state, without_prefix
 from vitsearch.core.networks import PythonNetwork, channels_refused
 from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
-from vitsearch.models.onnx_format import MAX_BYTES
 from vitsearch.models.surgery import redraw_zero_norms
 from vitsearch.structure.find import DECLARED, find_structure
 from vitsearch.structure.values import Heads, Structure, Width
@@ -121,10 +120,7 @@ class PythonFamily(FoundFamily):
         return channels_refused(self.network.name, taken, channels)
 
     def _refused_export(self, name: str) -> str | None:
-        size = fp32_bytes(self.unbuilt(name))
-        if size < MAX_BYTES:
-            return None
-        return f"{name} cannot be exported: its weights take {size / 1e9:.1f} GB in fp32, an ONNX file at most 2.1 GB"
+        return TimmFamily._refused_export(self, name)  # that it is a classifier was seen when it was looked at
 
     def _refused_weights(self, weights: str) -> str | None:
         """Why a file does not hold weights of the network, whatever the channels of the images."""

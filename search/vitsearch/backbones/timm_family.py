@@ -298,7 +298,7 @@ class TimmFamily(ABC):
 
     def _refused_export(self, name: str) -> str | None:
         """Why no file of `name` can be written, at any precision: all are made from the fp32 file."""
-        size = fp32_bytes(self.unbuilt(name))
+        size = _fp32_bytes(self.unbuilt(name))
         if size < MAX_BYTES:
             return None
         return f"{name} cannot be exported: its weights take {size / 1e9:.1f} GB in fp32, an ONNX file at most 2.1 GB"
@@ -378,6 +378,6 @@ def _refused_weights(name: str, weights: str) -> str | None:
 
 
 @cache
-def fp32_bytes(model: nn.Module) -> int:
+def _fp32_bytes(model: nn.Module) -> int:
     """The size of the weights of a model in fp32; asked for every precision of every plan."""
     return 4 * sum(parameter.numel() for parameter in model.parameters())
