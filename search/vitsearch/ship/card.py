@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.caveats.classes import class_caveats
 from vitsearch.core.figures import Z_95, Figure, Metrics
 from vitsearch.core.metrics import METRICS
@@ -111,6 +112,9 @@ def _accuracy(model: BundledModel) -> Iterator[str]:
             low, high = accuracy.interval
             yield f"| {title} | {accuracy.correct} of {accuracy.n} | {accuracy.share:.4f} | {low:.4f} to {high:.4f} |"
     yield ""
+    if model.labelled_by is not None:
+        yield f"**Here {escaped(agreement_text(model.labelled_by))}.**"
+        yield ""
     yield from _classes(model)
     yield ""
     if test is None:
