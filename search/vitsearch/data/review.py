@@ -70,8 +70,8 @@ class Contents:
         in_holdout = set_aside(self.train.labels, self.holdout_images)
         drawn = "drawn" if self.class_names == (UNLABELLED,) else "drawn from its classes"
         origin = SplitOrigin(
-            f"a tenth of train, at most {self.holdout_images:,}, {drawn} with seed {SEED}; they judge models in the search "
-            "and train none",
+            f"a tenth of train, at most {self.holdout_images:,}, {drawn} with seed {SEED}; they judge models in the "
+            "search and train none",
             HOLDOUT_SHARE,
             SEED,
         )

@@ -127,7 +127,7 @@ def _file(file: File | None) -> Iterator[str]:
     yield f"size:    {file.size_bytes / 1e6:.3g} MB"
     yield f"input:   {preprocessing_text(file.preprocessing)}"
     if file.cosine is not None:
-        yield f"cosine:  {file.cosine:.6f} between its logits and those of fp32 (mean of the validation images)"
+        yield f"cosine:  {file.cosine:.6f} of its logits to those of fp32 (mean, validation images)"
 
 
 def _short(path: Path) -> str:

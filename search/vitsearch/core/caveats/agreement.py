@@ -6,6 +6,6 @@ from __future__ import annotations
 def agreement_text(network: str) -> str:
     """What to know before the accuracies of a study are believed whose images are labelled by a network."""
     return (
-        f"accuracy is the agreement with {network}'s own fp32 outputs in onnxruntime, as the images have no labels: it "
-        f"compares forms of {network} with each other, and does not say how often they are right"
+        f"accuracy is the agreement with the fp32 outputs of {network} itself in onnxruntime, as the images have no "
+        f"labels: it compares forms of {network} with each other, and does not say how often they are right"
     )
