@@ -239,7 +239,8 @@ def _verify(model: BundledModel, with_images: bool) -> Iterator[str]:
     if examples.packages(model):
         yield "pip install -r requirements.txt"
     command = f"python {single_file.NAME} verify ."
-    yield command if with_images else f"{command} --data FOLDER   # FOLDER/CLASS/*.jpg; needs pillow"
+    of_class = "" if model.labelled_by is None else f", by the class that {model.labelled_by} gives in fp32"
+    yield command if with_images else f"{command} --data FOLDER   # FOLDER/CLASS/*.jpg{of_class}; needs pillow"
     yield "```"
     yield ""
     yield "The checksums find damage, not an attacker: whoever changes a file can change `SHA256SUMS` and the agent"

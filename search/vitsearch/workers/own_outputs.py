@@ -14,6 +14,7 @@ from vitsearch.data.arrays import Floats, Labels
 from vitsearch.data.image_data import ImageData
 from vitsearch.data.splits import Split
 from vitsearch.data.store import write_to_cache
+from vitsearch.errors import NetworkError
 from vitsearch.pipeline import jobs
 from vitsearch.training import inference
 from vitsearch_agent.base.canonical_json import digest
@@ -31,12 +32,15 @@ def labelled(images: ImageData, labels: jobs.OwnOutputs, cache: Path) -> tuple[I
         The images with labels, and the logits (N, classes) of the validation images.
 
     Raises:
-        NetworkError: The file of the network is another one than the study has.
+        NetworkError: The file of the network is gone, or another one than the study has.
         PlanError: The network does not take such images.
     """
     from vitsearch.backbones.onnx_family import architecture_of, own_class_names  # onnx: only where there is a file
 
-    network, class_names = labels.network, own_class_names(labels.network)
+    network = labels.network
+    if not Path(network.path).is_file():
+        raise NetworkError(f"{network.name}: {network.path} is gone, and these images have no labels but its outputs")
+    class_names = own_class_names(network)
     preprocessing = labels.preprocessing.over(NONE, images.channels)
     origin = {"architecture": architecture_of(network), "preprocessing": asdict(preprocessing)}
     spec = backbones.ModelSpec(

@@ -1,5 +1,6 @@
 """Images without labels are labelled by the network itself: the stages of a tiny ONNX file on such images."""
 
+import os
 import warnings
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from vitsearch.core.networks import OnnxNetwork
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import NONE, PreprocessingKeys
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
+from vitsearch.errors import NetworkError
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration
@@ -117,6 +119,19 @@ def test_outputs_are_computed_once_on_a_machine(workspace, folder):
     np.save(kept, logits[:, ::-1])
     other_process = replace(place, data=place.data | {"holdout_images": 1})
     assert own_logits(other_process).tolist() == logits[:, ::-1].tolist()
+
+
+def test_a_file_that_is_gone_is_named(workspace, folder):
+    place = workspace(network(folder))
+    os.remove(place.networks[0].path)
+    with pytest.raises(NetworkError, match="theirs: .*0.onnx is gone, and these images have no labels but its outputs"):
+        load_data(place)
+
+
+def test_a_file_that_was_changed_labels_nothing(workspace, folder):
+    known = replace(network(folder), architecture="ab" * 32)
+    with pytest.raises(NetworkError, match="is another file here"):
+        load_data(workspace(known))
 
 
 def test_names_of_classes_are_those_of_the_file_and_differ(workspace, folder):
