@@ -1,7 +1,8 @@
 """The digest of an architecture that no name stands for: a network of the user's own code.
 
 It covers what decides about results besides the weights: the classes and settings of the modules, the names and shapes
-of the parameters, and the graph of the fp32 file with the constants that the code has put into it.
+of the parameters, the deviations with which they are drawn, and the graph of the fp32 file with the constants that the
+code has put into it.
 """
 
 from __future__ import annotations
@@ -46,23 +47,24 @@ def architecture_of(model: nn.Module, images: torch.Tensor) -> Architecture:
     """Name an architecture.
 
     Args:
-        model: In evaluation mode; takes `images`.
+        model: In evaluation mode, as its code has made it; takes `images`.
         images: (batch, channels, height, width), of which only the shape counts.
 
     Returns:
-        Its digest, in which weights do not enter.
+        Its digest, in which values of weights do not enter.
 
     Raises:
         StageError: No ONNX file can be written of it, by either exporter.
     """
     filled = _filled(model)
     shapes = [[name, list(value.shape), str(value.dtype)] for name, value in filled.state_dict().items()]
+    drawn = [f"{float(parameter.detach().std()):.3g}" for parameter in model.parameters() if parameter.numel() > 1]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         exporter = _written(filled, images, path)
         graph = list(onnx_graph(path, _constant))
     modules = ADDRESS.sub("", repr(model))
-    named = {"schema": SCHEMA, "modules": modules, "parameters": shapes, "graph": graph}
+    named = {"schema": SCHEMA, "modules": modules, "parameters": shapes, "drawn": drawn, "graph": graph}
     return Architecture(digest(named), exporter)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitsearch import backbones
 from vitsearch.backbones.examine import RATIOS, examine
-from vitsearch.core.networks import Network, NetworkFacts
+from vitsearch.core.networks import Network, NetworkFacts, channels_refused
 from vitsearch.core.precisions import AUTO
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import NetworkError, UnknownName
@@ -168,10 +168,7 @@ class Catalogue:
             The reason; None if it takes them.
         """
         taken = self.facts[name].channels if name in self.facts else (channels,)
-        if channels in taken:
-            return None
-        own = " or ".join(map(str, taken))
-        return f"{name} takes images with {own} channels, and these have {channels}; set task.data.channels: {taken[0]}"
+        return None if channels in taken else channels_refused(name, taken, channels)
 
 
 def _is_backbone(name: str) -> bool:

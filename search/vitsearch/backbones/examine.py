@@ -24,7 +24,7 @@ from vitsearch.errors import NetworkError, VitsearchError
 if TYPE_CHECKING:
     from vitsearch.models.backbone import Backbone
 
-LONGEST_S = 600.0
+LONGEST_S = 300.0
 """After so many seconds a network that is still being examined is refused: its code waits for something."""
 LAST_WORDS = 300
 """Characters of its standard error that are quoted where the process ended by a signal."""
@@ -68,10 +68,15 @@ def _examine(network: Network, weights: str, resolutions: tuple[int, ...], newes
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, env=_environment())
         except subprocess.TimeoutExpired:
-            raise NetworkError(f"{network.name}: after {LONGEST_S:g} s it was still being made or traced") from None
+            raise NetworkError(
+                f"{network.name}: its code was still running after {LONGEST_S:g} s, in which it is made, traced and cut"
+            ) from None
         if not result.is_file():
             last = " ".join(done.stderr.split())[-LAST_WORDS:]
-            raise NetworkError(f"{network.name}: the process that examined it ended with {done.returncode}: {last}")
+            said = f"; its last words: {last}" if last else ""
+            raise NetworkError(
+                f"{network.name}: its code ended the process that examined it (exit code {done.returncode}){said}"
+            )
         answer: dict[str, Any] = json.loads(result.read_text())
     if "error" in answer:
         raise NetworkError(answer["error"])

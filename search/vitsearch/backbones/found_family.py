@@ -327,20 +327,7 @@ def _forward_problem(recipe: BuildRecipe, pixels: int) -> str | None:
     except Exception as error:  # noqa: BLE001 - whatever timm or torch raises is the answer
         reason = first_line(error) or type(error).__name__
         return f"its forward depends on the values of tensors ({reason})" if META.search(reason) else reason
-    return output_problem(output, CLASSES)
-
-
-def output_problem(output: object, classes: int) -> str | None:
-    """Say why what a model gave for one image is no logit for each class.
-
-    Args:
-        output: What it returned.
-        classes: The number of classes that it was built for.
-
-    Returns:
-        What it gave instead; None for a tensor (1, classes).
-    """
-    if torch.is_tensor(output) and tuple(output.shape) == (1, classes):
-        return None
-    shape = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
-    return f"it gives {shape} for one image, {NO_CLASSIFIER}"
+    if not torch.is_tensor(output) or tuple(output.shape) != (1, CLASSES):
+        shape = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
+        return f"it gives {shape} for one image, {NO_CLASSIFIER}"
+    return None

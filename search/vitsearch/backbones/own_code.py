@@ -22,6 +22,7 @@ from torch import nn
 from vitsearch.backbones.weights_file import first_line
 from vitsearch.core.networks import PythonNetwork
 from vitsearch.errors import NetworkError
+from vitsearch_agent.base.canonical_json import digest, file_digest
 
 GIVEN = ("classes", "channels", "resolution")
 """What a function may take, by name."""
@@ -78,6 +79,22 @@ def make(network: PythonNetwork, **arguments: int) -> nn.Module:
     return model.eval()
 
 
+def code_digest(model: nn.Module) -> str:
+    """Name the code of the classes of a model, without those of torch.
+
+    Args:
+        model: A model.
+
+    Returns:
+        SHA-256 of the source files of its classes, in hexadecimal.
+    """
+    modules = {type(module).__module__ for module in model.modules()}
+    sources = (
+        getattr(sys.modules.get(name), "__file__", None) for name in modules if name.partition(".")[0] != "torch"
+    )
+    return digest(sorted(file_digest(source) for source in sources if source is not None))
+
+
 def _named(network: PythonNetwork) -> str:
     return f"{network.name}: {network.entry}"
 
@@ -129,6 +146,8 @@ def _refuse_namesake(network: PythonNetwork, name: str, module: ModuleType) -> N
 
 def _where(error: Exception) -> str:
     """The error, and the last line of code outside of libraries."""
+    if isinstance(error, SyntaxError):  # which names the file and the line itself
+        return f"{type(error).__name__}: {first_line(error)}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
     last = frames[-1] if frames else None
     place = f" ({Path(last.filename).name} line {last.lineno})" if last is not None else ""

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from vitsearch.backbones.architecture import architecture_of
-from vitsearch.backbones.found_family import STRUCTURE, FoundFamily, output_problem
+from vitsearch.backbones.found_family import STRUCTURE, FoundFamily
 from vitsearch.backbones.found_structures import kept_structure
-from vitsearch.backbones.own_code import SEED, make, parameters_of
+from vitsearch.backbones.own_code import SEED, code_digest, make, parameters_of
 from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import fp32_bytes
 from vitsearch.backbones.weights import misfit, weights_path
-from vitsearch.backbones.weights_file import first_line, read_state, without_prefix
-from vitsearch.core.networks import PythonNetwork
+from vitsearch.backbones.weights_file import State, first_line, read_state, without_prefix
+from vitsearch.core.networks import PythonNetwork, channels_refused
 from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
@@ -45,7 +45,6 @@ class PythonFamily(FoundFamily):
         network: The network.
     """
 
-    why_no_heads = "has no attention heads that vitsearch knows how to remove exactly"
     why_no_embed = "is a network of your own, of whose residual stream vitsearch cuts no channels"
     why_no_tokens = "is a network of your own, of which vitsearch drops no tokens"
     why_no_token = "is a network of your own, of which vitsearch knows no distillation head"
@@ -119,9 +118,7 @@ class PythonFamily(FoundFamily):
         taken = looked_at(self.network).channels
         if channels in taken:
             return None
-        own = " or ".join(map(str, taken))
-        needed = "'task.data.channels' of the space file converts images"
-        return f"{self.network.name} takes images with {own} channels, and these have {channels}; {needed}"
+        return channels_refused(self.network.name, taken, channels)
 
     def _refused_export(self, name: str) -> str | None:
         size = fp32_bytes(self.unbuilt(name))
@@ -130,14 +127,18 @@ class PythonFamily(FoundFamily):
         return f"{name} cannot be exported: its weights take {size / 1e9:.1f} GB in fp32, an ONNX file at most 2.1 GB"
 
     def _refused_weights(self, weights: str) -> str | None:
+        """Why a file does not hold weights of the network, whatever the channels of the images."""
         if weights == "none":
             return None
-        channels = looked_at(self.network).channels[0]
-        try:
-            self.build(ModelSpec(self.network.name, weights, self.network.resolution, CLASSES, channels))
-        except WeightsError as error:
-            return str(error)
-        return None
+        reasons = []
+        for channels in looked_at(self.network).channels:
+            try:
+                self.build(ModelSpec(self.network.name, weights, self.network.resolution, CLASSES, channels))
+            except WeightsError as error:
+                reasons.append(str(error))
+            else:
+                return None
+        return reasons[0]
 
     def _random(self, spec: ModelSpec) -> tuple[nn.Module, bool]:
         model = self._sized(spec, spec.classes)
@@ -157,10 +158,23 @@ class PythonFamily(FoundFamily):
                 state = resample_tables(state, model)
             model.load_state_dict(state)
         except RuntimeError as error:
+            self._refuse_channels_of(state, spec, had)
             raise misfit(self.network.name, path, state, wanted, first_line(error)) from error
         if had != spec.classes:
             self._with_classes(model, spec.classes)
         return model, had != spec.classes
+
+    def _refuse_channels_of(self, state: State, spec: ModelSpec, classes: int) -> None:
+        """Raise `WeightsError` where weights fit the network for images of other channels."""
+        shapes = {name: value.shape for name, value in state.items()}
+        for channels in {*looked_at(self.network).channels} - {spec.channels}:
+            other = self._sized(replace(spec, channels=channels), classes).state_dict()
+            if shapes == {name: value.shape for name, value in other.items()}:
+                raise WeightsError(
+                    f"{weights_path(spec)} holds weights of {self.network.name} for images of {channels} channels, and "
+                    f"these have {spec.channels}; use weights for these, or images of {channels} channels "
+                    "('task.data.channels' converts those of a folder)"
+                )
 
     def _sized(self, spec: ModelSpec, classes: int) -> nn.Module:
         """A model with random weights and a number of classes."""
@@ -198,13 +212,18 @@ class LookedAt:
         accepted = parameters_of(network)
         problems = {channels: _problem(network, channels, network.resolution) for channels in CHANNELS}
         self.channels = tuple(channels for channels in CHANNELS if problems[channels] is None)
-        if not self.channels:
-            raise NetworkError(f"{network.name}: {network.entry} is no classifier of images: {problems[CHANNELS[0]]}")
         size = network.resolution
+        if not self.channels:
+            raise NetworkError(
+                f"{network.name}: {network.entry} does not classify images of {size} x {size} pixels "
+                f"('resolution: {size}'): {problems[CHANNELS[0]]}"
+            )
         self.model = make(network, classes=CLASSES, channels=self.channels[0], resolution=size)
         images = torch.randn(IMAGES, self.channels[0], size, size, generator=torch.Generator().manual_seed(SEED))
         with torch.no_grad():
             logits = self.model(images)
+            if not bool(torch.isfinite(logits).all()):
+                raise NetworkError(f"{network.name}: its outputs for random images have NaN or infinity")
             if not torch.equal(logits, self.model(images)):
                 raise NetworkError(f"{network.name}: its outputs for the same images differ from call to call")
         if bool((logits >= 0).all()) and torch.allclose(logits.sum(1), torch.ones(IMAGES), atol=1e-4):
@@ -234,7 +253,7 @@ def looked_at(network: PythonNetwork) -> LookedAt:
     Raises:
         NetworkError: It cannot be made, is no classifier of images, or cannot be exported.
     """
-    return _looked_at(replace(network, architecture=""))
+    return _looked_at(PythonNetwork(network.name, network.entry, network.folder, network.resolution))
 
 
 @cache
@@ -256,6 +275,7 @@ def _structure_of(network: PythonNetwork, pixels: int) -> Structure:
 
     declared = _declared(network, own.model)
     identity = {"architecture": own.architecture, "pixels": pixels, "declared": [asdict(unit) for unit in declared]}
+    identity["code"] = code_digest(own.model)  # two ways to write one graph can be cut in different ways
     structure = kept_structure(identity, find)
     for refusal in structure.refusals:
         if refusal.kind == DECLARED:
@@ -291,11 +311,11 @@ def _problem(network: PythonNetwork, channels: int, pixels: int) -> str | None:
             warnings.simplefilter("ignore")
             output = model(torch.zeros(IMAGES, channels, pixels, pixels))
     except Exception as error:  # noqa: BLE001 - the user's own code
-        return f"{type(error).__name__}: {first_line(error)}"
+        return f"{type(error).__name__}: {first_line(error)}; it gets one argument, float32 images"
     classes = CLASSES if "classes" in parameters_of(network) else None
     if torch.is_tensor(output) and output.ndim == 2 and len(output) == IMAGES and classes in (None, output.shape[1]):
         return None
-    if torch.is_tensor(output) and len(output) == IMAGES:
-        return output_problem(output[:1], classes or 0)
     shape = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
-    return f"it gives {shape} for {IMAGES} images of {pixels} x {pixels} pixels, no logit for each class of each image"
+    expected = f"({IMAGES}, classes)" if classes is None else f"({IMAGES}, {classes})"
+    of_classes = "" if classes is None else f" and {classes} classes"
+    return f"it gives {shape} for {IMAGES} images{of_classes}; expected is a logit for each class, {expected}"

@@ -94,7 +94,7 @@ def weights_path(spec: ModelSpec) -> Path:
         raise WeightsError(f"weights {spec.weights!r}: must be builtin, hub, none or file:PATH")
     file = Path(path).expanduser()
     if not file.is_file():
-        raise WeightsError(f"weights of {spec.backbone}: there is no file {file}")
+        raise WeightsError(f"weights of {spec.backbone}: there is no file {file.absolute()}")
     return file
 
 

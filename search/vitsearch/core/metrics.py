@@ -58,7 +58,10 @@ METRICS: dict[str, Metric] = {
 }
 
 OF_CLASSES = ("accuracy_balanced", "recall_min", "f1_macro")
-"""What is shown beside every accuracy (`vitsearch.core.confusion`); neither an objective nor a limit yet."""
+"""What is shown beside every accuracy (`vitsearch.core.confusion`); a limit may bound it, it is no objective yet. The
+search does not predict it: a model is judged by it once its file was evaluated."""
+QUALITIES = ("accuracy", *OF_CLASSES)
+"""Metrics of a file's answers: shares of images, which no measurement of a device gives."""
 TIMES = ("latency_ms_p50", "cpu_ms_p50", "latency_ms_p50_raw", "cpu_ms_p50_raw")
 """How long one run takes, as every measurement gives it."""
 NEEDS = {

@@ -6,7 +6,7 @@ to know of it are the `NetworkFacts`, which the study keeps with its space file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -46,13 +46,14 @@ class NetworkFacts:
         lists = {name: list(getattr(self, name)) for name in ("channels", "resolutions", "levels")}
         return asdict(self) | lists
 
-    def describe(self) -> str:
-        """What it takes and what can be cut, in one line."""
+    def lines(self) -> Iterator[str]:
+        """What it takes and what can be cut."""
         classes = "any number of classes" if self.classes is None else f"{self.classes} classes"
         channels = " or ".join(map(str, self.channels))
         sizes = ", ".join(map(str, self.resolutions))
-        takes = f"takes {channels} channels at {sizes} pixels, {classes}"
-        return "; ".join([takes, *self.levels, f"architecture {self.architecture[:12]}"])
+        yield f"takes images of {channels} channel{'s' if channels != '1' else ''}, of {sizes} pixels; {classes}"
+        yield from self.levels
+        yield f"architecture {self.architecture[:12]}"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> NetworkFacts:
@@ -115,6 +116,24 @@ class OnnxNetwork:
 
 Network = PythonNetwork | OnnxNetwork
 Networks = tuple[Network, ...]
+
+
+def channels_refused(name: str, taken: Sequence[int], channels: int) -> str:
+    """Say why a network takes no images with a number of channels.
+
+    Args:
+        name: The network.
+        taken: Channels that it takes.
+        channels: Those of the images.
+
+    Returns:
+        One sentence, with what helps.
+    """
+    own = " or ".join(map(str, taken))
+    return (
+        f"{name} takes images with {own} channel{'s' if own != '1' else ''}, and these have {channels}; let its code "
+        "take 'channels', or convert the images of a folder with 'task.data.channels'"
+    )
 
 
 def network_named(name: str, networks: Networks) -> Network | None:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vitsearch.space.model import SearchSpace
-from vitsearch.space.networks import NetworkSection
+from vitsearch.space.networks import NetworkSection, PythonSection
+from vitsearch.space.section_base import StartingWeights
 
 ELSEWHERE = ("study", "storage", "files", "resources")
 """Sections that say where a study lives and with how much it runs; they change nothing of what is searched."""
@@ -45,13 +46,18 @@ class SpaceChange:
 
 def _searched(space: SearchSpace) -> dict[str, Any]:
     """Without what says where; of the devices only the names, of a backbone its weights where they are named."""
-    listed = tuple(
-        choice.model_copy(update={"facts": None}) if isinstance(choice, NetworkSection) else choice
-        for choice in space.space.backbone
-    )
+    listed = tuple(map(_as_searched, space.space.backbone))
     plain = space.model_copy(update={"space": space.space.model_copy(update={"backbone": listed})})
     searched = {name: value for name, value in plain.to_json().items() if name not in ELSEWHERE}
     return searched | {"devices": list(space.device_names)}
+
+
+def _as_searched(backbone: StartingWeights) -> StartingWeights:
+    """A backbone without what was found out about it and where its code lies."""
+    if not isinstance(backbone, NetworkSection):
+        return backbone
+    where = {"folder": "."} if isinstance(backbone, PythonSection) else {}
+    return backbone.model_copy(update={"facts": None, **where})
 
 
 def _lines(before: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -> Iterator[str]:

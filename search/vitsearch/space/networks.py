@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, PlainSerializer, field_validator, model_validator
@@ -46,9 +47,10 @@ class NetworkSection(StartingWeights):
         """The network as workers get it."""
         raise NotImplementedError
 
-    def describe(self) -> str:
-        """What was found out about it, in one line."""
-        return self.facts.describe() if self.facts is not None else "not examined"
+    def lines(self) -> Iterator[str]:
+        """What was found out about it."""
+        if self.facts is not None:
+            yield from self.facts.lines()
 
 
 class PythonSection(NetworkSection):
@@ -70,12 +72,11 @@ class PythonSection(NetworkSection):
             raise problem(f"weights {self.weights!r} need mean and std beside them: those of their training")
         return self
 
-    def describe(self) -> str:
+    def lines(self) -> Iterator[str]:
         folder = os.path.abspath(os.path.expanduser(self.folder))
-        code = (
-            f"workers run the code of {self.python} with your rights, as this check has done (looked for in {folder})"
-        )
-        return f"{code}; {super().describe()}"
+        yield f"workers run the code of {self.python} with your rights, as this check has done"
+        yield f"its module is looked for in {folder} and among the installed packages"
+        yield from super().lines()
 
     @property
     def network(self) -> Network:

@@ -179,8 +179,8 @@ def test_a_network_of_ones_own_is_searched_and_changed_code_reuses_nothing(tmp_p
     shutil.copytree(EXAMPLES / "own_model", tmp_path / "own_model", ignore=shutil.ignore_patterns("__pycache__"))
     done = run_network(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 plan is trained" in done.stdout
     before = stages(tmp_path)
+    assert min(len(before["vs_artifact"]), len(before["vs_measurement"])) >= 3
 
     code = tmp_path / "own_model" / "haarnet.py"
     code.write_text(code.read_text().replace("functional.silu", "functional.gelu"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vitsearch.backbones.catalogue import Catalogue
+from vitsearch.backbones.examine import RATIOS
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.data import DataSpec
@@ -24,6 +25,7 @@ from vitsearch.search.stage_config import data_spec, stored_data
 from vitsearch.search.starting_weights import starts
 from vitsearch.search.weighted_classes import unknown_names
 from vitsearch.space import JudgedSpace, SearchSpace, judge
+from vitsearch.space.networks import NetworkSection
 from vitsearch.space.nodes import Path
 from vitsearch.space.problems import Problem
 
@@ -60,6 +62,15 @@ class Valid:
         random = "mean and std of the training images, as its weights are random"
         return {name: random if each is None else preprocessing_text(each) for name, each in preprocessings.items()}
 
+    def _about(self, section: NetworkSection) -> Iterator[str]:
+        """What was found out about a network of the user's, and the searched knobs that it does not support."""
+        yield f"network {section.name}:"
+        yield from (f"  {line}" for line in section.lines())
+        refusals = section.facts.refusals if section.facts is not None else {}
+        for knob in RATIOS:
+            if knob in refusals and any(self.space.choices_of(knob)):
+                yield f"  without {knob}: {refusals[knob].removeprefix(f'{section.name} ')}"
+
     def _readers(self) -> dict[str, list[str]]:
         """The backbones that read images in one way, by its words."""
         readers: dict[str, list[str]] = {}
@@ -75,7 +86,7 @@ class Valid:
                 f"{self.file}: fine. {counted} of which {self._wanted()} will be trained.",
                 *(f"input of {', '.join(names)}: {text}." for text, names in self._readers().items()),
                 *(f"weights of {name}: {text}." for name, text in self.tried.items()),
-                *(f"network {section.name}: {section.describe()}." for section in self.space.network_sections),
+                *(line for section in self.space.network_sections for line in self._about(section)),
                 *(f"{token.describe()}." for token in self.tokens),
                 *(f"A run from this machine would end at once: {note}" for note in self.notes),
             ]

@@ -46,13 +46,16 @@ def test_changed_code_is_examined_again(tmp_path):
 
 
 def test_code_that_ends_its_process_is_one_problem(tmp_path):
-    with pytest.raises(NetworkError, match="ours: the process that examined it ended with 3: last words"):
+    with pytest.raises(
+        NetworkError,
+        match="ours: its code ended the process that examined it .exit code 3.; its last words: last words",
+    ):
         examine(written(tmp_path, "import os\nos.write(2, b'last words')\nos._exit(3)"), "none", ())
 
 
 def test_code_that_waits_for_ever_is_one_problem(tmp_path, monkeypatch):
     monkeypatch.setattr(examining, "LONGEST_S", 1.0)
-    with pytest.raises(NetworkError, match="ours: after 1 s it was still being made or traced"):
+    with pytest.raises(NetworkError, match="ours: its code was still running after 1 s"):
         examine(written(tmp_path, "import time\ntime.sleep(600)"), "none", ())
 
 

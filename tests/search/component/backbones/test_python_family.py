@@ -127,6 +127,43 @@ def test_weights_inside_of_another_module_are_found(network, tmp_path):
     assert torch.equal(inside.model.stem.weight, weights["stem.weight"])
 
 
+def test_weights_for_other_channels_say_so(network, tmp_path):
+    ours = network()
+    weights = saved(built(ours, channels=3).model.state_dict(), tmp_path)
+    assert PythonFamily(ours).supports("ours", "weights", weights) is None
+    with pytest.raises(WeightsError, match="holds weights of ours for images of 3 channels, and these have 1"):
+        built(ours, channels=1, weights=weights)
+
+
+def test_another_way_to_write_a_graph_is_examined_for_itself(network):
+    attention = """
+    class Attend(nn.Module):
+        def __init__(self, heads=4):
+            super().__init__()
+            self.num_heads = heads
+            self.q, self.k, self.v, self.proj = (nn.Linear(16, 16) for _ in range(4))
+
+        def forward(self, x):
+            b, n, c = x.shape
+            q, k, v = (layer(x).reshape(b, n, self.num_heads, -1).transpose(1, 2) for layer in (self.q, self.k, self.v))
+            y = (q @ k.transpose(-2, -1) * 0.5).softmax(-1) @ v
+            return x + self.proj(y.transpose(1, 2).reshape(b, n, WIDTH))
+    """
+    code = (
+        NET.replace("    class Net", attention.rstrip() + "\n\n    class Net", 1)
+        .replace(
+            "self.blocks(self.stem(x)).mean((2, 3))",
+            "self.attend(self.blocks(self.stem(x)).flatten(2).transpose(1, 2)).mean(1)",
+        )
+        .replace("self.drop =", "self.attend = Attend()\n            self.drop =")
+    )
+    stays, goes = (PythonFamily(network(code.replace("WIDTH", width))) for width in ("c", "-1"))
+    assert looked_at(stays.network).architecture == looked_at(goes.network).architecture
+    assert "heads of 1 Attend" in goes.levels("ours").lines()
+    assert "no attention heads" in stays.levels("ours").lines()
+    assert "shape" in str(stays.supports("ours", "head_pruning_ratio", 0.5))
+
+
 def test_weights_of_other_classes_get_a_new_classifier(network, tmp_path):
     ours = network()
     weights = built(ours, classes=9).model.state_dict()
@@ -181,6 +218,7 @@ def test_the_same_code_is_the_same_architecture(network):
         ("0.5 * self.shrink", "0.25 * self.shrink"),  # only a number of the graph
         ("torch.relu", "torch.tanh"),  # only its operators
         ("nn.Dropout(0.1)", "nn.Dropout(0.2)"),  # only training
+        ("nn.Dropout(0.1)", "nn.Dropout(0.1); self.stem.weight.data *= 5"),  # only how weights are drawn
         ("nn.Conv2d(width, 32, 1), nn.Conv2d(32", "nn.Conv2d(width, 48, 1), nn.Conv2d(48"),
     ],
 )
@@ -218,10 +256,12 @@ def test_what_its_author_declares_is_cut_too(network):
         ("def make(width): pass", "make", "needs 'width', which vitsearch does not give; it gives classes, channels"),
         ("def make(): return 3", "make", "returned int, not a torch.nn.Module"),
         ("def make(): raise ValueError('no')", "make", r"failed: ValueError: no \(own_network_\d+.py line 1\)"),
-        (NET.replace(*TWO_INPUTS), "make", "is no classifier of images: TypeError: .*missing 1 required .*: 'mask'"),
-        (NET.replace("return self.out(", "return 1, self.out("), "make", "it gives tuple for 2 images of 16 x 16"),
-        (NET.replace(".mean((2, 3))", ".mean((0, 2, 3))"), "make", r"it gives \(\d+,\) for 2 images"),
-        (NET.replace("(16, classes)", "(16, 3)"), "make", r"it gives \(1, 3\) for one image, no logit"),
+        (NET.replace(*TWO_INPUTS), "make", "does not classify images .*: 'mask'; it gets one argument"),
+        (NET.replace("return self.out(", "return 1, self.out("), "make", "it gives tuple for 2 images and 7 classes"),
+        (NET.replace(".mean((2, 3))", ".mean((0, 2, 3))"), "make", r"it gives \(7,\) for 2 images .*, \(2, 7\)"),
+        (NET.replace("(16, classes)", "(16, 3)"), "make", r"it gives \(2, 3\) for 2 images and 7 classes"),
+        (NET.replace("0.5 * ", "float('nan') * "), "make", "its outputs for random images have NaN or infinity"),
+        ("def make(:", "make", r"cannot be imported: SyntaxError: .*line 1\)$"),
         (NET.replace(*SOFTMAX), "make", "its outputs are probabilities, which sum to 1 for each image; return the"),
         (NET.replace("self.drop(", "torch.dropout("). replace(".mean((2, 3))", ".mean((2, 3)), 0.5, True"), "make",
          "its outputs for the same images differ from call to call"),

@@ -49,8 +49,14 @@ def other(home):
 def test_files_lie_in_one_folder_for_each_database(space, tmp_path):
     other = SearchSpace.from_json(space.to_json() | {"study": "other"})
     assert StudyFolders.of(space).shared == StudyFolders.of(other).shared == tmp_path / "fake.files"
-    assert StudyFolders.of(space).workspace({}, STORE).cache == StudyFolders.of(other).workspace({}, STORE).cache
-    assert StudyFolders.of(space).workspace({}, STORE).scratch != StudyFolders.of(other).workspace({}, STORE).scratch
+    assert (
+        StudyFolders.of(space).workspace(space, {}, STORE).cache
+        == StudyFolders.of(other).workspace(other, {}, STORE).cache
+    )
+    assert (
+        StudyFolders.of(space).workspace(space, {}, STORE).scratch
+        != StudyFolders.of(other).workspace(other, {}, STORE).scratch
+    )
     assert StudyFolders.of(space).agent != StudyFolders.of(other).agent
 
 

@@ -16,6 +16,7 @@ from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.core.stage import Stage
+from vitsearch.space.sections import LimitSection
 from vitsearch.storage import shipped
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger, MeasurementRow, ReferenceKey
@@ -383,6 +384,15 @@ def test_each_model_says_which_class_it_misses(front_of_defects):
 def test_models_are_filtered_and_sorted_by_their_worst_class(front_of_defects):
     selection = Selection.of("recall_min > 0.1", "recall_min", front_of_defects.objectives)
     assert [point.trial for point in selection.of_points(front_of_defects.points)] == [2, 1]
+
+
+def test_a_limit_of_the_worst_class_keeps_a_model_off_the_front(front_of, front_of_defects, space):
+    limits = {"recall_min": LimitSection(min=0.5), "accuracy_balanced": LimitSection(min=0.6)}
+    front = front_of(changed=space.model_copy(update={"limits": limits}))
+    assert [point.trial for point in front.points] == [2]
+    breaks = {point.trial: point.breaks for point in front.others}
+    assert "recall_min>=0.5" in breaks[0]
+    assert "recall_min>=0.5" in breaks[1]
 
 
 def test_every_model_of_a_run_has_the_figures_of_its_classes(finished):

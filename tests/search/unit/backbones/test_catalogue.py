@@ -55,7 +55,7 @@ def test_a_network_that_cannot_be_searched_raises_its_problem():
 
 def test_channels_that_it_does_not_take_are_refused_with_the_key_that_helps():
     assert OURS.refused_channels("ours", 1) is None
-    assert "task.data.channels: 1" in str(OURS.refused_channels("ours", 3))
+    assert "task.data.channels" in str(OURS.refused_channels("ours", 3))
 
 
 def test_the_architecture_enters_the_digest_of_random_weights():

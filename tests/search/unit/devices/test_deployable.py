@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitsearch.core.onnx_exporters import DYNAMO
+from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.deployable import (
     deployable,
@@ -74,10 +74,10 @@ def test_a_device_that_reads_no_opset_of_an_architecture_is_refused():
     there = r"the device's onnxruntime \(1.10.0\) reads at most 15"
     message = f"^device nano: volo_d1_224 is exported with opset 18 or newer, because it folds .*; {there}$"
     with pytest.raises(ResourceError, match=message):
-        refuse_old_opsets([new, old], "volo_d1_224", [on("openvino"), on("onnxruntime")])
-    refuse_old_opsets([new], "volo_d1_224", [on("onnxruntime")])
-    refuse_old_opsets([old], "volo_d1_224", [on("openvino")])
-    refuse_old_opsets([old], "vit_tiny_patch16_224", [on("onnxruntime")])
+        refuse_old_opsets([new, old], "volo_d1_224", DYNAMO, [on("openvino"), on("onnxruntime")])
+    refuse_old_opsets([new], "volo_d1_224", DYNAMO, [on("onnxruntime")])
+    refuse_old_opsets([old], "volo_d1_224", DYNAMO, [on("openvino")])
+    refuse_old_opsets([old], "vit_tiny_patch16_224", TORCHSCRIPT, [on("onnxruntime")])
     assert opset_on([new], on("onnxruntime"), DYNAMO) == DYNAMO.opset
 
 

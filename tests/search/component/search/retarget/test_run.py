@@ -16,6 +16,7 @@ from vitsearch.pipeline.progress import Silent
 from vitsearch.search.retarget import run
 from vitsearch.search.retarget.run import refuse, retarget
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
+from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.retargeted import Target
 from vitsearch.study.study import Study
@@ -49,6 +50,7 @@ class Place:
     study: Study
     ledger: Ledger
     device: FakeDevice
+    space: SearchSpace
     make_pipeline: Callable[[Runner], Pipeline]
     runner: Runner
 
@@ -67,7 +69,7 @@ def test_a_run_has_the_space_of_the_target_and_workers_that_train_nothing(moved,
             return replace(moved.study, space=space, device=moved.board, runner=runner).pipeline(ledger)
 
         spaces.append(space)
-        yield Place(study, ledger, moved.board, made, moved.study.runner)
+        yield Place(study, ledger, moved.board, space, made, moved.study.runner)
 
     monkeypatch.setattr(run.finished_session, "opened", opened)
     monkeypatch.setattr(run, "deployable_on", lambda *_: lambda deployment: None)
