@@ -117,7 +117,7 @@ class OnnxFamily:
                 f"{spec.backbone} takes images with {file.channels} channels, and these have {spec.channels}"
             )
         model = file.model
-        if self.network.classes:
+        if self.network.classes and spec.class_names != own_class_names(self.network):
             model = with_classes(model, rows_of(self.network, spec.class_names))
         elif file.logits != spec.classes:
             raise WeightsError(
@@ -218,6 +218,25 @@ def names_of(network: OnnxNetwork) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise NetworkError(f"{network.name}: {path} cannot be read as a list of classes: {error}") from error
     return [line.strip() for line in lines if line.strip()]
+
+
+def own_class_names(network: OnnxNetwork) -> tuple[str, ...]:
+    """Name the classes of a network where the data names none.
+
+    Args:
+        network: The network.
+
+    Returns:
+        The names of its list, or numbers. A name that is listed several times has the number of its logit beside it.
+
+    Raises:
+        NetworkError: The file, or its list of classes, cannot be read.
+    """
+    if not network.classes:
+        return tuple(map(str, range(read(network).logits)))
+    listed = names_of(network)
+    counts = Counter(listed)
+    return tuple(name if counts[name] == 1 else f"{name} ({index})" for index, name in enumerate(listed))
 
 
 def rows_of(network: OnnxNetwork, class_names: Sequence[str]) -> list[int]:

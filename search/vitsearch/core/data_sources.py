@@ -21,12 +21,16 @@ _SPLITS = ("train_split", "validation_split", "test_split")
 _KEYS = {
     "builtin:fashion-mnist-14k": (),
     "builtin:fashion-mnist": ("root",),
-    "folder": ("root", *_IMAGES, *_SPLITS),
+    "folder": ("root", *_IMAGES, *_SPLITS, "labels"),
     "tar": ("root", *_IMAGES),
     "torch": ("root", *_IMAGES, *_SPLITS, "download"),
     "hfds": ("root", *_IMAGES, *_SPLITS, "download", "input_key", "target_key", "class_names"),
     "wds": ("root", *_IMAGES, *_SPLITS, "input_key", "target_key", "class_names"),
 }
+LABELS = ("folders", "none")
+"""Where the labels of images in folders are from: their folders, or nowhere."""
+UNLABELLED = "(no labels)"
+"""What stands for the class of images without labels."""
 _ROOTS = {
     "folder": "the folder of the images",
     "tar": "a .tar file, or the folder of train.tar",

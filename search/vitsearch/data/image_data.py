@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -77,6 +77,32 @@ class ImageData:
             }
         )
         return DataIdentity(fingerprint, classes=len(self.class_names), channels=self.channels)
+
+    def labelled(
+        self, class_names: tuple[str, ...], label: Callable[[Split], Labels], origin: Mapping[str, Any]
+    ) -> ImageData:
+        """Give the validation and test images labels from elsewhere.
+
+        Args:
+            class_names: The names of the classes.
+            label: Finds the labels of a split; those of the test images on the first use of `test`.
+            origin: What the labels are from, in JSON types. It enters the digests in the place of the labels, so that
+                an image between two classes does not make other data of another machine.
+
+        Returns:
+            The same images. Those to learn from keep their labels, which nothing reads.
+        """
+
+        def relabelled(split: Split) -> Split:
+            return Split(split.images, label(split), digest({"images": split.sha256, "labels": dict(origin)}))
+
+        read = self.read_test
+        return replace(
+            self,
+            class_names=class_names,
+            validation=relabelled(self.validation),
+            read_test=None if read is None else lambda: relabelled(read()),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The description that a study stores and `describe_difference` compares."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vitsearch.core.data_sources import UNLABELLED
 from vitsearch_agent.base.printable import printable
 
 MOST_LISTED = 12  # classes; of more, the terminal shows the largest and the smallest
@@ -112,6 +113,9 @@ class Layout:
             yield f"{name}: {printable(text)}"
 
     def _classes(self) -> Iterator[str]:
+        if self.class_names == (UNLABELLED,):
+            yield "classes: none, as the images have no labels"
+            return
         count = len(self.class_names)
         rows: list[int | None] = list(range(count))
         if count > MOST_LISTED:

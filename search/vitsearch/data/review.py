@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vitsearch.core.data_sources import UNLABELLED
 from vitsearch.data.arrays import Labels
 from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS, load_fashion_mnist
@@ -67,9 +68,10 @@ class Contents:
 
     def layout(self) -> Layout:
         in_holdout = set_aside(self.train.labels, self.holdout_images)
+        drawn = "drawn" if self.class_names == (UNLABELLED,) else "drawn from its classes"
         origin = SplitOrigin(
-            f"a tenth of train, at most {self.holdout_images:,}, drawn from its classes with seed {SEED}; they judge "
-            "models in the search and train none",
+            f"a tenth of train, at most {self.holdout_images:,}, {drawn} with seed {SEED}; they judge models in the "
+            "search and train none",
             HOLDOUT_SHARE,
             SEED,
         )
@@ -205,7 +207,8 @@ def _contents(spec: DataSpec, cache_dir: Path | None) -> Contents:
 
 def _of_folder(survey: FolderSurvey, spec: DataSpec) -> Contents:
     folders, parts = survey.folders, survey_parts(survey, spec)
-    train = "every folder of the root is a class" if folders.train == folders.root else _folder(folders.train, survey)
+    whole = "every folder of the root is a class" if survey.is_labelled else "all images below the root"
+    train = whole if folders.train == folders.root else _folder(folders.train, survey)
     validation = _drawn(spec) if folders.validation is None else SplitOrigin(_folder(folders.validation, survey))
     return Contents(
         survey.names,
@@ -223,7 +226,8 @@ def _folder(folder: Path, survey: FolderSurvey) -> str:
 
 
 def _drawn(spec: DataSpec) -> SplitOrigin:
-    share = f"{100 * spec.validation_share:.3g} % of the images of each class"
+    of_class = " of each class" if spec.is_labelled else ""
+    share = f"{100 * spec.validation_share:.3g} % of the images{of_class}"
     source = f"{share}, drawn with seed {spec.seed}; train has the others"
     return SplitOrigin(source, spec.validation_share, spec.seed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitsearch.core.data_sources import missing_root, source_problem
+from vitsearch.core.data_sources import LABELS, missing_root, source_problem
 from vitsearch.errors import DataError
 
 
@@ -20,6 +20,7 @@ class DataSpec:
     folders below `root`; `"none"` stands for no split (see `vitsearch.data.split_words`). Without a
     validation split, `validation_share` and `seed` choose the validation images. `input_key` and `target_key`
     name the columns of hfds and the members of wds. `class_names` name classes whose labels are only numbers.
+    With `labels` none, the folders below those of the splits are no classes.
     `download` allows fetching a set from the network. `holdout_images` is the largest number of training images
     (never more than a tenth of them) that judge models during the search and train none.
 
@@ -40,6 +41,7 @@ class DataSpec:
     class_names: tuple[str, ...] | None = None
     download: bool = False
     holdout_images: int = 2000
+    labels: str = "folders"
 
     def __post_init__(self) -> None:
         if problem := source_problem(self.source):
@@ -54,8 +56,14 @@ class DataSpec:
             raise DataError(f"data.validation_share: {self.validation_share!r}; allowed: above 0 and below 1")
         if self.holdout_images < 1:
             raise DataError(f"data.holdout_images: {self.holdout_images!r}; allowed: at least 1")
+        if self.labels not in LABELS:
+            raise DataError(f"data.labels: {self.labels!r}; allowed: {', '.join(LABELS)}")
         if self.class_names is not None and len(set(self.class_names)) != len(self.class_names):
             raise DataError("data.class_names: a name is listed twice")
+
+    @property
+    def is_labelled(self) -> bool:
+        return self.labels != "none"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

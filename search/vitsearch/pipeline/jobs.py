@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from vitsearch.core.confusion import Confusion
-from vitsearch.core.networks import Networks
+from vitsearch.core.networks import Networks, OnnxNetwork
 from vitsearch.core.onnx_exporters import TORCHSCRIPT
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
-from vitsearch.core.preprocessing import ModelView, Preprocessing
+from vitsearch.core.preprocessing import ModelView, Preprocessing, PreprocessingKeys
 from vitsearch.core.record import Shipped
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.core.stage import Stage
@@ -25,15 +25,24 @@ from vitsearch.storage.stage_cost import StageCost
 
 
 @dataclass(frozen=True)
+class OwnOutputs:
+    """The network whose own fp32 outputs label images that have no labels, and how it reads them."""
+
+    network: OnnxNetwork
+    preprocessing: PreprocessingKeys
+
+
+@dataclass(frozen=True)
 class Workspace:
     """What every stage of a study shares. `scratch` holds files that are measured once and deleted; `networks` are
-    those that the user brings."""
+    those that the user brings; `labels` is what labels images without labels."""
 
     data: dict[str, Any]
     store: Store
     scratch: FileStore
     cache: Path
     networks: Networks = ()
+    labels: OwnOutputs | None = None
 
 
 STORED = "stored:"
@@ -304,16 +313,18 @@ class QatJob(TrainJob):
 class Exported:
     """The file that would be shipped, in the store, and the counts of its answers on its own runtime. `only_class` is
     the name of the class that it predicts for every validation image, if it predicts no other. `shares` are those of
-    its MACs that the runtime computes in each precision (`vitsearch.export.precision_shares`)."""
+    its MACs that the runtime computes in each precision (`vitsearch.export.precision_shares`). `cosine` is the mean
+    cosine of its logits to the network's own in fp32, where these label the validation images."""
 
     graph: ExportedGraph
     confusion: Confusion
     only_class: str | None = None
     shares: dict[str, float] = field(default_factory=dict)
+    cosine: float | None = None
 
     def detail(self) -> dict[str, Any]:
         """What the ledger keeps with the file."""
-        return self.graph.detail() | {"only_class": self.only_class, "shares": self.shares}
+        return self.graph.detail() | {"only_class": self.only_class, "shares": self.shares, "cosine": self.cosine}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vitsearch import data
 from vitsearch.core.preprocessing import ModelView
+from vitsearch.data import describe_difference
 from vitsearch.errors import DataError, StoreError, StudyError
 from vitsearch.search.stage_config import data_spec
 from vitsearch.search.study_folders import StudyFolders
@@ -12,6 +12,7 @@ from vitsearch.storage.stores import store_of
 from vitsearch.study.results.comparison import McNemar
 from vitsearch.study.results.detail import file_of, record_of
 from vitsearch.study.study import Study
+from vitsearch.workers.images import load_data
 from vitsearch.workers.predictions import RunnableFile, predicted
 
 
@@ -24,9 +25,9 @@ class StoredPredictions:
         self._workspace = home.workspace(
             study.space(), data_spec(study.space(), study.attributes.get("data")), store_of(ledger)
         )
-        self._images = data.load(data.DataSpec.from_json(self._workspace.data), self._workspace.cache)
+        self._images = load_data(self._workspace)
         stored = study.attributes.get("data") or {}
-        if differing := data.describe_difference(stored, self._images.to_json()):
+        if differing := describe_difference(stored, self._images.to_json()):
             raise DataError(f"study {study.name!r} was made with other data. What differs: {'; '.join(differing)}")
 
     def paired(self, first: int | None, second: int | None) -> McNemar:

@@ -75,7 +75,8 @@ class BundledModel:
     `device` describes what measured it (`vitsearch.ship.prepare.ENVIRONMENTS`), `measurements` are those in
     its present environment, `metrics` their pooled figures. `confusion` counts the answers on validation images.
     `trial` is None for the baseline. `target` is that of `vitsearch retarget`; None for the study's own device.
-    `standing` is None for the baseline itself.
+    `standing` is None for the baseline itself. `labelled_by` is the network whose own fp32 outputs are the labels; None
+    where the images have labels.
     """
 
     study: str
@@ -95,6 +96,7 @@ class BundledModel:
     versions: dict[str, str]
     target: str | None = None
     standing: Standing | None = None
+    labelled_by: str | None = None
 
     @property
     def name(self) -> str:
@@ -209,6 +211,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
         versions=ledger.versions(artifact),
         target=None if opened.retargeted is None else opened.retargeted.target.name,
         standing=_standing(opened, chosen),
+        labelled_by=None if (section := opened.space.labelled_by) is None else section.name,
     )
 
 

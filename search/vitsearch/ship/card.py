@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.caveats.classes import class_caveats
 from vitsearch.core.figures import Z_95, Figure, Metrics
 from vitsearch.core.metrics import METRICS
@@ -111,6 +112,9 @@ def _accuracy(model: BundledModel) -> Iterator[str]:
             low, high = accuracy.interval
             yield f"| {title} | {accuracy.correct} of {accuracy.n} | {accuracy.share:.4f} | {low:.4f} to {high:.4f} |"
     yield ""
+    if model.labelled_by is not None:
+        yield f"**Here {escaped(agreement_text(model.labelled_by))}.**"
+        yield ""
     yield from _classes(model)
     yield ""
     if test is None:
@@ -235,7 +239,8 @@ def _verify(model: BundledModel, with_images: bool) -> Iterator[str]:
     if examples.packages(model):
         yield "pip install -r requirements.txt"
     command = f"python {single_file.NAME} verify ."
-    yield command if with_images else f"{command} --data FOLDER   # FOLDER/CLASS/*.jpg; needs pillow"
+    of_class = "" if model.labelled_by is None else f", by the class that {model.labelled_by} gives in fp32"
+    yield command if with_images else f"{command} --data FOLDER   # FOLDER/CLASS/*.jpg{of_class}; needs pillow"
     yield "```"
     yield ""
     yield "The checksums find damage, not an attacker: whoever changes a file can change `SHA256SUMS` and the agent"

@@ -143,6 +143,7 @@ def measurements(model: BundledModel) -> dict[str, Any]:
             "classes": {
                 of_class.name: _of_class(of_class, split) for of_class in model.shipped.confusion.by_class(names)
             },
+            "labelled_by": model.labelled_by,
             "confusion": {split: counts.to_json() for split, counts in model.counts.items()},
         },
         **model.metrics.to_json(),

@@ -155,6 +155,12 @@ class SearchSpace(Section):
         return tuple(choice for choice in self.space.backbone if isinstance(choice, NetworkSection))
 
     @property
+    def labelled_by(self) -> OnnxSection | None:
+        """The network whose own fp32 outputs are the labels; None where the images have labels."""
+        files = (section for section in self.network_sections if isinstance(section, OnnxSection))
+        return next(files, None) if self.task.data.labels == "none" else None
+
+    @property
     def networks(self) -> Networks:
         """The networks that the user brings, as workers get them."""
         return tuple(section.network for section in self.network_sections)

@@ -115,7 +115,7 @@ class OnnxSection(NetworkSection):
         return self
 
     @property
-    def network(self) -> Network:
+    def network(self) -> OnnxNetwork:
         path = os.path.abspath(os.path.expanduser(self.onnx))
         classes = os.path.abspath(os.path.expanduser(self.classes)) if self.classes else ""
         known = () if self.facts is None else (self.facts.architecture, self.facts.opset or TORCHSCRIPT.opset)

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vitsearch.core.caveats import known_bad
+from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.caveats.classes import ClassCaveats, ClassCounts, class_warnings
 from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.caveats.precision_times import REFERENCES, Beside, Graph, beside, graph_of
@@ -145,6 +146,7 @@ class Front:
         others: All further models (dominated ones, and those that break a limit), by trial; empty in `front()`.
         device: Where the study was searched, or the target of `vitsearch retarget` where its models were measured.
         shown_device: The same with the host of the device.
+        labelled_by: The network whose own fp32 outputs are the labels; None where the images have labels.
     """
 
     study: str
@@ -157,6 +159,7 @@ class Front:
     others: tuple[Point, ...] = ()
     device: str = LOCAL_DEVICE
     shown_device: str = LOCAL_DEVICE
+    labelled_by: str | None = None
 
     def shown(self) -> Sequence[Point]:
         """List the baseline and the points.
@@ -189,14 +192,15 @@ class Front:
         """Say what to know of single classes before accuracies are believed.
 
         Returns:
-            A line for each caveat of the baseline and of the knee, and for the other models of the front that miss a
-            class.
+            Where the images have no labels, what accuracy is. A line for each caveat of the baseline and of the knee,
+            and for the other models of the front that miss a class.
         """
         knee = None if self.knee is None else self.points[self.knee]
         chosen = {"the baseline": self.baseline} | ({} if knee is None else {f"{knee.name}, the knee,": knee})
         named = {name: point.classes for name, point in chosen.items() if point and point.classes}
         others = {f"{point.trial}": point.classes for point in self.points if point is not knee and point.classes}
-        return list(class_warnings(named, others))
+        agreement = [] if self.labelled_by is None else [agreement_text(self.labelled_by)]
+        return [*agreement, *class_warnings(named, others)]
 
 
 def read_front(study: Study, ledger: Ledger, device: str | None = None, current: CurrentFigures | None = None) -> Front:
@@ -286,6 +290,7 @@ def _front(target: _TargetModels, results: _Results) -> Front:
         tuple(point for point in points if point.trial not in on_front),
         target.device,
         shown_target(target.device, target.study.devices),
+        None if (section := target.space.labelled_by) is None else section.name,
     )
 
 

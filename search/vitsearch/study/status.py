@@ -126,7 +126,7 @@ class Status:
     leaderboard: tuple[LeaderboardRow, ...]
     """Unpruned models."""
     class_warnings: tuple[str, ...]
-    """Classes that the baseline or the front misses, in words."""
+    """What accuracy is without labels; classes that the baseline or the front misses, in words."""
     cpu_seconds: Mapping[str, float]
     """Stage -> CPU-seconds."""
     busy_share: float | None

@@ -20,17 +20,40 @@ from vitsearch.data.tensors import to_tensor
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration
 from vitsearch.training import inference
+from vitsearch.workers import own_outputs
 
 EVALUATION_BATCH = 100
 
 
+Spec = tuple[tuple[str, object], ...]
+"""The section `task.data`, as a key of what was loaded."""
+
+
 @lru_cache(maxsize=2)
-def _load_data(spec: tuple[tuple[str, object], ...], cache: Path) -> data.ImageData:
+def _load_data(spec: Spec, cache: Path) -> data.ImageData:
     return data.load(data.DataSpec.from_json(dict(spec)), cache)
 
 
+@lru_cache(maxsize=2)
+def _labelled(spec: Spec, cache: Path, labels: jobs.OwnOutputs) -> tuple[data.ImageData, Floats]:
+    return own_outputs.labelled(_load_data(spec, cache), labels, cache)
+
+
 def load_data(workspace: jobs.Workspace) -> data.ImageData:
-    return _load_data(tuple(sorted(workspace.data.items())), workspace.cache)
+    if workspace.labels is None:
+        return _load_data(_spec(workspace), workspace.cache)
+    return _labelled(_spec(workspace), workspace.cache, workspace.labels)[0]
+
+
+def own_logits(workspace: jobs.Workspace) -> Floats | None:
+    """The logits that label the validation images, (N, classes); None where these have labels."""
+    if workspace.labels is None:
+        return None
+    return _labelled(_spec(workspace), workspace.cache, workspace.labels)[1]
+
+
+def _spec(workspace: jobs.Workspace) -> Spec:
+    return tuple(sorted(workspace.data.items()))
 
 
 def torch_device() -> str:

@@ -46,10 +46,12 @@ from vitsearch.workers.images import (
     drawn_batches,
     drawn_rows,
     load_data,
+    own_logits,
     predict,
     torch_device,
 )
 from vitsearch.workers.models import base_model, compressed, family_of, model_spec, refitted, shaped
+from vitsearch.workers.own_outputs import mean_cosine
 from vitsearch.workers.shipping import evaluate_on_test
 
 
@@ -204,8 +206,9 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         graph = _graph(job.workspace.store, written, macs_m, params_m)
         if written.file.judged is not None:
             graph = replace(graph, judged_sha256=job.workspace.store.put_model(written.file.judged).sha256)
-        kept = precision_shares.by_precision(written.file, job.deployment)
-        return jobs.Exported(graph, confusion, only_class, kept)
+        kept, own = precision_shares.by_precision(written.file, job.deployment), own_logits(job.workspace)
+        cosine = None if own is None else mean_cosine(logits, own)
+        return jobs.Exported(graph, confusion, only_class, kept, cosine)
 
 
 def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jobs.ExportedGraph:

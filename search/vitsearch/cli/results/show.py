@@ -16,6 +16,7 @@ from vitsearch.cli.results.front import QUIET, disagreement
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import EMULATED, counted, heading
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.json_value import json_text
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import plan_text
@@ -73,6 +74,8 @@ def print_detail(detail: TrialDetail, console: Console | None = None) -> None:
         line(f"{name} is not measured: {reason}", "dim")
     for name, note in detail.point.metrics.notes.items():
         line(f"{name}: {note}", "yellow")
+    if detail.labelled_by is not None:
+        line(agreement_text(detail.labelled_by), "yellow")
     for warning in (*detail.point.class_warnings, *detail.point.warnings):
         line(warning, "yellow")
     if detail.point.flags:
@@ -123,6 +126,8 @@ def _file(file: File | None) -> Iterator[str]:
     yield f"sha256:  {file.sha256}"
     yield f"size:    {file.size_bytes / 1e6:.3g} MB"
     yield f"input:   {preprocessing_text(file.preprocessing)}"
+    if file.cosine is not None:
+        yield f"cosine:  {file.cosine:.6f} of its logits to those of fp32 (mean, validation images)"
 
 
 def _short(path: Path) -> str:

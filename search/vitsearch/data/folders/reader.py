@@ -1,5 +1,6 @@
 """The user's own images in folders: ROOT/train and ROOT/val (and ROOT/test), or only ROOT/CLASS
-(see `vitsearch.data.folders.layout`).
+(see `vitsearch.data.folders.layout`). Images without labels lie anywhere below ROOT/train, ROOT/val and ROOT/test, or
+below ROOT.
 
 Classes are ordered by name. Without a validation folder, `validation_share` of each class is held out
 (see `vitsearch.data.holdout`).
@@ -9,17 +10,18 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from vitsearch.core.data_sources import UNLABELLED
 from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.folders.headers import HeaderCache, ImageFile
 from vitsearch.data.folders.layout import SplitFolders, split_folders
-from vitsearch.data.folders.scan import Classes, scan_classes
+from vitsearch.data.folders.scan import Classes, scan_classes, scan_unlabelled
 from vitsearch.data.holdout import held_out, too_few
 from vitsearch.data.image_data import ImageData
 from vitsearch.data.pixels import UNREADABLE, decode_image, reason
@@ -28,6 +30,8 @@ from vitsearch.data.spec import DataSpec
 from vitsearch.data.split_words import KEYS, NONE
 from vitsearch.data.splits import Split, stored_splits
 from vitsearch.data.statistics import common_size, mean_and_std
+
+Scan = Callable[[Path, HeaderCache, Problems], Classes]
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ class FolderSurvey:
         return self.folders.root
 
     @property
+    def is_labelled(self) -> bool:
+        return self.names != (UNLABELLED,)
+
+    @property
     def files(self) -> tuple[ImageFile, ...]:
         """Those of the training and the validation images."""
         return self.train.files + (self.validation.files if self.validation else ())
@@ -86,17 +94,19 @@ def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
     folders = split_folders(spec)
     problems = Problems(str(folders.root))
     cache = HeaderCache(folders.train, cache_dir)
-    classes = scan_classes(folders.train, cache, problems)
+    scan = scan_classes if spec.is_labelled else scan_unlabelled
+    classes = scan(folders.train, cache, problems)
     names = tuple(classes)
-    if len(names) == 1:
+    if len(names) == 1 and spec.is_labelled:
         problems.add(f"only one class, {names[0]!r}; at least 2 are needed")
-    validation = _other_split("validation", folders.validation, names, cache_dir, problems)
+    other = partial(_other_split, names=names, cache_dir=cache_dir, problems=problems, scan=scan)
+    validation = other("validation", folders.validation)
     if validation is None:
         for name, members in classes.items():
             if len(members) == 1:
                 problems.add(too_few(name, 1))
     so_far = len(problems)
-    test = _other_split("test", folders.test, names, cache_dir, problems)
+    test = other("test", folders.test)
     if len(problems) > so_far:
         problems.advise(f"to use no test images, set data.{KEYS['test']}: {NONE}")
     train = FolderPart.of(classes, names, cache)
@@ -156,13 +166,13 @@ def _read_test(test: FolderPart, survey: FolderSurvey, cache_dir: Path | None) -
 
 
 def _other_split(
-    part: str, folder: Path | None, names: tuple[str, ...], cache_dir: Path | None, problems: Problems
+    part: str, folder: Path | None, names: tuple[str, ...], cache_dir: Path | None, problems: Problems, scan: Scan
 ) -> FolderPart | None:
     """The validation or the test images, whose classes are those of the training images."""
     if folder is None:
         return None
     cache = HeaderCache(folder, cache_dir)
-    classes = scan_classes(folder, cache, problems)
+    classes = scan(folder, cache, problems)
     unknown = [name for name in classes if name not in names]
     if unknown and names:
         listed = some(repr(name) for name in names)

@@ -1,4 +1,4 @@
-"""The image files of a folder by class. Nothing is decoded; every problem is collected."""
+"""The image files of a folder by class, or without classes. Nothing is decoded; every problem is collected."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vitsearch.core.data_sources import UNLABELLED
 from vitsearch.data.folders.headers import HeaderCache, ImageFile
 from vitsearch.data.pixels import UNREADABLE, reason
 from vitsearch.data.problems import Problems, some
@@ -25,7 +26,10 @@ def scan_classes(folder: Path, cache: HeaderCache, problems: Problems) -> Classe
     if not members and not len(problems):
         loose = sum(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
         seen = f"; it directly holds {loose} image files" if loose else ""
-        problems.add(f"{folder}: has no class folders{seen}; put the images of each class into a folder of its own")
+        problems.add(
+            f"{folder}: has no class folders{seen}; put the images of each class into a folder of its own. "
+            "Where a single ONNX file is the only backbone, data.labels: none takes images without classes"
+        )
     empty = [name for name, paths in members.items() if not paths and not problems.is_unreadable(folder / name)]
     if empty:
         there = sorted({path.suffix for name in empty for path in (folder / name).rglob("*") if path.suffix})
@@ -35,6 +39,14 @@ def scan_classes(folder: Path, cache: HeaderCache, problems: Problems) -> Classe
             f"Names of image files end in {', '.join(SUFFIXES)}"
         )
     return {name: list(_headers(paths, cache, problems)) for name, paths in members.items()}
+
+
+def scan_unlabelled(folder: Path, cache: HeaderCache, problems: Problems) -> Classes:
+    """All image files below a folder as those of one class, `UNLABELLED`; its folders mean nothing."""
+    paths = _images(folder, folder, problems)
+    if not paths and not problems.is_unreadable(folder):
+        problems.add(f"{folder}: has no images. Names of image files end in {', '.join(SUFFIXES)}")
+    return {UNLABELLED: list(_headers(paths, cache, problems))}
 
 
 def _class_folders(folder: Path, problems: Problems) -> list[Path]:

@@ -20,7 +20,7 @@ def skipped_files(survey: FolderSurvey) -> list[str]:
     by_reason: dict[str, list[str]] = defaultdict(list)
     for folder in folders:
         for path in _files(folder):
-            if (why := _why_skipped(path.relative_to(folder))) is not None:
+            if (why := _why_skipped(path.relative_to(folder), survey.is_labelled)) is not None:
                 by_reason[why].append(str(path.relative_to(root)))
     if root not in folders:
         used = {folder.relative_to(root).parts[0] for folder in folders}
@@ -41,9 +41,9 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(inside, name) for name in sorted(names))
 
 
-def _why_skipped(path: Path) -> str | None:
+def _why_skipped(path: Path, is_labelled: bool) -> str | None:
     if any(part.startswith(".") for part in path.parts):
         return "hidden"
-    if len(path.parts) == 1:
+    if len(path.parts) == 1 and is_labelled:
         return "not in the folder of a class"
     return None if path.suffix.lower() in SUFFIXES else OTHER_ENDING

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitsearch import backbones
+from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.pareto import wilson
 from vitsearch.core.preprocessing import USUAL, Preprocessing, normalisation_text
 from vitsearch.data import DataSpec
@@ -34,7 +35,8 @@ CLEARLY = 3.0
 
 @dataclass(frozen=True)
 class CheckedWeights:
-    """`tried` says of each backbone with a file of the user's what its weights do, or that they are trained first."""
+    """`tried` says of each backbone with a file of the user's what its weights do, that they are trained first, or that
+    they label the images."""
 
     problems: list[Problem]
     warnings: list[str]
@@ -52,7 +54,9 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedW
         except PlanError as error:
             checked.problems.append(Problem(start.path, str(error)))
             continue
-        if preprocessing is not None and start.section.weights.startswith("file:"):
+        if space.labelled_by is not None:
+            checked.tried[start.backbone] = agreement_text(start.backbone)
+        elif preprocessing is not None and start.section.weights.startswith("file:"):
             own.append((start, preprocessing))
     if not own:
         return checked

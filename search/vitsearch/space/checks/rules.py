@@ -14,9 +14,11 @@ from typing import Any
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.fleet import FLEET
 from vitsearch.core.metrics import METRICS, NEEDS, OF_CLASSES, QUALITIES
+from vitsearch.space.knobs import AnyBackbone, Baseline
+from vitsearch.space.networks import OnnxSection
 from vitsearch.space.problems import Problem, nearest_or_all
 from vitsearch.space.sections import FleetWeights, LimitSection, Measure
-from vitsearch.space.task import Data, TeacherSection
+from vitsearch.space.task import BaseSection, Data, FineTune, TeacherSection
 
 Problems = Iterator[Problem]
 _SEARCHED = tuple(name for name in METRICS if name not in OF_CLASSES)
@@ -139,6 +141,32 @@ def data_keys_fit_the_source(data: Data) -> Problems:
             yield Problem(("task", "data", key), f"has no effect with source {data.source!r}")
 
 
+def only_one_file_labels_images(data: Data, backbones: tuple[AnyBackbone, ...], baseline: Baseline) -> Problems:
+    """Without labels there is no accuracy by which networks could be compared."""
+    if data.labels != "none":
+        return
+    names = [backbone.name for backbone in backbones]
+    names += [baseline.backbone] if baseline.backbone and baseline.backbone not in names else []
+    if len(names) > 1 or not isinstance(backbones[0], OnnxSection):
+        yield Problem(
+            ("task", "data", "labels"),
+            "without labels, accuracy is the agreement of the files of one network with its own fp32 outputs, which "
+            f"compares forms of that network alone: the only backbone must be one ONNX file; here: {', '.join(names)}",
+        )
+
+
+def unlabelled_images_teach_nothing(
+    data: Data, teacher: str | TeacherSection, base: BaseSection, fine_tune: FineTune
+) -> Problems:
+    if data.labels != "none":
+        return
+    if isinstance(teacher, TeacherSection):
+        yield Problem(("task", "teacher"), "has no effect with data.labels none: nothing is trained")
+    for name, section in (("base", base), ("fine_tune", fine_tune)):
+        if section.class_weights != "none":
+            yield Problem(("task", name, "class_weights"), "has no effect with data.labels none: nothing is trained")
+
+
 def distillation_has_a_teacher(teacher: str | TeacherSection, distillation: Names) -> Problems:
     for index, name in enumerate(distillation):
         if teacher == "none" and name != "none":
@@ -155,5 +183,7 @@ RULES: tuple[Callable[..., Problems], ...] = (
     devices_have_names,
     fleet_fits_its_devices,
     data_keys_fit_the_source,
+    only_one_file_labels_images,
+    unlabelled_images_teach_nothing,
     distillation_has_a_teacher,
 )

@@ -104,6 +104,8 @@ class PrintedDetail(PrintedPoint):
     """Whether its times are those of an emulated device."""
     shown_device: str
     """The device that measured it, with its host, such as local@HOST."""
+    labelled_by: str | None
+    """The ONNX network whose own fp32 outputs are the labels; null where the images have labels."""
     place: str
     """Where it stands in its study, in words."""
     outcome: str
@@ -141,6 +143,7 @@ class PrintedDetail(PrintedPoint):
             study=detail.study,
             emulated=detail.emulated,
             shown_device=detail.shown_device,
+            labelled_by=detail.labelled_by,
             place=detail.place,
             outcome=record.shown_outcome,
             duplicate_of=record.duplicate_of,

@@ -209,8 +209,10 @@ class PrintedFront:
     """The same with its host, such as local@HOST."""
     emulated: bool
     """Whether its times are those of an emulated device."""
+    labelled_by: str | None
+    """The ONNX network whose own fp32 outputs are the labels; null where the images have labels."""
     class_warnings: tuple[str, ...]
-    """Classes that the baseline or the front misses, in words."""
+    """What accuracy is without labels; classes that the baseline or the front misses, in words."""
     baseline: PrintedModel | None
     """The unpruned model that relative limits refer to, on this device."""
     points: tuple[PrintedFrontModel, ...]
@@ -226,6 +228,7 @@ class PrintedFront:
             front.device,
             front.shown_device,
             front.emulated,
+            front.labelled_by,
             tuple(front.class_warnings()),
             None if front.baseline is None else PrintedModel.of(front.baseline),
             tuple(

@@ -42,6 +42,8 @@ class File:
     """How it reads an image."""
     options: Mapping[str, Any]
     """Options of the runtime that it needs."""
+    cosine: float | None = None
+    """Mean cosine of its logits to the network's own in fp32, where these label the validation images; else null."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class TrialDetail:
     """`point` has what is known today, all measurements pooled; `record` is what was stored when the trial ended.
 
     `place` says where it stands: on the front, dominated by which trials, the limits that it breaks, or not trained.
-    `shown_device` is the name and host of the device.
+    `shown_device` is the name and host of the device. `labelled_by` is the network whose own fp32 outputs are the
+    labels; None where the images have labels.
     """
 
     study: str
@@ -74,6 +77,7 @@ class TrialDetail:
     baseline: Point | None
     emulated: bool
     shown_device: str
+    labelled_by: str | None = None
 
 
 def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) -> TrialDetail:
@@ -108,6 +112,7 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) 
         models.baseline,
         models.emulated,
         models.shown_device,
+        models.labelled_by,
     )
 
 
@@ -206,4 +211,5 @@ def file_of(ledger: Ledger, store: Store, record: Record) -> File | None:
         row.detail.get("parity"),
         row.preprocessing,
         options,
+        row.detail.get("cosine"),
     )

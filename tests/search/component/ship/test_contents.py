@@ -251,6 +251,14 @@ def test_the_card_says_what_speaks_for_the_model(task):
     ) in text
 
 
+def test_the_card_says_what_accuracy_is_without_labels(task):
+    text = card(replace(task.model, labelled_by="their_net"), True)
+    assert "\n**Here accuracy is the agreement with the fp32 outputs of their\\_net itself in onnxruntime, as " in text
+    assert "no labels" not in card(task.model, True)
+    without_images = card(replace(task.model, labelled_by="their_net"), False)
+    assert "# FOLDER/CLASS/*.jpg, by the class that their_net gives in fp32; needs pillow" in without_images
+
+
 def test_the_card_explains_the_accuracy_that_verify_finds(task):
     shipped = replace(task.model.shipped, labels=(0, 1, 2, 3), predicted=(0, 1, 2, 0), n=10, correct=6)
     text = " ".join(card(replace(task.model, shipped=shipped), True).split())

@@ -95,6 +95,7 @@ def test_an_empty_study_has_an_empty_front(front_of):
         "device": "local",
         "shown_device": "local",
         "emulated": False,
+        "labelled_by": None,
         "class_warnings": [],
         "baseline": None,
         "points": [],
@@ -226,7 +227,16 @@ def test_the_knee_is_the_balanced_point(front_of):
 def test_the_json_form_has_values_intervals_and_reasons(finished):
     with finished.opened() as (study, ledger):
         value = json.loads(json_text(printed(read_front(study, ledger))))
-    assert value.keys() == {"study", "device", "shown_device", "emulated", "class_warnings", "baseline", "points"}
+    assert value.keys() == {
+        "study",
+        "device",
+        "shown_device",
+        "emulated",
+        "labelled_by",
+        "class_warnings",
+        "baseline",
+        "points",
+    }
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
     keys |= {"shares", "warnings", "breaks", "sha256", "file", "on_test"}

@@ -65,6 +65,15 @@ def test_the_table_of_the_front(front):
     assert shown(print_front, front) == FRONT
 
 
+def test_without_labels_one_line_says_what_accuracy_is(front):
+    text = " ".join(shown(print_front, replace(front, labelled_by="theirs")).split())
+    assert text.count("no labels") == 1
+    assert (
+        "accuracy is the agreement with the fp32 outputs of theirs itself in onnxruntime, as the images have no labels"
+        in text
+    )
+
+
 def test_models_that_differ_by_one_image_are_shown_apart(front):
     def with_accuracy(point, value):
         figures = Metrics.of({"accuracy": value}, {"accuracy": (value - 0.01268, value + 0.01268)})

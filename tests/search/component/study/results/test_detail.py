@@ -68,6 +68,18 @@ def test_every_trial_can_be_shown_and_is_json(finished, detail):
         assert shown(print_detail, shown_trial, width=80).startswith(f"Trial {number} of study fake\nfake_vit@")
 
 
+def test_a_model_without_labels_has_its_cosine_and_what_accuracy_is(finished, detail):
+    labelled = detail(first(finished, "confirmed"))
+    unlabelled = replace(labelled, labelled_by="theirs", file=replace(labelled.file, cosine=0.99871))
+    text = shown(print_detail, unlabelled, width=400)
+    assert "\ncosine:  0.998710 of its logits to those of fp32 (mean, validation images)\n" in text
+    assert "\naccuracy is the agreement with the fp32 outputs of theirs itself in onnxruntime, as the images" in text
+    printed = json.loads(json_text(PrintedDetail.of(unlabelled)))
+    assert (printed["labelled_by"], printed["file"]["cosine"]) == ("theirs", 0.99871)
+    assert "cosine:" not in shown(print_detail, labelled, width=400)
+    assert "no labels" not in shown(print_detail, labelled, width=400)
+
+
 def test_a_number_that_is_no_finished_trial_is_refused_with_those_that_are(finished, detail):
     last = max(finished.records())
     with pytest.raises(StudyError) as caught:
