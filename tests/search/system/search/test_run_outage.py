@@ -102,7 +102,7 @@ class RemoteStudy:
             closing(Study.open(self.space)) as study,
         ):
             session = Session(self.space, study, ledger, self.runner, device, DriverId.current(), 1, self.progress)
-            workspace = StudyFolders.of(self.space).workspace(data_spec(self.space), store_of(ledger))
+            workspace = StudyFolders.of(self.space).workspace(self.space, data_spec(self.space), store_of(ledger))
             return asyncio.run(drive(session, workspace, Options()))
 
     def cut_when_training(self) -> None:
