@@ -13,6 +13,7 @@ A family declares what of its models can be cut, or has it found; every classifi
     found_structures.py    their structures, found once and kept
     python_family.py       a network that the user's code makes; own_code.py imports it, architecture.py names it
     onnx_family.py         a network that is an ONNX file; onnx_reader.py checks the file and gives it our form
+    single_network.py      what the families of the user's networks share
     examine.py             what the driver has to know of such a network, found in a process of its own
     catalogue.py           all backbones of a space, as the driver asks about them
     plain.py        timm's own attention and MLP, for declared families

@@ -62,9 +62,9 @@ def _examine(network: Network, weights: str, resolutions: tuple[int, ...], newes
     kind = "onnx" if isinstance(network, OnnxNetwork) else "python"
     request = {"kind": kind, "network": asdict(network), "weights": weights, "resolutions": resolutions}
     with TemporaryDirectory() as folder:
-        asked, result = Path(folder) / "request.json", Path(folder) / "result.json"
-        asked.write_text(json.dumps(request))
-        command = [sys.executable, "-m", __name__, os.fspath(asked), os.fspath(result)]
+        request_file, result = Path(folder) / "request.json", Path(folder) / "result.json"
+        request_file.write_text(json.dumps(request))
+        command = [sys.executable, "-m", __name__, os.fspath(request_file), os.fspath(result)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, env=_environment())
         except subprocess.TimeoutExpired:

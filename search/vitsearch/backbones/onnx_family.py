@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from vitsearch.backbones.onnx_reader import ONNXRUNTIME, OnnxFile, read_onnx, with_classes
+from vitsearch.backbones.single_network import SingleNetwork
 from vitsearch.backbones.weights import weights_path
 from vitsearch.backbones.weights_file import read_state, some
 from vitsearch.compress.quantization.layers import convolutions, linears
@@ -39,25 +40,12 @@ NUMBERS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.Tens
 """Types of parameters."""
 
 
-class OnnxFamily:
+class OnnxFamily(SingleNetwork[OnnxNetwork]):
     """The family of one file; see `vitsearch.models.backbone.Backbone`.
 
     Args:
         network: The file.
     """
-
-    def __init__(self, network: OnnxNetwork) -> None:
-        self.network = network
-        self.family = network.name
-
-    def claims(self, name: str) -> bool:
-        return name == self.network.name
-
-    def variants(self) -> tuple[str, ...]:
-        return (self.network.name,)
-
-    def native_resolution(self, name: str) -> int:
-        return self.network.resolution
 
     def windows(self, name: str, resolution: int) -> tuple[int, ...]:
         return ()

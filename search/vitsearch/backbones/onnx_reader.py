@@ -108,7 +108,7 @@ def _loaded(network: OnnxNetwork) -> onnx.ModelProto:
         raise _problem(network, f"takes {size / 1e9:.1f} GB, and an ONNX file at most 2.1 GB")
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:
+    except Exception as error:  # onnx and onnxruntime raise errors of their own kinds
         raise _problem(network, "is not an ONNX file") from error
     if not model.graph.node:
         raise _problem(network, "is not an ONNX file: it has no graph")
@@ -214,15 +214,15 @@ def _renewed(network: OnnxNetwork, model: onnx.ModelProto) -> onnx.ModelProto:
     if opset_of(model) < OPSET:
         try:
             model = version_converter.convert_version(model, OPSET)
-        except Exception as error:
+        except Exception as error:  # onnx and onnxruntime raise errors of their own kinds
             wanted = f"it cannot be converted to opset {OPSET} ({first_line(error)}); export it with that"
             raise _problem(network, f"has opset {opset_of(model)}: {wanted}") from error
     names = {node.domain for node in model.graph.node}
     kept = [entry for entry in model.opset_import if entry.domain in (*STANDARD, *names)]
     del model.opset_import[:]
     model.opset_import.extend(kept)
-    known = [entry for entry in kept if entry.domain in STANDARD]
-    model.ir_version = helper.find_min_ir_version_for(known)
+    standard = [entry for entry in kept if entry.domain in STANDARD]
+    model.ir_version = helper.find_min_ir_version_for(standard)
     return model
 
 
@@ -232,7 +232,7 @@ def _logits(network: OnnxNetwork, model: onnx.ModelProto, images: Values) -> Val
     try:
         session = session_of(model)
         (logits,) = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(pixels)})
-    except Exception as error:
+    except Exception as error:  # onnx and onnxruntime raise errors of their own kinds
         raise _problem(network, f"does not run in onnxruntime: {first_line(error)}") from error
     if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2:
         given = f"gives {tuple(logits.shape)} for images {tuple(pixels.shape)}"
@@ -321,8 +321,9 @@ def _batch_problem(model: onnx.ModelProto, images: Values) -> str | None:
         together = session.run(None, {INPUT: images})[0]
     except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no other common class
         return first_line(error)
-    one = np.concatenate(alone)
-    same = one.shape == together.shape and np.abs(one - together).max() <= PARITY_LIMIT * np.abs(one).max()
+    separate = np.concatenate(alone)
+    limit = PARITY_LIMIT * np.abs(separate).max()
+    same = separate.shape == together.shape and np.abs(separate - together).max() <= limit
     return None if same else "the logits of an image depend on the others in the run"
 
 

@@ -15,6 +15,7 @@ from vitsearch.backbones.architecture import architecture_of
 from vitsearch.backbones.found_family import STRUCTURE, FoundFamily
 from vitsearch.backbones.found_structures import kept_structure
 from vitsearch.backbones.own_code import SEED, code_digest, make, parameters_of
+from vitsearch.backbones.single_network import SingleNetwork
 from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import misfit, weights_path
@@ -37,7 +38,7 @@ LARGEST_TRACED = 128
 """Side of the image on which a structure is found, where the network takes it."""
 
 
-class PythonFamily(FoundFamily):
+class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
     """The family of one network; see `vitsearch.models.backbone.Backbone`.
 
     Args:
@@ -48,19 +49,7 @@ class PythonFamily(FoundFamily):
     why_no_tokens = "is a network of your own, of which vitsearch drops no tokens"
     why_no_token = "is a network of your own, of which vitsearch knows no distillation head"
 
-    def __init__(self, network: PythonNetwork) -> None:
-        self.network = network
-        self.family = network.name
-        self.modules = ()
-
-    def claims(self, name: str) -> bool:
-        return name == self.network.name
-
-    def variants(self) -> tuple[str, ...]:
-        return (self.network.name,)
-
-    def native_resolution(self, name: str) -> int:
-        return self.network.resolution
+    modules = ()
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         if knob == "weights":

@@ -118,7 +118,7 @@ def with_threads(protocol: MeasureProtocol, threads: int) -> MeasureProtocol:
         threads: The number of threads of a run.
 
     Returns:
-        The same protocol, under the same id, for runs of so many threads.
+        The same protocol, under the same id, for runs with this number of threads.
     """
     return protocol._replace(threads=threads, streams=max(1, protocol.streams // threads))
 

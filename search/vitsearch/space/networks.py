@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
@@ -43,9 +44,9 @@ class NetworkSection(StartingWeights):
             raise problem(f"these are no facts about a network: {error!r}") from None
 
     @property
+    @abstractmethod
     def network(self) -> Network:
         """The network as workers get it."""
-        raise NotImplementedError
 
     def lines(self) -> Iterator[str]:
         """What was found out about it."""
@@ -118,8 +119,8 @@ class OnnxSection(NetworkSection):
     def network(self) -> OnnxNetwork:
         path = os.path.abspath(os.path.expanduser(self.onnx))
         classes = os.path.abspath(os.path.expanduser(self.classes)) if self.classes else ""
-        known = () if self.facts is None else (self.facts.architecture, self.facts.opset or TORCHSCRIPT.opset)
-        return OnnxNetwork(self.name, path, self.layout, self.resolution, classes, *known)
+        facts = () if self.facts is None else (self.facts.architecture, self.facts.opset or TORCHSCRIPT.opset)
+        return OnnxNetwork(self.name, path, self.layout, self.resolution, classes, *facts)
 
 
 def kind_of_network(value: Any) -> str:

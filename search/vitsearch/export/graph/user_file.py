@@ -47,7 +47,7 @@ def _older(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     try:
         converted = version_converter.convert_version(proto, opset)
         onnx.checker.check_model(converted)
-    except Exception as error:
+    except Exception as error:  # onnx raises errors of several kinds
         reason = str(error).strip().splitlines()[0]
         needed = f"the file has opset {opset_of(proto)}, and the runtime reads at most {opset}"
         raise StageError("export", "unsupported", f"{needed}; it cannot be converted: {reason}") from error
