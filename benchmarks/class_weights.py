@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from vitsearch.backbones.builtin import FASHION_MNIST
-from vitsearch.core.confusion import Confusion
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split

@@ -37,7 +37,7 @@ from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data import Split
 from vitsearch.data.tensors import to_tensor
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.training import fine_tune, inference
 
 SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
@@ -128,9 +128,9 @@ class PlanRunner:
             ffn.append(tuple((block.mlp.fc1.weight.norm(dim=1) * block.mlp.fc2.weight.norm(dim=0)).tolist()))
         return Scores(tuple(heads), tuple(ffn))
 
-    def _task(self) -> fine_tune.FineTuneTask:
+    def _task(self) -> fine_tune.TrainingSpec:
         split = self.images.train
-        return fine_tune.FineTuneTask(
+        return fine_tune.TrainingSpec(
             split.images,
             split.labels,
             SPEC.resolution,

@@ -54,7 +54,7 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore

@@ -58,11 +58,11 @@ class Data:
         inputs = to_tensor(self.validation, 28, Preprocessing(MEAN, STD)).numpy()
         return inference.accuracy(evaluate.logits(path, inputs, 100), self.labels)
 
-    def task(self, teacher: nn.Module) -> fine_tune.FineTuneTask:
+    def task(self, teacher: nn.Module) -> fine_tune.TrainingSpec:
         recipe = SETTINGS.recipe(RECIPE, "vit_fmnist_p4")
         pool = fine_tune.training_pool(np.arange(len(self.train)), recipe)
         logits = inference.predict_logits(teacher, self.train, 28, Preprocessing(MEAN, STD), rows=pool)
-        return fine_tune.FineTuneTask(
+        return fine_tune.TrainingSpec(
             images=self.train,
             labels=self.train_labels,
             resolution=28,
@@ -117,7 +117,7 @@ def deit(folder: Path) -> dict[str, Path]:
     pixels, labels = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8), np.arange(8)
     recipe = Recipe((0, 1), 8, 4, 1e-4, 0.05, 0, 0.0, 1.0, 0)
     fine_tune.fine_tune(
-        rounded, fine_tune.FineTuneTask(pixels, labels, 224, Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, 1)
+        rounded, fine_tune.TrainingSpec(pixels, labels, 224, Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, 1)
     )
     return {
         name: made(rounded if name in precisions.TRAINED else model, name, images, folder) for name in every_precision()

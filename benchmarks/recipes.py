@@ -31,7 +31,7 @@ from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
@@ -133,13 +133,13 @@ class Trainings:
             "validation": inference.accuracy(unseen, images.validation.labels),
         }
 
-    def task(self, attempt: Try, epochs: float, before: float) -> fine_tune.FineTuneTask:
+    def task(self, attempt: Try, epochs: float, before: float) -> fine_tune.TrainingSpec:
         images = self.images
         if attempt.backbone not in self._targets:
             source = jobs.Source(attempt.backbone, "builtin", 28, FASHION_MNIST)
             base = base_model(source, self.workspace)
             self._targets[attempt.backbone] = predict(base, images.train.images, source.view, self.pool)
-        return fine_tune.FineTuneTask(
+        return fine_tune.TrainingSpec(
             images.train.images,
             images.train.labels,
             attempt.resolution,

@@ -22,7 +22,7 @@ from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.tensors import to_tensor
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore

@@ -29,7 +29,7 @@ from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.core.token_counts import METHODS, tokens_left
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export.graph.onnx_file import write_onnx
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.training import fine_tune, inference
 
 DEIT = ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)
@@ -94,7 +94,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     chosen = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION_IMAGES]
     calibration = to_tensor(images.train.images[chosen], 28, seen)
     wanted = sequential.targets(base, family, calibration)
-    task = fine_tune.FineTuneTask(
+    task = fine_tune.TrainingSpec(
         images.train.images,
         images.train.labels,
         28,

@@ -49,7 +49,7 @@ def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmenta
     plain = augmentation.is_none
     seen = Preprocessing(data.mean, data.std)
     logits = inference.predict_logits(whole(), data.train.images, 28, seen, rows=pool) if plain else None
-    task = fine_tune.FineTuneTask(
+    task = fine_tune.TrainingSpec(
         images=data.train.images,
         labels=data.train.labels,
         resolution=28,

@@ -54,7 +54,7 @@ def main() -> None:
         predict = lambda p=precision: inference.predict_logits(base(), images, 28, seen, precision=p)  # noqa: E731
         timed(f"predict {precision}", len(images), predict)
     logits = inference.predict_logits(base(), images, 28, seen)
-    task = fine_tune.FineTuneTask(images, labels, 28, seen, RECIPE, 1.0, logits)
+    task = fine_tune.TrainingSpec(images, labels, 28, seen, RECIPE, 1.0, logits)
     print(f"training precision here: {training_precision(base(), 'cpu')}")
     timed("fine-tune, cached logits", len(images), lambda: fine_tune.fine_tune(base(), task))
     labels_only = dataclasses.replace(task, teacher_logits=None)

@@ -98,6 +98,12 @@ class NetworkError(VitsearchError):
     exit_code = 2
 
 
+class TaskError(VitsearchError):
+    """A task cannot be imported, is none, or does not fit the study."""
+
+    exit_code = 2
+
+
 class ResourceError(VitsearchError):
     """This machine or cluster lacks what was asked for."""
 

@@ -11,6 +11,7 @@ from vitsearch.core.preprocessing import OWN, ModelView, Preprocessing, Preproce
 from vitsearch.devices.protocols import Phases
 from vitsearch.pipeline.calibration import Calibration
 from vitsearch.pipeline.jobs import Source
+from vitsearch.tasks import CLASSIFICATION, Task
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,15 @@ class StageConfig:
     qat: QuantizationAware = QuantizationAware()
     phases: Phases = Phases()
     device_images: int = 0
+    task: Task = CLASSIFICATION
+    class_names: tuple[str, ...] = ()
     confirms: bool = False
     fleet_weights: Mapping[str, float] | None = None
+
+    @property
+    def judged_by(self) -> str:
+        """The digest of the images and of what outputs are judged by."""
+        return self.data.fingerprint
 
     def base_view(self, model: Plan | Teacher) -> ModelView:
         """What the unpruned base of a plan, or a teacher, sees of an image."""

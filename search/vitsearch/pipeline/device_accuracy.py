@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from vitsearch.core.figures import Metrics
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
@@ -12,8 +13,10 @@ from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.shared_stages import SharedStages
-from vitsearch.storage.ledger import AccuracyRow, ArtifactRow
+from vitsearch.storage.ledger import ArtifactRow, EvaluationRow
 from vitsearch.storage.stage_cost import StageCost
+from vitsearch.tasks.classification.confusion import Confusion
+from vitsearch.tasks.classification.task import judged_counts
 from vitsearch_agent.client.client import Subset
 
 SUBSET_MAX_BYTES = 256 * 2**20
@@ -38,19 +41,20 @@ class DeviceAccuracy:
             images, labels = await self._shared.subset(view, count), await self._shared.subset(None, count)
             self._subsets[view] = Subset(str(images), str(labels))
 
-    async def ask(self, artifact: ArtifactRow, file: ModelFile, resolution: int) -> AccuracyRow | None:
+    async def ask(self, artifact: ArtifactRow, file: ModelFile, resolution: int) -> EvaluationRow | None:
         """None when there is no subset to classify; `StageError` when the device cannot classify it."""
         subset = self._subsets.get(ModelView(resolution, artifact.preprocessing))
         if subset is None:
             return None
-        key, where, split = artifact.artifact_key, self._device.info.device_id, self._config.data.fingerprint
+        key, where, split = artifact.artifact_key, self._device.info.device_id, self._config.judged_by
 
-        async def make() -> tuple[AccuracyRow, StageCost]:
+        async def make() -> tuple[EvaluationRow, StageCost]:
             path = await file.path()
             with self._context.stage(Stage.DEVICE_ACCURACY):
                 answer = await self._device.accuracy(path, subset, file.deployment)
-            counts = [list(cell) for cell in answer.confusion]
-            row = AccuracyRow(key, split, answer.n, answer.device_id, answer.correct, answer.batch, counts)
+            judged = judged_counts(Confusion.from_json(answer.confusion), self._config.class_names)
+            figures = Metrics(judged.figures).to_json()
+            row = EvaluationRow(key, split, answer.n, answer.device_id, answer.batch, figures, judged.tally)
             versions = {file.deployment.runtime: answer.runtime_version}
             cost = StageCost.of_device(self._device.name, answer.cpu_seconds, answer.seconds, versions)
             self._context.ledger.costs.note(Stage.DEVICE_ACCURACY, cost)
@@ -58,6 +62,6 @@ class DeviceAccuracy:
 
         return await self._context.single_flight.get(
             StageKey(Stage.DEVICE_ACCURACY, f"{key}:{where}"),
-            lambda: self._context.ledger.accuracy(key, split, evaluated_on=where),
+            lambda: self._context.ledger.evaluation(key, split, evaluated_on=where),
             make,
         )

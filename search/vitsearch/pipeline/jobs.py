@@ -7,11 +7,11 @@ work; only a worker imports it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.networks import Networks, OnnxNetwork
 from vitsearch.core.onnx_exporters import TORCHSCRIPT
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
@@ -22,6 +22,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.pipeline.calibration import NO_CALIBRATIONS, Calibration, Calibrations
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.stage_cost import StageCost
+from vitsearch.tasks import CLASSIFICATION, Judged
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class OwnOutputs:
 @dataclass(frozen=True)
 class Workspace:
     """What every stage of a study shares. `scratch` holds files that are measured once and deleted; `networks` are
-    those that the user brings; `labels` is what labels images without labels."""
+    those that the user brings; `labels` is what labels images without labels; `task` is the kind of the task."""
 
     data: dict[str, Any]
     store: Store
@@ -43,6 +44,7 @@ class Workspace:
     cache: Path
     networks: Networks = ()
     labels: OwnOutputs | None = None
+    task: str = CLASSIFICATION.kind
 
 
 STORED = "stored:"
@@ -94,13 +96,12 @@ class DataJob(Job[DataReady]):
 
 @dataclass(frozen=True)
 class Base:
-    """An unpruned model on the user's classes. `accuracy` on the validation split (torch); `confusion` counts the
-    answers, None where the accuracy was known."""
+    """An unpruned model with the head of the task. `qualities` are its metrics on the `n` images of the validation
+    split (torch)."""
 
     weights_sha256: str
-    accuracy: float
+    qualities: Mapping[str, float]
     n: int
-    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ class SensitivityJob(FileJob):
 
 @dataclass(frozen=True)
 class LogitsJob(FileJob):
-    """Logits of an unpruned model on the images a fine-tune will see (`train`) or on the `holdout`: a .npy
-    file, float32 (images, classes)."""
+    """Outputs of an unpruned model on the images a fine-tune will see (`train`) or on the `holdout`: a .npy
+    file, float32 (images, ...)."""
 
     stage = Stage.LOGITS
     source: Source
@@ -228,20 +229,20 @@ class ScreenJob(Job[ExportedGraph]):
 
 @dataclass(frozen=True)
 class Reference:
-    """The unpruned base that a compressed model is compared with: the file of its logits on the holdout, and its
-    accuracy on the validation split."""
+    """The unpruned base that a compressed model is compared with: the file of its outputs on the holdout, and its
+    qualities on the validation split."""
 
-    logits_sha256: str
-    accuracy: float
+    outputs_sha256: str
+    qualities: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `n` images of the holdout say of a model: its KL to the base in nats, and its accuracy, without what it
+    """What `n` images of the holdout say of a model: its divergence from the base, and its qualities, without what it
     still remembers of a base that had the holdout in its own training."""
 
-    accuracy: float
-    kl: float
+    qualities: Mapping[str, float]
+    divergence: float
     n: int
 
 
@@ -275,11 +276,11 @@ class FeaturesJob(LogitsJob):
 
 @dataclass(frozen=True)
 class DistillationTargets:
-    """What a fine-tune learns from beside the labels. Files of a teacher's logits and features, one row
+    """What a fine-tune learns from beside the labels. Files of a teacher's outputs and features, one row
     for each image of the training pool, or a `live_teacher`, where the recipe augments images."""
 
     method: Distillation
-    logits_sha256: str | None = None
+    outputs_sha256: str | None = None
     features_sha256: str | None = None
     live_teacher: Source | None = None
 
@@ -311,20 +312,20 @@ class QatJob(TrainJob):
 
 @dataclass(frozen=True)
 class Exported:
-    """The file that would be shipped, in the store, and the counts of its answers on its own runtime. `only_class` is
-    the name of the class that it predicts for every validation image, if it predicts no other. `shares` are those of
-    its MACs that the runtime computes in each precision (`vitsearch.export.precision_shares`). `cosine` is the mean
-    cosine of its logits to the network's own in fp32, where these label the validation images."""
+    """The file that would be shipped, in the store, and what the task makes of its outputs for the `n` validation
+    images in its own runtime. `shares` are those of its MACs that the runtime computes in each precision
+    (`vitsearch.export.precision_shares`). `cosine` is the mean cosine of its logits to the network's own in fp32, where
+    these label the validation images."""
 
     graph: ExportedGraph
-    confusion: Confusion
-    only_class: str | None = None
+    judged: Judged
+    n: int
     shares: dict[str, float] = field(default_factory=dict)
     cosine: float | None = None
 
     def detail(self) -> dict[str, Any]:
         """What the ledger keeps with the file."""
-        return self.graph.detail() | {"only_class": self.only_class, "shares": self.shares, "cosine": self.cosine}
+        return self.graph.detail() | {"shares": self.shares, "cosine": self.cosine}
 
 
 @dataclass(frozen=True)

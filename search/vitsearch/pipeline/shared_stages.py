@@ -96,7 +96,7 @@ class SharedStages:
             analysis, _ = await self._context.run(BlockStructureJob(self._workspace, source, None))
             self._untrained[source] = BlockStructure.from_json(analysis.block_structure)
         structure, weights = self._untrained[source], self._config.starting_digest(start)
-        return SharedParts(weights, Base(weights, 0.0, 0), source, structure, Scores.equal(structure), "", None, None)
+        return SharedParts(weights, Base(weights, {}, 0), source, structure, Scores.equal(structure), "", None, None)
 
     def has_base(self, plan: Plan) -> bool:
         """Whether the base of a plan is trained, or needed no training."""
@@ -110,13 +110,12 @@ class SharedStages:
 
         async def make() -> tuple[TrainingRow, StageCost]:
             base, cost = await self._context.run(BaseJob(self._workspace, source, recipe))
-            counts = None if base.confusion is None else base.confusion.to_json()
-            return TrainingRow(key, rung, base.accuracy, None, base.n, base.weights_sha256, counts), cost
+            return TrainingRow(key, rung, dict(base.qualities), None, base.n, base.weights_sha256), cost
 
         row = await self._context.single_flight.get(
             StageKey(Stage.BASE, key), lambda: self._ledger.training(key, rung), make
         )
-        return Base(row.checkpoint_sha256 or "", row.accuracy, row.n)
+        return Base(row.checkpoint_sha256 or "", row.qualities, row.n)
 
     def _base_key(self, source: Source, starting_digest: str, recipe: Recipe) -> str:
         return digest(
@@ -133,7 +132,7 @@ class SharedStages:
     async def reference(self, plan: Plan, base: Base) -> Reference:
         """What compressed models are compared with: the unpruned model on the holdout."""
         job = LogitsJob(self._workspace, _unpruned(self._start(plan), base), "holdout", plan.recipe)
-        return Reference(await self._outputs(job, base), base.accuracy)
+        return Reference(await self._outputs(job, base), base.qualities)
 
     async def targets(self, plan: Plan, teacher: Base | None) -> DistillationTargets:
         """What a fine-tune learns from beside the labels: logits (and features, for hints) that are made once for

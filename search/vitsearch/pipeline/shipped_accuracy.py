@@ -20,7 +20,7 @@ async def on_test(context: StageContext, plan: Plan, keys: Keys, fingerprint: st
     ledger = context.ledger
     artifact = ledger.artifact(keys.artifact_key or "")
     assert artifact is not None  # a confirmed trial has one
-    evaluated = ledger.accuracy(artifact.artifact_key, fingerprint)
+    evaluated = ledger.evaluation(artifact.artifact_key, fingerprint)
     key = key_of(artifact.artifact_key, fingerprint)
 
     async def make() -> tuple[ArtifactRow, StageCost]:

@@ -19,6 +19,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.space.section_base import StartingWeights
 from vitsearch.space.task import Data, TeacherSection
 from vitsearch.study.sampling import PlanSpace
+from vitsearch.tasks import find_task
 
 MOST_PIXELS = 4096
 """Side of the largest images that are stored."""
@@ -40,6 +41,8 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         seed=seed,
         qat=space.task.quantization_aware.settings(),
         device_images=max((device.accuracy_images for device in space.devices.values()), default=0),
+        task=find_task(space.task.kind),
+        class_names=tuple(data["class_names"]),
         phases=Phases.of([*space.objectives, *space.limits], space.measure),
         confirms=needs_confirmation([*space.objectives, *space.limits]),
         fleet_weights=space.fleet_weights,

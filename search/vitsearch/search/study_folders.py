@@ -61,7 +61,7 @@ class StudyFolders:
         """What the stages of `space` work in, with the data set as workers read it."""
         section = space.labelled_by
         labels = None if section is None else OwnOutputs(section.network, section.preprocessing)
-        return Workspace(data, store, self.scratch, self.shared / "cache", space.networks, labels)
+        return Workspace(data, store, self.scratch, self.shared / "cache", space.networks, labels, space.task.kind)
 
     # ---- deleting
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from vitsearch.core.confusion import Confusion
+from vitsearch.core.decoding import decoded
 from vitsearch.core.figures import Metrics
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, plan_text
@@ -22,6 +22,7 @@ from vitsearch.storage.shipped import find
 from vitsearch.storage.stores import store_of
 from vitsearch.study.front import Point, read_front, records_on
 from vitsearch.study.results.detail import place_of, point_of
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch_agent.wire.paired import ReferenceTimes
 from vitsearch_agent.wire.protocol import Measurement
 
@@ -142,12 +143,17 @@ class BundledModel:
     @property
     def judged(self) -> Accuracy:
         """On the test images; on the validation images where the data has no others."""
-        return Accuracy(self.shipped.split, self.shipped.n, self.shipped.correct)
+        return Accuracy(self.shipped.split, self.shipped.n, self.tested_counts.correct)
+
+    @property
+    def tested_counts(self) -> Confusion:
+        """The counts of its answers on the images of `judged`."""
+        return Confusion.from_json(self.shipped.tally)
 
     @property
     def counts(self) -> dict[str, Confusion]:
         """The counts of its answers, by split: on the test images first, where the data has any."""
-        return ({"test": self.shipped.confusion} if self.on_test else {}) | {"validation": self.confusion}
+        return ({"test": self.tested_counts} if self.on_test else {}) | {"validation": self.confusion}
 
     @property
     def on_images(self) -> Accuracy:
@@ -183,10 +189,11 @@ class BundledModel:
 def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
     """Collect what the ledger knows of a prepared model."""
     ledger, study, key = opened.ledger, opened.study, final.keys.artifact_key or ""
-    artifact, shipped = ledger.artifact(key), find(ledger, key, opened.fingerprint)
-    evaluated = ledger.accuracy(key, opened.fingerprint)
+    artifact, shipped = ledger.artifact(key), find(ledger, key, opened.judged_by)
+    evaluated = ledger.evaluation(key, opened.judged_by)
     if artifact is None or shipped is None or evaluated is None:
         raise StudyError(f"{chosen.name} of study {study.name!r} is not prepared: its results are gone")
+    counts = decoded(Confusion.from_json, evaluated.tally, f"{evaluated.where}: tally")
     results = DeviceResults(ledger, final.keys.device_id)
     measurements = results.last(final.keys.graph_key)
     pooled = results.pooled(final.keys.graph_key)
@@ -203,8 +210,8 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
         path=store.model(artifact.sha256),
         images=store.get(shipped.images_sha256),
         shipped=shipped,
-        validation=Accuracy("validation", evaluated.n, evaluated.correct),
-        confusion=evaluated.counts,
+        validation=Accuracy("validation", evaluated.n, counts.correct),
+        confusion=counts,
         device=study.attributes[ENVIRONMENTS][measured_in(final.keys.device_id, measurements[-1].environment_id)],
         measurements=tuple(sorted(measurements, key=lambda measurement: measurement.protocol.id == opened.protocol)),
         metrics=pooled.metrics | Metrics.of(of_file),

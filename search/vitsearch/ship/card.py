@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Iterator
 
 from vitsearch.core.caveats.agreement import agreement_text
-from vitsearch.core.caveats.classes import class_caveats
 from vitsearch.core.figures import Z_95, Figure, Metrics
-from vitsearch.core.metrics import METRICS
+from vitsearch.core.metrics import METRICS, is_quality
 from vitsearch.core.plan import plan_text
 from vitsearch.ship import examples
 from vitsearch.ship.bundled_model import Accuracy, BundledModel
+from vitsearch.tasks.classification.caveats import class_caveats
 from vitsearch_agent.base import single_file
 from vitsearch_agent.base.printable import printable
 from vitsearch_agent.verify.checksums import SIGNATURE
@@ -73,12 +73,12 @@ def _standing(model: BundledModel) -> Iterator[str]:
     yield ""
     if standing.baseline is not None:
         unpruned = standing.baseline.metrics
-        compared = [_share(name, model, unpruned) for name in standing.objectives if name != "accuracy"]
+        compared = [_share(name, model, unpruned) for name in standing.objectives if not is_quality(name)]
         compared.append(_points(model, unpruned))
         name = escaped(plan_text(standing.baseline.plan))
         yield f"Beside the unpruned baseline ({name}): {'; '.join(filter(None, compared))}."
         yield ""
-        for line in standing.baseline.class_warnings:
+        for line in standing.baseline.quality_warnings:
             yield f"**On the validation images {escaped(line)}.**"
             yield ""
     which = "Place of the model of the search, before the longer training" if model.final.is_longer else "Place"
@@ -159,7 +159,8 @@ def _difference(test: Accuracy, validation: Accuracy) -> str:
 def _longer(model: BundledModel) -> str:
     final = model.final
     what = (
-        f"A training of {final.epochs} epochs gave {final.correct} correct validation images, the search {final.before}"
+        f"A training of {final.epochs} epochs gave {final.metric} {final.after:.4f} on the validation images, the "
+        f"search {final.before:.4f}"
     )
     return f"{what}; the {'first' if final.is_longer else 'second'} model is in this bundle."
 

@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.core.confusion import ClassAccuracy, Confusion
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.pareto import wilson
 from vitsearch.data.fashion_mnist import LICENSE_ASSET
 from vitsearch.ship import examples
 from vitsearch.ship.bundled_model import BundledModel
 from vitsearch.ship.card import card
+from vitsearch.tasks.classification.confusion import ClassAccuracy, Confusion
 from vitsearch_agent.artifacts import model_files
 from vitsearch_agent.artifacts.coreml_file import write_package
 from vitsearch_agent.base import single_file
@@ -140,9 +140,7 @@ def measurements(model: BundledModel) -> dict[str, Any]:
     return {
         "accuracy": {
             **({"test": None} | {split: _counted(counts) for split, counts in model.counts.items()}),
-            "classes": {
-                of_class.name: _of_class(of_class, split) for of_class in model.shipped.confusion.by_class(names)
-            },
+            "classes": {of_class.name: _of_class(of_class, split) for of_class in model.tested_counts.by_class(names)},
             "labelled_by": model.labelled_by,
             "confusion": {split: counts.to_json() for split, counts in model.counts.items()},
         },
@@ -197,8 +195,9 @@ def provenance(model: BundledModel) -> dict[str, Any]:
         if final.epochs is None
         else {
             "epochs": final.epochs,
-            "correct": final.correct,
-            "correct_before": final.before,
+            "metric": final.metric,
+            "after": final.after,
+            "before": final.before,
             "shipped": final.is_longer,
         },
         "components": [

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import PrintedMetrics
 from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
@@ -22,6 +21,7 @@ from vitsearch.ship.writing import BundlePlace
 from vitsearch.space import load
 from vitsearch.study import lookup
 from vitsearch.study.retargeted import find
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch_agent.verify.bundle import CHECKSUMS
 from vitsearch_agent.verify.checksums import SIGNATURE
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 
 from vitsearch.core import study_name
 from vitsearch.core.fleet import FLEET
+from vitsearch.core.metrics import is_quality
 from vitsearch.core.networks import NetworkFacts, Networks
 from vitsearch.core.plan import Recipe
 from vitsearch.core.run_sizes import RunSizes
@@ -31,6 +32,7 @@ from vitsearch.space.sections import (
 from vitsearch.space.task import Task
 from vitsearch.space.value_types import TAGS, Direction, Text, files_place, storage_url
 from vitsearch.storage.addresses import masked
+from vitsearch.tasks import find_task
 from vitsearch_agent.base.printable import printable
 
 LOCAL_DEVICE = "local"
@@ -153,6 +155,12 @@ class SearchSpace(Section):
     def network_sections(self) -> tuple[NetworkSection, ...]:
         """The networks that the user brings."""
         return tuple(choice for choice in self.space.backbone if isinstance(choice, NetworkSection))
+
+    @property
+    def qualities(self) -> tuple[str, ...]:
+        """The metrics of the task that objectives and limits name; the first one of the task where they name none."""
+        names = filter(is_quality, dict.fromkeys([*self.objectives, *self.limits]))
+        return tuple(names) or (find_task(self.task.kind).metrics[0].name,)
 
     @property
     def labelled_by(self) -> OnnxSection | None:

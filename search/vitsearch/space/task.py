@@ -16,6 +16,7 @@ from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
 from vitsearch.core.tuning import tuning_of
 from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, StartingWeights, with_weights
 from vitsearch.space.value_types import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
+from vitsearch.tasks import CLASSIFICATION
 
 _Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
 Rate = Annotated[
@@ -239,6 +240,9 @@ class Proxy(Section):
 class Task(Section):
     """The task that the models learn, and how they are trained."""
 
+    kind: Text = CLASSIFICATION.kind
+    """What the models are for: classification (one class for each image), or a task of another package, by its name or
+    as module:attribute."""
     data: Data
     fine_tune: FineTune = FineTune()
     quantization_aware: QuantizationAwareSection = QuantizationAwareSection()

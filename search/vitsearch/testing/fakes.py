@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from vitsearch.core.confusion import Confusion
+from vitsearch.core.figures import Metrics
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Deployment, Recipe
 from vitsearch.core.preprocessing import HALF
@@ -32,6 +32,9 @@ from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.jobs import Job, R_co
 from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
+from vitsearch.tasks import Judged
+from vitsearch.tasks.classification.confusion import Confusion
+from vitsearch.tasks.classification.task import judged_counts
 from vitsearch_agent.client.client import Subset
 from vitsearch_agent.wire.measurement import PAIRED, RAW
 from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
@@ -116,6 +119,11 @@ def fake_confusion(accuracy: float, images: int = 1000) -> Confusion:
     return Confusion(tuple(sorted(cell for cell in cells if cell[2])))
 
 
+def fake_judged(accuracy: float) -> Judged:
+    """What classification makes of such counts."""
+    return judged_counts(fake_confusion(accuracy), DATA["class_names"])
+
+
 @dataclass
 class FakeRunner:
     """Makes each stage at once, with numbers that depend on the plan alone.
@@ -143,7 +151,9 @@ class FakeRunner:
             case jobs.DataJob():
                 return jobs.DataReady(DATA)
             case jobs.BaseJob():
-                return jobs.Base(_stored(job.workspace.store, {"base": job.source.backbone}), 0.89, 1000)
+                return jobs.Base(
+                    _stored(job.workspace.store, {"base": job.source.backbone}), fake_judged(0.89).values, 1000
+                )
             case jobs.BlockStructureJob():
                 block_structure, scores = fake_block_structure()
                 statistics = _stored(job.workspace.store, {"statistics": job.source.resolution})
@@ -159,24 +169,27 @@ class FakeRunner:
             case jobs.ScreenJob():
                 return _graph(job.workspace.scratch, job.spec.resolved, {})
             case jobs.ProxyJob():
-                kl = (0.89 - fake_accuracy(job.spec.resolved, trained=False)) * 10
-                return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, DATA["holdout_images"])
+                accuracy = fake_accuracy(job.spec.resolved, trained=False)
+                qualities = fake_judged(accuracy).values | {"accuracy": accuracy}
+                return jobs.Evaluation(qualities, (0.89 - accuracy) * 10, DATA["holdout_images"])
             case jobs.TrainJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=True)
                 checkpoint = _stored(job.workspace.store, {"trained": job.spec.resolved.to_json(), "to": job.end})
-                evaluation = jobs.Evaluation(accuracy, 0.1, DATA["holdout_images"])
+                qualities = fake_judged(accuracy).values | {"accuracy": accuracy}
+                evaluation = jobs.Evaluation(qualities, 0.1, DATA["holdout_images"])
                 return jobs.Trained(evaluation, checkpoint, 10, kept="last")
             case jobs.ExportJob():
                 resolved = job.spec.resolved
                 graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(graph, fake_confusion(accuracy), shares=fake_shares(resolved))
+                return jobs.Exported(graph, fake_judged(accuracy), 1000, shares=fake_shares(resolved))
             case jobs.ShipJob():
                 images = _two_images(job.workspace.store)
                 labels = (0, 1), (0, 2)
                 licences: dict[str, str | None] = {"weights": None, "data": None}
-                counts = fake_confusion(0.88)
-                return Shipped("test", "12" * 32, 1000, 880, counts, images, 1, *labels, licences, job.batch)
+                judged = fake_judged(0.88)
+                figures = Metrics(judged.figures), judged.tally
+                return Shipped("test", "12" * 32, 1000, *figures, images, 1, *labels, licences, job.batch)
         raise AssertionError(f"no answer for {job.stage}")
 
 

@@ -19,6 +19,7 @@ from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration
+from vitsearch.tasks import Truth
 from vitsearch.training import inference
 from vitsearch.workers import own_outputs
 
@@ -50,6 +51,18 @@ def own_logits(workspace: jobs.Workspace) -> Floats | None:
     if workspace.labels is None:
         return None
     return _labelled(_spec(workspace), workspace.cache, workspace.labels)[1]
+
+
+def holdout_truth(workspace: jobs.Workspace) -> Truth:
+    """What the outputs for the holdout are judged by."""
+    images = load_data(workspace)
+    return Truth(images.train.labels[images.holdout], images.class_names)
+
+
+def validation_truth(workspace: jobs.Workspace) -> Truth:
+    """What the outputs for the validation images are judged by."""
+    images = load_data(workspace)
+    return Truth(images.validation.labels, images.class_names)
 
 
 def _spec(workspace: jobs.Workspace) -> Spec:

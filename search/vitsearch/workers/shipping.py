@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from vitsearch import backbones, data
-from vitsearch.core.confusion import Confusion
+from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Shipped
 from vitsearch.errors import StageError
 from vitsearch.export import ExportedFile, evaluate
 from vitsearch.pipeline import jobs
+from vitsearch.tasks import Truth, find_task
 from vitsearch.workers.images import EVALUATION_BATCH, batches, load_data
 from vitsearch_agent.verify.preprocessing import prepare
 
@@ -21,12 +22,12 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
     """Classify every test image with the file that ships, in its own runtime."""
     data_set, store = load_data(job.workspace), job.workspace.store
     name, split = ("validation", data_set.validation) if data_set.test is None else ("test", data_set.test)
-    judged = None if job.judged_sha256 is None else store.model(job.judged_sha256)
-    path, judge = evaluate.judging_job(ExportedFile(store.model(job.model_sha256), judged), job.deployment)
-    logits = evaluate.logits(path, batches(split.images, job.source.view), job.batch, job=judge)
-    if not np.isfinite(logits).all():
-        raise StageError("ship", "not_finite", f"{path.name}: NaN or infinity among the logits of the {name} images")
-    confusion = Confusion.of(split.labels, logits.argmax(1))
+    stand_in = None if job.judged_sha256 is None else store.model(job.judged_sha256)
+    path, judge = evaluate.judging_job(ExportedFile(store.model(job.model_sha256), stand_in), job.deployment)
+    outputs = evaluate.logits(path, batches(split.images, job.source.view), job.batch, job=judge)
+    if not np.isfinite(outputs).all():
+        raise StageError("ship", "not_finite", f"{path.name}: NaN or infinity among the outputs for the {name} images")
+    judged = find_task(job.workspace.task).judge(outputs, Truth(split.labels, data_set.class_names))
     chosen = np.linspace(0, len(split) - 1, min(job.images, len(split))).astype(np.int64)
     settings = job.source.view.settings(data_set.image_size, data_set.channels)
     images = np.ascontiguousarray(split.images[chosen])
@@ -40,8 +41,8 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
         name,
         split.sha256,
         len(split),
-        confusion.correct,
-        confusion,
+        Metrics(judged.figures),
+        judged.tally,
         stored.sha256,
         stored.size_bytes,
         tuple(split.labels[chosen].tolist()),

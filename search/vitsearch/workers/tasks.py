@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -25,19 +25,18 @@ from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
 from vitsearch.compress import macs, scores, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.core.class_weights import class_weights
-from vitsearch.core.confusion import Confusion
+from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Recipe
-from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import Scores
 from vitsearch.data import review
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate, precision_shares
-from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
-from vitsearch.training import average, distillation, fine_tune, inference
+from vitsearch.tasks import find_task
+from vitsearch.training import average, distillation, fine_tune
 from vitsearch.workers.exporting import Written, deployed, export
 from vitsearch.workers.images import (
     batches,
@@ -45,10 +44,12 @@ from vitsearch.workers.images import (
     drawn,
     drawn_batches,
     drawn_rows,
+    holdout_truth,
     load_data,
     own_logits,
     predict,
     torch_device,
+    validation_truth,
 )
 from vitsearch.workers.models import base_model, compressed, family_of, model_spec, refitted, shaped
 from vitsearch.workers.own_outputs import mean_cosine
@@ -66,21 +67,20 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
     built = family_of(job.source, job.workspace).build(model_spec(job.source, job.workspace))
     if built.head_is_new or not _knows_classes(job.source, images):
         _train_base(built.model, images, job)
-    accuracy, confusion = _known_accuracy(job.source, images), None
-    if accuracy is None:
-        logits = predict(built.model, images.validation.images, job.source.view)
-        confusion = Confusion.of(images.validation.labels, logits.argmax(1))
-        accuracy = confusion.accuracy
+    qualities = _shipped_qualities(job.source, images)
+    if qualities is None:
+        outputs = predict(built.model, images.validation.images, job.source.view)
+        qualities = find_task(job.workspace.task).judge(outputs, validation_truth(job.workspace)).values
     weights = _save_weights(built.model.cpu(), job.workspace.store)
-    return jobs.Base(weights, accuracy, len(images.validation.images), confusion)
+    return jobs.Base(weights, qualities, len(images.validation.images))
 
 
-def _known_accuracy(source: jobs.Source, images: data.ImageData) -> float | None:
-    """The accuracy that ships with a built-in base, on the data set that ships too."""
+def _shipped_qualities(source: jobs.Source, images: data.ImageData) -> Mapping[str, float] | None:
+    """Those that ship with a built-in base, on the data set that ships too."""
     base = BUILTIN.get(source.backbone)
     if source.weights != "builtin" or base is None or source.view != ModelView(base.resolution, base.preprocessing):
         return None
-    return base.correct / JUDGED_ON.images if images.identity.fingerprint == JUDGED_ON.fingerprint else None
+    return base.qualities if images.identity.fingerprint == JUDGED_ON.fingerprint else None
 
 
 def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFound:
@@ -107,7 +107,7 @@ def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Stored:
     inputs = drawn(job.workspace, job.calibration, job.source.view, torch_device())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sensitivity.json"
-        path.write_text(json.dumps(sensitivity.rounding_sensitivity(model, inputs)))
+        path.write_text(json.dumps(sensitivity.rounding_sensitivity(model, inputs, find_task(job.workspace.task))))
         return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
 
 
@@ -169,9 +169,9 @@ def train_quantized(job: jobs.QatJob) -> jobs.Trained:
 def _tuned(model: nn.Module, job: jobs.TrainJob, before: jobs.Evaluation) -> jobs.Trained:
     """Train, and keep the start, the last weights or their average, whichever diverges least from the base."""
     start = average.copy_of(model)
-    task = _fine_tune_task(job, load_data(job.workspace))
+    training = _training_spec(job, load_data(job.workspace))
     with sparsity.frozen_zeros(model) if job.spec.calibrations.sparsity else nullcontext():
-        report = fine_tune.fine_tune(model, task)
+        report = fine_tune.fine_tune(model, training)
     last, after = average.copy_of(model), _judged(model, job)
     model.load_state_dict(report.average)
     ends: dict[jobs.Kept, tuple[jobs.Evaluation, average.State]] = {
@@ -179,14 +179,14 @@ def _tuned(model: nn.Module, job: jobs.TrainJob, before: jobs.Evaluation) -> job
         "last": (after, last),
         "average": (_judged(model, job), report.average),
     }
-    kept = min(ends, key=lambda end: ends[end][0].kl)
+    kept = min(ends, key=lambda end: ends[end][0].divergence)
     evaluation, state = ends[kept]
     model.load_state_dict(state)
     return jobs.Trained(evaluation, _save_weights(model.cpu(), job.workspace.store), report.steps, kept)
 
 
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
-    """Export the file that would be shipped and measure its accuracy in its own runtime on the validation split."""
+    """Export the file that would be shipped and judge its outputs in its own runtime on the validation split."""
     images, source = load_data(job.workspace), job.spec.source
     model = deployed(compressed(job.spec, job.workspace, job.checkpoint_sha256), job)
     with fake_quant.unrounded(model):
@@ -195,20 +195,18 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         written = export(model, job, Path(folder))
         path, judge = evaluate.judging_job(written.file, job.deployment)
         split = batches(images.validation.images, source.view)
-        logits = evaluate.logits(path, split, job.deployment.batch or job.batch, job=judge)
-        if not np.isfinite(logits).all():
+        outputs = evaluate.logits(path, split, job.deployment.batch or job.batch, job=judge)
+        if not np.isfinite(outputs).all():
             raise StageError(
-                "export", "not_finite", f"{path.name}: NaN or infinity among the logits of the validation images"
+                "export", "not_finite", f"{path.name}: NaN or infinity among the outputs for the validation images"
             )
-        predicted = logits.argmax(1)
-        confusion = Confusion.of(images.validation.labels, predicted)
-        only_class = images.class_names[predicted[0]] if len(set(predicted.tolist())) == 1 else None
+        judged = find_task(job.workspace.task).judge(outputs, validation_truth(job.workspace))
         graph = _graph(job.workspace.store, written, macs_m, params_m)
         if written.file.judged is not None:
             graph = replace(graph, judged_sha256=job.workspace.store.put_model(written.file.judged).sha256)
         kept, own = precision_shares.by_precision(written.file, job.deployment), own_logits(job.workspace)
-        cosine = None if own is None else mean_cosine(logits, own)
-        return jobs.Exported(graph, confusion, only_class, kept, cosine)
+        cosine = None if own is None else mean_cosine(outputs, own)
+        return jobs.Exported(graph, judged, len(outputs), kept, cosine)
 
 
 def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jobs.ExportedGraph:
@@ -226,14 +224,17 @@ def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evalua
     base: with the exponential of the divergence subtracted, 34 states of cut models were .7 points off their accuracy
     on 2,000 validation images, 1.5 points without and 2.8 points with all of it.
     """
-    images, reference = load_data(job.workspace), job.reference
-    logits = predict(model, images.train.images, job.spec.source.view, images.holdout)
-    base = np.load(job.workspace.store.get(reference.logits_sha256), mmap_mode="r")
-    labels, kl = images.train.labels[images.holdout], kl_divergence(base, logits)
-    remembered = (inference.accuracy(base, labels) - reference.accuracy) * math.exp(
-        -kl / POLICY.rung_zero.forgetting_kl
-    )
-    return jobs.Evaluation(inference.accuracy(logits, labels) - remembered, kl, len(logits))
+    images, reference, task = load_data(job.workspace), job.reference, find_task(job.workspace.task)
+    outputs = predict(model, images.train.images, job.spec.source.view, images.holdout)
+    base = np.load(job.workspace.store.get(reference.outputs_sha256), mmap_mode="r")
+    truth, divergence = holdout_truth(job.workspace), max(0.0, float(task.diverge(outputs, base).mean()))
+    left = math.exp(-divergence / task.divergence.forgotten)
+    of_base, qualities = task.judge(base, truth).values, {}
+    for name, value in task.judge(outputs, truth).values.items():
+        metric = METRICS[name]
+        remembered = metric.gain(of_base[name], reference.qualities[name])
+        qualities[name] = metric.shifted(value, -remembered * left)
+    return jobs.Evaluation(qualities, divergence, len(outputs))
 
 
 def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:
@@ -250,7 +251,7 @@ def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:
 def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> None:
     """Train on all images to learn from, with labels only; a recipe with 0 images per epoch uses all in each."""
     recipe = replace(job.recipe, images_per_epoch=job.recipe.images_per_epoch or len(images.learned))
-    task = fine_tune.FineTuneTask(
+    training = fine_tune.TrainingSpec(
         images=images.train.images,
         labels=images.train.labels,
         resolution=job.source.resolution,
@@ -260,13 +261,14 @@ def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> 
         device=torch_device(),
         pool=images.learned,
         class_weights=_class_weights(recipe, images),
+        task=find_task(job.workspace.task),
     )
-    fine_tune.fine_tune(model, task)
+    fine_tune.fine_tune(model, training)
 
 
-def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.FineTuneTask:
+def _training_spec(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.TrainingSpec:
     targets, teacher, store = job.targets, job.targets.live_teacher, job.workspace.store
-    return fine_tune.FineTuneTask(
+    return fine_tune.TrainingSpec(
         images=images.train.images,
         labels=images.train.labels,
         resolution=job.spec.source.resolution,
@@ -274,7 +276,7 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.Fin
         recipe=job.recipe,
         epochs=job.end - job.start,
         distillation=targets.method,
-        teacher_logits=_mapped(store, targets.logits_sha256),
+        teacher_outputs=_mapped(store, targets.outputs_sha256),
         teacher_features=_mapped(store, targets.features_sha256),
         epochs_before=job.start,
         device=torch_device(),
@@ -282,6 +284,7 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.Fin
         live_teacher=_live_teacher(teacher, job.workspace) if teacher else None,
         auxiliary_loss=_auxiliary_loss(job),
         class_weights=_class_weights(job.recipe, images),
+        task=find_task(job.workspace.task),
     )
 
 
@@ -302,7 +305,8 @@ def _auxiliary_loss(
     any."""
     if job.spec.calibrations.token_predictors is None:
         return None
-    return partial(tokens.auxiliary_loss, unpruned=base_model(job.spec.source, job.workspace))
+    unpruned, task = base_model(job.spec.source, job.workspace), find_task(job.workspace.task)
+    return partial(tokens.auxiliary_loss, unpruned=unpruned, task=task)
 
 
 def _mapped(store: Store, sha256: str | None) -> Floats | None:

@@ -130,13 +130,13 @@ def effects_table(objective: ObjectiveEffects, backbone: BackboneEffects) -> Row
         ]
         for effect in backbone.effects
     ]
-    unit = "points" if objective.is_accuracy else "change"
+    unit = "points" if objective.is_quality else "change"
     return Rows(["knob", "from > to", unit, "95 % interval", "is"], rows, ["knob", "from > to"])
 
 
 def _percent(objective: ObjectiveEffects, difference: float) -> str:
     value = 100 * objective.change(difference)
-    return f"{value:+.1f}" if objective.is_accuracy else f"{value:+.0f} %"
+    return f"{value:+.1f}" if objective.is_quality else f"{value:+.0f} %"
 
 
 def _span(objective: ObjectiveEffects, effect: Effect) -> str:

@@ -76,8 +76,8 @@ function fillTexts() {
   by("emulated").hidden = !data.emulated;
   by("summary").textContent = `${counted(onFront, "model")} on the front. ${counted(finished, "trial")} finished, ${counted(data.trained, "plan")} trained`
     + `${data.open_trials ? `, ${data.open_trials} in progress` : ""}. Objectives: ${Object.entries(data.objectives).map(([name, way]) => `${way} ${name}`).join(", ")}.`;
-  by("class-warnings").hidden = !data.class_warnings.length;
-  by("class-warnings").replaceChildren(...data.class_warnings.map((line) => element("li", {}, line)));
+  by("class-warnings").hidden = !data.quality_warnings.length;
+  by("class-warnings").replaceChildren(...data.quality_warnings.map((line) => element("li", {}, line)));
   by("made").textContent = `Made ${data.made_at} by vitsearch ${data.version}.`;
   by("measured-tables").replaceChildren(...data.conditions.flatMap(headed));
   by("failures-tables").replaceChildren(...putAside());

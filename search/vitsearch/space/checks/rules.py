@@ -13,7 +13,7 @@ from typing import Any
 
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.fleet import FLEET
-from vitsearch.core.metrics import METRICS, NEEDS, OF_CLASSES, QUALITIES
+from vitsearch.core.metrics import METRICS, NEEDS
 from vitsearch.space.knobs import AnyBackbone, Baseline
 from vitsearch.space.networks import OnnxSection
 from vitsearch.space.problems import Problem, nearest_or_all
@@ -21,7 +21,6 @@ from vitsearch.space.sections import FleetWeights, LimitSection, Measure
 from vitsearch.space.task import BaseSection, Data, FineTune, TeacherSection
 
 Problems = Iterator[Problem]
-_SEARCHED = tuple(name for name in METRICS if name not in OF_CLASSES)
 Names = tuple[str, ...]
 
 
@@ -40,8 +39,6 @@ def objectives_are_metrics(
 ) -> Problems:
     for name in objective_names:
         wrong = _metric_problem(name, device_names, fleet_names)
-        if name in OF_CLASSES:
-            wrong = f"{name} cannot be an objective yet; write accuracy, and a limit such as limits.{name}.min: 0.8"
         if wrong is None and name in objectives:
             right = METRICS[name.partition("@")[0]].direction
             if objectives[name] != right:
@@ -73,21 +70,22 @@ def _limit_problems(name: str, limit: LimitSection) -> Problems:
     for word in bounds:
         if word not in words:
             yield Problem(("limits", name, word), f"{word!r} cannot limit {name}; {allowed}")
-    if name in QUALITIES and limit.min is not None and not 0 <= limit.min <= 1:
+    is_share = METRICS[name.partition("@")[0]].is_share
+    if is_share and limit.min is not None and not 0 <= limit.min <= 1:
         share = f"{name} is a share, write {limit.min / 100:g}" if 1 < limit.min <= 100 else "allowed: 0 to 1"
         yield Problem(("limits", name, "min"), f"{limit.min:g} is {'above 1' if limit.min > 1 else 'below 0'}; {share}")
 
 
 def _limit_words(metric: str) -> Names:
-    if metric in QUALITIES:
-        return ("min", "max_drop")
+    if METRICS[metric].is_quality:
+        return ("min" if METRICS[metric].direction == "maximize" else "max", "max_drop")
     return ("min", "min_ratio") if METRICS[metric].direction == "maximize" else ("max", "max_ratio")
 
 
 def _metric_problem(name: str, device_names: Names, fleet_names: Names) -> str | None:
     metric, at, device = name.partition("@")
     if metric not in METRICS:
-        return f"unknown metric {metric!r}{nearest_or_all(metric, _SEARCHED)}"
+        return f"unknown metric {metric!r}{nearest_or_all(metric, tuple(METRICS))}"
     if at and not METRICS[metric].on_device:
         return f"{metric} is not measured on a device; write {metric}"
     if at and device not in device_names:

@@ -12,7 +12,7 @@ import yaml
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.metrics import METRICS, OF_CLASSES, split
+from vitsearch.core.metrics import METRICS, split
 from vitsearch.core.plan import plan_text
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.pooled_measurements import MEDIANS
@@ -24,7 +24,7 @@ from vitsearch_agent.base.printable import printable
 PRECISIONS = {"fp32": "float", "int8_ptq": "w8a8", "int8_qat": "w8a8"}
 """Our precisions -> the names of AI Hub, where it has one."""
 
-WITH_INTERVAL = ("accuracy", *OF_CLASSES, *MEDIANS)
+WITH_INTERVAL = (*(name for name, metric in METRICS.items() if metric.is_quality), *MEDIANS)
 """Metrics that have 95 % intervals."""
 
 

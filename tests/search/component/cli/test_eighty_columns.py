@@ -21,7 +21,7 @@ from vitsearch.cli.results.front import print_front, print_models
 from vitsearch.cli.results.show import print_classes, print_detail
 from vitsearch.cli.results.studies import print_databases
 from vitsearch.core.backbone_check import BackboneCheck, FileCheck
-from vitsearch.core.confusion import ClassAccuracy
+from vitsearch.tasks.classification.confusion import ClassAccuracy
 from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Keys, Record
 from vitsearch.devices.survey import DevicePart, DeviceSurvey
@@ -114,7 +114,7 @@ def test_the_state_of_a_study(long_plan):
         data=None,
         reference_point=None,
         leaderboard=(LeaderboardRow(**vars(metrics.printed()), plan=long_plan.to_json(), shares={}, warnings=()),),
-        class_warnings=(),
+        quality_warnings=(),
         cpu_seconds={"train": 61.7},
         busy_share=None,
         trainer_seconds=61.2,

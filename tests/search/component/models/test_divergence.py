@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergence
 
 logit_rows = arrays(np.float32, (3, 4), elements=st.floats(-50, 50, width=32))
 

@@ -76,7 +76,7 @@ def test_a_file_is_judged_at_the_batch_that_the_device_measures(pipeline, cut, f
     pipeline.protocols = replace(pipeline.protocols, confirm=CONFIRM._replace(batch=2))
     keys, _ = asyncio.run(through(pipeline, replace(cut, deployments=(replace(cut.deployment, batch=None),))))
     assert [job.batch for job in jobs if isinstance(job, ExportJob)] == [2]
-    assert ledger.accuracy(keys.artifact_key, pipeline.config.data.fingerprint).batch == 2
+    assert ledger.evaluation(keys.artifact_key, pipeline.config.data.fingerprint).batch == 2
 
 
 def test_a_later_run_makes_nothing(pipeline, cut, fake_study, ledger):

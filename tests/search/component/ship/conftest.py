@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from vitsearch import data
-from vitsearch.core.confusion import Confusion
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.precisions import RUNTIMES

@@ -12,7 +12,7 @@ import pytest
 
 from support.marks import long
 from vitsearch.cli.bundles import summary
-from vitsearch.core.confusion import Confusion
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
 from vitsearch.export import metadata

@@ -25,7 +25,7 @@ PICKED = {
     "vs_study_attribute.leaderboard deep": "leaderboard of the study: is nested too deeply",
     "vs_measurement.result number": "vs_measurement row 1: result is 7",
     "vs_measurement.result job_id missing": "vs_measurement of graph ",
-    "vs_accuracy.confusion nested": "vs_accuracy of ",
+    "vs_evaluation.confusion nested": "vs_evaluation of ",
     "vs_artifact.detail list": "vs_artifact of ",
     "vs_trial.params truncated": "trial 0: params: ",
     "vs_trial.driver pid x": "trial 0: driver: ",

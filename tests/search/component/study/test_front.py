@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.cli.results.front import print_front
-from vitsearch.core.confusion import Confusion
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.json_value import json_of, json_text
 from vitsearch.core.metrics import OF_CLASSES
@@ -19,7 +19,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.space.sections import LimitSection
 from vitsearch.storage import shipped
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger, MeasurementRow, ReferenceKey
+from vitsearch.storage.ledger import EvaluationRow, ArtifactRow, Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import OwnTimes, Point, read_front
@@ -96,7 +96,7 @@ def test_an_empty_study_has_an_empty_front(front_of):
         "shown_device": "local",
         "emulated": False,
         "labelled_by": None,
-        "class_warnings": [],
+        "quality_warnings": [],
         "baseline": None,
         "points": [],
     }
@@ -233,7 +233,7 @@ def test_the_json_form_has_values_intervals_and_reasons(finished):
         "shown_device",
         "emulated",
         "labelled_by",
-        "class_warnings",
+        "quality_warnings",
         "baseline",
         "points",
     }
@@ -261,7 +261,7 @@ def test_no_point_of_a_real_run_dominates_another(finished):
 def test_the_device_may_disagree_beyond_chance(front_of, capsys, correct, agrees):
     front_of()  # the study is there
     counts = [[0, 0, correct], [0, 1, 100 - correct]]
-    front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct, 1, counts), StageCost(0, {}))
+    front_of.ledger.add(EvaluationRow("a-a", DATA["fingerprint"], 100, "device", correct, 1, counts), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
     on_device = json_of(printed(front))["points"][0]["on_device"]
     assert (on_device["correct"], on_device["n"], on_device["agrees"]) == (correct, 100, agrees)
@@ -349,7 +349,7 @@ def front_of_defects(front_of):
     front_of()  # the study is there
     for name, cells in COUNTS.items():
         counts = Confusion.from_json(cells)
-        row = AccuracyRow(f"a-{name}", DATA["fingerprint"], counts.n, "worker", counts.correct, 1, cells)
+        row = EvaluationRow(f"a-{name}", DATA["fingerprint"], counts.n, "worker", counts.correct, 1, cells)
         front_of.ledger.add(row, StageCost(0, {}))
 
     def model(name, ms):
@@ -368,7 +368,7 @@ def test_a_front_names_the_classes_that_its_knee_and_its_other_models_miss(front
         "trial 0, the knee, finds 8 of 90 'local': less than half of the mean recall, 0.67",
         "trial 1 of the front misses a class in the same way: 'local'",
     ]
-    assert front_of_defects.class_warnings() == said
+    assert front_of_defects.quality_warnings() == said
     print_front(front_of_defects)
     shown = " ".join(capsys.readouterr().out.split())
     assert all(line in shown for line in said)
@@ -398,6 +398,6 @@ def test_a_limit_of_the_worst_class_keeps_a_model_off_the_front(front_of, front_
 def test_every_model_of_a_run_has_the_figures_of_its_classes(finished):
     with finished.opened() as (study, ledger):
         for point in read_front(study, ledger).shown():
-            counts = Confusion.from_json(ledger.accuracy(point.keys.artifact_key, DATA["fingerprint"]).confusion)
+            counts = Confusion.from_json(ledger.evaluation(point.keys.artifact_key, DATA["fingerprint"]).confusion)
             assert {name: point.metrics.figures[name] for name in OF_CLASSES} == counts.figures()
             assert counts.accuracy == point.metrics.value("accuracy")

@@ -16,7 +16,7 @@ from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
-from vitsearch.models.divergence import divergence
+from vitsearch.tasks.classification.divergence import divergence
 from vitsearch.training import distillation, fine_tune, inference
 
 RECIPE = Recipe(
@@ -56,14 +56,14 @@ def teacher_outputs(data, teacher):
     return {"teacher_logits": inference.predict_logits(*seen), "teacher_features": inference.predict_features(*seen)}
 
 
-def task(data, **values) -> fine_tune.FineTuneTask:
+def task(data, **values) -> fine_tune.TrainingSpec:
     images, labels = data.train.images[:ROWS], data.train.labels[:ROWS]
-    return fine_tune.FineTuneTask(
+    return fine_tune.TrainingSpec(
         images, labels, 28, Preprocessing(data.mean, data.std), **{"recipe": RECIPE, "epochs": 1.0} | values
     )
 
 
-def wrong(changed: fine_tune.FineTuneTask) -> fine_tune.FineTuneTask:
+def wrong(changed: fine_tune.TrainingSpec) -> fine_tune.TrainingSpec:
     """The same task with wrong labels."""
     return dataclasses.replace(changed, labels=(changed.labels + 1) % 10)
 

@@ -24,7 +24,7 @@ from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.training import distillation, fine_tune, inference
 
 RECIPE = Recipe(
@@ -44,9 +44,9 @@ def tiny(seed: int = 0, **options) -> torch.nn.Module:
     return timm.create_model("vit_tiny_patch16_224", embed_dim=32, depth=2, num_heads=2, **sizes, **options)
 
 
-def task(data, count=256, **values) -> fine_tune.FineTuneTask:
+def task(data, count=256, **values) -> fine_tune.TrainingSpec:
     images, labels = data.train.images[:count], data.train.labels[:count]
-    return fine_tune.FineTuneTask(
+    return fine_tune.TrainingSpec(
         images, labels, 28, Preprocessing(data.mean, data.std), **{"recipe": RECIPE, "epochs": 1.0} | values
     )
 
@@ -166,7 +166,7 @@ def test_images_that_count_more_are_learned(data):
     for weights in ((4.0, 0.25), (0.25, 4.0)):
         model = tiny()
         images, seen = data.train.images[rows], Preprocessing(data.mean, data.std)
-        training = fine_tune.FineTuneTask(images, labels, 28, seen, RECIPE, 2.0, class_weights=weights + (1.0,) * 8)
+        training = fine_tune.TrainingSpec(images, labels, 28, seen, RECIPE, 2.0, class_weights=weights + (1.0,) * 8)
         fine_tune.fine_tune(model, training)
         predicted = inference.predict_logits(model, images, 28, seen).argmax(1)
         learned.append((predicted == 0).mean())

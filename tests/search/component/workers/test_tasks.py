@@ -24,7 +24,7 @@ from vitsearch import backbones
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import sparse_file
 from vitsearch.compress.quantization import quantize
-from vitsearch.core.confusion import Confusion
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import Preprocessing

@@ -10,8 +10,8 @@ import pytest
 from support.terminal import shown
 from vitsearch.cli.results.front import front_table, print_front, print_models, print_nearest, print_nothing
 from vitsearch.cli.terminal import Terminal
-from vitsearch.core.caveats.classes import ClassCounts
-from vitsearch.core.confusion import Confusion
+from vitsearch.tasks.classification.caveats import ClassCounts
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import stated_limits
 from vitsearch.core.plan import Compression

@@ -10,7 +10,7 @@ import pytest
 
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import (
-    AccuracyRow,
+    EvaluationRow,
     ArtifactRow,
     BlockStructureRow,
     Claim,
@@ -26,7 +26,7 @@ MADE = StageCost(1.5, {"torch": "2.9"})
 ANATOMY = BlockStructureRow(KEY, "1" * 64, 28, "2" * 64, {"blocks": [{"heads": 6}]}, {"heads": [[0.5]]}, "3" * 64)
 TRAINING = TrainingRow(KEY, 1, 0.875, 0.25, 1000, "4" * 64)
 ARTIFACT = ArtifactRow(KEY, "onnx", "5" * 64, 3 * 10**6, "/store", {"macs_m": 1.5})
-ACCURACY = AccuracyRow(KEY, "6" * 64, 1000, "worker", 880, 1, [[0, 0, 880], [0, 1, 120]])
+ACCURACY = EvaluationRow(KEY, "6" * 64, 1000, "worker", 880, 1, [[0, 0, 880], [0, 1, 120]])
 MEASUREMENT = MeasurementRow(KEY, "5" * 64, "7" * 64, "8" * 64, "screen-1", 0, {"cpu_ms": {"p50": 1.25}})
 
 
@@ -45,8 +45,8 @@ def read(ledger, row):
             return ledger.training(KEY, row.rung)
         case ArtifactRow():
             return ledger.artifact(KEY)
-        case AccuracyRow():
-            return ledger.accuracy(KEY, row.split)
+        case EvaluationRow():
+            return ledger.evaluation(KEY, row.split)
         case MeasurementRow():
             (measurement,) = ledger.measurements(KEY, row.device_id)
             return measurement
@@ -91,7 +91,7 @@ def test_what_is_not_there_is_none(ledger):
     assert ledger.block_structure(OTHER) is None
     assert ledger.training(KEY, 0) is None
     assert ledger.artifact(OTHER) is None
-    assert ledger.accuracy(KEY, "test") is None
+    assert ledger.evaluation(KEY, "test") is None
     assert ledger.measurements(KEY, "nobody") == []
 
 
@@ -122,10 +122,10 @@ def test_each_rung_is_a_row(ledger):
 def test_the_accuracy_on_most_images_is_told(ledger):
     for n in (500, 2000, 1000):
         ledger.add(replace(ACCURACY, n=n, correct=n // 2), MADE)
-    assert ledger.accuracy(KEY, ACCURACY.split).n == 2000
+    assert ledger.evaluation(KEY, ACCURACY.split).n == 2000
     ledger.add(replace(ACCURACY, n=500, evaluated_on="device-1"), MADE)
-    assert ledger.accuracy(KEY, ACCURACY.split).n == 2000
-    assert ledger.accuracy(KEY, ACCURACY.split, evaluated_on="device-1").n == 500
+    assert ledger.evaluation(KEY, ACCURACY.split).n == 2000
+    assert ledger.evaluation(KEY, ACCURACY.split, evaluated_on="device-1").n == 500
 
 
 def test_measurements_are_told_oldest_first_and_by_protocol(ledger):

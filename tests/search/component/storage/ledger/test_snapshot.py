@@ -9,7 +9,7 @@ import pytest
 from support.studies import stored_study
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import (
-    AccuracyRow,
+    EvaluationRow,
     ArtifactRow,
     BlockStructureRow,
     Ledger,
@@ -50,7 +50,7 @@ def add_results(ledger, suffix):
     """One result of each kind that a trial names by a key that ends in `suffix`."""
     ledger.add(TrainingRow(f"w{suffix}", 1, 0.9, 0.1, 10, f"checkpoint{suffix}"), COST)
     ledger.add(ArtifactRow(f"a{suffix}", "model", f"model{suffix}", 1, "here", {}), COST)
-    ledger.add(AccuracyRow(f"a{suffix}", "split", 10, "worker", 9, 1, [[0, 0, 9], [0, 1, 1]]), COST)
+    ledger.add(EvaluationRow(f"a{suffix}", "split", 10, "worker", 9, 1, [[0, 0, 9], [0, 1, 1]]), COST)
     ledger.add(MeasurementRow(f"g{suffix}", "sha", "device", "environment", "screen", 0, {"ms": 1.5}), COST)
 
 
@@ -127,7 +127,7 @@ def test_results_that_only_other_studies_name_stay_behind(make, ledger, storage)
         results = seen.results(["one"])
         assert {row["weights_key"] for row in results.tables["vs_training"]} == {"w1", "w3", "base"}
         assert {row["artifact_key"] for row in results.tables["vs_artifact"]} == {"a1", "a3"}
-        assert {row["artifact_key"] for row in results.tables["vs_accuracy"]} == {"a1", "a3"}
+        assert {row["artifact_key"] for row in results.tables["vs_evaluation"]} == {"a1", "a3"}
         assert {row["graph_key"] for row in results.tables["vs_measurement"]} == {"g1", "g3"}
         assert set(results.files()) == {"checkpoint1", "checkpoint3", "base", "statistics"}
         assert set(results.models()) == {"model1", "model3"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.core.caveats.classes import class_caveats, class_warnings
-from vitsearch.core.confusion import Confusion
+from vitsearch.tasks.classification.caveats import class_caveats, class_warnings
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.pareto import wilson
 
 NAMES = ("none", "scratch", "local")
