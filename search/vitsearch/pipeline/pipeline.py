@@ -322,7 +322,16 @@ class Pipeline:
             batch = deployment.batch or self.protocols.confirm.batch or 1
             opset, version = trial.target.opset, trial.target.version
             job = ExportJob(
-                self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version, key
+                self._workspace,
+                trial.spec,
+                deployment,
+                opset,
+                calibration,
+                checkpoint,
+                batch,
+                version,
+                key,
+                await self._shared.truth("validation"),
             )
             out, cost = await self.context.run(job)
             figures = Metrics(out.judged.figures).to_json()

@@ -113,6 +113,11 @@ class Task(Protocol):
     reduction: Reduction
     divergence: Divergence
 
+    def outputs(self, classes: int) -> int:
+        """Give the number of outputs of the head, for data with so many classes (0 without labels). A task with a
+        reference is not asked: its models have the width of the reference."""
+        return classes
+
     def loss(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor | None:
         """Give the loss of the labels, averaged over the batch; None for a task that learns from a reference alone."""
         ...
@@ -120,6 +125,15 @@ class Task(Protocol):
     def distance(self, outputs: torch.Tensor, reference: torch.Tensor, temperature: float) -> torch.Tensor:
         """Give the loss against the outputs of a teacher (images, ...), averaged over the batch."""
         ...
+
+    def importance(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
+        """Give a scalar whose gradient says how much the outputs depend on an activation. By default that of the
+        outputs (images, ...) with one random sign each: the mean square of such gradients is that of all outputs."""
+        import torch
+
+        generator = torch.Generator(device="cpu").manual_seed(0)
+        signs = torch.randint(0, 2, outputs.shape, generator=generator).to(outputs.device) * 2.0 - 1.0
+        return (outputs * signs).sum()
 
     def diverge(self, outputs: Floats, reference: Floats) -> npt.NDArray[np.float64]:
         """Give the divergence of the outputs of each image from another model's, both (images, ...): 0 for equal ones,

@@ -13,8 +13,7 @@ from vitsearch.core.record import Shipped
 from vitsearch.errors import StageError
 from vitsearch.export import ExportedFile, evaluate
 from vitsearch.pipeline import jobs
-from vitsearch.tasks import Truth, find_task
-from vitsearch.workers.images import EVALUATION_BATCH, batches, load_data
+from vitsearch.workers.images import EVALUATION_BATCH, batches, load_data, truth_of
 from vitsearch_agent.verify.preprocessing import prepare
 
 
@@ -27,7 +26,7 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
     outputs = evaluate.logits(path, batches(split.images, job.source.view), job.batch, job=judge)
     if not np.isfinite(outputs).all():
         raise StageError("ship", "not_finite", f"{path.name}: NaN or infinity among the outputs for the {name} images")
-    judged = find_task(job.workspace.task).judge(outputs, Truth(split.labels, data_set.class_names))
+    judged = job.workspace.task.find().judge(outputs, truth_of(split, job.workspace, job.truth_sha256))
     chosen = np.linspace(0, len(split) - 1, min(job.images, len(split))).astype(np.int64)
     settings = job.source.view.settings(data_set.image_size, data_set.channels)
     images = np.ascontiguousarray(split.images[chosen])

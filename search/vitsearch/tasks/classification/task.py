@@ -59,6 +59,13 @@ class Classification(Task):
 
         return divergence(outputs, reference, temperature)
 
+    def importance(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
+        """The cross-entropy, summed over the batch."""
+        from torch.nn import functional
+
+        assert targets.labels is not None
+        return functional.cross_entropy(outputs, targets.labels, reduction="sum")
+
     def diverge(self, outputs: Floats, reference: Floats) -> npt.NDArray[np.float64]:
         from vitsearch.tasks.classification.divergence import kl_divergences
 
