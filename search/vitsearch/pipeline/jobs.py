@@ -78,9 +78,9 @@ class Source:
         return ModelView(self.resolution, self.preprocessing)
 
 
-Images = Literal["train", "learned", "holdout", "validation", "test"]
+Images = Literal["train", "learned", "holdout", "validation", "shipped"]
 """Images of the training split: those that a recipe trains on, all to learn from, or those that judge and train
-nothing; or those of another split."""
+nothing; the validation images; or those that judge what is shipped: test images, where there are any."""
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 

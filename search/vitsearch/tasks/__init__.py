@@ -20,7 +20,7 @@ from typing import Any, cast
 from vitsearch.core import metrics
 from vitsearch.errors import TaskError
 from vitsearch.registry import Registry
-from vitsearch.tasks.base import Divergence, Judged, Tally, Task, TrainingTargets, Truth
+from vitsearch.tasks.base import Divergence, Judged, Tally, Task, TrainingTargets, Truth, mean_figure
 from vitsearch.tasks.classification.task import CLASSIFICATION
 from vitsearch_agent.base.canonical_json import digest, file_digest
 
@@ -34,6 +34,7 @@ __all__ = [
     "TaskSource",
     "TrainingTargets",
     "Truth",
+    "mean_figure",
 ]
 
 TASKS: Registry[Task] = Registry(

@@ -136,9 +136,9 @@ def _outputs_for(job: jobs.LogitsJob, model: nn.Module, images: data.ImageData) 
     match job.images:
         case "validation":
             return predict(model, images.validation.images, job.source.view)
-        case "test":
-            assert images.test is not None
-            return predict(model, images.test.images, job.source.view)
+        case "shipped":
+            split = images.validation if images.test is None else images.test
+            return predict(model, split.images, job.source.view)
         case "holdout":
             rows = images.holdout
         case "learned":

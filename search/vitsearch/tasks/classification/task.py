@@ -90,6 +90,15 @@ class Classification(Task):
 
         return class_warnings(caveats(named), caveats(others))
 
+    def details(self, tally: Any, class_names: Sequence[str]) -> Mapping[str, Any]:
+        """The counts of each class by its name, and the confusion counts."""
+        classes = {
+            each.name: {"n": each.n, "correct": each.correct, "low": each.low, "high": each.high}
+            | {"predicted": each.predicted}
+            for each in Confusion.from_json(tally).by_class(class_names)
+        }
+        return {"classes": classes, "confusion": tally}
+
     def batch_figure(self, outputs: torch.Tensor, targets: TrainingTargets, reference: torch.Tensor | None) -> float:
         assert targets.labels is not None
         labels = targets.labels if targets.labels.dim() == 1 else targets.labels.argmax(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.pareto import wilson
-from vitsearch.tasks.base import Divergence, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
+from vitsearch.tasks.base import Divergence, Judged, Labelling, Task, TrainingTargets, Truth, mean_figure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,6 @@ class Embedding(Task):
     has_reference = True
     metrics = tuple(METRICS[name] for name in ("cosine", "neighbours", "knn_accuracy"))
     output = "embedding"
-    reduction: Reduction = "none"
     divergence = Divergence("1 - cosine", 0.001, 0.05)
 
     def loss(self, outputs: torch.Tensor, targets: TrainingTargets) -> None:
@@ -58,8 +57,8 @@ class Embedding(Task):
 
         assert truth.reference is not None
         figures = {
-            "cosine": _mean(cosines(outputs, truth.reference)),
-            "neighbours": _mean(neighbour_agreement(outputs, truth.reference, NEIGHBOURS)),
+            "cosine": mean_figure(cosines(outputs, truth.reference)),
+            "neighbours": mean_figure(neighbour_agreement(outputs, truth.reference, NEIGHBOURS)),
         }
         if truth.labels is None:
             figures["knn_accuracy"] = Figure(None, reason="the images have no labels")
@@ -84,11 +83,3 @@ class Embedding(Task):
 LOSS_SCALE = 10.0
 """A cosine loss is at most 2, and its gradients are small beside those of a cross-entropy."""
 EMBEDDING = Embedding()
-
-
-def _mean(values: npt.NDArray[np.float64]) -> Figure:
-    """The mean over images with its 95 % interval."""
-    from vitsearch_agent.verify.metrics import mean_interval
-
-    mean = mean_interval(values)
-    return Figure(mean.value, mean.low, mean.high)
