@@ -112,7 +112,7 @@ class Runtime(abc.ABC):
     name: str = ""
 
     gives_outputs = False
-    """Whether its sessions implement `infer`, which accuracy jobs need."""
+    """Whether its sessions implement `infer`, which outputs jobs need."""
 
     ignores_model = False
     """Whether it runs the same whatever the model is: its figures say nothing about a model."""

@@ -114,6 +114,7 @@ def manifest(model: BundledModel, with_images: bool) -> dict[str, Any]:
         "options": model.job.options,
         "batch": shipped.batch,
         "protocol": measured.protocol.to_json(),
+        "task": {"kind": bundle.CLASSIFICATION},
         "accuracy": asdict(model.judged),
         "images": asdict(model.on_images) if with_images else None,
         "figures": _judged(model.metrics),
