@@ -64,7 +64,7 @@ class Session(abc.ABC):
             images: A full batch, as a numpy array (N, C, H, W).
 
         Returns:
-            The first output, a numpy array (N, classes).
+            The first output, a numpy array (N, ...).
 
         Raises:
             MeasurementFailed: `incompatible_artifact` for images that the model does not accept.

@@ -235,6 +235,28 @@ def test_end_to_end(client, agent, classifier, save, tmp_path):
     assert not (tmp_path / "damaged").exists()
 
 
+def test_outputs_of_several_parts_and_four_axes(client, save, tmp_path):
+    helper, tensor = onnx.helper, onnx.TensorProto
+    sizes = ["batch", 1, 256, 256]
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["image"], ["heat"])],
+        "heat",
+        [helper.make_tensor_value_info("image", tensor.FLOAT, sizes)],
+        [helper.make_tensor_value_info("heat", tensor.FLOAT, sizes)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    (tmp_path / "heat.onnx").write_bytes(model.SerializeToString())
+    images = numpy.random.RandomState(3).standard_normal((33, 1, 256, 256)).astype("float32")
+    result = client.outputs(str(tmp_path / "heat.onnx"), save(images), protocol=BATCH)
+    assert [part.size for part in result.parts] == [8 << 20, 256 << 10]
+    client.fetch_outputs(result, str(tmp_path / "heat.npy"))
+    assert numpy.array_equal(numpy.load(str(tmp_path / "heat.npy")), -images)
+    (tmp_path / "part").write_bytes((tmp_path / "heat.npy").read_bytes()[: 9 << 19])
+    (tmp_path / "part").rename(tmp_path / "again.npy.part")
+    client.fetch_outputs(result, str(tmp_path / "again.npy"))
+    assert (tmp_path / "again.npy").read_bytes() == (tmp_path / "heat.npy").read_bytes()
+
+
 @pytest.mark.long
 def test_an_impossible_outputs_job_is_refused_before_it_is_queued(client, classifier, save, tiny_protocol, tmp_path):
     path, images = classifier(), save()
