@@ -16,6 +16,7 @@ from vitsearch.errors import BundleError, DeviceLost
 from vitsearch_agent.base.printable import printable
 
 if TYPE_CHECKING:
+    from vitsearch.ship.bundled_model import SplitResult
     from vitsearch.ship.ship import Bundle
 
 FIRST_REPEAT, REPEATS = 500_000, 500_000

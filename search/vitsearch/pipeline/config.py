@@ -48,6 +48,7 @@ class StageConfig:
     task: Task = CLASSIFICATION
     reference: Teacher | None = None
     class_names: tuple[str, ...] = ()
+    is_labelled: bool = True
     confirms: bool = False
     fleet_weights: Mapping[str, float] | None = None
 

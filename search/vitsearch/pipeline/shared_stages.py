@@ -148,6 +148,11 @@ class SharedStages:
         job = LogitsJob(self._workspace, _unpruned(self._reference, base), images, self._config.reference.recipe)
         return await self._outputs(job, base)
 
+    async def truth_file(self, images: Images) -> Path | None:
+        """The file of the same."""
+        sha256 = await self.truth(images)
+        return None if sha256 is None else await self._fetched(sha256)
+
     async def _reference_base(self) -> Base:
         assert self._reference is not None
         assert self._config.reference is not None

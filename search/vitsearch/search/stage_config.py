@@ -54,6 +54,7 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         device_images=max((device.accuracy_images for device in space.devices.values()), default=0),
         task=task,
         class_names=tuple(data["class_names"]),
+        is_labelled=space.task.data.labels != "none" or space.labelled_by is not None,
         phases=Phases.of([*space.objectives, *space.limits], space.measure),
         confirms=needs_confirmation([*space.objectives, *space.limits]),
         fleet_weights=space.fleet_weights,

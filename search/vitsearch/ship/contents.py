@@ -82,8 +82,8 @@ def contents(model: BundledModel, with_images: bool) -> dict[str, File]:
 def _answers(model: BundledModel) -> dict[str, File]:
     """What the images of the bundle are judged by, and what the model gave for them."""
     if model.task == CLASSIFICATION:
-        labels, predicted = model.shipped.labels, np.load(model.outputs).argmax(1)
-        return {bundle.TRUTH: _array(labels), bundle.PREDICTIONS: _array(predicted)}
+        predicted = np.load(model.outputs).argmax(1)
+        return {bundle.TRUTH: _array(model.shipped.labels or ()), bundle.PREDICTIONS: _array(predicted)}
     files: dict[str, File] = {bundle.OUTPUTS: model.outputs}
     return files if model.reference is None else files | {bundle.REFERENCE: model.reference}
 
@@ -153,10 +153,9 @@ def _qualities(model: BundledModel, with_images: bool) -> dict[str, Any]:
     return {
         "qualities": {
             "split": judged.split,
-            "n": judged.n,
-            "figures": _evaluated(judged.metrics),
+            "on_split": _evaluated(judged.metrics, judged.n),
             "images": images if with_images else None,
-            "on_images": _evaluated(model.shipped.on_images) if with_images else {},
+            "on_images": _evaluated(model.shipped.on_images, images) if with_images else {},
         }
     }
 
@@ -166,8 +165,9 @@ def _counted(split: str, n: int, metrics: Metrics, name: str) -> dict[str, Any]:
     return {"split": split, "n": n, "correct": round((metrics.value(name) or 0.0) * n)}
 
 
-def _evaluated(metrics: Metrics) -> dict[str, Any]:
-    return {name: _figure(figure) for name, figure in metrics.figures.items() if figure.value is not None}
+def _evaluated(metrics: Metrics, n: int) -> dict[str, Any]:
+    known = {name: figure for name, figure in metrics.figures.items() if figure.value is not None}
+    return {name: _figure(figure) | {"n": n} for name, figure in known.items()}
 
 
 def measurements(model: BundledModel) -> dict[str, Any]:

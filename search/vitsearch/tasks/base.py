@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Labels = npt.NDArray[np.int64]
 
+NO_CLASS = -1
+"""The class of an image whose outputs are not all finite, among reduced outputs."""
 Labelling = Literal["needed", "used", "unused"]
 """Whether a class index of each image is needed, used where the data has one, or never read."""
 Reduction = Literal["none", "argmax"]

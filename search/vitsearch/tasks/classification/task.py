@@ -10,9 +10,9 @@ from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.pareto import wilson
 from vitsearch.core.policy import POLICY
-from vitsearch.tasks.base import Divergence, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
+from vitsearch.tasks.base import NO_CLASS, Divergence, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
 from vitsearch.tasks.classification.caveats import ClassCaveats, class_caveats, class_warnings
-from vitsearch.tasks.classification.confusion import NO_CLASS, Confusion
+from vitsearch.tasks.classification.confusion import Confusion
 
 if TYPE_CHECKING:
     import numpy as np
