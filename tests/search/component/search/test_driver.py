@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import trainings
 from vitsearch.core.stage import Stage
@@ -21,6 +20,7 @@ from vitsearch.pipeline.progress import Silent
 from vitsearch.search.driver import SearchEnd
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner
 from vitsearch_agent.wire.protocol import CONFIRM
 
@@ -339,7 +339,9 @@ def test_the_device_evaluates_the_front_once(fake_study):
         shown = read_front(opened, ledger).shown()
     assert all((point.on_device.correct, point.on_device.n) == (9, 10) for point in shown)
     with study.opened() as (opened, ledger):
-        there = [ledger.evaluation(point.keys.artifact_key, DATA["fingerprint"], point.keys.device_id) for point in shown]
+        there = [
+            ledger.evaluation(point.keys.artifact_key, DATA["fingerprint"], point.keys.device_id) for point in shown
+        ]
     assert [row.confusion for row in there] == [[[0, 0, 9], [1, 0, 1]]] * len(shown)
     assert study.device.measured["accuracy"] == len(shown)
     assert sum("classifies 9 of 10 images correctly on the device" in said for said in notes.said) == len(shown)

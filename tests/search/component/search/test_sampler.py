@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from vitsearch.search.forecast.accuracy_model import LOST, SLOPE
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, ProxyScore, Record
-from vitsearch.search.forecast.accuracy_model import LOST, SLOPE
 from vitsearch.search.goals import Goals
 from vitsearch.search.plan_requests import LeaderboardEntry, same_as_fp32
 from vitsearch.search.posterior import Posterior

@@ -12,7 +12,6 @@ import pytest
 
 from support.marks import long
 from vitsearch.cli.bundles import summary
-from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
 from vitsearch.export import metadata
@@ -22,6 +21,7 @@ from vitsearch.ship.contents import contents
 from vitsearch.ship.ship import Bundle
 from vitsearch.ship.writing import write
 from vitsearch.study.front import Point
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch_agent.base.printable import printable
 from vitsearch_agent.cli import app as agent
 from vitsearch_agent.verify import bundle

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.cli.results.front import print_front
-from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.json_value import json_of, json_text
 from vitsearch.core.metrics import OF_CLASSES
@@ -19,7 +18,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.space.sections import LimitSection
 from vitsearch.storage import shipped
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import EvaluationRow, ArtifactRow, Ledger, MeasurementRow, ReferenceKey
+from vitsearch.storage.ledger import ArtifactRow, EvaluationRow, Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import OwnTimes, Point, read_front
@@ -28,6 +27,7 @@ from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.results.selection import Selection
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.testing.fakes import DATA, fake_measurement, fake_times
 from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_agent.wire.protocol import CONFIRM, SCREEN

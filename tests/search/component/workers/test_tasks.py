@@ -24,7 +24,6 @@ from vitsearch import backbones
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import sparse_file
 from vitsearch.compress.quantization import quantize
-from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import Preprocessing
@@ -37,6 +36,7 @@ from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.training import fine_tune, inference
 from vitsearch.workers import images, models, tasks
 from vitsearch_agent.base.npy import check_subset

@@ -15,7 +15,7 @@ from vitsearch.errors import StageError, WorkerCrashed
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
-from vitsearch.storage.ledger import EvaluationRow, ArtifactRow, Claim, Ledger
+from vitsearch.storage.ledger import ArtifactRow, Claim, EvaluationRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
 
 FILE = hashlib.sha256(b"model").hexdigest()

@@ -10,8 +10,6 @@ import pytest
 from support.terminal import shown
 from vitsearch.cli.results.front import front_table, print_front, print_models, print_nearest, print_nothing
 from vitsearch.cli.terminal import Terminal
-from vitsearch.tasks.classification.caveats import ClassCounts
-from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import stated_limits
 from vitsearch.core.plan import Compression
@@ -21,6 +19,8 @@ from vitsearch.study.front import Classified, Front, Point
 from vitsearch.study.printed.models import PrintedModel
 from vitsearch.study.results.nearest import InfeasibleModel, nearest
 from vitsearch.study.results.selection import Selection
+from vitsearch.tasks.classification.caveats import ClassCounts
+from vitsearch.tasks.classification.confusion import Confusion
 
 ONE_CLASS = "the model predicts one class only, 'Shirt'"
 KEYS = Keys("w", "g", "a", "d")

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from vitsearch.core.stage import Stage
-from vitsearch.storage.ledger import EvaluationRow, ArtifactRow, Ledger
+from vitsearch.storage.ledger import ArtifactRow, EvaluationRow, Ledger
 from vitsearch.storage.ledger.costs import Spent, StageRun
 from vitsearch.storage.stage_cost import StageCost, StageKind
 

@@ -10,10 +10,10 @@ import pytest
 
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import (
-    EvaluationRow,
     ArtifactRow,
     BlockStructureRow,
     Claim,
+    EvaluationRow,
     Ledger,
     MeasurementRow,
     ReferenceKey,

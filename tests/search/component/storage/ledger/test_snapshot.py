@@ -9,9 +9,9 @@ import pytest
 from support.studies import stored_study
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import (
-    EvaluationRow,
     ArtifactRow,
     BlockStructureRow,
+    EvaluationRow,
     Ledger,
     MeasurementRow,
     TrainingRow,

@@ -72,9 +72,7 @@ def test_scatter_widens_the_stated_error():
     wild = [
         FinishedTraining(training.start, training.drop + (0.03 if i % 2 else -0.03)) for i, training in enumerate(wild)
     ]
-    narrow, wide = (
-        fitted(trainings).predict(RefittedModel("vit", 0.25)).deviation for trainings in (calm, wild)
-    )
+    narrow, wide = (fitted(trainings).predict(RefittedModel("vit", 0.25)).deviation for trainings in (calm, wild))
     assert wide > 2 * narrow
 
 
