@@ -22,7 +22,6 @@ import torch
 from PIL import Image
 
 from vitsearch.backbones.builtin import FASHION_MNIST
-from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
@@ -30,6 +29,7 @@ from vitsearch.models.onnx_format import OPSET
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.workers import tasks
 
 LEARNED = {"Pullover": 800, "T-shirt/top": 260, "Shirt": 90}

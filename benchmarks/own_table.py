@@ -54,10 +54,10 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
-from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
+from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.training import inference
 from vitsearch.workers import tasks
 from vitsearch.workers.images import batches, drawn, load_data, predict

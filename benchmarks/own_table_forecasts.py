@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from own_table_rows import Built
-
 from vitsearch.search.forecast.accuracy_model import AccuracyModel, FinishedTraining
+
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob, Points
 from vitsearch.study.auto_sampler.gaussian_process import ERRORS, GaussianProcess
 

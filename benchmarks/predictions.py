@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from vitsearch.core.record import trainings
 from vitsearch.search.forecast.accuracy_model import AccuracyModel, FinishedTraining, RefittedModel
+
+from vitsearch.core.record import trainings
 from vitsearch.study.lookup import opened
 from vitsearch.study.study import Study
 

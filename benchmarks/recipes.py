@@ -31,10 +31,10 @@ from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
-from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
+from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.training import fine_tune, inference
 from vitsearch.workers import tasks
 from vitsearch.workers.images import drawn_batches, load_data, predict

@@ -22,10 +22,10 @@ from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.tensors import to_tensor
-from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
+from vitsearch.tasks.classification.divergence import kl_divergence
 from vitsearch.workers import tasks
 
 BASE, CALIBRATION = "vit_fmnist_p4", Calibration(256, 0)

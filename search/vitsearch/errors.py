@@ -5,6 +5,7 @@
     ├── DataError                  exit 2   the data set cannot be read or is not the study's
     ├── WeightsError               exit 2   starting weights cannot be found or do not fit
     ├── NetworkError               exit 2   a network that the user brings cannot be imported or read, or is another one
+    ├── TaskError                  exit 2   a task that the user brings cannot be imported, is none or does not fit
     ├── ResourceError              exit 2   this machine or cluster lacks what was asked for
     ├── UnknownName                exit 2   no plugin, backbone, device or study has that name; names the nearest
     ├── QueryError                 exit 2   an expression that chooses models cannot be read

@@ -28,7 +28,7 @@ def rounding_sensitivity(model: nn.Module, images: torch.Tensor, task: Task) -> 
     sensitivity = {}
     for name, layer in layers:
         fake_quant.put(model, name, layer)
-        sensitivity[name] = float(task.diverge(_outputs(model, images), expected).mean())
+        sensitivity[name] = max(0.0, float(task.diverge(_outputs(model, images), expected).mean()))
         fake_quant.put(model, name, plain[name])
     return sensitivity
 

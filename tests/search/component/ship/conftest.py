@@ -18,7 +18,6 @@ from PIL import Image
 from torch import nn
 
 from vitsearch import data
-from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.precisions import RUNTIMES
@@ -31,6 +30,7 @@ from vitsearch.ship.bundled_model import Accuracy, BundledModel
 from vitsearch.ship.prepare import Final
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import ArtifactRow
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.testing.fakes import fake_measurement
 from vitsearch.workers import exporting, images, shipping
 from vitsearch_agent.measure.local_job import Request

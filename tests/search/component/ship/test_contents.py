@@ -12,7 +12,6 @@ import pytest
 
 from support.marks import long
 from vitsearch.cli.bundles import summary
-from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
 from vitsearch.export import metadata
@@ -22,6 +21,7 @@ from vitsearch.ship.contents import contents
 from vitsearch.ship.ship import Bundle
 from vitsearch.ship.writing import write
 from vitsearch.study.front import Point
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch_agent.base.printable import printable
 from vitsearch_agent.cli import app as agent
 from vitsearch_agent.verify import bundle
@@ -201,8 +201,8 @@ def test_the_agent_reproduces_the_accuracy_to_the_image(folder):
 def test_the_same_images_as_files_have_the_same_accuracy(task, folder, pictures, tmp_path):
     pictures(tmp_path / "files" / "test", 24, 40, False, 2000)  # those of the task's test split
     (_, accuracy) = verify(str(folder), LocalRunner, VerifyOptions(str(tmp_path / "files"), measures=False)).checks
-    shipped = task.model.shipped
-    assert accuracy.message.startswith(f"{shipped.correct} of {shipped.n} correct")
+    judged = task.model.judged
+    assert accuracy.message.startswith(f"{judged.correct} of {judged.n} correct")
 
 
 def test_a_bundle_without_images_is_verified_on_a_folder_alone(task, tmp_path):
@@ -260,7 +260,9 @@ def test_the_card_says_what_accuracy_is_without_labels(task):
 
 
 def test_the_card_explains_the_accuracy_that_verify_finds(task):
-    shipped = replace(task.model.shipped, labels=(0, 1, 2, 3), predicted=(0, 1, 2, 0), n=10, correct=6)
+    shipped = replace(
+        task.model.shipped, labels=(0, 1, 2, 3), predicted=(0, 1, 2, 0), n=10, tally=[[0, 0, 6], [0, 1, 4]]
+    )
     text = " ".join(card(replace(task.model, shipped=shipped), True).split())
     assert "It classifies 4 of the 10 test images, those in `images/`. On these the accuracy is 0.7500, " in text
     assert "on all of them 0.6000." in text
@@ -302,7 +304,7 @@ def test_the_card_names_no_package_that_somebody_else_could_register(folder):
 
 def test_an_earlier_bundle_that_was_more_accurate_raises_the_alarm(task, folder, tmp_path, capsys):
     shipped = task.model.shipped
-    better = replace(task.model, shipped=replace(shipped, n=1000, correct=999))
+    better = replace(task.model, shipped=replace(shipped, n=1000, tally=[[0, 0, 999], [0, 1, 1]]))
     write("tiny", contents(better, with_images=False), tmp_path / "old")
     junit = tmp_path / "junit.xml"
     code = agent.main(
@@ -332,7 +334,7 @@ def test_data_without_test_images_is_judged_by_the_validation_images_and_says_so
 
 def test_the_card_says_what_the_accuracy_hides(task):
     rare = Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20)))
-    shipped = replace(task.model.shipped, confusion=rare, n=rare.n, correct=rare.correct)
+    shipped = replace(task.model.shipped, tally=rare.to_json(), n=rare.n)
     data = task.model.data | {"class_names": ["none", "scratch", "local"]}
     files = contents(replace(task.model, shipped=shipped, data=data, confusion=rare), with_images=False)
     said, numbers = files["README.md"].decode(), json.loads(files["measurements.json"])["accuracy"]

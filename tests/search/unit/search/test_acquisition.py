@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from support.schedulers import KEYS, OBJECTIVES, PLAN, REFERENCE, metrics, posterior_of, screened
+from support.schedulers import KEYS, OBJECTIVES, PLAN, REFERENCE, expected, metrics, posterior_of, proxy, screened
 from vitsearch.core import pareto
 from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import loss
 from vitsearch.core.policy import POLICY
-from vitsearch.core.record import ProxyScore, Record, RunningTrial
+from vitsearch.core.record import Record, RunningTrial
 from vitsearch.search.acquisition import expected_front, expected_gain, gain_of_put_aside
 from vitsearch.search.goals import Goals
 from vitsearch.search.posterior import Posterior
@@ -22,7 +22,7 @@ def gain_now(posterior, trial):
 
 
 def predicted(accuracy, ms, deviation=0.0):
-    return RunningTrial(1, PLAN, KEYS, metrics(cpu_ms_p50=ms), accuracy=accuracy, deviation=deviation)
+    return RunningTrial(1, PLAN, KEYS, metrics(cpu_ms_p50=ms), qualities=expected(accuracy, deviation))
 
 
 def test_the_gain_of_a_certain_plan_is_the_hypervolume_that_it_adds(confirmed):
@@ -65,22 +65,22 @@ def test_what_is_being_trained_counts_as_predicted(confirmed):
 def test_a_plan_without_all_objectives_or_prediction_has_no_gain():
     posterior = posterior_of()
     assert gain_now(posterior, predicted(0.9, None)) == 0.0
-    assert gain_now(posterior, predicted(None, 1.0)) == 0.0
+    assert gain_now(posterior, replace(predicted(0.9, 1.0), qualities={})) == 0.0
 
 
 def test_what_would_break_a_limit_of_accuracy_adds_nothing(plan):
     objectives = ("cpu_ms_p50", "size_mb")
     corner = loss(objectives, {"cpu_ms_p50": 4.4, "size_mb": 9.0})
     goals = Goals(objectives, (Bound("accuracy", ">=", 0.8),), corner, 0.01)
-    posterior = Posterior(goals, {}, {"fake_vit": 0.9})
-    trial = replace(screened(plan, 1.0), metrics=metrics(cpu_ms_p50=1.0, size_mb=1.0), deviation=0.01)
-    assert gain_now(posterior, replace(trial, accuracy=0.3)) == 0.0
-    assert gain_now(posterior, replace(trial, accuracy=0.85)) > 0.0
+    posterior = Posterior(goals, {}, {"fake_vit": {"accuracy": 0.9}})
+    trial = replace(screened(plan, 1.0), metrics=metrics(cpu_ms_p50=1.0, size_mb=1.0))
+    assert gain_now(posterior, replace(trial, qualities=expected(0.3, 0.01))) == 0.0
+    assert gain_now(posterior, replace(trial, qualities=expected(0.85, 0.01))) > 0.0
 
 
 def put_aside(plan, outcome, ms, predicted=None):
-    proxy = ProxyScore(0.8, 0.1, 0.1, predicted, 0.0) if predicted else None
-    return Record(outcome, plan, keys=KEYS, metrics=metrics(cpu_ms_p50=ms), proxy=proxy)
+    score = proxy(0.1, 0.8, 0.1, predicted, 0.0) if predicted else None
+    return Record(outcome, plan, keys=KEYS, metrics=metrics(cpu_ms_p50=ms), proxy=score)
 
 
 def test_a_relaxed_limit_readmits_infeasible_trials(plan):

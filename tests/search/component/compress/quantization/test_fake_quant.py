@@ -276,7 +276,7 @@ def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images
     pool = training_pool(np.arange(len(pixels)), recipe)
     teacher = predict_logits(model, pixels, 28, Preprocessing((0.286,), (0.353,)), precision="bf16", rows=pool)
     task = TrainingSpec(
-        pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1, teacher_logits=teacher, pool=pool
+        pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1, teacher_outputs=teacher, pool=pool
     )
     fine_tune(rounded, task)
     accuracies = {}

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from support.evaluations import evaluation
 from support.studies import stored_study
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import (
-    EvaluationRow,
     ArtifactRow,
     BlockStructureRow,
     Ledger,
@@ -48,9 +48,9 @@ def make(ledger):
 
 def add_results(ledger, suffix):
     """One result of each kind that a trial names by a key that ends in `suffix`."""
-    ledger.add(TrainingRow(f"w{suffix}", 1, 0.9, 0.1, 10, f"checkpoint{suffix}"), COST)
+    ledger.add(TrainingRow(f"w{suffix}", 1, {"accuracy": 0.9}, 0.1, 10, f"checkpoint{suffix}"), COST)
     ledger.add(ArtifactRow(f"a{suffix}", "model", f"model{suffix}", 1, "here", {}), COST)
-    ledger.add(EvaluationRow(f"a{suffix}", "split", 10, "worker", 9, 1, [[0, 0, 9], [0, 1, 1]]), COST)
+    ledger.add(evaluation(f"a{suffix}", "split", [[0, 0, 9], [0, 1, 1]]), COST)
     ledger.add(MeasurementRow(f"g{suffix}", "sha", "device", "environment", "screen", 0, {"ms": 1.5}), COST)
 
 

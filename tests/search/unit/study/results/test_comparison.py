@@ -80,7 +80,7 @@ def test_knobs_that_differ_are_named(point):
 
 def test_the_paired_test_is_described_without_its_answers(point):
     comparison = compare(MODELS, point(1, {"accuracy": 0.9105}), point(2, {"accuracy": 0.9225}), 2000)
-    assert comparison.accuracy_text() == (
+    assert comparison.quality_text() == (
         "accuracy: trial 2 classifies 24 more of the same 2,000 validation images correctly. The interval above takes "
         "the two as independent. On paired answers the difference is significant if at most 138 images are judged "
         "differently (McNemar's exact test); --paired counts them"
@@ -90,7 +90,7 @@ def test_the_paired_test_is_described_without_its_answers(point):
 @pytest.mark.parametrize("apart", [1, 5])
 def test_a_difference_of_few_images_cannot_be_significant(point, apart):
     comparison = compare(MODELS, point(1, {"accuracy": 0.91}), point(2, {"accuracy": 0.91 + apart / 2000}), 2000)
-    assert comparison.accuracy_text() == (
+    assert comparison.quality_text() == (
         f"accuracy: trial 2 classifies {apart} more of the same 2,000 validation images correctly, which is not "
         "significant however they pair: by McNemar's exact test a difference below 6 never is"
     )
@@ -115,14 +115,14 @@ def test_the_most_images_that_may_differ():
 def test_equal_accuracies_need_no_test(point):
     comparison = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.9}), 2000)
     assert (
-        comparison.accuracy_text()
+        comparison.quality_text()
         == "accuracy: both classify equally many of the same 2,000 validation images correctly"
     )
 
 
 def test_the_paired_answers_decide_where_they_are_known(point):
     comparison = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), 2000)
-    assert replace(comparison, paired=McNemar(2000, 10, 50)).accuracy_text() == (
+    assert replace(comparison, paired=McNemar(2000, 10, 50)).quality_text() == (
         "accuracy on the same 2,000 images: trial 1 alone is right on 10, trial 2 alone on 50: significant "
         "(McNemar's exact test, p = 1.6e-07)"
     )
@@ -149,7 +149,7 @@ def test_few_images_apart_are_not_significant_in_the_table_either(point):
     wide = {"accuracy": (0.531, 0.888)}, {"accuracy": (0.839, 1.0)}
     comparison = compare(MODELS, point(1, {"accuracy": 0.75}, wide[0]), point(2, {"accuracy": 1.0}, wide[1]), 20)
     assert comparison.metrics[0].verdict == "not significant"
-    assert "not significant however they pair" in comparison.accuracy_text()
+    assert "not significant however they pair" in comparison.quality_text()
 
 
 counts = st.integers(0, 300)
