@@ -83,8 +83,8 @@ def test_a_model_is_evaluated_and_confirmed_once_and_again_only_on_request(shop)
 
 def test_the_accuracy_on_the_test_images_is_found_in_the_ledger(shop):
     final = shop.prepare()
-    accuracy = shop.with_opened(lambda opened, _: find(opened.ledger, final.keys.artifact_key, opened.fingerprint))
-    assert (accuracy.split, accuracy.n, accuracy.correct) == ("test", 1000, 880)
+    tested = shop.with_opened(lambda opened, _: find(opened.ledger, final.keys.artifact_key, opened.judged_by))
+    assert (tested.split, tested.n, tested.figures.value("accuracy")) == ("test", 1000, 0.88)
 
 
 def test_a_deleted_model_is_exported_again(shop):

@@ -17,7 +17,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
-from vitsearch.testing.fakes import DATA, FakeRunner, fake_accuracy, fake_confusion
+from vitsearch.testing.fakes import DATA, FakeRunner, fake_accuracy, fake_judged
 from vitsearch.tune import knobs, rungs
 from vitsearch.tune.rungs import RungTrial, ThreadRunner
 
@@ -164,7 +164,7 @@ class LossyRunner(FakeRunner):
         answer = super()._answer(job)
         if isinstance(job, ExportJob) and job.deployment.precision != "fp32":
             accuracy = fake_accuracy(job.spec.resolved, trained=job.checkpoint_sha256 is not None)
-            return replace(answer, confusion=fake_confusion(accuracy - 0.05))
+            return replace(answer, judged=fake_judged(accuracy - 0.05))
         return answer
 
 
