@@ -217,11 +217,23 @@ class Record:
 
 @dataclass(frozen=True)
 class Shipped:
-    """What shipping has found out about a model. The task made `figures` and the `tally` of its outputs for `n` images
-    of `split` (`test`; `validation` for data without test images) with the digest `sha256`. The
-    file `images_sha256` (uint8, images x height x width x channels) has the images of the
-    bundle, with their `labels` and the classes `predicted` by the model from what the bundle's own preprocessing
-    makes of them. Licences are None where they are unknown; `batch` is how many images the model took at once."""
+    """What shipping has found out about a model.
+
+    Attributes:
+        split: `test`; `validation` for data without test images.
+        sha256: The digest of that split.
+        n: Its images.
+        figures: What the task makes of the outputs for them.
+        tally: What else it keeps of them.
+        images_sha256: The file of some of them, those of the bundle: uint8 (images, height, width, channels).
+        images_bytes: The size of that file.
+        on_images: What the task makes of the outputs for those, from what the bundle's own preprocessing makes of them.
+        outputs_sha256: The file of these outputs: float32 (images, ...).
+        labels: The classes of those images; None for data without labels.
+        reference_sha256: The file of what the reference of the study gives for them; None for a task without one.
+        licences: Of weights and data; None where they are unknown.
+        batch: How many images the model took at once.
+    """
 
     split: str
     sha256: str
@@ -230,7 +242,9 @@ class Shipped:
     tally: Any
     images_sha256: str
     images_bytes: int
-    labels: tuple[int, ...]
-    predicted: tuple[int, ...]
+    on_images: Metrics
+    outputs_sha256: str
+    labels: tuple[int, ...] | None
+    reference_sha256: str | None
     licences: dict[str, str | None]
     batch: int

@@ -28,10 +28,10 @@ class Teacher:
 class StageConfig:
     """`teacher` None: each backbone is distilled from its own unpruned base. `starting_digest` gives the digest of
     a backbone's starting weights, `preprocessing` that of a backbone with weights, as far as the keys of the space
-    file leave it to them. `confirms`: the objectives
-    and limits need the confirmation measurement of every model; otherwise its screening measurement decides until the
-    end. The device evaluates the models of the front on `device_images` images; `fleet_weights` are the weights of
-    several devices, None for the worst case."""
+    file leave it to them. `reference` is the model whose outputs all others are to give, for a task that has one.
+    `confirms`: the objectives and limits need the confirmation measurement of every model; otherwise its screening
+    measurement decides until the end. The device evaluates the models of the front on `device_images` images;
+    `fleet_weights` are the weights of several devices, None for the worst case."""
 
     data: DataIdentity
     base_recipe: Recipe
@@ -46,14 +46,16 @@ class StageConfig:
     phases: Phases = Phases()
     device_images: int = 0
     task: Task = CLASSIFICATION
+    reference: Teacher | None = None
     class_names: tuple[str, ...] = ()
+    is_labelled: bool = True
     confirms: bool = False
     fleet_weights: Mapping[str, float] | None = None
 
     @property
     def judged_by(self) -> str:
         """The digest of the images and of what outputs are judged by."""
-        return self.data.fingerprint
+        return self.data.judged_by
 
     def base_view(self, model: Plan | Teacher) -> ModelView:
         """What the unpruned base of a plan, or a teacher, sees of an image."""

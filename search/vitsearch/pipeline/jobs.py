@@ -22,7 +22,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.pipeline.calibration import NO_CALIBRATIONS, Calibration, Calibrations
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.tasks import CLASSIFICATION, Judged
+from vitsearch.tasks import Judged, TaskSource
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,18 @@ class OwnOutputs:
 
 
 @dataclass(frozen=True)
+class ReferenceModel:
+    """The model whose outputs are what all others are to give, for a task that has a reference."""
+
+    backbone: str
+    weights: str
+
+
+@dataclass(frozen=True)
 class Workspace:
     """What every stage of a study shares. `scratch` holds files that are measured once and deleted; `networks` are
-    those that the user brings; `labels` is what labels images without labels; `task` is the kind of the task."""
+    those that the user brings; `labels` is what labels images without labels; `task` is what the
+    models are for, `reference` the model that it holds all others to."""
 
     data: dict[str, Any]
     store: Store
@@ -44,7 +53,8 @@ class Workspace:
     cache: Path
     networks: Networks = ()
     labels: OwnOutputs | None = None
-    task: str = CLASSIFICATION.kind
+    task: TaskSource = TaskSource()
+    reference: ReferenceModel | None = None
 
 
 STORED = "stored:"
@@ -68,8 +78,9 @@ class Source:
         return ModelView(self.resolution, self.preprocessing)
 
 
-Images = Literal["train", "holdout"]
-"""Images of the training split: those that a recipe trains on, or those that judge and train nothing."""
+Images = Literal["train", "learned", "holdout", "validation", "shipped"]
+"""Images of the training split: those that a recipe trains on, all to learn from, or those that judge and train
+nothing; the validation images; or those that judge what is shipped: test images, where there are any."""
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -105,12 +116,27 @@ class Base:
 
 
 @dataclass(frozen=True)
+class DistillationTargets:
+    """What a fine-tune learns from beside the labels. Files of a teacher's outputs and features, one row
+    for each image of the training pool, or a `live_teacher`, where the recipe augments images."""
+
+    method: Distillation
+    outputs_sha256: str | None = None
+    features_sha256: str | None = None
+    live_teacher: Source | None = None
+
+
+@dataclass(frozen=True)
 class BaseJob(Job[Base]):
-    """Load the starting weights; train them when the classifier is new for these classes."""
+    """Load the starting weights; train them when their head is new. `targets` and `truth_sha256` are the outputs of the
+    reference of the study for the images to learn from and for the validation images, None where the task has none and
+    for the reference itself."""
 
     stage = Stage.BASE
     source: Source
     recipe: Recipe
+    targets: DistillationTargets | None = None
+    truth_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,8 +184,7 @@ class SensitivityJob(FileJob):
 
 @dataclass(frozen=True)
 class LogitsJob(FileJob):
-    """Outputs of an unpruned model on the images a fine-tune will see (`train`) or on the `holdout`: a .npy
-    file, float32 (images, ...)."""
+    """Outputs of an unpruned model for certain images: a .npy file, float32 (images, ...)."""
 
     stage = Stage.LOGITS
     source: Source
@@ -230,10 +255,11 @@ class ScreenJob(Job[ExportedGraph]):
 @dataclass(frozen=True)
 class Reference:
     """The unpruned base that a compressed model is compared with: the file of its outputs on the holdout, and its
-    qualities on the validation split."""
+    qualities on the validation split. `truth_sha256` are the outputs of the reference of the study on the holdout."""
 
     outputs_sha256: str
     qualities: Mapping[str, float]
+    truth_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -272,17 +298,6 @@ class FeaturesJob(LogitsJob):
     """What the classifier of an unpruned model reads, on the same images: a .npy file (images, width)."""
 
     stage = Stage.FEATURES
-
-
-@dataclass(frozen=True)
-class DistillationTargets:
-    """What a fine-tune learns from beside the labels. Files of a teacher's outputs and features, one row
-    for each image of the training pool, or a `live_teacher`, where the recipe augments images."""
-
-    method: Distillation
-    outputs_sha256: str | None = None
-    features_sha256: str | None = None
-    live_teacher: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -345,6 +360,7 @@ class ExportJob(Job[Exported]):
     batch: int = 1
     runtime_version: str | None = None
     artifact_key: str = ""
+    truth_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -360,6 +376,7 @@ class ShipJob(Job[Shipped]):
     judged_sha256: str | None
     batch: int
     images: int
+    truth_sha256: str | None = None
 
 
 def backbone_of(job: Job[Any]) -> str:

@@ -29,7 +29,17 @@ from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.fleet_measure import measurements_on
-from vitsearch.pipeline.jobs import Base, CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
+from vitsearch.pipeline.jobs import (
+    Base,
+    CompressionSpec,
+    Evaluation,
+    ExportJob,
+    Images,
+    ProxyJob,
+    QatJob,
+    ScreenJob,
+    TrainJob,
+)
 from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.resolved_trial import KeyedModel, ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedParts, SharedStages
@@ -210,6 +220,10 @@ class Pipeline:
         else:
             await self._shared.parts(model.plan)
 
+    async def truth(self, images: Images) -> str | None:
+        """The file of what the reference of the study gives for these images; None for a task without one."""
+        return await self._shared.truth(images)
+
     def stop_workers(self) -> None:
         """From here on only the device works."""
         self.context.runner.close()
@@ -322,7 +336,16 @@ class Pipeline:
             batch = deployment.batch or self.protocols.confirm.batch or 1
             opset, version = trial.target.opset, trial.target.version
             job = ExportJob(
-                self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version, key
+                self._workspace,
+                trial.spec,
+                deployment,
+                opset,
+                calibration,
+                checkpoint,
+                batch,
+                version,
+                key,
+                await self._shared.truth("validation"),
             )
             out, cost = await self.context.run(job)
             figures = Metrics(out.judged.figures).to_json()

@@ -12,7 +12,6 @@ from vitsearch.storage.stores import store_of
 from vitsearch.study.results.comparison import McNemar, Paired, PairedMeans
 from vitsearch.study.results.detail import file_of, record_of
 from vitsearch.study.study import Study
-from vitsearch.tasks import find_task
 from vitsearch.workers.images import load_data, validation_truth
 from vitsearch.workers.predictions import RunnableFile, outputs_of
 
@@ -33,7 +32,7 @@ class StoredPredictions:
 
     def paired(self, first: int | None, second: int | None) -> Paired:
         """Two trials on the same images, answer by answer; None for the baseline."""
-        task, truth = find_task(self._workspace.task), validation_truth(self._workspace)
+        task, truth = self._workspace.task.find(), validation_truth(self._workspace, None)
         values, others = (task.pair(outputs_of(self._file(number), self._images), truth) for number in (first, second))
         metric = task.metrics[0]
         if metric.is_count:

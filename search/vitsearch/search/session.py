@@ -18,7 +18,6 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
-from vitsearch.tasks import find_task
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Session:
         self.study.remember("reference_point", dict(corner))
         reference = loss(objectives, corner)
         assert reference is not None
-        return Goals(objectives, limits, reference, self.space.search.margin, baseline, find_task(self.space.task.kind))
+        return Goals(objectives, limits, reference, self.space.search.margin, baseline, self.space.purpose)
 
 
 def _moved(stored: dict[str, float], today: dict[str, float], sizes: RunSizes) -> dict[str, float]:

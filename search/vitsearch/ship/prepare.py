@@ -17,7 +17,7 @@ from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.resolved_trial import KeyedModel
-from vitsearch.pipeline.shipped_accuracy import on_test
+from vitsearch.pipeline.shipped_quality import on_test
 from vitsearch.search import finished_session
 from vitsearch.search.event_loop import run_to_end
 from vitsearch.search.finished_session import Workplace
@@ -160,7 +160,7 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     await pipeline.restore(model, final.rung)
     if again or find(opened.ledger, final.keys.artifact_key or "", opened.judged_by) is None:
         context.progress.note("evaluating the test images, which the search never uses")
-    await on_test(context, final.plan, final.keys, opened.judged_by, again)
+    await on_test(pipeline, final.plan, final.keys, again)
     pipeline.stop_workers()
     context.progress.note(f"confirming {chosen.name} on {DeviceIdentity.of(device.info).label(device.name)}")
     try:

@@ -29,10 +29,10 @@ from vitsearch.space.sections import (
     Search,
     Ship,
 )
-from vitsearch.space.task import Task
+from vitsearch.space.task import TaskSection, TeacherSection
 from vitsearch.space.value_types import TAGS, Direction, Text, files_place, storage_url
 from vitsearch.storage.addresses import masked
-from vitsearch.tasks import find_task
+from vitsearch.tasks import Task, TaskSource
 from vitsearch_agent.base.printable import printable
 
 LOCAL_DEVICE = "local"
@@ -43,7 +43,7 @@ class SearchSpace(Section):
 
     study: Annotated[Text, Field(pattern=study_name.PATTERN, examples=["jetson_nano"])]
     """Name of the study (default: the file's name)."""
-    task: Task
+    task: TaskSection
     objectives: dict[str, Direction]
     """Two or more metrics to trade off, each with its direction."""
     limits: dict[str, LimitSection] = {}
@@ -157,10 +157,26 @@ class SearchSpace(Section):
         return tuple(choice for choice in self.space.backbone if isinstance(choice, NetworkSection))
 
     @property
+    def task_source(self) -> TaskSource:
+        return TaskSource(self.task.kind, self.task.folder or "")
+
+    @property
+    def purpose(self) -> Task:
+        """What the models are for."""
+        return self.task_source.find()
+
+    @property
+    def reference(self) -> Baseline | TeacherSection | None:
+        """The model whose outputs all others are to give; None for a task without one."""
+        if not self.purpose.has_reference:
+            return None
+        return self.task.teacher if isinstance(self.task.teacher, TeacherSection) else self.baseline
+
+    @property
     def qualities(self) -> tuple[str, ...]:
         """The metrics of the task that objectives and limits name; the first one of the task where they name none."""
         names = filter(is_quality, dict.fromkeys([*self.objectives, *self.limits]))
-        return tuple(names) or (find_task(self.task.kind).metrics[0].name,)
+        return tuple(names) or (self.purpose.metrics[0].name,)
 
     @property
     def labelled_by(self) -> OnnxSection | None:

@@ -14,9 +14,10 @@ from vitsearch.core import plan
 from vitsearch.core.class_weights import ClassWeights
 from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
 from vitsearch.core.tuning import tuning_of
+from vitsearch.errors import VitsearchError
 from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, StartingWeights, with_weights
 from vitsearch.space.value_types import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
-from vitsearch.tasks import CLASSIFICATION
+from vitsearch.tasks import CLASSIFICATION, TaskSource
 
 _Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
 Rate = Annotated[
@@ -237,12 +238,14 @@ class Proxy(Section):
     there are enough."""
 
 
-class Task(Section):
+class TaskSection(Section):
     """The task that the models learn, and how they are trained."""
 
     kind: Text = CLASSIFICATION.kind
-    """What the models are for: classification (one class for each image), or a task of another package, by its name or
-    as module:attribute."""
+    """What the models are for: classification (one class for each image), embedding (the likeness of images), or a task
+    of your own, as module:attribute."""
+    folder: Text | None = None
+    """Folder of the module of a task of your own (default: that of the space file)."""
     data: Data
     fine_tune: FineTune = FineTune()
     quantization_aware: QuantizationAwareSection = QuantizationAwareSection()
@@ -254,6 +257,14 @@ class Task(Section):
     """self: each backbone's own unpruned model, trained as in task.base; none: no distillation; or a mapping that
     describes a model."""
     proxy: Proxy = Proxy()
+
+    @model_validator(mode="after")
+    def _kind_is_a_task(self) -> TaskSection:
+        try:
+            TaskSource(self.kind, self.folder or "").find()
+        except VitsearchError as error:
+            raise ValueError(f"kind: {error}") from error
+        return self
 
     @field_validator("teacher")
     @classmethod

@@ -12,6 +12,7 @@ from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch_agent.base.canonical_json import digest
 
 SCHEMA = 3
+_METRICS = ("figures", "on_images")
 
 
 def key_of(artifact_key: str, fingerprint: str) -> str:
@@ -22,15 +23,15 @@ def key_of(artifact_key: str, fingerprint: str) -> str:
 def to_row(shipped: Shipped, key: str, folder: str) -> ArtifactRow:
     """The file of a row is that of the images; `folder` is their store."""
     detail = {field.name: getattr(shipped, field.name) for field in fields(shipped)}
-    detail["figures"] = shipped.figures.to_json()
+    detail |= {name: getattr(shipped, name).to_json() for name in _METRICS}
     sha256, size = detail.pop("images_sha256"), detail.pop("images_bytes")
     return ArtifactRow(key, Stage.SHIP, sha256, size, folder, detail)
 
 
 def of_row(row: ArtifactRow) -> Shipped:
     detail: dict[str, Any] = dict(row.detail)
-    detail |= {name: tuple(detail[name]) for name in ("labels", "predicted")}
-    detail["figures"] = Metrics.from_json(detail["figures"])
+    detail["labels"] = None if detail["labels"] is None else tuple(detail["labels"])
+    detail |= {name: Metrics.from_json(detail[name]) for name in _METRICS}
     return Shipped(**detail, images_sha256=row.sha256, images_bytes=row.size_bytes)
 
 

@@ -27,7 +27,7 @@ from vitsearch.study import retargeted
 from vitsearch.study.current_figures import CurrentFigures, devices_of
 from vitsearch.study.devices import shown_target
 from vitsearch.study.study import Study
-from vitsearch.tasks import Tally, find_task
+from vitsearch.tasks import Tally
 
 
 @dataclass(frozen=True)
@@ -363,7 +363,7 @@ class _Results:
         study = target.study
         figures = current or CurrentFigures(ledger, study.fleets)
         names = (study.attributes.get("data") or {}).get("class_names", [])
-        tally = Tally(find_task(target.space.task.kind), None, names)
+        tally = Tally(target.space.purpose, None, names)
         return cls(ledger, figures, study.judged_by, study.fleets, tally)
 
     def __init__(

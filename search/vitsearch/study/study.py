@@ -414,8 +414,7 @@ class Study:
     def judged_by(self) -> str:
         """The digest of the images, and of what outputs are judged by, under which evaluations are stored; empty before
         the data was read."""
-        data = self.attributes.get("data") or {}
-        return str(data.get("judged_by") or data.get("fingerprint", ""))
+        return str(self.attributes.get("judged_by", ""))
 
     @property
     def is_emulated(self) -> bool:

@@ -6,6 +6,7 @@ its metrics, so a module of one imports torch and numpy inside functions only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Labels = npt.NDArray[np.int64]
 
+NO_CLASS = -1
+"""The class of an image whose outputs are not all finite, among reduced outputs."""
 Labelling = Literal["needed", "used", "unused"]
 """Whether a class index of each image is needed, used where the data has one, or never read."""
 Reduction = Literal["none", "argmax"]
@@ -92,26 +95,31 @@ class Judged:
 
 
 class Task(Protocol):
-    """What a model is for. One value, without state.
+    """What a model is for. One value, without state: a subclass with what has no default here, and an instance of it.
 
     Attributes:
         kind: Its name in `task.kind` of a space file.
         labels: Whether it reads class indices.
-        has_reference: Whether outputs are judged and trained by those of one model of the study, the reference.
         metrics: Its metrics; the first one is shown first, and predicted even where nothing asks for it. Their names
             are those of no other metric (`vitsearch.core.metrics.quality`).
+        divergence: What `diverge` gives.
+        has_reference: Whether outputs are judged and trained by those of one model of the study, the reference.
         output: The name of the output of its files, such as `logits`.
         reduction: What an agent returns of the outputs.
-        divergence: What `diverge` gives.
     """
 
     kind: str
     labels: Labelling
-    has_reference: bool
     metrics: tuple[Metric, ...]
-    output: str
-    reduction: Reduction
     divergence: Divergence
+    has_reference: bool = False
+    output: str = "outputs"
+    reduction: Reduction = "none"
+
+    def outputs(self, classes: int) -> int:
+        """Give the number of outputs of the head, for data with so many classes (0 without labels). A task with a
+        reference is not asked: its models have the width of the reference."""
+        return classes
 
     def loss(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor | None:
         """Give the loss of the labels, averaged over the batch; None for a task that learns from a reference alone."""
@@ -120,6 +128,15 @@ class Task(Protocol):
     def distance(self, outputs: torch.Tensor, reference: torch.Tensor, temperature: float) -> torch.Tensor:
         """Give the loss against the outputs of a teacher (images, ...), averaged over the batch."""
         ...
+
+    def importance(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
+        """Give a scalar whose gradient says how much the outputs depend on an activation. By default that of the
+        outputs (images, ...) with one random sign each: the mean square of such gradients is that of all outputs."""
+        import torch
+
+        generator = torch.Generator(device="cpu").manual_seed(0)
+        signs = torch.randint(0, 2, outputs.shape, generator=generator).to(outputs.device) * 2.0 - 1.0
+        return (outputs * signs).sum()
 
     def diverge(self, outputs: Floats, reference: Floats) -> npt.NDArray[np.float64]:
         """Give the divergence of the outputs of each image from another model's, both (images, ...): 0 for equal ones,
@@ -153,13 +170,52 @@ class Task(Protocol):
         """
         return ()
 
+    def details(self, tally: Any, class_names: Sequence[str]) -> Mapping[str, Any]:
+        """Give what a bundle has of a tally in `measurements.json`, in JSON types; by default nothing."""
+        return {}
+
     def batch_figure(self, outputs: torch.Tensor, targets: TrainingTargets, reference: torch.Tensor | None) -> float:
-        """Give the first metric of a batch in training, roughly, for the people who wait for it."""
-        ...
+        """Give the first metric of a batch in training, roughly, for the people who wait for it. By default `judge`
+        makes it."""
+        labels = targets.labels
+        if labels is not None and labels.dim() > 1:
+            labels = labels.argmax(1)
+        truth = Truth(
+            None if labels is None else labels.cpu().numpy(),
+            (),
+            None if reference is None else reference.detach().float().cpu().numpy(),
+        )
+        values = self.judge(outputs.detach().float().cpu().numpy(), truth).values
+        return values.get(self.metrics[0].name, math.nan)
 
     def pair(self, outputs: Floats, truth: Truth) -> npt.NDArray[np.float64]:
-        """Give the first metric of each image (images,), by which two models are compared on the same images."""
-        ...
+        """Give the first metric of each image (images,), by which two models are compared on the same images. By
+        default `judge` makes it of each image alone."""
+        import numpy as np
+
+        name, values = self.metrics[0].name, []
+        for row in range(len(outputs)):
+            one = slice(row, row + 1)
+            labels = None if truth.labels is None else truth.labels[one]
+            reference = None if truth.reference is None else truth.reference[one]
+            judged = self.judge(outputs[one], Truth(labels, truth.class_names, reference))
+            values.append(judged.values.get(name, math.nan))
+        return np.array(values, np.float64)
+
+
+def mean_figure(values: npt.NDArray[Any]) -> Figure:
+    """Make a figure of one value for each image.
+
+    Args:
+        values: (images,), real numbers or booleans.
+
+    Returns:
+        Their mean, with the 95 % interval by Student's t; without one for a single image.
+    """
+    from vitsearch_agent.verify.metrics import mean_interval
+
+    mean = mean_interval(values)
+    return Figure(mean.value, mean.low, mean.high)
 
 
 @dataclass(frozen=True)

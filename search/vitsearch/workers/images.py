@@ -53,16 +53,26 @@ def own_logits(workspace: jobs.Workspace) -> Floats | None:
     return _labelled(_spec(workspace), workspace.cache, workspace.labels)[1]
 
 
-def holdout_truth(workspace: jobs.Workspace) -> Truth:
-    """What the outputs for the holdout are judged by."""
+def holdout_truth(workspace: jobs.Workspace, reference_sha256: str | None) -> Truth:
+    """What the outputs for the holdout are judged by, with the file of what the reference of the study gives."""
     images = load_data(workspace)
-    return Truth(images.train.labels[images.holdout], images.class_names)
+    return _truth(workspace, images.train.labels[images.holdout], reference_sha256)
 
 
-def validation_truth(workspace: jobs.Workspace) -> Truth:
-    """What the outputs for the validation images are judged by."""
-    images = load_data(workspace)
-    return Truth(images.validation.labels, images.class_names)
+def validation_truth(workspace: jobs.Workspace, reference_sha256: str | None) -> Truth:
+    """The same for the validation images."""
+    return truth_of(load_data(workspace).validation, workspace, reference_sha256)
+
+
+def truth_of(split: data.Split, workspace: jobs.Workspace, reference_sha256: str | None) -> Truth:
+    """The same for the images of a split."""
+    return _truth(workspace, split.labels, reference_sha256)
+
+
+def _truth(workspace: jobs.Workspace, labels: Labels, reference_sha256: str | None) -> Truth:
+    reference = None if reference_sha256 is None else np.load(workspace.store.get(reference_sha256), mmap_mode="r")
+    has_labels = workspace.labels is not None or data.DataSpec.from_json(dict(workspace.data)).is_labelled
+    return Truth(labels if has_labels else None, load_data(workspace).class_names, reference)
 
 
 def _spec(workspace: jobs.Workspace) -> Spec:

@@ -35,7 +35,7 @@ from vitsearch.errors import StageError
 from vitsearch.export import evaluate, precision_shares
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
-from vitsearch.tasks import find_task
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch.training import average, distillation, fine_tune
 from vitsearch.workers.exporting import Written, deployed, export
 from vitsearch.workers.images import (
@@ -62,15 +62,18 @@ def describe_data(job: jobs.DataJob) -> jobs.DataReady:
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:
-    """Starting weights as they are when they know the user's classes, else trained on them."""
-    images = load_data(job.workspace)
+    """Starting weights as they are when they are finished for the task, else trained for it."""
+    images, task = load_data(job.workspace), job.workspace.task.find()
     built = family_of(job.source, job.workspace).build(model_spec(job.source, job.workspace))
-    if built.head_is_new or not _knows_classes(job.source, images):
+    if built.head_is_new or not _is_finished(job.source, job.workspace):
         _train_base(built.model, images, job)
-    qualities = _shipped_qualities(job.source, images)
+    qualities = _shipped_qualities(job.source, images) if task == CLASSIFICATION else None
     if qualities is None:
         outputs = predict(built.model, images.validation.images, job.source.view)
-        qualities = find_task(job.workspace.task).judge(outputs, validation_truth(job.workspace)).values
+        truth = validation_truth(job.workspace, job.truth_sha256)
+        if task.has_reference and truth.reference is None:
+            truth = replace(truth, reference=outputs)
+        qualities = task.judge(outputs, truth).values
     weights = _save_weights(built.model.cpu(), job.workspace.store)
     return jobs.Base(weights, qualities, len(images.validation.images))
 
@@ -93,7 +96,8 @@ def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFoun
     model = base_model(job.source, job.workspace).to(torch_device())
     inputs = drawn(job.workspace, job.calibration, job.source.view, torch_device())
     labels = images.train.labels[drawn_rows(images, job.calibration)]
-    statistics = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device))
+    task = job.workspace.task.find()
+    statistics = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device), task)
     block_structure = backbone.block_structure(model, model_spec(job.source, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statistics.safetensors"
@@ -107,7 +111,7 @@ def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Stored:
     inputs = drawn(job.workspace, job.calibration, job.source.view, torch_device())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sensitivity.json"
-        path.write_text(json.dumps(sensitivity.rounding_sensitivity(model, inputs, find_task(job.workspace.task))))
+        path.write_text(json.dumps(sensitivity.rounding_sensitivity(model, inputs, job.workspace.task.find())))
         return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
 
 
@@ -121,12 +125,27 @@ def cache_features(job: jobs.FeaturesJob) -> jobs.Stored:
 
 def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Stored:
     images = load_data(job.workspace)
-    rows = images.holdout if job.images == "holdout" else fine_tune.training_pool(images.learned, job.recipe)
-    logits = predict(model, images.train.images, job.source.view, rows)
+    outputs = _outputs_for(job, model, images)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "logits.npy"
-        np.save(path, logits)
+        path = Path(folder) / "outputs.npy"
+        np.save(path, outputs)
         return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
+
+
+def _outputs_for(job: jobs.LogitsJob, model: nn.Module, images: data.ImageData) -> Floats:
+    match job.images:
+        case "validation":
+            return predict(model, images.validation.images, job.source.view)
+        case "shipped":
+            split = images.validation if images.test is None else images.test
+            return predict(model, split.images, job.source.view)
+        case "holdout":
+            rows = images.holdout
+        case "learned":
+            rows = images.learned
+        case "train":
+            rows = fine_tune.training_pool(images.learned, job.recipe)
+    return predict(model, images.train.images, job.source.view, rows)
 
 
 def make_subset(job: jobs.SubsetJob) -> jobs.Stored:
@@ -200,7 +219,7 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
             raise StageError(
                 "export", "not_finite", f"{path.name}: NaN or infinity among the outputs for the validation images"
             )
-        judged = find_task(job.workspace.task).judge(outputs, validation_truth(job.workspace))
+        judged = job.workspace.task.find().judge(outputs, validation_truth(job.workspace, job.truth_sha256))
         graph = _graph(job.workspace.store, written, macs_m, params_m)
         if written.file.judged is not None:
             graph = replace(graph, judged_sha256=job.workspace.store.put_model(written.file.judged).sha256)
@@ -224,10 +243,11 @@ def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evalua
     base: with the exponential of the divergence subtracted, 34 states of cut models were .7 points off their accuracy
     on 2,000 validation images, 1.5 points without and 2.8 points with all of it.
     """
-    images, reference, task = load_data(job.workspace), job.reference, find_task(job.workspace.task)
+    images, reference, task = load_data(job.workspace), job.reference, job.workspace.task.find()
     outputs = predict(model, images.train.images, job.spec.source.view, images.holdout)
     base = np.load(job.workspace.store.get(reference.outputs_sha256), mmap_mode="r")
-    truth, divergence = holdout_truth(job.workspace), max(0.0, float(task.diverge(outputs, base).mean()))
+    truth = holdout_truth(job.workspace, reference.truth_sha256)
+    divergence = max(0.0, float(task.diverge(outputs, base).mean()))
     left = math.exp(-divergence / task.divergence.forgotten)
     of_base, qualities = task.judge(base, truth).values, {}
     for name, value in task.judge(outputs, truth).values.items():
@@ -237,20 +257,25 @@ def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evalua
     return jobs.Evaluation(qualities, divergence, len(outputs))
 
 
-def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:
-    """Whether the starting weights classify the classes of the data.
+def _is_finished(source: jobs.Source, workspace: jobs.Workspace) -> bool:
+    """Whether starting weights whose head fits need no training of their own.
 
-    A classifier of the right width is not enough: weights of the hub and built-in ones know their own classes only.
-    A user's file is assumed to fit.
+    A head of the right width is not enough: weights of the hub and built-in ones know their own classes only. A user's
+    file is assumed to fit. Where there is a reference, it alone is finished.
     """
+    if workspace.reference is not None:
+        return (source.backbone, source.weights) == (workspace.reference.backbone, workspace.reference.weights)
     if source.weights == "builtin":
-        return BUILTIN[source.backbone].class_names == images.class_names
+        is_classifier = workspace.task.kind == CLASSIFICATION.kind
+        return is_classifier and BUILTIN[source.backbone].class_names == load_data(workspace).class_names
     return source.weights != "hub"
 
 
 def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> None:
-    """Train on all images to learn from, with labels only; a recipe with 0 images per epoch uses all in each."""
+    """Train on all images to learn from, with labels, or by the outputs of the reference of the study; a recipe with 0
+    images per epoch uses all in each."""
     recipe = replace(job.recipe, images_per_epoch=job.recipe.images_per_epoch or len(images.learned))
+    teacher = None if job.targets is None else job.targets.live_teacher
     training = fine_tune.TrainingSpec(
         images=images.train.images,
         labels=images.train.labels,
@@ -261,7 +286,9 @@ def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> 
         device=torch_device(),
         pool=images.learned,
         class_weights=_class_weights(recipe, images),
-        task=find_task(job.workspace.task),
+        task=job.workspace.task.find(),
+        teacher_outputs=None if job.targets is None else _mapped(job.workspace.store, job.targets.outputs_sha256),
+        live_teacher=_live_teacher(teacher, job.workspace) if teacher else None,
     )
     fine_tune.fine_tune(model, training)
 
@@ -284,7 +311,7 @@ def _training_spec(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.Trai
         live_teacher=_live_teacher(teacher, job.workspace) if teacher else None,
         auxiliary_loss=_auxiliary_loss(job),
         class_weights=_class_weights(job.recipe, images),
-        task=find_task(job.workspace.task),
+        task=job.workspace.task.find(),
     )
 
 
@@ -305,7 +332,7 @@ def _auxiliary_loss(
     any."""
     if job.spec.calibrations.token_predictors is None:
         return None
-    unpruned, task = base_model(job.spec.source, job.workspace), find_task(job.workspace.task)
+    unpruned, task = base_model(job.spec.source, job.workspace), job.workspace.task.find()
     return partial(tokens.auxiliary_loss, unpruned=unpruned, task=task)
 
 

@@ -19,6 +19,7 @@ from vitsearch.space.networks import OnnxSection
 from vitsearch.space.problems import Problem, nearest_or_all
 from vitsearch.space.sections import FleetWeights, LimitSection, Measure
 from vitsearch.space.task import BaseSection, Data, FineTune, TeacherSection
+from vitsearch.tasks import Task
 
 Problems = Iterator[Problem]
 Names = tuple[str, ...]
@@ -139,9 +140,19 @@ def data_keys_fit_the_source(data: Data) -> Problems:
             yield Problem(("task", "data", key), f"has no effect with source {data.source!r}")
 
 
-def only_one_file_labels_images(data: Data, backbones: tuple[AnyBackbone, ...], baseline: Baseline) -> Problems:
+def qualities_are_those_of_the_task(task: Task, objective_names: Names, limits: dict[str, LimitSection]) -> Problems:
+    metrics = [metric.name for metric in task.metrics]
+    for section, names in (("objectives", objective_names), ("limits", tuple(limits))):
+        for name in names:
+            if name in METRICS and METRICS[name].is_quality and name not in metrics:
+                yield Problem((section, name), f"{name} is no metric of task {task.kind}; it has {', '.join(metrics)}")
+
+
+def only_one_file_labels_images(
+    task: Task, data: Data, backbones: tuple[AnyBackbone, ...], baseline: Baseline
+) -> Problems:
     """Without labels there is no accuracy by which networks could be compared."""
-    if data.labels != "none":
+    if data.labels != "none" or task.labels != "needed":
         return
     names = [backbone.name for backbone in backbones]
     names += [baseline.backbone] if baseline.backbone and baseline.backbone not in names else []
@@ -153,10 +164,31 @@ def only_one_file_labels_images(data: Data, backbones: tuple[AnyBackbone, ...], 
         )
 
 
-def unlabelled_images_teach_nothing(
-    data: Data, teacher: str | TeacherSection, base: BaseSection, fine_tune: FineTune
+def a_reference_is_what_is_learned(
+    task: Task, teacher: str | TeacherSection, distillation: Names, backbones: tuple[AnyBackbone, ...]
 ) -> Problems:
-    if data.labels != "none":
+    if not task.has_reference:
+        return
+    if teacher == "none":
+        yield Problem(
+            ("task", "teacher"),
+            f"task {task.kind} learns the outputs of a reference; allowed: self (the baseline), or a mapping that "
+            "describes a model",
+        )
+    for index, name in enumerate(distillation):
+        if name != "logits":
+            text = f"task {task.kind} learns the outputs of its reference; allowed: logits"
+            yield Problem(("space", "distillation", index), text)
+    for index, backbone in enumerate(backbones):
+        if isinstance(backbone, OnnxSection):
+            text = f"an ONNX file is searched as a classifier, not for task {task.kind}"
+            yield Problem(("space", "backbone", index), text)
+
+
+def unlabelled_images_teach_nothing(
+    task: Task, data: Data, teacher: str | TeacherSection, base: BaseSection, fine_tune: FineTune
+) -> Problems:
+    if data.labels != "none" or task.labels != "needed":
         return
     if isinstance(teacher, TeacherSection):
         yield Problem(("task", "teacher"), "has no effect with data.labels none: nothing is trained")
@@ -181,6 +213,8 @@ RULES: tuple[Callable[..., Problems], ...] = (
     devices_have_names,
     fleet_fits_its_devices,
     data_keys_fit_the_source,
+    qualities_are_those_of_the_task,
+    a_reference_is_what_is_learned,
     only_one_file_labels_images,
     unlabelled_images_teach_nothing,
     distillation_has_a_teacher,

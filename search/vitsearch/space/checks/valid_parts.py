@@ -10,12 +10,14 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from vitsearch.core.networks import Network
+from vitsearch.errors import VitsearchError
 from vitsearch.space.globs import is_glob
 from vitsearch.space.knobs import AnyBackbone, Baseline, Knobs
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.networks import NetworkSection
 from vitsearch.space.nodes import Path
 from vitsearch.space.task import Data, TeacherSection
+from vitsearch.tasks import CLASSIFICATION, Task, TaskSource
 
 M = TypeVar("M", bound=BaseModel)
 Names = tuple[str, ...]
@@ -45,6 +47,7 @@ def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
     """
     parts = {name: _part(raw, path) for name, path in READS.items()}
     parts["data"] = valid_data(raw)
+    parts["task"] = _task(raw)
     parts["objective_names"] = _names(raw, "objectives")
     mapped = _names(raw, "devices") or ()
     parts["device_names"] = mapped or _listed(raw, "devices")
@@ -100,6 +103,19 @@ def valid_data(raw: dict[str, Any]) -> Data | None:
     if data is None or (isinstance(raw_data, dict) and raw_data.get("root") is not None and data.root is None):
         return None
     return data
+
+
+def _task(raw: dict[str, Any]) -> Task | None:
+    """What the models are for; None where there is no such task."""
+    section = raw.get("task")
+    written = section if isinstance(section, dict) else {}
+    kind, folder = written.get("kind", CLASSIFICATION.kind), written.get("folder") or ""
+    if not isinstance(kind, str) or not isinstance(folder, str):
+        return None
+    try:
+        return TaskSource(kind, folder).find()
+    except VitsearchError:
+        return None
 
 
 def _values(raw: dict[str, Any], knob: str) -> list[tuple[Path, Any]]:

@@ -27,7 +27,6 @@ from vitsearch.study.knob_values import knob_values
 from vitsearch.study.results.detail import point_of, record_of
 from vitsearch.study.results.effects import student
 from vitsearch.study.study import Study
-from vitsearch.tasks import find_task
 
 SIGNIFICANT = 0.05
 """A smaller probability is called significant."""
@@ -294,6 +293,6 @@ def read_comparison(study: Study, ledger: Ledger, first: int | None, second: int
     models = read_models(study, ledger)
     points = [point_of(models, number, record_of(study, number)) for number in (first, second)]
     validation = (study.attributes.get("data") or {}).get("splits", {}).get("validation", {})
-    quality = find_task(study.space().task.kind).metrics[0].name
+    quality = study.space().purpose.metrics[0].name
     evaluated = all(point.metrics.value(quality) is not None for point in points)
     return compare(models, points[0], points[1], validation.get("images") if evaluated else None, quality)

@@ -19,7 +19,7 @@ from vitsearch.study.current_figures import devices_of
 from vitsearch.study.devices import shown_worker
 from vitsearch.study.front import Front, OwnTimes, Point, read_models
 from vitsearch.study.study import Study
-from vitsearch.tasks import CLASSIFICATION, find_task
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch.tasks.classification.confusion import ClassAccuracy, Confusion
 
 
@@ -116,7 +116,7 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) 
         models.emulated,
         models.shown_device,
         models.labelled_by,
-        find_task(study.space().task.kind).divergence.unit,
+        study.space().purpose.divergence.unit,
     )
 
 

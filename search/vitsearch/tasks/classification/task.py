@@ -10,9 +10,9 @@ from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.pareto import wilson
 from vitsearch.core.policy import POLICY
-from vitsearch.tasks.base import Divergence, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
+from vitsearch.tasks.base import NO_CLASS, Divergence, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
 from vitsearch.tasks.classification.caveats import ClassCaveats, class_caveats, class_warnings
-from vitsearch.tasks.classification.confusion import NO_CLASS, Confusion
+from vitsearch.tasks.classification.confusion import Confusion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +59,13 @@ class Classification(Task):
 
         return divergence(outputs, reference, temperature)
 
+    def importance(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
+        """The cross-entropy, summed over the batch."""
+        from torch.nn import functional
+
+        assert targets.labels is not None
+        return functional.cross_entropy(outputs, targets.labels, reduction="sum")
+
     def diverge(self, outputs: Floats, reference: Floats) -> npt.NDArray[np.float64]:
         from vitsearch.tasks.classification.divergence import kl_divergences
 
@@ -82,6 +89,15 @@ class Classification(Task):
             return {name: class_caveats(counts, class_names) for name, counts in counted.items()}
 
         return class_warnings(caveats(named), caveats(others))
+
+    def details(self, tally: Any, class_names: Sequence[str]) -> Mapping[str, Any]:
+        """The counts of each class by its name, and the confusion counts."""
+        classes = {
+            each.name: {"n": each.n, "correct": each.correct, "low": each.low, "high": each.high}
+            | {"predicted": each.predicted}
+            for each in Confusion.from_json(tally).by_class(class_names)
+        }
+        return {"classes": classes, "confusion": tally}
 
     def batch_figure(self, outputs: torch.Tensor, targets: TrainingTargets, reference: torch.Tensor | None) -> float:
         assert targets.labels is not None

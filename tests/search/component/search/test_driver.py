@@ -325,12 +325,11 @@ class EvaluatingDevice(FakeDevice):
 
     refused: StageError | None = None
 
-    async def accuracy(self, artifact, subset, deployment):
-        assert Path(subset.images).exists()
-        assert Path(subset.labels).exists()
+    async def outputs(self, artifact, images, deployment, reduction):
+        assert Path(images).exists()
         if self.refused:
             raise self.refused
-        return await super().accuracy(artifact, subset, deployment)
+        return await super().outputs(artifact, images, deployment, reduction)
 
 
 @pytest.mark.long
@@ -340,16 +339,15 @@ def test_the_device_evaluates_the_front_once(fake_study):
     study.run()
     with study.opened() as (opened, ledger):
         shown = read_front(opened, ledger).shown()
-    assert all((point.on_device.value, point.on_device.n) == (0.9, 10) for point in shown)
+    assert all((point.on_device.value, point.on_device.n) == (0.9, 100) for point in shown)
     with study.opened() as (opened, ledger):
-        there = [
-            ledger.evaluation(point.keys.artifact_key, DATA["fingerprint"], point.keys.device_id) for point in shown
-        ]
-    assert [row.tally for row in there] == [[[0, 0, 9], [1, 0, 1]]] * len(shown)
-    assert study.device.measured["accuracy"] == len(shown)
-    assert sum("classifies 9 of 10 images correctly on the device" in said for said in notes.said) == len(shown)
+        there = [ledger.evaluation(point.keys.artifact_key, opened.judged_by, point.keys.device_id) for point in shown]
+    expected = [[label, label, 10] for label in range(9)] + [[9, 0, 10]]
+    assert [row.tally for row in there] == [expected] * len(shown)
+    assert study.device.measured["outputs"] == len(shown)
+    assert sum("has accuracy 0.9000 on 100 images on the device" in said for said in notes.said) == len(shown)
     study.run()
-    assert study.device.measured["accuracy"] == len(shown)
+    assert study.device.measured["outputs"] == len(shown)
 
 
 def test_a_device_that_cannot_evaluate_does_not_end_the_run(fake_study):
@@ -361,7 +359,7 @@ def test_a_device_that_cannot_evaluate_does_not_end_the_run(fake_study):
 
 
 def test_this_machine_is_not_asked_again(finished):
-    assert finished.device.measured["accuracy"] == 0
+    assert finished.device.measured["outputs"] == 0
     assert finished.runner.runs["subset"] == 0
 
 

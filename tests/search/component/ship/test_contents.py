@@ -327,7 +327,8 @@ def test_data_without_test_images_is_judged_by_the_validation_images_and_says_so
     files = contents(task.model, with_images=True)
     assert task.model.on_test is None
     assert b"The data has no test images." in files["README.md"]
-    assert json.loads(files["bundle.json"])["accuracy"]["split"] == "validation"
+    described = json.loads(files["bundle.json"])
+    assert (described["task"], described["accuracy"]["split"]) == ({"kind": "classification"}, "validation")
     assert json.loads(files["measurements.json"])["accuracy"]["test"] is None
 
 
