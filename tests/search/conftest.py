@@ -38,7 +38,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.identity import adopt_data
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner, fake_stage_config
@@ -109,6 +109,7 @@ class FakeStudy:
     async def _search(self, study: Study, ledger: Ledger, retry_failed: bool) -> SearchEnd:
         study.recover()
         adopt_data(study, DATA)
+        adopt_judge(study, fake_stage_config().judged_by)
         me, using = DriverId.current(), self.policy
         session = Session(self.space, study, ledger, self.runner, self.device, me, self.slots, self.progress, using)
         return await Driver(session, self.pipeline(ledger, me), self.plans()).run(retry_failed)

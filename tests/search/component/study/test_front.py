@@ -22,7 +22,7 @@ from vitsearch.storage.ledger import ArtifactRow, Ledger, MeasurementRow, Refere
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import OwnTimes, Point, read_front
-from vitsearch.study.identity import adopt_data
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.results.selection import Selection
 from vitsearch.study.sampling import PlanSpace
@@ -51,6 +51,7 @@ def front_of(space):
             study.remember("baseline", {"plan": plan, "keys": keys, "metrics": metrics})
         if data:
             adopt_data(study, data)
+            adopt_judge(study, data["fingerprint"])
         for record in records:
             trial = study.ask(plans, ME)
             study.tell(trial, replace(record, plan=trial.plan))

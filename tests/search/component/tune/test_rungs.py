@@ -15,7 +15,7 @@ from vitsearch.pipeline.jobs import ExportJob, ScreenJob, TrainJob
 from vitsearch.search.session import Session
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.identity import adopt_data
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA, FakeRunner, fake_accuracy, fake_judged
 from vitsearch.tune import knobs, rungs
@@ -45,6 +45,7 @@ def trial_of(fake_study):
     def opened(config, study=fake_study):
         ledger, opened_study = Ledger.open(study.space.storage), Study.open(study.space)
         adopt_data(opened_study, DATA)
+        adopt_judge(opened_study, DATA["fingerprint"])
         driver = DriverId.current()
         session = Session(study.space, opened_study, ledger, study.runner, study.device, driver, 1, study.progress)
         yield RungTrial(config, session, study.pipeline(ledger, driver))
