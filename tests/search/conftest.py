@@ -22,7 +22,8 @@ from hypothesis import settings
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, make_url, text
 
-from vitsearch.core.metrics import needs_confirmation
+from support.qualities import PIXEL_ERROR
+from vitsearch.core.metrics import METRICS, needs_confirmation
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.core.record import Record, trainings
@@ -226,6 +227,13 @@ def make_study(tmp_path: Path) -> Callable[..., FakeStudy]:
         return FakeStudy(tmp_path, SearchSpace.from_json(space_json(tmp_path, **search)))
 
     return make
+
+
+@pytest.fixture
+def pixel_error(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a metric in which less is better, known while a test runs."""
+    monkeypatch.setitem(METRICS, PIXEL_ERROR.name, PIXEL_ERROR)
+    return PIXEL_ERROR.name
 
 
 @pytest.fixture(scope="session")

@@ -155,8 +155,8 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
     monkeypatch.setattr(prepare.finished_session, "opened", never)
     first, other = (ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / name), Silent()) for name in ("a", "b"))
     assert first.archive.read_bytes() == other.archive.read_bytes()
-    tested = json_of(PrintedBundle.of(first))["accuracy"]["test"]
-    assert (tested["n"], tested["correct"], tested["recall_min"]) == (1000, 880, 0.88)
+    tested = json_of(PrintedBundle.of(first))["quality"]["test"]
+    assert (tested["n"], tested["values"]["accuracy"], tested["values"]["recall_min"]) == (1000, 0.88, 0.88)
     described = json.loads((tmp_path / "a" / "bundle.json").read_text())
     assert described["accuracy"] == {"split": "test", "n": 1000, "correct": 880}
     said = (tmp_path / "a" / "README.md").read_text()

@@ -282,8 +282,11 @@ def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
         "n": 100,
         "figures": Metrics.of({"accuracy": 0.84}, {"accuracy": (0.756, 0.899)}).to_json(),
         "tally": [[0, 0, 84], [0, 1, 16]],
+        "on_images": Metrics.of({"accuracy": 1.0}).to_json(),
+        "outputs_sha256": "f" * 64,
+        "reference_sha256": None,
     }
-    tested |= {"labels": [0], "predicted": [0], "licences": {}, "batch": 1}
+    tested |= {"labels": [0], "licences": {}, "batch": 1}
     key = shipped.key_of("a-a", DATA["fingerprint"])
     front_of.ledger.add(ArtifactRow(key, Stage.SHIP, "e" * 64, 1, "here", tested), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
