@@ -139,7 +139,7 @@ class BundledModel:
     @property
     def judged(self) -> SplitResult:
         """On the test images; on the validation images where the data has no others."""
-        tally = replace(self.validation.tally, value=self.shipped.tally)
+        tally = replace(self.validation.tally, value=self.shipped.tally, where="tally of what was shipped")
         return SplitResult(self.shipped.split, self.shipped.n, self.shipped.figures, tally)
 
     @property
@@ -183,7 +183,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
     if artifact is None or shipped is None or evaluated is None:
         raise StudyError(f"{chosen.name} of study {study.name!r} is not prepared: its results are gone")
     task = opened.space.purpose
-    tally = Tally(task, evaluated.tally, study.attributes["data"]["class_names"])
+    tally = Tally(task, evaluated.tally, study.attributes["data"]["class_names"], f"{evaluated.where}: tally")
     results = DeviceResults(ledger, final.keys.device_id)
     measurements = results.last(final.keys.graph_key)
     pooled = results.pooled(final.keys.graph_key)

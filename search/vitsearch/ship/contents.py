@@ -172,13 +172,12 @@ def _evaluated(metrics: Metrics, n: int) -> dict[str, Any]:
 
 def measurements(model: BundledModel) -> dict[str, Any]:
     """The metrics of the task and figures with their intervals, and every measurement with its conditions."""
-    names = model.data["class_names"]
     return {
         "qualities": {
             result.split: {
                 "n": result.n,
                 **result.metrics.to_json(),
-                **model.task.details(result.tally.value, names),
+                **result.tally.details(),
             }
             for result in model.results
         },

@@ -12,6 +12,7 @@ from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.caveats.precision_times import REFERENCES, Beside, Graph, beside, graph_of
+from vitsearch.core.decoding import decoded
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.limits import Bound, bounds, constraints
@@ -209,7 +210,11 @@ class Front:
         tally = next(iter((*named.values(), *others.values())), None)
         if tally is None:
             return agreement
-        return [*agreement, *tally.task.warnings(_values(named), _values(others), tally.class_names)]
+
+        def said(_: None) -> list[str]:
+            return list(tally.task.warnings(_values(named), _values(others), tally.class_names))
+
+        return [*agreement, *decoded(said, None, f"vs_evaluation of study {self.study}: tally")]
 
 
 def read_front(study: Study, ledger: Ledger, device: str | None = None, current: CurrentFigures | None = None) -> Front:
@@ -409,7 +414,9 @@ class _Results:
             shares, file = dict(artifact.detail.get("shares", {})), self._store.find_model(artifact.sha256)
             point = replace(point, shares=shares, sha256=artifact.sha256, file=file)
         if evaluated := self._ledger.evaluation(key, self._split):
-            point = replace(point, tally=replace(self._no_tally, value=evaluated.tally))
+            point = replace(
+                point, tally=replace(self._no_tally, value=evaluated.tally, where=f"{evaluated.where}: tally")
+            )
         metric, on_devices = self._task.metrics[0], []
         for device_id in devices_of(point.keys, self._fleets).values():
             there = self._ledger.evaluation(key, self._split, evaluated_on=device_id)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from vitsearch.core.decoding import decoded
 from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import Metric
 
@@ -220,12 +221,22 @@ def mean_figure(values: npt.NDArray[Any]) -> Figure:
 
 @dataclass(frozen=True)
 class Tally:
-    """What a task keeps of the outputs of one model beside its figures (`Judged.tally`), as it is stored."""
+    """What a task keeps of the outputs of one model beside its figures (`Judged.tally`), as it is stored; `where` names
+    it in a message."""
 
     task: Task
     value: Any
     class_names: Sequence[str]
+    where: str = "tally"
 
     def warnings(self, subject: str) -> tuple[str, ...]:
-        """What to know before the figures of the model, which is called `subject`, are believed."""
-        return tuple(self.task.warnings({subject: self.value}, {}, self.class_names))
+        """What to know before the figures of the model, which is called `subject`, are believed. Raises `Damaged`."""
+
+        def said(value: Any) -> tuple[str, ...]:
+            return tuple(self.task.warnings({subject: value}, {}, self.class_names))
+
+        return decoded(said, self.value, self.where)
+
+    def details(self) -> Mapping[str, Any]:
+        """What a bundle has of it. Raises `Damaged`."""
+        return decoded(lambda value: dict(self.task.details(value, self.class_names)), self.value, self.where)

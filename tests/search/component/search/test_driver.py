@@ -22,7 +22,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
 from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.tasks.classification.task import judged_counts
-from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner
+from vitsearch.testing.fakes import FakeDevice, FakeRunner
 from vitsearch_agent.wire.protocol import CONFIRM
 
 

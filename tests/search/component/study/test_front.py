@@ -22,7 +22,7 @@ from vitsearch.storage.ledger import ArtifactRow, Ledger, MeasurementRow, Refere
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import OwnTimes, Point, read_front
-from vitsearch.study.identity import adopt_data
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.results.selection import Selection
 from vitsearch.study.sampling import PlanSpace
@@ -51,6 +51,7 @@ def front_of(space):
             study.remember("baseline", {"plan": plan, "keys": keys, "metrics": metrics})
         if data:
             adopt_data(study, data)
+            adopt_judge(study, data["fingerprint"])
         for record in records:
             trial = study.ask(plans, ME)
             study.tell(trial, replace(record, plan=trial.plan))
@@ -281,8 +282,11 @@ def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
         "n": 100,
         "figures": Metrics.of({"accuracy": 0.84}, {"accuracy": (0.756, 0.899)}).to_json(),
         "tally": [[0, 0, 84], [0, 1, 16]],
+        "on_images": Metrics.of({"accuracy": 1.0}).to_json(),
+        "outputs_sha256": "f" * 64,
+        "reference_sha256": None,
     }
-    tested |= {"labels": [0], "predicted": [0], "licences": {}, "batch": 1}
+    tested |= {"labels": [0], "licences": {}, "batch": 1}
     key = shipped.key_of("a-a", DATA["fingerprint"])
     front_of.ledger.add(ArtifactRow(key, Stage.SHIP, "e" * 64, 1, "here", tested), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)

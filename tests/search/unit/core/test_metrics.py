@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import math
+from dataclasses import replace
 
-from vitsearch.core.metrics import METRICS, at_device, metrics_on, split
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from vitsearch.core.metrics import METRICS, at_device, declare, metrics_on, quality, split
+from vitsearch.errors import TaskError
 
 UNITS = {"_ms": "ms", "_mj": "mJ", "_w": "W", "_mb": "MB", "_ips": "1/s", "_m": "M"}
 
@@ -59,3 +65,75 @@ def test_an_unknown_metric_is_an_error():
 def test_a_metric_of_another_device_is_not_measured_on_this_one():
     assert at_device("cpu_ms_p50", "pi") == "cpu_ms_p50@pi"
     assert metrics_on("pi", ["accuracy", "cpu_ms_p50@pi", "energy_mj@nano"]) == ["accuracy", "cpu_ms_p50@pi"]
+
+
+ends = st.integers(-1000, 1000).map(float)
+shares = st.floats(-1.0, 2.0)
+
+
+@st.composite
+def spans(draw):
+    """Qualities of which more is better, and of which less is."""
+    worst, best = draw(ends), draw(ends)
+    assume(worst != best)
+    return quality("likeness", worst, best)
+
+
+@given(spans())
+def test_the_best_value_has_no_error_and_the_worst_one_all(metric):
+    worst, best = metric.span
+    assert (metric.error(best), metric.error(worst)) == (0.0, 1.0)
+    assert (metric.at_error(0.0), metric.at_error(1.0)) == (best, worst)
+    assert metric.gain(best, worst) == 1.0
+    assert metric.width == abs(best - worst)
+
+
+@given(spans(), shares, shares)
+def test_a_better_value_has_less_error_and_is_a_gain(metric, share, other):
+    value, before = metric.at_error(share), metric.at_error(other)
+    assert metric.error(value) == pytest.approx(share, abs=1e-9)
+    assert metric.gain(value, before) == pytest.approx(other - share, abs=1e-9)
+    if abs(share - other) > 1e-6:
+        is_better = value > before if metric.direction == "maximize" else value < before
+        assert is_better == (share < other)
+
+
+@given(spans(), shares, st.floats(-1.0, 1.0))
+def test_a_value_that_is_moved_is_better_by_that_and_never_beyond_the_best(metric, share, by):
+    value = metric.at_error(share)
+    assert metric.gain(metric.shifted(value, by), value) == pytest.approx(by, abs=1e-9)
+    assert metric.error(metric.moved(value, by)) == pytest.approx(max(0.0, share - by), abs=1e-9)
+
+
+def test_a_quality_is_better_towards_its_best_value():
+    higher, lower = quality("likeness"), quality("median_error", worst=180.0, best=0.0, unit="degrees")
+    assert (higher.direction, higher.is_share, higher.width) == ("maximize", True, 1.0)
+    assert (lower.direction, lower.is_share, lower.width) == ("minimize", False, 180.0)
+    assert higher.is_quality
+    assert lower.is_quality
+    assert not METRICS["cpu_ms_p50"].is_quality
+
+
+@pytest.mark.parametrize("name", ["", "Likeness", "like ness", "like-ness", "1st", "likeness@pi"])
+def test_a_name_that_no_space_file_could_state_is_refused(name):
+    with pytest.raises(TaskError, match="is not a valid name of a metric: allowed are small letters, digits and _"):
+        quality(name)
+
+
+def test_a_quality_without_a_span_is_refused():
+    with pytest.raises(TaskError, match="metric likeness: worst and best are both 0.5"):
+        quality("likeness", 0.5, 0.5)
+
+
+def test_a_metric_is_declared_once(monkeypatch):
+    own = quality("likeness", worst=0.1)
+    for metric in (own, replace(own)):
+        monkeypatch.delitem(METRICS, "likeness", raising=False)
+        declare([metric])
+        declare([metric, METRICS["accuracy"]])
+        assert split("likeness") == (own, None)
+    with pytest.raises(TaskError, match="metric likeness: another metric has this name"):
+        declare([quality("likeness", worst=math.e)])
+    with pytest.raises(TaskError, match="metric cpu_ms_p50: another metric has this name"):
+        declare([quality("cpu_ms_p50")])
+    monkeypatch.delitem(METRICS, "likeness")

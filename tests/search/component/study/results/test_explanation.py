@@ -32,8 +32,8 @@ def objective(name="cpu_ms_p50", **changes):
 @pytest.fixture
 def explanation():
     predictions = (
-        EvaluatedPrediction(4, 0.90, 0.01, 0.91, 0.90, 0.92, True),
-        EvaluatedPrediction(5, 0.85, 0.001, 0.95, 0.94, 0.96, False),
+        EvaluatedPrediction("accuracy", 4, 0.90, 0.01, 0.91, 0.90, 0.92, True),
+        EvaluatedPrediction("accuracy", 5, 0.85, 0.001, 0.95, 0.94, 0.96, False),
     )
     return Explanation("fake", False, (objective(),), predictions)
 
@@ -68,7 +68,7 @@ def test_predictions_are_held_against_what_came(finished):
         number for number, record in records.items() if record.is_confirmed and record.proxy is not None
     }
     assert next(explanation.calibration.lines()).startswith(
-        f"{len(explanation.predictions)} predicted accuracies were measured later"
+        f"{len(explanation.predictions)} predicted values of accuracy were measured later"
     )
 
 
@@ -131,7 +131,7 @@ accuracies = st.floats(0.05, 0.95)
 
 @given(accuracies, st.floats(0.0, 0.05), accuracies, st.floats(0.001, 0.05))
 def test_a_prediction_holds_where_what_was_measured_lies_in_the_interval_that_is_shown(predicted, by, measured, half):
-    prediction = EvaluatedPrediction(0, predicted, by, measured, measured - half, measured + half, False)
+    prediction = EvaluatedPrediction("accuracy", 0, predicted, by, measured, measured - half, measured + half, False)
     low, high = prediction.interval
     assert prediction.holds == (low <= measured <= high)
     assert low <= predicted <= high
@@ -142,7 +142,7 @@ def test_the_count_is_that_of_the_rows_that_are_shown_within():
     """Two of three lay outside the interval shown, and "3 of 3 lie within" stood below."""
     measured = (0.8735, 0.9000, 0.8950)
     predictions = tuple(
-        EvaluatedPrediction(number, value - 0.058, 0.0275, value, value - 0.0135, value + 0.0135, True)
+        EvaluatedPrediction("accuracy", number, value - 0.058, 0.0275, value, value - 0.0135, value + 0.0135, True)
         for number, value in enumerate(measured)
     )
     text = shown(print_explanation, Explanation("fake", False, (), predictions))
@@ -171,7 +171,7 @@ def test_the_count_is_that_of_the_rows_that_are_shown_within():
 )
 def test_an_error_that_the_predictions_share_is_said(errors, said):
     calibration = PredictionCalibration(
-        tuple(EvaluatedPrediction(0, 0.8, 0.02, 0.8 + error, 0.78, 0.82, True) for error in errors)
+        tuple(EvaluatedPrediction("accuracy", 0, 0.8, 0.02, 0.8 + error, 0.78, 0.82, True) for error in errors)
     )
     common = calibration.common()
     assert common == said or (said is not None and common is not None and common.startswith(said))
