@@ -112,6 +112,11 @@ class Metrics:
         return {name: figure.value for name, figure in self.figures.items()}
 
     @property
+    def known(self) -> dict[str, float]:
+        """The values of the figures that have one, by their names."""
+        return {name: figure.value for name, figure in self.figures.items() if figure.value is not None}
+
+    @property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """The 95 % intervals (low, high) of the figures that have one, by their names."""
         return {

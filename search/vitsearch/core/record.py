@@ -60,6 +60,8 @@ class ProxyFigure:
     """Predicted after the fine-tune."""
     deviation: float
     """One standard deviation of the prediction."""
+    error: float = 0.0
+    """One standard deviation of `lost`, from the number of images."""
 
     @property
     def estimate(self) -> Estimate:

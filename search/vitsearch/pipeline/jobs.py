@@ -265,11 +265,13 @@ class Reference:
 @dataclass(frozen=True)
 class Evaluation:
     """What `n` images of the holdout say of a model: its divergence from the base, and its qualities, without what it
-    still remembers of a base that had the holdout in its own training."""
+    still remembers of a base that had the holdout in its own training. `errors` are the standard deviations of the
+    qualities, from the intervals that so many images leave."""
 
     qualities: Mapping[str, float]
     divergence: float
     n: int
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

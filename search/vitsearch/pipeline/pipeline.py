@@ -43,7 +43,7 @@ from vitsearch.pipeline.jobs import (
 from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.resolved_trial import KeyedModel, ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedParts, SharedStages
-from vitsearch.storage.files import ScratchFiles, Store
+from vitsearch.storage.files import ScratchFiles
 from vitsearch.storage.ledger import ArtifactRow, EvaluationRow, Row, TrainingRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.stage_cost import StageCost
@@ -420,11 +420,12 @@ def _is_int8(trial: ResolvedTrial, rung: int) -> bool:
 
 
 def _evaluation(row: TrainingRow) -> Evaluation:
-    return Evaluation(row.qualities, row.divergence or 0.0, row.n)
+    return Evaluation(row.qualities, row.divergence or 0.0, row.n, row.errors)
 
 
 def _rung(key: str, rung: int, evaluation: Evaluation, checkpoint_sha256: str | None) -> TrainingRow:
-    return TrainingRow(key, rung, dict(evaluation.qualities), evaluation.divergence, evaluation.n, checkpoint_sha256)
+    qualities, errors = dict(evaluation.qualities), dict(evaluation.errors)
+    return TrainingRow(key, rung, qualities, evaluation.divergence, evaluation.n, checkpoint_sha256, errors)
 
 
 def _file(row: ArtifactRow, store: Store, graph_key: str, plan: Plan) -> ModelFile:

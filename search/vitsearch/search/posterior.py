@@ -104,9 +104,10 @@ class Posterior:
         for name in self.goals.qualities:
             metric, value = split(name)[0], evaluation.qualities[name]
             lost = max(0.0, metric.gain(base[name], value))
-            start = RefittedModel(trial.plan.backbone, evaluation.divergence, lost)
+            error = evaluation.errors.get(name, 0.0) / metric.width
+            start = RefittedModel(trial.plan.backbone, evaluation.divergence, lost, error)
             predicted = self._predicted(name, trial.plan, base[name], start, is_near)
-            figures[name] = ProxyFigure(value, lost, predicted.mean, predicted.deviation)
+            figures[name] = ProxyFigure(value, lost, predicted.mean, predicted.deviation, error)
         return trial.with_proxy(ProxyScore(evaluation.divergence, is_near, figures))
 
     def as_trained(self, trial: RunningTrial) -> RunningTrial:
@@ -124,13 +125,18 @@ class Posterior:
                 trained[name] = Estimate(moved, POLICY.equality.accuracy_of_deployments * metric.width)
         return replace(trial, qualities=trained)
 
-    def after_rung(self, trial: RunningTrial, rung: int, evaluated: Qualities) -> RunningTrial:
-        """A trial after a rung with these qualities on the holdout."""
-        lost, deviation = self.lost_in(trial.plan), POLICY.equality.accuracy_of_rungs
-        estimates = {}
+    def after_rung(
+        self, trial: RunningTrial, rung: int, evaluated: Qualities, errors: Qualities = NO_QUALITIES
+    ) -> RunningTrial:
+        """A trial after a rung with these qualities on the holdout. Their `errors`, from its number of images, count
+        where no measured deviation has them."""
+        lost, estimates = self.lost_in(trial.plan), {}
         for name in self.goals.qualities:
             metric = split(name)[0]
-            estimates[name] = Estimate(metric.shifted(evaluated[name], -lost.get(name, 0.0)), deviation * metric.width)
+            deviation = POLICY.equality.accuracy_of_rungs * metric.width
+            if not prior_of(name).is_measured:
+                deviation = max(deviation, errors.get(name, 0.0))
+            estimates[name] = Estimate(metric.shifted(evaluated[name], -lost.get(name, 0.0)), deviation)
         return trial.after_rung(rung, estimates)
 
     def lost_in(self, plan: Plan) -> Qualities:
@@ -146,7 +152,7 @@ class Posterior:
             if record.outcome == "confirmed" and value is not None:
                 estimates[name] = Estimate(value, POLICY.equality.accuracy_of_trainings * metric.width)
             elif record.proxy is not None and figure is not None and name in base:
-                start = RefittedModel(record.plan.backbone, record.proxy.divergence, figure.lost)
+                start = RefittedModel(record.plan.backbone, record.proxy.divergence, figure.lost, figure.error)
                 estimates[name] = self._predicted(name, record.plan, base[name], start, record.proxy.is_near)
         return estimates
 

@@ -68,7 +68,8 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
     for rung in () if is_trained or running.needs_no_training else recipe.rungs[1:]:
         if (reason := await scheduler.promote(running)) is not None:
             return not_promoted(running, reason, scheduler)
-        running = posterior.after_rung(running, rung, (await pipeline.train(trial, rung)).qualities)
+        row = await pipeline.train(trial, rung)
+        running = posterior.after_rung(running, rung, row.qualities, row.errors)
     if (reason := await scheduler.promote(running)) is not None:
         return not_promoted(running, reason, scheduler)
     await pipeline.export(trial, running.rung)

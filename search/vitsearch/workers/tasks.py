@@ -25,6 +25,7 @@ from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
 from vitsearch.compress import macs, scores, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.core.class_weights import class_weights
+from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import ModelView
@@ -249,12 +250,14 @@ def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evalua
     truth = holdout_truth(job.workspace, reference.truth_sha256)
     divergence = max(0.0, float(task.diverge(outputs, base).mean()))
     left = math.exp(-divergence / task.divergence.forgotten)
+    judged = Metrics(task.judge(outputs, truth).figures)
     of_base, qualities = task.judge(base, truth).values, {}
-    for name, value in task.judge(outputs, truth).values.items():
+    for name, value in judged.known.items():
         metric = METRICS[name]
         remembered = metric.gain(of_base[name], reference.qualities[name])
         qualities[name] = metric.shifted(value, -remembered * left)
-    return jobs.Evaluation(qualities, divergence, len(outputs))
+    errors = {name: (high - low) / (2 * Z_95) for name, (low, high) in judged.intervals.items()}
+    return jobs.Evaluation(qualities, divergence, len(outputs), errors)
 
 
 def _is_finished(source: jobs.Source, workspace: jobs.Workspace) -> bool:

@@ -62,11 +62,12 @@ def prior_of(metric: str) -> Prior:
 @dataclass(frozen=True)
 class RefittedModel:
     """A refitted, untrained model: its divergence from its base, and what of a metric it has lost, as a share of the
-    metric's span."""
+    metric's span. `lost_error` is the standard deviation of that, from the number of images."""
 
     backbone: str
     divergence: float
     lost: float = 0.0
+    lost_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ class QualityModel:
         row = np.array(_row(self.offsets, start))
         offset_variance = 0.0 if start.backbone in self.offsets else self.prior.offset_error**2
         variance = float(row @ self.covariance @ row) + offset_variance + self.noise**2
+        if not self.prior.is_measured:  # the noise that was measured has that of the images
+            variance += float(self.mean[1] * start.lost_error) ** 2
         return Estimate(float(row @ self.mean), math.sqrt(variance))
 
 

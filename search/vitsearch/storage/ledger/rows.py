@@ -37,6 +37,7 @@ class TrainingRow:
         weights_key: Of the training; `rung` is the one that has ended, in epochs.
         qualities: The metrics of the task on `n` images: of a rung on the holdout, of a base on the validation split.
         divergence: From the unpruned model, in the unit of the task; None for a base.
+        errors: The standard deviations of the qualities, from the number of images.
     """
 
     weights_key: str
@@ -45,6 +46,7 @@ class TrainingRow:
     divergence: float | None
     n: int
     checkpoint_sha256: str | None
+    errors: dict[str, float] = field(default_factory=dict)
 
     @property
     def file(self) -> str | None:

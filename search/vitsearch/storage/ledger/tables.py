@@ -17,7 +17,8 @@
     trial            what was asked, who runs it, its record     (study, number)
     version          one row: which program made all of these (`vitsearch.storage.ledger.schema`)
 
-`qualities` are the metrics of the task by name, `figures` the same with intervals and reasons (`core.figures.Metrics`),
+`qualities` are the metrics of the task by name, `errors` their standard deviations, `figures` the same with intervals
+and reasons (`core.figures.Metrics`),
 `tally` what else the task keeps of outputs, such as confusion counts.
 
 A row of a result is written once and never changed, except for reference times, claims, and what a run does and when
@@ -66,6 +67,7 @@ training = Table(
     Column("rung", Integer, primary_key=True),
     Column("qualities", JSON, nullable=False),
     Column("divergence", Float),
+    Column("errors", JSON, nullable=False),
     Column("n", Integer, nullable=False),
     Column("checkpoint_sha256", String(64)),
     *_made_columns(),
