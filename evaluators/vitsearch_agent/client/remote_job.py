@@ -145,12 +145,8 @@ def _checked(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Result:
     result = status.result
     expected = (spec.kind, job_id(spec, info.device_id), info.device_id)
     is_expected = result is not None and (status.kind, result.job_id, result.device_id) == expected
-    asked = spec.artifact, spec.reduction
-    if (
-        result is None
-        or not is_expected
-        or (getattr(result, "artifact", asked[0]), getattr(result, "reduction", asked[1])) != asked
-    ):
+    fields = {"artifact": spec.artifact, "reduction": spec.reduction}
+    if result is None or not is_expected or any(getattr(result, name, fields[name]) != fields[name] for name in fields):
         raise MeasurementFailed("protocol", f"the result of job {status.id} belongs to another job")
     return result
 

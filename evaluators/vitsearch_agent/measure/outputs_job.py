@@ -116,11 +116,11 @@ def _check_reserved(stream: BinaryIO, report: OutputsReport, reduction: Reductio
     """Refuse a count of images that are not finite which is not that of the images with the reserved value."""
     size = bytes_of(report.item_shape, reduction.itemsize)
     if report.item_shape:
-        lost = sum(any(_reserved(stream, size, reduction)) for _ in range(report.n))
+        actual = sum(any(_reserved(stream, size, reduction)) for _ in range(report.n))
     else:
-        lost = sum(_reserved(stream, size * report.n, reduction))
-    if lost != report.not_finite:
-        raise MeasurementFailed("protocol", f"{report.not_finite} images are reported as not finite, {lost} are")
+        actual = sum(_reserved(stream, size * report.n, reduction))
+    if actual != report.not_finite:
+        raise MeasurementFailed("protocol", f"{report.not_finite} images are reported as not finite, {actual} are")
 
 
 def _reserved(stream: BinaryIO, size: int, reduction: Reduction) -> List[int]:

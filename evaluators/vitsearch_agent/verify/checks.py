@@ -132,7 +132,7 @@ def _classes(counts: ImageCounts, other: str) -> str:
 
 def quality(name: str, now: Estimate, source: str, shipped: Quality, split: str) -> Check:
     """Judge a quality of a task on the images that the shipped one is of: it fails below the 95 % interval of that."""
-    message = f"{now.value:.4f} of {source}; shipped: {_quality(shipped)} on {shipped.n} {split} images"
+    message = f"mean {now.value:.4f} on {source}; shipped: {_quality(shipped)} on {shipped.n} {split} images"
     if shipped.low is None:
         return Check(name, NOT_JUDGED, f"{message}; it has no interval to judge by")
     return Check(name, PASSED if now.value >= shipped.low - ROUNDING.get(name, 0.0) else FAILED, message)
@@ -142,7 +142,7 @@ def baseline_quality(name: str, now: Estimate, baseline: Quality, same_images: b
     """Judge a quality by that of an earlier bundle, on the same images or on others as `baseline_accuracy`."""
     best = now.value if same_images or now.high is None else now.high
     where = "on the same images" if same_images else f"on {baseline.n} images of its own"
-    message = f"{now.value:.4f}; the baseline: {_quality(baseline)} {where}"
+    message = f"mean {now.value:.4f}; the baseline: {_quality(baseline)} {where}"
     if baseline.low is None:
         return Check(f"baseline {name}", NOT_JUDGED, f"{message}; it has no interval to judge by")
     is_as_good = best >= baseline.low - ROUNDING.get(name, 0.0)

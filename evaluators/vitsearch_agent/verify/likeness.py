@@ -30,9 +30,9 @@ def judged(bundle: Bundle, runner: ModelRunner, baseline: Optional[Bundle]) -> L
         outputs = _outputs(bundle, runner, chosen, shipped)
     except MeasurementFailed as failure:
         return [checks.not_run("outputs", failure)]
-    lost = _not_finite(outputs)
-    if lost:
-        return [checks.not_finite_outputs(lost, n)]
+    not_finite = _not_finite(outputs)
+    if not_finite:
+        return [checks.not_finite_outputs(not_finite, n)]
     if reference is None:
         return [checks.same_outputs(_difference(outputs, shipped), n), checks.unknown_task(kind, qualities.on_images)]
     results = [checks.same_embeddings(metrics.cosines(outputs, shipped))]

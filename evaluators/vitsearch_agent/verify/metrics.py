@@ -14,7 +14,7 @@ NO_CLASS = -1
 """The predicted class of an image with an output that is not finite."""
 NEIGHBOURS = 10
 """The nearest other images that count."""
-_BLOCK_BYTES = 64 << 20
+_BLOCK_BYTES = 16 << 20
 _DECIMALS = 12
 """Cosines are compared with so many: equal images get equal ones, however the sums are ordered."""
 

@@ -145,7 +145,7 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    no_measure: Annotated[bool, typer.Option("--no-measure", help="Files and accuracy only.")] = False,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Files and outputs only.")] = False,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -166,7 +166,7 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a bundle: its files, its accuracy and its measurements.
+    """Verify a bundle: its files, its outputs and its measurements.
 
     The exit code is 1 if a check fails, and 3 if only checksums were judged because the model cannot run here (0 with
     --no-measure).

@@ -69,8 +69,8 @@ def run_images(measured: MeasuredModel, name: str) -> OutputsReport:
             elif outputs.shape[1:] != shape:
                 lists = list(shape), list(outputs.shape[1:])
                 raise MeasurementFailed("protocol", "the model returned outputs of shape {}, then {}".format(*lists))
-            kept, lost = _reduced(outputs, reduction)
-            not_finite += lost
+            kept, count = _reduced(outputs, reduction)
+            not_finite += count
             stream.write(kept.tobytes())
     assert shape is not None
     item_shape = reduction.item_shape(shape)
@@ -115,11 +115,11 @@ def _reduced(outputs: Any, reduction: Reduction) -> Tuple[Any, int]:
     import numpy
 
     finite = numpy.isfinite(outputs)
-    lost = len(outputs) - int(finite.reshape(len(outputs), -1).all(axis=1).sum())
+    not_finite = len(outputs) - int(finite.reshape(len(outputs), -1).all(axis=1).sum())
     if reduction.classes_max is None:
-        return outputs, lost
+        return outputs, not_finite
     kept: Any = numpy.where(finite.all(axis=1), outputs.argmax(axis=1), reduction.reserved)
-    return kept.astype(reduction.dtype), lost
+    return kept.astype(reduction.dtype), not_finite
 
 
 def _check_shape(n: int, shape: Tuple[int, ...], name: str) -> None:

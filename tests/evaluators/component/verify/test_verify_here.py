@@ -192,7 +192,7 @@ def test_an_embedding_is_judged_by_its_reference(checked):
     code, lines = checked()
     assert code == 0
     assert lines["outputs"]["message"].startswith("every image gets the output that it was shipped with: least cosine ")
-    expected = "1.0000 of the images in the bundle; shipped: 0.9000 (0.8000 to 1.0000) on 4 test images"
+    expected = "mean 1.0000 on the images in the bundle; shipped: 0.9000 (0.8000 to 1.0000) on 4 test images"
     assert lines["cosine"]["message"] == lines["neighbours"]["message"] == expected
 
 
@@ -277,7 +277,9 @@ def test_an_embedding_is_compared_with_a_baseline(checked, folder, tmp_path):
     assert checked(name="old", qualities=qualities)[0] == 0
     code, lines = checked(options=("--baseline", str(tmp_path / "old")))
     assert code == 0
-    assert lines["baseline cosine"]["message"] == "1.0000; the baseline: 1.0000 (0.9900 to 1.0000) on the same images"
+    assert (
+        lines["baseline cosine"]["message"] == "mean 1.0000; the baseline: 1.0000 (0.9900 to 1.0000) on the same images"
+    )
 
     checked(name="without", qualities=dict(QUALITIES, images=None, on_images={}))
     code, lines = checked(options=("--baseline", str(tmp_path / "without")))

@@ -27,12 +27,12 @@ class Device:
 
     def __init__(self, answers=lambda part, offset, chunk: chunk):
         self.answers = answers
-        self.asked = []
+        self.requests = []
 
     def request(self, method, url):
         path, _, query = url.partition("?")
         part, offset = (int(pair.partition("=")[2]) for pair in query.split("&"))
-        self.asked.append((part, offset))
+        self.requests.append((part, offset))
         body = self.answers(part, offset, CONTENTS[part][offset : offset + CHUNK])
         return type("Reply", (), {"body": body})
 
@@ -69,7 +69,14 @@ def test_a_lost_connection_continues_at_the_offset(fetch):
 
     device = Device(answers)
     assert fetch(device) == b"".join(CONTENTS)
-    assert [asked for asked in device.asked if asked[0] == 1] == [(1, 0), (1, 4), (1, 8), (1, 8), (1, 8), (1, 12)]
+    assert [request for request in device.requests if request[0] == 1] == [
+        (1, 0),
+        (1, 4),
+        (1, 8),
+        (1, 8),
+        (1, 8),
+        (1, 12),
+    ]
 
 
 def unreachable_at(last):
@@ -88,7 +95,7 @@ def test_another_call_continues_after_the_last_whole_part(fetch, tmp_path):
         assert not (tmp_path / "outputs.npy").exists()
     device = Device()
     assert fetch(device) == b"".join(CONTENTS)
-    assert device.asked == [(2, 0)]
+    assert device.requests == [(2, 0)]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +113,7 @@ def test_what_is_not_a_whole_part_is_fetched_again(fetch, tmp_path, unfinished, 
     (tmp_path / "outputs.npy.part").write_bytes(unfinished)
     device = Device()
     assert fetch(device) == b"".join(CONTENTS)
-    assert device.asked[:1] == [(first, 0)][: first < 3]
+    assert device.requests[:1] == [(first, 0)][: first < 3]
 
 
 def test_a_link_in_the_place_of_the_unfinished_file_is_not_followed(fetch, tmp_path, tmp_path_factory):
@@ -128,7 +135,7 @@ def test_a_part_that_arrives_damaged_is_asked_for_once_more(fetch):
 
     device = Device(answers)
     assert fetch(device) == b"".join(CONTENTS)
-    assert device.asked.count((1, 0)) == 2
+    assert device.requests.count((1, 0)) == 2
 
 
 @pytest.mark.parametrize(

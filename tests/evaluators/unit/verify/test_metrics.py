@@ -63,7 +63,7 @@ def test_the_interval_of_a_mean():
 def plain_cosine(first, second):
     first, second = [float(value) for value in first], [float(value) for value in second]
     lengths = math.sqrt(sum(value**2 for value in first)) * math.sqrt(sum(value**2 for value in second))
-    return sum(one * other for one, other in zip(first, second, strict=True)) / lengths if lengths else 0.0
+    return sum(left * right for left, right in zip(first, second, strict=True)) / lengths if lengths else 0.0
 
 
 def plain_nearest(rows, index, k):
@@ -111,7 +111,7 @@ def sets():
     return draw()
 
 
-@pytest.mark.parametrize("block_bytes", [1, 1000, 64 << 20])
+@pytest.mark.parametrize("block_bytes", [1, 1000, 16 << 20])
 def test_the_metrics_are_those_of_their_definitions(sets, fuzz, monkeypatch, block_bytes):
     hypothesis = pytest.importorskip("hypothesis")
     monkeypatch.setattr(metrics, "_BLOCK_BYTES", block_bytes)
@@ -120,7 +120,7 @@ def test_the_metrics_are_those_of_their_definitions(sets, fuzz, monkeypatch, blo
     @hypothesis.given(sets, hypothesis.strategies.integers(1, 12))
     def every(values, k):
         outputs, reference, labels = values
-        plain = [plain_cosine(one, other) for one, other in zip(outputs, reference, strict=True)]
+        plain = [plain_cosine(row, other) for row, other in zip(outputs, reference, strict=True)]
         assert cosines(outputs, reference) == pytest.approx(plain, abs=1e-12)
         agreement = neighbour_agreement(outputs, reference, k)
         assert agreement == pytest.approx(plain_agreement(outputs, reference, k), abs=1e-12)
