@@ -82,6 +82,13 @@ class ProxyScore:
         """The metrics that are predicted after the fine-tune."""
         return {name: figure.estimate for name, figure in self.figures.items()}
 
+    @property
+    def text(self) -> str:
+        """The predicted metrics as they are shown; a single one without its name."""
+        if len(self.figures) == 1:
+            return next(iter(self.predicted.values())).text
+        return ", ".join(f"{name} {estimate.text}" for name, estimate in self.predicted.items())
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ProxyScore:
         figures = {name: ProxyFigure(**figure) for name, figure in value["figures"].items()}

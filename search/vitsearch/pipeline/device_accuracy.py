@@ -3,7 +3,7 @@ runtime keeps. Asked for the models of the front alone, after they were measured
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,17 @@ class Subset:
     labels: Path | None
     reference: Path | None
 
+    def truth(self, n: int, class_names: Sequence[str]) -> Truth:
+        """What `n` outputs are judged by. Raises `StageError` where these are not the outputs of all images."""
+        import numpy as np  # here, as the command line starts without it
+
+        labels = None if self.labels is None else np.load(self.labels)
+        if labels is not None and len(labels) != n:
+            wrong = f"outputs for {n} images instead of {len(labels)}"
+            raise StageError(Stage.DEVICE_ACCURACY, "incompatible_artifact", wrong)
+        reference = None if self.reference is None else np.load(self.reference, mmap_mode="r")[:n]
+        return Truth(labels, class_names, reference)
+
 
 class DeviceAccuracy:
     """Sends `config.device_images` validation images to the device; 0 turns this off. One per run."""
@@ -71,7 +82,8 @@ class DeviceAccuracy:
             path = await file.path()
             with self._context.stage(Stage.DEVICE_ACCURACY):
                 outputs = await self._device.outputs(path, subset.images, file.deployment, self._reduction)
-                judged = self._config.task.judge(_values(outputs), self._truth(subset, outputs))
+                truth = subset.truth(len(outputs.values), self._config.class_names)
+                judged = self._config.task.judge(values_of(outputs), truth)
             answer = outputs.result
             figures = Metrics(judged.figures).to_json()
             row = EvaluationRow(key, split, answer.n, answer.device_id, answer.batch, figures, judged.tally)
@@ -92,18 +104,6 @@ class DeviceAccuracy:
             return "none"
         return reduction_for(self._config.data.classes)
 
-    def _truth(self, subset: Subset, outputs: DeviceOutputs) -> Truth:
-        import numpy as np  # here, as the command line starts without it
-
-        n = len(outputs.values)
-        labels = None if subset.labels is None else np.load(subset.labels)
-        if labels is not None and len(labels) != n:
-            raise StageError(
-                Stage.DEVICE_ACCURACY, "incompatible_artifact", f"outputs for {n} images instead of {len(labels)}"
-            )
-        reference = None if subset.reference is None else np.load(subset.reference, mmap_mode="r")[:n]
-        return Truth(labels, self._config.class_names, reference)
-
 
 def reduction_for(classes: int) -> str:
     """The reduction whose type has room for so many classes, which is the smaller of both."""
@@ -111,7 +111,7 @@ def reduction_for(classes: int) -> str:
     return "argmax_uint8" if classes <= room else "argmax_uint16"
 
 
-def _values(outputs: DeviceOutputs) -> npt.NDArray[np.float32]:
+def values_of(outputs: DeviceOutputs) -> npt.NDArray[np.float32]:
     """The outputs as a task judges them: of a reduced class `NO_CLASS` where there was none."""
     import numpy as np  # here, as the command line starts without it
 

@@ -1,4 +1,4 @@
-"""What a device's classes and the labels of the images make."""
+"""What a device's outputs are judged by."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
-from vitsearch.pipeline.device_accuracy import confusion_of, reduction_for
+from vitsearch.pipeline.device_accuracy import Subset, reduction_for, values_of
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch.testing.fakes import FakeDevice
 
 
@@ -23,31 +24,44 @@ def test_the_reduction_has_room_for_all_classes(classes, reduction):
 
 
 @pytest.fixture
-def kept(tmp_path):
-    """The outputs of four images on a fake device, with their labels: kept(classes, reduction)."""
+def outputs(tmp_path):
+    """What a fake device gives for four images: outputs(values, reduction)."""
     np.save(tmp_path / "images.npy", np.zeros((4, 1, 1, 1), "f4"))
-    np.save(tmp_path / "labels.npy", np.array([0, 1, 2, 2]))
     device, deployment = FakeDevice(), Deployment("local", "onnxruntime", "cpu", "fp32")
 
-    def kept(values, reduction="argmax_uint8"):
-        outputs = asyncio.run(device.outputs(tmp_path / "model", tmp_path / "images.npy", deployment, reduction))
-        return replace(outputs, values=np.array(values, outputs.values.dtype)), tmp_path / "labels.npy"
+    def outputs(values, reduction="argmax_uint8"):
+        kept = asyncio.run(device.outputs(tmp_path / "model", tmp_path / "images.npy", deployment, reduction))
+        return replace(kept, values=np.array(values, kept.values.dtype))
 
-    return kept
+    return outputs
+
+
+@pytest.fixture
+def subset(tmp_path):
+    np.save(tmp_path / "labels.npy", np.array([0, 1, 2, 2]))
+    np.save(tmp_path / "reference.npy", np.eye(6, 3, dtype=np.float32))
+    return Subset(tmp_path / "images.npy", tmp_path / "labels.npy", tmp_path / "reference.npy")
 
 
 @pytest.mark.parametrize(("reduction", "reserved"), [("argmax_uint8", 255), ("argmax_uint16", 65535)])
-def test_an_image_that_is_not_finite_has_no_class(kept, reduction, reserved):
-    confusion = confusion_of(*kept([0, 1, 1, reserved], reduction))
-    assert confusion.cells == ((0, 0, 1), (1, 1, 1), (2, -1, 1), (2, 1, 1))
-    assert (confusion.correct, confusion.n) == (2, 4)
+def test_an_image_that_is_not_finite_has_no_class(outputs, subset, reduction, reserved):
+    judged = CLASSIFICATION.judge(values_of(outputs([0, 1, 1, reserved], reduction)), subset.truth(4, "abc"))
+    assert judged.tally == [[0, 0, 1], [1, 1, 1], [2, -1, 1], [2, 1, 1]]
+    assert judged.figures["accuracy"].value == 0.5
 
 
-def test_a_class_above_those_of_a_byte_is_one(kept):
-    assert confusion_of(*kept([0, 1, 255, 256], "argmax_uint16")).cells[2:] == ((2, 255, 1), (2, 256, 1))
+def test_a_class_above_those_of_a_byte_is_one(outputs):
+    assert values_of(outputs([0, 1, 255, 256], "argmax_uint16")).tolist() == [0, 1, 255, 256]
 
 
-@pytest.mark.parametrize("values", [[0, 1, 2], [[0, 1]] * 4])
-def test_outputs_that_are_no_class_of_each_image_are_refused(kept, values):
-    with pytest.raises(StageError, match="for 4 images: expected one class for each"):
-        confusion_of(*kept(values))
+def test_outputs_that_were_not_reduced_stay_as_they_are(outputs):
+    assert values_of(outputs(np.eye(4, 3), "none")).tolist() == np.eye(4, 3).tolist()
+
+
+def test_the_reference_has_the_rows_of_the_same_images(subset):
+    assert subset.truth(4, "abc").reference.tolist() == np.eye(6, 3)[:4].tolist()
+
+
+def test_outputs_of_fewer_images_are_refused(subset):
+    with pytest.raises(StageError, match="outputs for 3 images instead of 4"):
+        subset.truth(3, "abc")
