@@ -3,8 +3,8 @@
     python benchmarks/class_intervals.py --studies 400
 
 Models with known chances of each answer classify images that are drawn anew each time; a 95 % interval should hold the
-true value in 95 % of these studies. Beside the intervals of `vitsearch.tasks.classification.confusion` stands a plain bootstrap of
-the same counts. About 20 CPU-seconds.
+true value in 95 % of these studies. Beside the intervals of `vitsearch.tasks.classification.confusion` stands a plain
+bootstrap of the same counts. About 20 CPU-seconds.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ class Setting:
 def counted(workspace: jobs.Workspace, spec: jobs.CompressionSpec, checkpoint: str | None) -> Confusion:
     """The answers of the exported file on the validation images."""
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
-    return tasks.export_artifact(jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, checkpoint)).confusion
+    exported = tasks.export_artifact(jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, checkpoint))
+    return Confusion.from_json(exported.judged.tally)
 
 
 def measured(setting: Setting, folder: Path) -> tuple[Confusion, Confusion]:
@@ -96,7 +97,7 @@ def measured(setting: Setting, folder: Path) -> tuple[Confusion, Confusion]:
     )
     logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", recipe)).sha256
     logits_sha256 = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", recipe)).sha256
-    targets, reference = jobs.DistillationTargets("logits", logits), jobs.Reference(logits_sha256, base.accuracy)
+    targets, reference = jobs.DistillationTargets("logits", logits), jobs.Reference(logits_sha256, base.qualities)
     before = tasks.score_proxy(jobs.ProxyJob(workspace, cut, reference))
     tuned = tasks.train_rung(jobs.TrainJob(workspace, cut, recipe, 0, 3, None, targets, reference, before))
     return counted(workspace, unpruned, None), counted(workspace, cut, tuned.checkpoint_sha256)

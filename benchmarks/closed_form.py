@@ -37,7 +37,7 @@ from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data import Split
 from vitsearch.data.tensors import to_tensor
-from vitsearch.tasks.classification.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import fine_tune, inference
 
 SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
@@ -92,7 +92,7 @@ class PlanRunner:
             seconds[proxy] = time.process_time() - start
             logits = self._logits(model, self.seen.images)
             accuracy[proxy] = inference.accuracy(logits, self.seen.labels)
-            kl[proxy] = kl_divergence(self.expected, logits)
+            kl[proxy] = float(kl_divergences(self.expected, logits).mean())
         cost = macs.count(model, self.inputs[:1])[0] / macs.count(self.base, self.inputs[:1])[0]
         report = fine_tune.fine_tune(model, self._task())
         tuned = self.judged(model)
@@ -137,7 +137,7 @@ class PlanRunner:
             Preprocessing(self.images.mean, self.images.std),
             self.recipe,
             1,
-            teacher_logits=self.targets,
+            teacher_outputs=self.targets,
             pool=self.pool,
         )
 

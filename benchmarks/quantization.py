@@ -31,6 +31,7 @@ from vitsearch.core.resolve import sensitive_layers
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
 from vitsearch.export.graph.onnx_file import write_onnx
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch.testing.outliers import add_outliers
 from vitsearch.training import fine_tune, inference
 
@@ -69,7 +70,7 @@ class Data:
             preprocessing=Preprocessing(MEAN, STD),
             recipe=recipe,
             epochs=SETTINGS.epochs(recipe.rungs[-1]),
-            teacher_logits=logits,
+            teacher_outputs=logits,
             pool=pool,
         )
 
@@ -132,9 +133,9 @@ def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -
     plain, final = folder / "plain.onnx", folder / f"{precision}.onnx"
     with fake_quant.unrounded(model):
         write_onnx(model, tuple(images.shape), plain)
-    sensitive = (
-        sensitive_layers(sensitivity.rounding_sensitivity(model, images)) if precision in precisions.MIXED else ()
-    )
+    sensitive: tuple[str, ...] = ()
+    if precision in precisions.MIXED:
+        sensitive = sensitive_layers(sensitivity.rounding_sensitivity(model, images, CLASSIFICATION))
     covered = Coverage(left=fake_quant.weights_of(model, sensitive))
     quantize.quantize(plain, final, precision, images.numpy(), fake_quant.learned(model), covered)
     return final

@@ -34,7 +34,7 @@ from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
-from vitsearch.tasks.classification.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import fine_tune, inference
 from vitsearch.workers import tasks
 from vitsearch.workers.images import drawn_batches, load_data, predict
@@ -128,7 +128,7 @@ class Trainings:
         labels = torch.from_numpy(images.train.labels[images.holdout])
         return {
             "loss": float(nn.functional.cross_entropy(torch.from_numpy(logits), labels)),
-            "kl": kl_divergence(self._judging[attempt.backbone], logits),
+            "kl": float(kl_divergences(self._judging[attempt.backbone], logits).mean()),
             "holdout": inference.accuracy(logits, labels.numpy()),
             "validation": inference.accuracy(unseen, images.validation.labels),
         }
@@ -146,7 +146,7 @@ class Trainings:
             FASHION_MNIST,
             replace(RECIPE, lr=attempt.lr, frozen_statistics=attempt.frozen),
             epochs,
-            teacher_logits=self._targets[attempt.backbone],
+            teacher_outputs=self._targets[attempt.backbone],
             epochs_before=before,
             pool=self.pool,
         )

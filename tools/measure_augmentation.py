@@ -56,7 +56,7 @@ def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmenta
         preprocessing=seen,
         recipe=replace(RECIPE, augmentation=augmentation),
         epochs=epochs,
-        teacher_logits=logits,
+        teacher_outputs=logits,
         pool=pool,
         live_teacher=None if plain else fine_tune.LiveTeacher(whole(), 28, seen),
     )

@@ -121,9 +121,9 @@ def fake_confusion(accuracy: float, images: int = 1000) -> Confusion:
     return Confusion(tuple(sorted(cell for cell in cells if cell[2])))
 
 
-def fake_judged(accuracy: float) -> Judged:
+def fake_judged(accuracy: float, images: int = 1000) -> Judged:
     """What classification makes of such counts."""
-    return judged_counts(fake_confusion(accuracy), DATA["class_names"])
+    return judged_counts(fake_confusion(accuracy, images), DATA["class_names"])
 
 
 @dataclass

@@ -8,6 +8,7 @@ import pytest
 
 from support.schedulers import KEYS, OBJECTIVES, PLAN, REFERENCE, expected, metrics, posterior_of, proxy, screened
 from vitsearch.core import pareto
+from vitsearch.core.figures import Estimate
 from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import loss
 from vitsearch.core.policy import POLICY
@@ -98,3 +99,53 @@ def test_a_trial_behind_the_front_stays_aside(plan, confirmed):
 @pytest.mark.parametrize("outcome", ["confirmed", "failed", "does_not_fit", "off_space", "duplicate"])
 def test_finished_trials_are_not_readmitted(plan, outcome):
     assert gain_of_put_aside(posterior_of(), 9, put_aside(plan, outcome, 1.0, predicted=0.9)) == 0.0
+
+
+# ---- several qualities, and one in which less is better
+
+
+def goals_of(objectives, corner, bounds=()):
+    return Goals(objectives, tuple(bounds), loss(objectives, corner), 0.01)
+
+
+def expecting(**qualities):
+    estimates = {name: each if isinstance(each, Estimate) else Estimate(each) for name, each in qualities.items()}
+    return RunningTrial(1, PLAN, KEYS, metrics(cpu_ms_p50=1.0), qualities=estimates)
+
+
+def test_the_gain_of_a_plan_counts_every_quality_that_is_an_objective(plan):
+    objectives = ("accuracy", "recall_min", "cpu_ms_p50")
+    goals = goals_of(objectives, {"accuracy": 0.8, "recall_min": 0.4, "cpu_ms_p50": 4.4})
+    known = Record("confirmed", plan, metrics=metrics(accuracy=0.9, recall_min=0.5, cpu_ms_p50=1.0), rung=1)
+    posterior = Posterior(goals, {0: known}, {"fake_vit": {"accuracy": 0.92, "recall_min": 0.7}})
+    points = [
+        loss(objectives, {"accuracy": a, "recall_min": r, "cpu_ms_p50": 1.0}) for a, r in ((0.88, 0.6), (0.9, 0.5))
+    ]
+    gain = gain_now(posterior, expecting(accuracy=0.88, recall_min=0.6))
+    assert gain == pytest.approx(pareto.gain(points[0], points[1:], goals.reference))
+    assert gain_now(posterior, expecting(accuracy=0.88, recall_min=0.5)) == 0.0
+    assert gain_now(posterior, expecting(accuracy=0.95, recall_min=0.39)) == 0.0, "beyond the reference"
+    assert gain_now(posterior, expecting(accuracy=0.88)) == 0.0, "an objective is not known"
+    open_ = Estimate(0.5, 0.05)
+    assert gain_now(posterior, expecting(accuracy=0.9, recall_min=open_)) > 0.0
+
+
+def test_a_limit_of_a_quality_that_is_an_objective_too_is_kept():
+    objectives = ("accuracy", "recall_min", "cpu_ms_p50")
+    corner = {"accuracy": 0.8, "recall_min": 0.4, "cpu_ms_p50": 4.4}
+    limits = [Bound("recall_min", ">=", 0.55)]
+    base = {"fake_vit": {"accuracy": 0.92, "recall_min": 0.7}}
+    posterior = Posterior(goals_of(objectives, corner, limits), {}, base)
+    assert gain_now(posterior, expecting(accuracy=0.9, recall_min=0.54)) == 0.0
+    assert gain_now(posterior, expecting(accuracy=0.9, recall_min=0.56)) > 0.0
+
+
+def test_less_of_what_is_minimised_is_a_gain_and_more_breaks_its_limit(plan, pixel_error):
+    objectives = (pixel_error, "cpu_ms_p50")
+    goals = goals_of(objectives, {pixel_error: 4.0, "cpu_ms_p50": 4.4}, [Bound(pixel_error, "<=", 3.0)])
+    known = Record("confirmed", plan, metrics=metrics(**{pixel_error: 2.0, "cpu_ms_p50": 1.0}), rung=1)
+    posterior = Posterior(goals, {0: known}, {"fake_vit": {pixel_error: 2.0}})
+    assert gain_now(posterior, expecting(**{pixel_error: 1.8})) > 0.0
+    assert gain_now(posterior, expecting(**{pixel_error: 2.2})) == 0.0
+    assert gain_now(posterior, expecting(**{pixel_error: Estimate(2.2, 0.5)})) > 0.0, "it may be better than that"
+    assert gain_now(posterior, replace(expecting(**{pixel_error: 3.1}), metrics=metrics(cpu_ms_p50=0.5))) == 0.0

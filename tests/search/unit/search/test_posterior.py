@@ -6,8 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from support.schedulers import KEYS, posterior_of, proxy, screened
+from support.schedulers import KEYS, metrics, posterior_of, proxy, screened
+from vitsearch.core.figures import Estimate
+from vitsearch.core.limits import Bound
+from vitsearch.core.metrics import METRICS
+from vitsearch.core.pareto import loss
+from vitsearch.core.record import ProxyFigure, ProxyScore, Record
 from vitsearch.pipeline.jobs import Evaluation
+from vitsearch.search.goals import Goals
+from vitsearch.search.posterior import Posterior
 
 
 def accuracy_of(trial):
@@ -61,3 +68,86 @@ def test_a_plan_that_was_confirmed_without_training_is_no_point_of_the_line(plan
         for posterior in (posterior_of(kept), posterior_of())
     )
     assert with_it == without
+
+
+# ---- several qualities, and one in which less is better
+
+TWO = ("accuracy", "recall_min", "cpu_ms_p50")
+
+
+def posterior_for(objectives, base, records=None, bounds=(), **more):
+    """One backbone, whose unpruned model has the qualities `base`."""
+    corner = loss(objectives, {name: METRICS[name].shifted(base[name], -0.3) for name in base} | {"cpu_ms_p50": 4.4})
+    goals = Goals(objectives, tuple(bounds), corner, 0.01)
+    return Posterior(goals, records or {}, {"fake_vit": base}, **more)
+
+
+BASE = {"accuracy": 0.9, "recall_min": 0.7}
+
+
+def test_each_quality_is_predicted_by_a_line_of_its_own(plan):
+    evaluation = Evaluation({"accuracy": 0.85, "recall_min": 0.5}, 0.25, 100)
+    trial = posterior_for(TWO, BASE).predict(screened(plan, 1.0), BASE, evaluation)
+    assert list(trial.qualities) == ["accuracy", "recall_min"]
+    figures = trial.proxy.figures
+    assert {name: figures[name].lost for name in figures} == pytest.approx({"accuracy": 0.05, "recall_min": 0.2})
+    assert 0.7 > trial.qualities["recall_min"].mean > 0.5
+    assert trial.qualities["recall_min"].deviation > 2 * trial.qualities["accuracy"].deviation
+
+
+def test_a_quality_that_only_a_limit_names_is_predicted_too(plan):
+    posterior = posterior_for(("accuracy", "cpu_ms_p50"), BASE, bounds=[Bound("recall_min", ">=", 0.5)])
+    assert posterior.goals.qualities == ("accuracy", "recall_min")
+    assert posterior.caps("fake_vit") == pytest.approx({"accuracy": 0.91, "recall_min": 0.71})
+
+
+def test_what_is_minimised_is_predicted_on_the_scale_of_its_span(plan, pixel_error):
+    """The same model, of which one metric says the share of what is right and the other how many pixels it is off."""
+    objectives, base = ("recall_min", pixel_error, "cpu_ms_p50"), {"recall_min": 0.8, pixel_error: 2.0}
+    evaluation = Evaluation({"recall_min": 0.7, pixel_error: 3.0}, 0.25, 100)
+    trial = posterior_for(objectives, base).predict(screened(plan, 1.0), base, evaluation)
+    share, pixels = trial.qualities["recall_min"], trial.qualities[pixel_error]
+    assert trial.proxy.figures[pixel_error].lost == pytest.approx(0.1)
+    assert 2.0 < pixels.mean < 3.0
+    assert pixels.mean == pytest.approx(10.0 * (1.0 - share.mean))
+    assert pixels.deviation == pytest.approx(10.0 * share.deviation)
+
+
+def test_the_best_known_value_of_what_is_minimised_is_the_lowest(plan, pixel_error):
+    records = {
+        number: Record("confirmed", plan, metrics=metrics(**{pixel_error: error, "cpu_ms_p50": 1.0}))
+        for number, error in enumerate((1.5, 2.5))
+    }
+    posterior = posterior_for((pixel_error, "cpu_ms_p50"), {pixel_error: 2.0}, records)
+    assert posterior.caps("fake_vit") == {pixel_error: pytest.approx(1.4)}
+    assert posterior.caps("unknown") == {pixel_error: 0.0}, "never better than perfect"
+
+
+def test_a_finished_trial_has_its_evaluated_qualities_and_those_of_its_rung_0_else(plan, confirmed):
+    posterior = posterior_for(TWO, BASE)
+    score = ProxyScore(0.25, False, {name: ProxyFigure(0.5, 0.1, 0.6, 0.02) for name in BASE})
+    put_aside = Record("not_promoted", plan, metrics=metrics(cpu_ms_p50=1.0), proxy=score)
+    trained = replace(put_aside, outcome="confirmed", metrics=metrics(accuracy=0.88, recall_min=0.6))
+    assert {name: each.mean for name, each in posterior.qualities_of(trained).items()} == {
+        "accuracy": 0.88,
+        "recall_min": 0.6,
+    }
+    predicted = posterior.qualities_of(put_aside)
+    assert predicted["accuracy"].mean < 0.9
+    assert predicted["recall_min"].mean < 0.7
+    assert posterior.qualities_of(replace(put_aside, proxy=None)) == {}
+
+
+def test_what_the_deployment_loses_of_each_quality_is_taken_off_a_rung(plan, pixel_error):
+    objectives, base = ("accuracy", pixel_error, "cpu_ms_p50"), {"accuracy": 0.9, pixel_error: 2.0}
+    lost = {(plan.backbone, plan.deployment): {"accuracy": 0.02, pixel_error: 0.05}}
+    after = posterior_for(objectives, base, lost=lost).after_rung(
+        screened(plan, 1.0), 1, {"accuracy": 0.88, pixel_error: 2.2}
+    )
+    assert after.rung_values == pytest.approx({"accuracy": 0.86, pixel_error: 2.7})
+
+
+def test_a_rung_only_improves_what_was_predicted_of_a_minimised_quality(plan, pixel_error):
+    trial = replace(screened(plan, 1.0), qualities={pixel_error: Estimate(2.5, 0.2), "accuracy": Estimate(0.9, 0.01)})
+    after = trial.after_rung(1, {pixel_error: Estimate(2.4, 0.1), "accuracy": Estimate(0.8, 0.007)})
+    assert after.qualities == {pixel_error: Estimate(2.4, 0.1), "accuracy": Estimate(0.9, 0.01)}

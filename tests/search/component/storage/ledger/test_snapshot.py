@@ -112,7 +112,7 @@ def test_a_snapshot_stops_no_writer(make, ledger, storage):
     with snapshot(storage) as seen:
         seen.study("one")
         study.change_attribute("written", lambda _: "meanwhile")
-        ledger.add(TrainingRow("w", 1, 0.9, 0.1, 10, "c"), COST)
+        ledger.add(TrainingRow("w", 1, {"accuracy": 0.9}, 0.1, 10, "c"), COST)
     assert ledger.training("w", 1) is not None
 
 
@@ -122,7 +122,7 @@ def test_results_that_only_other_studies_name_stay_behind(make, ledger, storage)
     for suffix in (1, 2, 3):
         add_results(ledger, suffix)
     ledger.add(BlockStructureRow("b", "base", 28, "c", {}, {}, "statistics"), COST)
-    ledger.add(TrainingRow("base", 1, 0.9, None, 10, "base"), COST)  # no trial names it, and both need it
+    ledger.add(TrainingRow("base", 1, {"accuracy": 0.9}, None, 10, "base"), COST)  # no trial names it, and both need it
     with snapshot(storage) as seen:
         results = seen.results(["one"])
         assert {row["weights_key"] for row in results.tables["vs_training"]} == {"w1", "w3", "base"}
@@ -148,7 +148,7 @@ def test_files_of_screened_graphs_are_not_named_and_those_that_judge_are(make, l
     ledger.add(ArtifactRow("m", "model", "model", 1, "here", {"judged_sha256": "judged"}), COST)
     ledger.add(ArtifactRow("n", "model", "other", 1, "here", {"judged_sha256": None}), COST)
     ledger.add(ArtifactRow("l", "logits", "logits", 1, "here", {}), COST)
-    ledger.add(TrainingRow("w", 0, 0.9, 0.1, 1, None), COST)
+    ledger.add(TrainingRow("w", 0, {"accuracy": 0.9}, 0.1, 1, None), COST)
     with snapshot(storage) as seen:
         results = seen.results([])
     assert (results.models(), results.files()) == (["model", "judged", "other"], ["logits"])

@@ -119,9 +119,9 @@ Predicted accuracy and what came
 trial  predicted     95 % interval  measured    error  within  trained
     5     0.8500  0.8398 to 0.8602    0.9500  +0.1000      no       no
     4     0.9000  0.8780 to 0.9220    0.9100  +0.0100     yes      yes
-2 predicted accuracies were measured later: error 0.0711 (root mean square), +0.0550 on average; 1
-of 2 lies within its 95 % interval, which has the errors of the prediction and of these validation
-images
+2 predicted values of accuracy were measured later: error 0.0711 (root mean square), +0.0550 on
+average; 1 of 2 lies within its 95 % interval, which has the errors of the prediction and of these
+validation images
 Both came out higher than predicted, by 0.0100 to 0.1000"""
     )
 

@@ -15,7 +15,7 @@ from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.record import Keys
 from vitsearch.study.front import Front, Point
 from vitsearch.study.printed.details import PrintedComparison
-from vitsearch.study.results.comparison import McNemar, compare, most_differing
+from vitsearch.study.results.comparison import McNemar, PairedMeans, compare, most_differing
 
 RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 PLAN = Plan(
@@ -213,3 +213,44 @@ def test_the_summary_names_what_is_better_without_raw_times(point):
 def test_without_a_first_value_there_is_no_ratio(point):
     metric = only(point, ({"energy_mj": 0.0},), ({"energy_mj": 1.0},))
     assert (metric.change, metric.verdict) == (None, "no interval")
+
+
+def test_means_of_the_same_images_are_compared_by_their_differences():
+    """Images differ by far more than the models: only the pairs show it."""
+    first = [float(number) for number in range(100)]
+    second = [value + (0.2 if number % 2 else 0.0) for number, value in enumerate(first)]
+    paired = PairedMeans.of(first, second, more_is_better=True)
+    assert (paired.n, paired.change) == (100, pytest.approx(0.1))
+    half = 1.984 * 0.1 * math.sqrt(100 / 99) / 10  # R: qt(.975, 99)
+    assert paired.interval == pytest.approx((0.1 - half, 0.1 + half), abs=1e-4)
+    assert paired.is_significant
+    assert not PairedMeans.of(first, first, more_is_better=True).is_significant
+
+
+def test_one_image_tells_nothing_of_a_mean():
+    paired = PairedMeans.of([0.5], [0.9], more_is_better=True)
+    assert (paired.change, paired.is_significant) == (pytest.approx(0.4), False)
+
+
+@pytest.mark.parametrize(("more_is_better", "verdict"), [(True, "second"), (False, "first")])
+def test_the_better_of_two_means_depends_on_the_direction(point, more_is_better, verdict):
+    values = [0.5, 0.52, 0.48, 0.51]
+    paired = PairedMeans.of(values, [value + 0.1 for value in values], more_is_better)
+    comparison = compare(MODELS, point(1, {"accuracy": 0.5}), point(2, {"accuracy": 0.6}), None)
+    (metric,) = comparison.with_answers(paired).metrics
+    assert (metric.verdict, metric.change) == (verdict, pytest.approx(0.1))
+
+
+def test_the_paired_means_are_told_with_their_interval(point):
+    comparison = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), None)
+    paired = PairedMeans(2000, 0.02, (0.01, 0.03), more_is_better=True)
+    assert replace(comparison, paired=paired).quality_text() == (
+        "accuracy on the same 2,000 images: that of trial 2 is higher by +0.0200 on average (+0.0100 to +0.0300): "
+        "significant (Student's test of the differences)"
+    )
+
+
+def test_a_minimised_quality_in_a_unit_is_compared_by_its_ratio(point, pixel_error):
+    spans = {pixel_error: (1.9, 2.1)}, {pixel_error: (2.9, 3.1)}
+    metric = only(point, ({pixel_error: 2.0}, spans[0]), ({pixel_error: 3.0}, spans[1]))
+    assert (metric.verdict, metric.change) == ("first", 1.5)
