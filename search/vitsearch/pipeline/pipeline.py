@@ -43,7 +43,7 @@ from vitsearch.pipeline.jobs import (
 from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.resolved_trial import KeyedModel, ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedParts, SharedStages
-from vitsearch.storage.files import ScratchFiles
+from vitsearch.storage.files import ScratchFiles, Store
 from vitsearch.storage.ledger import ArtifactRow, EvaluationRow, Row, TrainingRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.stage_cost import StageCost
