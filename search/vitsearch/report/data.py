@@ -79,6 +79,7 @@ class ReportData:
             "version": version("vitsearch"),
             "emulated": self.emulated,
             "objectives": dict(self.objectives),
+            "quality": self.quality,
             "metrics": {name: _metric(name) for name in self._shown_metrics()},
             "limits": [asdict(limit) for limit in self.limits],
             "reference": dict(self.reference),
@@ -194,9 +195,10 @@ def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData
     )
 
 
-def _metric(name: str) -> dict[str, str]:
+def _metric(name: str) -> dict[str, Any]:
     metric, _ = split(name)
-    return {"unit": metric.unit, "direction": metric.direction}
+    look = {"unit": metric.unit, "direction": metric.direction}
+    return look | {"is_quality": metric.is_quality, "is_share": metric.is_share}
 
 
 def _figures(name: str, trials: Sequence[ShownTrial]) -> dict[str, Any]:
