@@ -14,10 +14,9 @@ from vitsearch.core import plan
 from vitsearch.core.class_weights import ClassWeights
 from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
 from vitsearch.core.tuning import tuning_of
-from vitsearch.errors import VitsearchError
 from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, StartingWeights, with_weights
 from vitsearch.space.value_types import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
-from vitsearch.tasks import CLASSIFICATION, TaskSource
+from vitsearch.tasks import CLASSIFICATION
 
 _Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
 Rate = Annotated[
@@ -257,14 +256,6 @@ class TaskSection(Section):
     """self: each backbone's own unpruned model, trained as in task.base; none: no distillation; or a mapping that
     describes a model."""
     proxy: Proxy = Proxy()
-
-    @model_validator(mode="after")
-    def _kind_is_a_task(self) -> TaskSection:
-        try:
-            TaskSource(self.kind, self.folder or "").find()
-        except VitsearchError as error:
-            raise ValueError(f"kind: {error}") from error
-        return self
 
     @field_validator("teacher")
     @classmethod

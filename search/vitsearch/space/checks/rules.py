@@ -14,12 +14,13 @@ from typing import Any
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.fleet import FLEET
 from vitsearch.core.metrics import METRICS, NEEDS
+from vitsearch.errors import VitsearchError
 from vitsearch.space.knobs import AnyBackbone, Baseline
 from vitsearch.space.networks import OnnxSection
 from vitsearch.space.problems import Problem, nearest_or_all
 from vitsearch.space.sections import FleetWeights, LimitSection, Measure
 from vitsearch.space.task import BaseSection, Data, FineTune, TeacherSection
-from vitsearch.tasks import Task
+from vitsearch.tasks import Task, TaskSource
 
 Problems = Iterator[Problem]
 Names = tuple[str, ...]
@@ -140,6 +141,13 @@ def data_keys_fit_the_source(data: Data) -> Problems:
             yield Problem(("task", "data", key), f"has no effect with source {data.source!r}")
 
 
+def kind_is_a_task(task_source: TaskSource) -> Problems:
+    try:
+        task_source.find()
+    except VitsearchError as error:
+        yield Problem(("task", "kind"), str(error))
+
+
 def qualities_are_those_of_the_task(task: Task, objective_names: Names, limits: dict[str, LimitSection]) -> Problems:
     metrics = [metric.name for metric in task.metrics]
     for section, names in (("objectives", objective_names), ("limits", tuple(limits))):
@@ -213,6 +221,7 @@ RULES: tuple[Callable[..., Problems], ...] = (
     devices_have_names,
     fleet_fits_its_devices,
     data_keys_fit_the_source,
+    kind_is_a_task,
     qualities_are_those_of_the_task,
     a_reference_is_what_is_learned,
     only_one_file_labels_images,

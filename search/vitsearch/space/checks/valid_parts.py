@@ -47,7 +47,8 @@ def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
     """
     parts = {name: _part(raw, path) for name, path in READS.items()}
     parts["data"] = valid_data(raw)
-    parts["task"] = _task(raw)
+    parts["task_source"] = _task_source(raw)
+    parts["task"] = _task(parts["task_source"])
     parts["objective_names"] = _names(raw, "objectives")
     mapped = _names(raw, "devices") or ()
     parts["device_names"] = mapped or _listed(raw, "devices")
@@ -105,15 +106,18 @@ def valid_data(raw: dict[str, Any]) -> Data | None:
     return data
 
 
-def _task(raw: dict[str, Any]) -> Task | None:
-    """What the models are for; None where there is no such task."""
+def _task_source(raw: dict[str, Any]) -> TaskSource | None:
+    """Where the task is; None where the file does not say that in words."""
     section = raw.get("task")
     written = section if isinstance(section, dict) else {}
     kind, folder = written.get("kind", CLASSIFICATION.kind), written.get("folder") or ""
-    if not isinstance(kind, str) or not isinstance(folder, str):
-        return None
+    return TaskSource(kind, folder) if isinstance(kind, str) and isinstance(folder, str) else None
+
+
+def _task(source: TaskSource | None) -> Task | None:
+    """What the models are for; None where there is no such task."""
     try:
-        return TaskSource(kind, folder).find()
+        return None if source is None else source.find()
     except VitsearchError:
         return None
 
