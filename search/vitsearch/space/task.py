@@ -16,8 +16,18 @@ from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
 from vitsearch.core.tuning import tuning_of
 from vitsearch.errors import VitsearchError
 from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, StartingWeights, with_weights
-from vitsearch.space.value_types import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
-from vitsearch.tasks import CLASSIFICATION, TaskSource
+from vitsearch.space.value_types import (
+    Either,
+    Int,
+    Number,
+    Text,
+    data_source,
+    mixing_alpha,
+    problem,
+    rising_rungs,
+    word_or,
+)
+from vitsearch.tasks import CLASSIFICATION, Task, TaskSource
 
 _Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
 Rate = Annotated[
@@ -258,15 +268,26 @@ class TaskSection(Section):
     describes a model."""
     proxy: Proxy = Proxy()
 
+    @field_validator("kind")
+    @classmethod
+    def _kind_is_registered(cls, value: str) -> str:
+        if not TaskSource(value).is_own_code:
+            _found(TaskSource(value))
+        return value
+
     @model_validator(mode="after")
     def _kind_is_a_task(self) -> TaskSection:
-        try:
-            TaskSource(self.kind, self.folder or "").find()
-        except VitsearchError as error:
-            raise ValueError(f"kind: {error}") from error
+        _found(TaskSource(self.kind, self.folder or ""))
         return self
 
     @field_validator("teacher")
     @classmethod
     def _filled_teacher(cls, value: str | TeacherSection, info: ValidationInfo) -> str | TeacherSection:
         return value.filled(info.data["base"]) if isinstance(value, TeacherSection) and "base" in info.data else value
+
+
+def _found(source: TaskSource) -> Task:
+    try:
+        return source.find()
+    except VitsearchError as error:
+        raise problem(str(error)) from error
