@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitsearch.cli.arguments import AsJson, StudyName
+from vitsearch.core.metrics import METRICS
 from vitsearch.errors import BundleError, DeviceLost
 from vitsearch_agent.base.printable import printable
 
@@ -101,7 +102,7 @@ def ship(
 def summary(bundle: Bundle) -> str:
     """What was shipped, and its quality on images that the search never used."""
     model, test = bundle.model, bundle.model.on_test
-    metric = model.task.metrics[0]
+    metric = METRICS[model.quality]
     lines = [f"{model.origin}: {model.text}"]
     for result in (model.validation, test):
         if result is not None:

@@ -68,7 +68,8 @@ class BundledModel:
     `outputs` that of what it gives for them, `reference` that of what the reference of the study does (None: none).
 
     `device` describes what measured it (`vitsearch.ship.prepare.ENVIRONMENTS`), `measurements` are those in
-    its present environment, `metrics` their pooled figures. `validation` is what the search chose it by.
+    its present environment, `metrics` their pooled figures. `quality` is the metric of
+    the task that the study names first, `validation` what the search chose the model by.
     `trial` is None for the baseline. `target` is that of `vitsearch retarget`; None for the study's own device.
     `standing` is None for the baseline itself. `labelled_by` is the network whose own fp32 outputs are the labels; None
     where the images have labels.
@@ -86,6 +87,7 @@ class BundledModel:
     reference: Path | None
     shipped: Shipped
     task: Task
+    quality: str
     validation: SplitResult
     device: dict[str, Any]
     measurements: tuple[Measurement, ...]
@@ -203,6 +205,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
         reference=None if shipped.reference_sha256 is None else store.get(shipped.reference_sha256),
         shipped=shipped,
         task=task,
+        quality=opened.space.qualities[0],
         validation=SplitResult("validation", evaluated.n, evaluated.metrics, tally),
         device=study.attributes[ENVIRONMENTS][measured_in(final.keys.device_id, measurements[-1].environment_id)],
         measurements=tuple(sorted(measurements, key=lambda measurement: measurement.protocol.id == opened.protocol)),

@@ -79,7 +79,7 @@ def _standing(model: BundledModel) -> Iterator[str]:
     if standing.baseline is not None:
         unpruned = standing.baseline.metrics
         compared = [_share(name, model, unpruned) for name in standing.objectives if not is_quality(name)]
-        qualities = [name for name in standing.objectives if is_quality(name)] or [model.task.metrics[0].name]
+        qualities = [name for name in standing.objectives if is_quality(name)] or [model.quality]
         compared += [_points(name, model, unpruned) for name in qualities]
         name = escaped(plan_text(standing.baseline.plan))
         yield f"Beside the unpruned baseline ({name}): {'; '.join(filter(None, compared))}."
@@ -136,7 +136,7 @@ def _quality(model: BundledModel) -> Iterator[str]:
         yield "an unknown amount."
     else:
         yield "The search never uses the test images: a model meets them when it is shipped. The search chooses by the"
-        yield f"validation images; {_difference(model.task.metrics[0].name, model.on_test, model.validation)}"
+        yield f"validation images; {_difference(model.quality, model.on_test, model.validation)}"
     yield ""
     yield "`measurements.json` has all figures" + (
         ", and the counts: which classes the images of each class were taken for."
@@ -215,11 +215,11 @@ def _run(model: BundledModel) -> Iterator[str]:
         if model.job.runtime != "trtexec":
             how = f"{model.job.runtime} has no interface for Python in which it would run as it was measured."
         yield f"{how} The input is `images`, float32,"
-        yield "as `preprocessing.py` makes it; the output is `logits`."
+        yield f"as `preprocessing.py` makes it; the output is `{model.task.output}`."
         return
     yield "```"
     yield "pip install -r requirements.txt"
-    yield "python example.py IMAGE..."
+    yield f"python example.py {'IMAGE IMAGE...' if model.task.kind == 'embedding' else 'IMAGE...'}"
     yield "```"
     if examples.cpp_example(model) is not None:
         yield ""
@@ -256,7 +256,7 @@ def _verify(model: BundledModel, with_images: bool) -> Iterator[str]:
     yield "too. Verify a bundle of somebody else with an agent of your own. Where there is"
     yield f"`{SIGNATURE}`, it says who made the bundle: `vitsearch verify . --signers FILE`, with a file of the"
     yield "keys that you trust."
-    name, judged = model.task.metrics[0].name, model.judged
+    name, judged = model.quality, model.judged
     inside, whole = model.shipped.on_images.value(name), judged.metrics.value(name)
     if with_images and model.images_in_bundle < judged.n and inside is not None and whole is not None:
         yield ""
