@@ -99,9 +99,9 @@ class Posterior:
         return caps
 
     def predict(self, trial: RunningTrial, base: Qualities, evaluation: Evaluation) -> RunningTrial:
-        """The trial with its proxy score and the qualities that are predicted from it."""
+        """The trial with its proxy score and the qualities that are predicted from it: those that have a value."""
         figures, is_near = {}, evaluation.divergence < self.goals.task.divergence.small
-        for name in self.goals.qualities:
+        for name in self._known(base, evaluation.qualities):
             metric, value = split(name)[0], evaluation.qualities[name]
             lost = max(0.0, metric.gain(base[name], value))
             error = evaluation.errors.get(name, 0.0) / metric.width
@@ -131,13 +131,18 @@ class Posterior:
         """A trial after a rung with these qualities on the holdout. Their `errors`, from its number of images, count
         where no measured deviation has them."""
         lost, estimates = self.lost_in(trial.plan), {}
-        for name in self.goals.qualities:
+        for name in self._known(evaluated):
             metric = split(name)[0]
             deviation = POLICY.equality.accuracy_of_rungs * metric.width
             if not prior_of(name).is_measured:
                 deviation = max(deviation, errors.get(name, 0.0))
             estimates[name] = Estimate(metric.shifted(evaluated[name], -lost.get(name, 0.0)), deviation)
         return trial.after_rung(rung, estimates)
+
+    def _known(self, *qualities: Qualities) -> list[str]:
+        """The predicted metrics that have a value in all of these: of images of five classes there is no
+        `accuracy_top5`."""
+        return [name for name in self.goals.qualities if all(name in values for values in qualities)]
 
     def lost_in(self, plan: Plan) -> Qualities:
         """What the unpruned model loses in the deployment of a plan beside fp32, as a share of each metric's span."""

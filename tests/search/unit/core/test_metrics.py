@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -125,15 +124,19 @@ def test_a_quality_without_a_span_is_refused():
         quality("likeness", 0.5, 0.5)
 
 
-def test_a_metric_is_declared_once(monkeypatch):
-    own = quality("likeness", worst=0.1)
-    for metric in (own, replace(own)):
-        monkeypatch.delitem(METRICS, "likeness", raising=False)
-        declare([metric])
-        declare([metric, METRICS["accuracy"]])
-        assert split("likeness") == (own, None)
+@pytest.fixture
+def likeness():
+    """A name that is free, and free again after the test."""
+    yield "likeness"
+    METRICS.pop("likeness", None)
+
+
+def test_a_metric_is_declared_once(likeness):
+    own = quality(likeness, worst=0.1)
+    declare([own, METRICS["accuracy"]])
+    declare([replace(own)])
+    assert split(likeness) == (own, None)
     with pytest.raises(TaskError, match="metric likeness: another metric has this name"):
-        declare([quality("likeness", worst=math.e)])
+        declare([quality(likeness, worst=0.2)])
     with pytest.raises(TaskError, match="metric cpu_ms_p50: another metric has this name"):
         declare([quality("cpu_ms_p50")])
-    monkeypatch.delitem(METRICS, "likeness")

@@ -13,6 +13,7 @@ from vitsearch.core.metrics import METRICS
 from vitsearch.core.pareto import loss
 from vitsearch.core.record import ProxyFigure, ProxyScore, Record
 from vitsearch.pipeline.jobs import Evaluation
+from vitsearch.search.acquisition import predicted_to_break
 from vitsearch.search.goals import Goals
 from vitsearch.search.posterior import Posterior
 
@@ -151,3 +152,13 @@ def test_a_rung_only_improves_what_was_predicted_of_a_minimised_quality(plan, pi
     trial = replace(screened(plan, 1.0), qualities={pixel_error: Estimate(2.5, 0.2), "accuracy": Estimate(0.9, 0.01)})
     after = trial.after_rung(1, {pixel_error: Estimate(2.4, 0.1), "accuracy": Estimate(0.8, 0.007)})
     assert after.qualities == {pixel_error: Estimate(2.4, 0.1), "accuracy": Estimate(0.9, 0.01)}
+
+
+def test_a_quality_without_a_value_is_not_predicted_and_breaks_no_limit(plan):
+    """Images of five classes have no `accuracy_top5`."""
+    posterior = posterior_for(("accuracy", "cpu_ms_p50"), {"accuracy": 0.9}, bounds=[Bound("accuracy_top5", ">=", 0.9)])
+    evaluation = Evaluation({"accuracy": 0.85}, 0.25, 100)
+    trial = posterior.predict(screened(plan, 1.0), {"accuracy": 0.9}, evaluation)
+    assert list(trial.qualities) == ["accuracy"]
+    assert posterior.after_rung(trial, 1, {"accuracy": 0.88}).rung_values == {"accuracy": 0.88}
+    assert predicted_to_break(posterior, trial) == []
