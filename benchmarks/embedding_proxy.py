@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from closed_form import named, plans
 from scipy.stats import spearmanr
+
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve

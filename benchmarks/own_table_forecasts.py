@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from own_table_rows import Built
 
-from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, prior_of
+from vitsearch.core.priors import prior_of
+from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob, Points
 from vitsearch.study.auto_sampler.gaussian_process import ERRORS, GaussianProcess
 

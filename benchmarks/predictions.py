@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from vitsearch.core.priors import prior_of
 from vitsearch.core.record import trainings
-from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel, prior_of
+from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel
 from vitsearch.study.lookup import opened
 from vitsearch.study.study import Study
 

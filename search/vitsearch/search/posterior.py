@@ -16,10 +16,11 @@ from vitsearch.core.metrics import split
 from vitsearch.core.pareto import Loss, front, loss
 from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.policy import POLICY
+from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Keys, ProxyFigure, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.forecast.cost_model import predict_costs
-from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel, prior_of
+from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel
 from vitsearch.search.goals import Goals
 
 Qualities = Mapping[str, float]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import split
+from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.current_figures import CurrentFigures
@@ -107,6 +108,11 @@ class PredictionCalibration:
         )
         if (shared := self.common()) is not None:
             yield shared
+        if not prior_of(name).is_measured:
+            yield (
+                f"Before the first training nothing is measured of how {name} falls with a cut: its predictions begin "
+                f"with errors {prior_of(name).noise / prior_of('accuracy').noise:.0f} times those of accuracy"
+            )
 
 
 @dataclass(frozen=True)

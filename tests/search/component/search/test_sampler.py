@@ -10,8 +10,8 @@ from support.schedulers import proxy
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.policy import POLICY
+from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Keys, Record
-from vitsearch.search.forecast.quality_model import prior_of
 from vitsearch.search.goals import Goals
 from vitsearch.search.plan_requests import LeaderboardEntry, same_as_fp32
 from vitsearch.search.posterior import Posterior

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.search.forecast.quality_model import WEAK, FinishedTraining, QualityModel, RefittedModel, prior_of
+from vitsearch.core.priors import WEAK, prior_of
+from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel
 
 PRIOR = prior_of("accuracy")
 KLS = (0.01, 0.04, 0.09, 0.25, 0.49, 1.0)
