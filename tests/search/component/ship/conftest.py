@@ -206,6 +206,7 @@ def _described(
         reference=None,
         shipped=shipped,
         task=CLASSIFICATION,
+        quality="accuracy",
         validation=validation,
         device={
             "name": "local",
