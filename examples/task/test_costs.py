@@ -1,6 +1,7 @@
 """The task passes the conformance test: pytest examples/task"""
 
 from costs import GROUPS, Costs
+
 from vitsearch.testing.tasks import TaskTests
 
 

@@ -37,10 +37,10 @@ def find_problems(parts: Mapping[str, Any]) -> list[Problem]:
 
 
 def objectives_are_metrics(
-    objectives: dict[str, str], objective_names: Names, device_names: Names, fleet_names: Names
+    task: Task, objectives: dict[str, str], objective_names: Names, device_names: Names, fleet_names: Names
 ) -> Problems:
     for name in objective_names:
-        wrong = _metric_problem(name, device_names, fleet_names)
+        wrong = _metric_problem(name, _metrics_of(task), device_names, fleet_names)
         if wrong is None and name in objectives:
             right = METRICS[name.partition("@")[0]].direction
             if objectives[name] != right:
@@ -49,14 +49,24 @@ def objectives_are_metrics(
             yield Problem(("objectives", name), wrong)
 
 
+def _metrics_of(task: Task) -> Names:
+    """The metrics of a study: those of its task, and all costs."""
+    return (
+        *(metric.name for metric in task.metrics),
+        *(name for name, metric in METRICS.items() if not metric.is_quality),
+    )
+
+
 def objectives_are_two(objective_names: Names) -> Problems:
     if len(objective_names) < 2:
         yield Problem(("objectives",), f"must have two or more metrics, has {len(objective_names)}")
 
 
-def limits_fit_their_metric(limits: dict[str, LimitSection], device_names: Names, fleet_names: Names) -> Problems:
+def limits_fit_their_metric(
+    task: Task, limits: dict[str, LimitSection], device_names: Names, fleet_names: Names
+) -> Problems:
     for name, limit in limits.items():
-        wrong = _metric_problem(name, device_names, fleet_names)
+        wrong = _metric_problem(name, _metrics_of(task), device_names, fleet_names)
         if wrong is not None:
             yield Problem(("limits", name), wrong)
         else:
@@ -77,6 +87,10 @@ def _limit_problems(name: str, limit: LimitSection) -> Problems:
         share = f"{name} is a share, write {limit.min / 100:g}" if 1 < limit.min <= 100 else "allowed: 0 to 1"
         yield Problem(("limits", name, "min"), f"{limit.min:g} is {'above 1' if limit.min > 1 else 'below 0'}; {share}")
 
+    if is_share and limit.max_drop is not None and limit.max_drop > 1:
+        share = f"{name} is a share, write {limit.max_drop / 100:g}" if limit.max_drop <= 100 else "allowed: 0 to 1"
+        yield Problem(("limits", name, "max_drop"), f"{limit.max_drop:g} is above 1; {share}")
+
 
 def _limit_words(metric: str) -> Names:
     if METRICS[metric].is_quality:
@@ -84,10 +98,10 @@ def _limit_words(metric: str) -> Names:
     return ("min", "min_ratio") if METRICS[metric].direction == "maximize" else ("max", "max_ratio")
 
 
-def _metric_problem(name: str, device_names: Names, fleet_names: Names) -> str | None:
+def _metric_problem(name: str, allowed: Names, device_names: Names, fleet_names: Names) -> str | None:
     metric, at, device = name.partition("@")
     if metric not in METRICS:
-        return f"unknown metric {metric!r}{nearest_or_all(metric, tuple(METRICS))}"
+        return f"unknown metric {metric!r}{nearest_or_all(metric, allowed)}"
     if at and not METRICS[metric].on_device:
         return f"{metric} is not measured on a device; write {metric}"
     if at and device not in device_names:
