@@ -33,6 +33,7 @@ class Costs(Task):
         import torch
         from torch.nn import functional
 
+        assert targets.labels is not None
         costs = torch.tensor(COSTS, dtype=outputs.dtype, device=outputs.device)[targets.labels]
         expected = (outputs.softmax(1) * costs).sum(1).mean()
         return functional.cross_entropy(outputs, targets.labels, label_smoothing=targets.smoothing) + expected
@@ -48,7 +49,8 @@ class Costs(Task):
         """The same for each image, in nats."""
         own, base = (values.astype(np.float64) for values in (outputs, reference))
         own, base = (values - np.logaddexp.reduce(values, axis=1, keepdims=True) for values in (own, base))
-        return (np.exp(base) * (base - own)).sum(axis=1)
+        divergences: NDArray[np.float64] = (np.exp(base) * (base - own)).sum(axis=1)
+        return divergences
 
     def judge(self, outputs: NDArray[np.float32], truth: Truth) -> Judged:
         """The mean of what each image costs."""

@@ -1,7 +1,6 @@
 """The task passes the conformance test: pytest examples/task"""
 
 from costs import GROUPS, Costs
-
 from vitsearch.testing.tasks import TaskTests
 
 

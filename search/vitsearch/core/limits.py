@@ -8,6 +8,7 @@ from typing import Protocol
 
 from vitsearch.core.metrics import Metric, split
 from vitsearch.core.policy import POLICY
+from vitsearch.core.priors import prior_of
 from vitsearch.core.run_sizes import ONE, RunSizes
 
 
@@ -142,7 +143,8 @@ def reference_values(
             raise ValueError(f"objective {name} was not measured for the baseline")
         metric = split(name)[0]
         if metric.is_quality:
-            corner[name] = _least(metric, limits, metric.shifted(seen, -policy.accuracy_drop))
+            drop = policy.accuracy_drop if prior_of(metric.name).is_measured else policy.unmeasured_drop
+            corner[name] = _least(metric, limits, metric.shifted(seen, -drop))
         else:
             factor = policy.cost_factor * sizes.worsening(metric.name)
             corner[name] = seen * (factor if metric.direction == "minimize" else 1.0 / factor)

@@ -15,6 +15,8 @@ class Prior:
         offset_error: How far a backbone's fine-tunes lie above or below the line.
         noise: The scatter of single trainings around the line.
         noise_degrees: How many plans the belief in this noise counts for.
+        lost_spread: How far what cut models have lost lies apart: what few images say of it is believed as far as their
+            error allows.
         is_measured: Whether trainings stand behind it.
     """
 
@@ -25,6 +27,7 @@ class Prior:
     offset_error: float = 0.012
     noise: float = 0.015
     noise_degrees: float = 3
+    lost_spread: float = 0.1
     is_measured: bool = False
 
 

@@ -58,9 +58,8 @@ class QualityModel:
         offsets = {name: index for index, name in enumerate(sorted({training.start.backbone for training in observed}))}
         prior_mean = np.array([prior.slope, prior.lost, *([0.0] * len(offsets))])
         precision = np.diag([prior.slope_error**-2, prior.lost_error**-2, *([prior.offset_error**-2] * len(offsets))])
-        rows = np.array([_row(offsets, training.start) for training in observed]).reshape(
-            len(observed), len(prior_mean)
-        )
+        inputs = [_row(offsets, training.start, prior) for training in observed]
+        rows = np.array(inputs).reshape(len(observed), len(prior_mean))
         seen = np.array([-training.drop for training in observed])
         mean, covariance, variance = prior_mean, np.linalg.inv(precision), prior.noise**2
         for _ in range(4):  # the noise and the line depend on each other; a few rounds settle it
@@ -73,17 +72,25 @@ class QualityModel:
     def predict(self, start: RefittedModel) -> Estimate:
         """What the metric gains against its base by the fine-tune (it mostly loses), as a share of its span, with the
         error of the line and of a single training."""
-        row = np.array(_row(self.offsets, start))
+        row = np.array(_row(self.offsets, start, self.prior))
         offset_variance = 0.0 if start.backbone in self.offsets else self.prior.offset_error**2
         variance = float(row @ self.covariance @ row) + offset_variance + self.noise**2
-        if not self.prior.is_measured:  # the noise that was measured has that of the images
-            variance += float(self.mean[1] * start.lost_error) ** 2
+        variance += float(self.mean[1] ** 2) * _believed(start, self.prior)[1]
         return Estimate(float(row @ self.mean), math.sqrt(variance))
 
 
-def _row(offsets: Mapping[str, int], start: RefittedModel) -> list[float]:
+def _row(offsets: Mapping[str, int], start: RefittedModel, prior: Prior) -> list[float]:
     """The inputs of the line; the offset of an unknown backbone is not among them."""
     chosen = [0.0] * len(offsets)
     if start.backbone in offsets:
         chosen[offsets[start.backbone]] = 1.0
-    return [math.sqrt(max(0.0, start.divergence)), -start.lost, *chosen]
+    return [math.sqrt(max(0.0, start.divergence)), -_believed(start, prior)[0], *chosen]
+
+
+def _believed(start: RefittedModel, prior: Prior) -> tuple[float, float]:
+    """What a model has lost, by what its images say and what is usual, and the variance of that: the recall of nine
+    images says little. A noise that was measured has the error of the images already."""
+    if prior.is_measured or not start.lost_error:
+        return start.lost, 0.0
+    trust = prior.lost_spread**2 / (prior.lost_spread**2 + start.lost_error**2)
+    return trust * start.lost, trust * start.lost_error**2
