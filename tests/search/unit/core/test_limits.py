@@ -116,10 +116,11 @@ def test_what_is_minimised_may_be_as_much_higher_as_its_drop_says(pixel_error):
 
 
 def test_the_reference_of_a_quality_is_a_share_of_its_span_worse_than_the_baseline(pixel_error):
-    """5 % of accuracy are 5 points; of an error that is at worst 10 pixels they are half a pixel."""
+    """15 % of a recall are 15 points; of an error that is at worst 10 pixels they are 1.5 pixels. Of accuracies, which
+    are predicted more closely, it is 5 points."""
     baseline = {"accuracy": 0.9, "recall_min": 0.6, pixel_error: 2.0}
     corner = reference_values(("accuracy", "recall_min", pixel_error), (), baseline)
-    assert corner == pytest.approx({"accuracy": 0.85, "recall_min": 0.55, pixel_error: 2.5})
+    assert corner == pytest.approx({"accuracy": 0.85, "recall_min": 0.45, pixel_error: 3.5})
 
 
 def test_the_strictest_limit_of_a_minimised_quality_is_its_reference(pixel_error):

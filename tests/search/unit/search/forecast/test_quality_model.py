@@ -100,3 +100,16 @@ def test_more_divergence_never_predicts_a_better_model_without_observations(a, b
 
 def test_no_divergence_keeps_the_base():
     assert fitted().predict(RefittedModel("vit", -1e-9)).mean == pytest.approx(0.0)  # rounding
+
+
+def test_what_few_images_say_is_believed_as_far_as_their_error_allows():
+    """A recall of nine images says little: what it has lost counts a third, and its error is bounded by what is usual."""
+    model = QualityModel.fit([], WEAK)
+    certain, few = (model.predict(RefittedModel("vit", 0.01, 0.2, error)) for error in (0.0, 0.15))
+    assert few.mean > certain.mean
+    assert few.deviation < math.hypot(certain.deviation, WEAK.lost * WEAK.lost_spread)
+
+
+def test_the_noise_that_was_measured_has_the_error_of_the_images_already():
+    model = QualityModel.fit([], PRIOR)
+    assert model.predict(RefittedModel("vit", 0.01, 0.2, 0.15)) == model.predict(RefittedModel("vit", 0.01, 0.2))
