@@ -103,7 +103,7 @@ def test_no_divergence_keeps_the_base():
 
 
 def test_what_few_images_say_is_believed_as_far_as_their_error_allows():
-    """A recall of nine images says little: what it has lost counts a third, and its error is bounded by what is usual."""
+    """A recall of nine images says little: what it has lost counts a third, and its error is bounded."""
     model = QualityModel.fit([], WEAK)
     certain, few = (model.predict(RefittedModel("vit", 0.01, 0.2, error)) for error in (0.0, 0.15))
     assert few.mean > certain.mean
