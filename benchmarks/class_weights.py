@@ -2,6 +2,7 @@
 
     python benchmarks/class_weights.py                   # from the weights that ship with vitsearch
     python benchmarks/class_weights.py --weights none    # from random weights, with 20 epochs for the base
+    python benchmarks/class_weights.py --write parts     # only write the images into a folder
 
 800 pullovers, 260 T-shirts and 90 shirts of `builtin:fashion-mnist-14k` to learn from, 400 others of each class to
 judge by. A row is the mean of three seeds, which choose the images, their order and the new classifier. `base` and
@@ -122,7 +123,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", choices=("builtin", "none"), default="builtin")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--write", type=Path, help="only write the images of the first seed into this folder")
     options = parser.parse_args()
+    if options.write is not None:
+        write_images(options.write, 0)
+        return
     torch.set_num_threads(1)
     heads = [
         f"{model}: {what}" for model in ("unpruned", "pruned") for what in ("accuracy", "balanced", "shirts found")

@@ -70,7 +70,7 @@ def print_explanation(explanation: Explanation, console: Console | None = None) 
             line(text)
     if (calibration := explanation.calibration) is not None:
         line()
-        line("Predicted accuracy and what came", "bold")
+        line(f"Predicted {explanation.predictions[0].metric} and what came", "bold")
         console.print(predictions_table(explanation.predictions))
         if len(explanation.predictions) > MOST_PREDICTIONS:
             line(f"the {MOST_PREDICTIONS} that were furthest off", "dim")
