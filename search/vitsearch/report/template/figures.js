@@ -5,7 +5,7 @@
 const choice = (id) => document.getElementById(id).value;
 const ticked = (id) => document.getElementById(id).checked;
 
-function isCost(data, metric) { return !SHARES.includes(metric) && metric in data.metrics; }
+function isCost(data, metric) { return metric in data.metrics && !isQuality(data, metric); }
 
 function isLogarithmic(data, metric) { return isCost(data, metric) && ticked("front-log"); }
 
