@@ -34,7 +34,9 @@ class Costs(Task):
         from torch.nn import functional
 
         assert targets.labels is not None
-        costs = torch.tensor(COSTS, dtype=outputs.dtype, device=outputs.device)[targets.labels]
+        table = torch.tensor(COSTS, dtype=outputs.dtype, device=outputs.device)
+        mixed = targets.labels.is_floating_point()  # where the space file mixes images
+        costs = targets.labels.to(table.dtype) @ table if mixed else table[targets.labels]
         expected = (outputs.softmax(1) * costs).sum(1).mean()
         return functional.cross_entropy(outputs, targets.labels, label_smoothing=targets.smoothing) + expected
 

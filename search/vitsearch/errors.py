@@ -38,7 +38,7 @@ STAGE_WORDS = {
     "features": "computing the features of a teacher",
     "subset": "preparing images for the device",
     "screen": "exporting an untrained model",
-    "proxy": "predicting an accuracy",
+    "proxy": "scoring before training",
     "train": "training",
     "train_int8": "training with int8 rounding",
     "export": "exporting",

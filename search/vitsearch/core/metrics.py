@@ -43,8 +43,8 @@ class Metric:
 
     @property
     def is_share(self) -> bool:
-        """Whether two of them differ by points, not by a factor."""
-        return self.is_quality and not self.unit
+        """Whether it is a share of something good, up to 1: two of them differ by points."""
+        return self.span is not None and self.span[1] == 1.0 and 0.0 <= self.span[0] < 1.0 and not self.unit
 
     @property
     def width(self) -> float:
@@ -87,7 +87,7 @@ def quality(name: str, worst: float = 0.0, best: float = 1.0, unit: str = "", *,
             worst value is 0 and best 1; a model may be worse.
         best: The value of a perfect model. Below `worst` where less is better.
         unit: Empty for shares.
-        is_count: Whether it is the share of the images that are right.
+        is_count: Whether it is the share of the images that are right: `best` is 1, and it has no unit.
 
     Returns:
         The metric, known after an evaluation only.
@@ -99,6 +99,8 @@ def quality(name: str, worst: float = 0.0, best: float = 1.0, unit: str = "", *,
         raise TaskError(f"{name!r} is not a valid name of a metric: allowed are small letters, digits and _")
     if worst == best:
         raise TaskError(f"metric {name}: worst and best are both {worst:g}")
+    if is_count and (best != 1.0 or unit):
+        raise TaskError(f"metric {name}: a share of the images that are right is at best 1, without a unit")
     direction: Direction = "maximize" if best > worst else "minimize"
     return Metric(
         name, unit, direction, on_device=False, screened=False, span=(float(worst), float(best)), is_count=is_count

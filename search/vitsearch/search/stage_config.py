@@ -29,7 +29,12 @@ MOST_PIXELS = 4096
 
 def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
     space = plans.space
-    teacher, seed, catalogue, task = space.task.teacher, space.search.seed, catalogue_of(space), space.purpose
+    teacher, seed, catalogue, task = (
+        space.task.teacher,
+        space.search.seed,
+        catalogue_of(space),
+        space.task_source.find(),
+    )
     reference = _reference_of(space)
     preprocessing = preprocessing_with(data, catalogue)
     identity = DataIdentity(data["fingerprint"], task.outputs(len(data["class_names"])), data["channels"])

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.metrics import is_quality
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys
@@ -42,10 +43,16 @@ def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Pl
 
 
 def refuse_unmeasured(device: str, metric_names: Iterable[str], baseline: Metrics) -> None:
-    """What a device cannot measure of the baseline can be neither an objective nor a limit."""
+    """What a device cannot measure of the baseline, or the task does not give, can be neither an objective nor a
+    limit."""
     missing = [name for name in dict.fromkeys(metric_names) if baseline.value(name) is None]
     if missing:
         reasons = "; ".join(f"{name}: {baseline.reasons.get(name, 'it is not measured')}" for name in missing)
+        if qualities := [name for name in missing if is_quality(name)]:
+            why = "; ".join(
+                f"{name}: {baseline.reasons.get(name, 'judge gives no figure of it')}" for name in qualities
+            )
+            raise StudyError(f"the task has no value of {', '.join(qualities)} for the baseline ({why})")
         measured = ", ".join(name for name, value in baseline.values.items() if value is not None)
         raise StudyError(
             f"device {device} does not measure {', '.join(missing)} ({reasons}): remove it from the objectives and "

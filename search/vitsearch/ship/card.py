@@ -281,8 +281,8 @@ def _preprocessing(model: BundledModel) -> Iterator[str]:
     mean, std = settings["mean"], settings["std"]
     yield f"{step}. Divide by 255, subtract {mean}, divide by {std}; the order is channels, height, width."
     yield ""
-    yield "`preprocessing.py` does this with Pillow and NumPy. `preprocessing.json` has the numbers, `labels.json` the"
-    yield "classes."
+    has_classes = ", `labels.json` the classes" if model.task == CLASSIFICATION else ""
+    yield f"`preprocessing.py` does this with Pillow and NumPy. `preprocessing.json` has the numbers{has_classes}."
 
 
 def _made(model: BundledModel) -> Iterator[str]:
@@ -316,8 +316,10 @@ def _licences(model: BundledModel) -> Iterator[str]:
 def _limits(model: BundledModel) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield "The model gives one of its classes for every image, also for images of something else. Nothing was tested"
-    yield "beyond the images named above: neither other cameras and light, nor fairness, nor attacks."
+    if model.task == CLASSIFICATION:
+        yield "The model gives one of its classes for every image, also for images of something else."
+    yield "Nothing was tested beyond the images named above: neither other cameras and light, nor fairness, nor"
+    yield "attacks."
 
 
 def escaped(text: str) -> str:

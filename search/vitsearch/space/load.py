@@ -171,6 +171,7 @@ def draft_of(tree: Node, name: str, reading_problems: Problems) -> Draft:
     space, problems = _validated(raw)
     if space is not None:
         problems += _moved_tokens(space, source)
+        space = space if problems else space.with_task_facts()
     return Draft(source, reading_problems, problems, space, SearchedValues.of(raw), valid_data(raw))
 
 

@@ -33,6 +33,7 @@ from vitsearch.space.task import TaskSection, TeacherSection
 from vitsearch.space.value_types import TAGS, Direction, Text, files_place, storage_url
 from vitsearch.storage.addresses import masked
 from vitsearch.tasks import Task, TaskSource
+from vitsearch.tasks.recorded import RecordedTask, TaskFacts
 from vitsearch_agent.base.printable import printable
 
 LOCAL_DEVICE = "local"
@@ -162,8 +163,10 @@ class SearchSpace(Section):
 
     @property
     def purpose(self) -> Task:
-        """What the models are for."""
-        return self.task_source.find()
+        """What the models are for. Of a task of one's own what the study keeps of it: its code is imported only where
+        it is needed (`task_source.find`), since the path of a module is what a database says."""
+        facts = self.task.facts
+        return self.task_source.find() if facts is None else RecordedTask(facts)
 
     @property
     def reference(self) -> Baseline | TeacherSection | None:
@@ -193,6 +196,13 @@ class SearchSpace(Section):
     def network_facts(self) -> dict[str, NetworkFacts]:
         """What was found out about the networks when the file was loaded, by name."""
         return {section.name: section.facts for section in self.network_sections if section.facts is not None}
+
+    def with_task_facts(self) -> SearchSpace:
+        """Keep what a task of one's own is with the space. Imports its code."""
+        if not self.task_source.is_own_code:
+            return self
+        facts = TaskFacts.of(self.task_source.find())
+        return self.model_copy(update={"task": self.task.model_copy(update={"facts": facts})})
 
     def with_facts(self, facts: Mapping[str, NetworkFacts]) -> SearchSpace:
         """Add what was found out about networks.

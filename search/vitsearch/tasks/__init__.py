@@ -12,15 +12,26 @@ Importing this package imports neither torch nor numpy. Other packages add tasks
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from vitsearch.core import metrics
 from vitsearch.errors import TaskError
 from vitsearch.registry import Registry
-from vitsearch.tasks.base import Divergence, Judged, Tally, Task, TrainingTargets, Truth, mean_figure
+from vitsearch.tasks.base import (
+    Divergence,
+    Judged,
+    Labelling,
+    Tally,
+    Task,
+    TrainingTargets,
+    Truth,
+    mean_figure,
+    share_figure,
+)
 from vitsearch.tasks.classification.task import CLASSIFICATION
 from vitsearch_agent.base.canonical_json import digest, file_digest
 
@@ -35,6 +46,7 @@ __all__ = [
     "TrainingTargets",
     "Truth",
     "mean_figure",
+    "share_figure",
 ]
 
 TASKS: Registry[Task] = Registry(
@@ -89,6 +101,12 @@ def _found(source: TaskSource) -> Task:
         raise TaskError(f"task {source.kind!r} has no {', '.join(missing)}; what a task has: docs/add_a_task.md")
     if not task.metrics:
         raise TaskError(f"task {source.kind!r} has no metric")
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(task.kind)):
+        allowed = "allowed are small letters, digits, - and _, a letter first"
+        raise TaskError(f"task {source.kind!r}: {task.kind!r} is not a valid kind: {allowed}")
+    if task.labels not in get_args(Labelling):
+        allowed = ", ".join(get_args(Labelling))
+        raise TaskError(f"task {source.kind!r}: labels is {task.labels!r}; allowed: {allowed}")
     metrics.declare(task.metrics)
     return cast(Task, task)
 

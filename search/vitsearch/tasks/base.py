@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from vitsearch.core.decoding import decoded
 from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import Metric
+from vitsearch.core.pareto import wilson
+from vitsearch.errors import TaskError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,15 +210,40 @@ def mean_figure(values: npt.NDArray[Any]) -> Figure:
     """Make a figure of one value for each image.
 
     Args:
-        values: (images,), real numbers or booleans.
+        values: (images,), real numbers.
 
     Returns:
         Their mean, with the 95 % interval by Student's t; without one for a single image.
+
+    Raises:
+        TaskError: It is another shape: (images, 1) minus (images,) is (images, images).
     """
     from vitsearch_agent.verify.metrics import mean_interval
 
-    mean = mean_interval(values)
+    mean = mean_interval(_of_images(values))
     return Figure(mean.value, mean.low, mean.high)
+
+
+def share_figure(right: npt.NDArray[Any]) -> Figure:
+    """Make a figure of the images that are right.
+
+    Args:
+        right: (images,), whether each one is.
+
+    Returns:
+        Their share, with the 95 % interval of Wilson.
+
+    Raises:
+        TaskError: It is another shape.
+    """
+    correct, n = int(_of_images(right).astype(bool).sum()), len(right)
+    return Figure(correct / n, *wilson(correct, n))
+
+
+def _of_images(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if values.ndim != 1 or not len(values):
+        raise TaskError(f"a figure is made of one value for each image, (images,), not of {values.shape}")
+    return values
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ WIDTH = 8
 """Outputs of a model of a task with a reference."""
 
 
+@pytest.mark.filterwarnings("error:Using a target size")
 class TaskTests:
     """Holds for every task.
 
@@ -63,7 +64,8 @@ class TaskTests:
 
     def test_every_metric_has_a_value_or_a_reason(self) -> None:
         figures = self.judged(self.make_outputs(0), self.make_truth()).figures
-        assert set(figures) == {metric.name for metric in self.task.metrics}
+        names = {metric.name for metric in self.task.metrics}
+        assert set(figures) == names, f"judge gives {sorted(figures)}, and the task has the metrics {sorted(names)}"
         for name, figure in figures.items():
             assert figure.value is not None or figure.reason, name
             assert figure.value is None or np.isfinite(figure.value), name
@@ -96,7 +98,7 @@ class TaskTests:
 
     def test_reduced_outputs_have_the_same_first_metric(self) -> None:
         if self.task.reduction == "none":
-            pytest.skip(f"task {self.task.kind} takes all outputs")
+            pytest.skip(f"task {self.task.kind} has no reduction: devices send all outputs back")
         outputs, truth = self.make_outputs(0), self.make_truth()
         reduced = outputs.argmax(1).astype(np.uint16)
         first = self.task.metrics[0].name
@@ -104,7 +106,7 @@ class TaskTests:
 
     def test_the_first_metric_of_each_image_says_which_model_is_better(self) -> None:
         values = self.task.pair(self.make_outputs(0), self.make_truth())
-        assert values.shape == (IMAGES,)
+        assert values.shape == (IMAGES,), f"one value for each of {IMAGES} images, not {values.shape}"
         if self.task.metrics[0].is_count:
             judged = self.judged(self.make_outputs(0), self.make_truth())
             assert values.mean() == pytest.approx(judged.values[self.task.metrics[0].name])
@@ -120,7 +122,7 @@ class TaskTests:
 
     def test_other_outputs_diverge_image_by_image(self) -> None:
         divergences = self.task.diverge(self.make_outputs(0), self.make_outputs(1))
-        assert divergences.shape == (IMAGES,)
+        assert divergences.shape == (IMAGES,), f"one value for each of {IMAGES} images, not {divergences.shape}"
         assert np.isfinite(divergences).all()
         assert divergences.mean() > self.task.divergence.small
 
@@ -132,6 +134,15 @@ class TaskTests:
             assert self.task.has_reference, "a task that learns from no labels needs a reference"
             return
         self._has_gradient(loss, outputs)
+
+    def test_the_loss_takes_the_labels_of_mixed_images(self) -> None:
+        labels = self.make_targets().labels
+        if labels is None or self.task.loss(self._trained(), self.make_targets()) is None:
+            pytest.skip(f"task {self.task.kind} has no loss of labels")
+        shares = torch.nn.functional.one_hot(labels, len(self.class_names)).float()
+        mixed = self.task.loss(outputs := self._trained(), TrainingTargets(0.7 * shares + 0.3 * shares.roll(1, 0)))
+        assert mixed is not None
+        self._has_gradient(mixed, outputs)
 
     def test_the_distance_to_a_teacher_has_a_gradient_and_is_least_at_its_outputs(self) -> None:
         teacher = torch.from_numpy(self.make_outputs(1))
@@ -156,7 +167,7 @@ class TaskTests:
         return torch.from_numpy(self.make_outputs(0)).requires_grad_()
 
     def _has_gradient(self, value: torch.Tensor, outputs: torch.Tensor) -> None:
-        assert value.shape == ()
+        assert value.shape == (), f"a scalar, not {tuple(value.shape)}"
         (gradient,) = torch.autograd.grad(value, outputs)
         assert torch.isfinite(gradient).all()
         assert gradient.abs().max() > 0

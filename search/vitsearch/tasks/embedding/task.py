@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import METRICS
-from vitsearch.core.pareto import wilson
-from vitsearch.tasks.base import Divergence, Judged, Labelling, Task, TrainingTargets, Truth, mean_figure
+from vitsearch.tasks.base import Divergence, Judged, Labelling, Task, TrainingTargets, Truth, mean_figure, share_figure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,9 +62,7 @@ class Embedding(Task):
         if truth.labels is None:
             figures["knn_accuracy"] = Figure(None, reason="the images have no labels")
         else:
-            right = knn_correct(outputs, truth.labels, NEIGHBOURS)
-            count, n = int(right.sum()), len(right)
-            figures["knn_accuracy"] = Figure(count / n, *wilson(count, n))
+            figures["knn_accuracy"] = share_figure(knn_correct(outputs, truth.labels, NEIGHBOURS))
         return Judged(figures)
 
     def batch_figure(self, outputs: torch.Tensor, targets: TrainingTargets, reference: torch.Tensor | None) -> float:
