@@ -152,7 +152,7 @@ API = (
     "vitsearch.api.StoredStudy",
     "vitsearch.study.front.Front",
     "vitsearch.study.front.Point",
-    "vitsearch.study.front.Classified",
+    "vitsearch.study.front.Evaluated",
     "vitsearch.core.figures.Figure",
     "vitsearch.core.plan.Compression",
     "vitsearch.core.plan.Recipe",
