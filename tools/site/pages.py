@@ -180,6 +180,7 @@ PLUGINS = {
         "vitsearch_agent.testing.RuntimeTestCase",
     ),
     "A power meter": ("vitsearch_agent.power.base", "vitsearch_agent.testing.PowerMeterTestCase"),
+    "A task": ("vitsearch.tasks.base", "vitsearch.testing.tasks.TaskTests"),
     "An observer of runs": ("vitsearch.search.observers.base", "vitsearch.testing.observers.ObserverTests"),
     "Names and entry points": ("vitsearch.registry",),
 }
