@@ -154,6 +154,7 @@ class Front:
         device: Where the study was searched, or the target of `vitsearch retarget` where its models were measured.
         shown_device: The same with the host of the device.
         labelled_by: The network whose own fp32 outputs are the labels; None where the images have labels.
+        limited: The metrics that the space file limits, in its order.
     """
 
     study: str
@@ -167,6 +168,7 @@ class Front:
     device: str = LOCAL_DEVICE
     shown_device: str = LOCAL_DEVICE
     labelled_by: str | None = None
+    limited: tuple[str, ...] = ()
 
     def shown(self) -> Sequence[Point]:
         """List the baseline and the points.
@@ -305,6 +307,7 @@ def _front(target: _TargetModels, results: _Results) -> Front:
         target.device,
         shown_target(target.device, target.study.devices),
         None if (section := target.space.labelled_by) is None else section.name,
+        tuple(target.space.limits),
     )
 
 

@@ -152,7 +152,7 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
     if any(point.basis == PAIRED for point in shown):
         console.print(QUIET, style="dim", markup=False)
     metrics = {point.name: point.metrics for point in shown}
-    for note in missing_notes([*front.objectives, *EXTRA], metrics):
+    for note in missing_notes([*front.objectives, *_further(front)], metrics):
         console.print(note, style="dim", markup=False)
     print_value_notes(metrics, console)
     for point in shown:
@@ -208,7 +208,7 @@ def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
     chosen = front.points if shown is None else shown
     points = [*([front.baseline] if front.baseline else []), *chosen]
     of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
-    columns = [*front.objectives, *of_devices, *(name for name in EXTRA if name not in front.objectives)]
+    columns = [*front.objectives, *of_devices, *_further(front)]
     runs = columns_of_runs([point.plan for point in points])
     several = len({model_text(point.plan) for point in points}) > 1
     tied = {point.name: tie for point, tie in zip(front.points, ties(front.points, front.objectives), strict=True)}
@@ -231,11 +231,16 @@ def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
     return Rows(["trial", "plan", *runs, *map(heading, columns)], rows, ["plan"], title, needed, dimmed=[BASELINE])
 
 
+def _further(front: Front) -> list[str]:
+    """The metrics beside the objectives: first those that the space file limits."""
+    return [name for name in dict.fromkeys([*front.limited, *EXTRA]) if name not in front.objectives]
+
+
 def models_table(front: Front, shown: Sequence[Point]) -> Rows:
     """The models `shown`, each with its place: on the front, dominated, or the limits that it breaks."""
     points = [*([front.baseline] if front.baseline else []), *shown]
     of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
-    columns = [*front.objectives, *of_devices, *(name for name in EXTRA if name not in front.objectives)]
+    columns = [*front.objectives, *of_devices, *_further(front)]
     runs = columns_of_runs([point.plan for point in points])
     rows = [
         [
