@@ -180,8 +180,8 @@ class Posterior:
             base = self.bases.get(record.plan.backbone, NO_QUALITIES).get(name)
             value = record.metrics.value(name)
             if record.proxy and name in record.proxy.figures and value is not None and base is not None:
-                lost = record.proxy.figures[name].lost
-                start = RefittedModel(record.plan.backbone, record.proxy.divergence, lost)
+                figure = record.proxy.figures[name]
+                start = RefittedModel(record.plan.backbone, record.proxy.divergence, figure.lost, figure.error)
                 yield FinishedTraining(start, metric.gain(base, value) - self.lost_in(record.plan).get(name, 0.0))
 
     # ---- costs
