@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import describe_difference
 from vitsearch.errors import DataError, StoreError, StudyError
@@ -12,6 +14,7 @@ from vitsearch.storage.stores import store_of
 from vitsearch.study.results.comparison import McNemar, Paired, PairedMeans
 from vitsearch.study.results.detail import file_of, record_of
 from vitsearch.study.study import Study
+from vitsearch.tasks import Truth
 from vitsearch.workers.images import load_data, validation_truth
 from vitsearch.workers.predictions import RunnableFile, outputs_of
 
@@ -32,13 +35,25 @@ class StoredPredictions:
 
     def paired(self, first: int | None, second: int | None) -> Paired:
         """Two trials on the same images, answer by answer; None for the baseline."""
-        task, truth = self._workspace.task.find(), validation_truth(self._workspace, None)
+        task, truth = self._workspace.task.find(), self._truth()
         values, others = (task.pair(outputs_of(self._file(number), self._images), truth) for number in (first, second))
         metric = task.metrics[0]
         if metric.is_count:
             only_first, only_second = int((values > others).sum()), int((others > values).sum())
             return McNemar(len(values), only_first, only_second)
         return PairedMeans.of(values.tolist(), others.tolist(), metric.direction == "maximize")
+
+    def _truth(self) -> Truth:
+        """What outputs are judged by; of a task with a reference by those of the baseline's file."""
+        truth, space = validation_truth(self._workspace, None), self._study.space()
+        if space.reference is None:
+            return truth
+        if space.reference != space.baseline:
+            raise StudyError(
+                f"study {self._study.name!r} is held to {space.reference.backbone}, of which it has no file: models are "
+                "paired where the reference is the baseline"
+            )
+        return replace(truth, reference=outputs_of(self._file(None), self._images))
 
     def _file(self, number: int | None) -> RunnableFile:
         record = record_of(self._study, number)

@@ -249,6 +249,8 @@ def test_an_encoder_is_searched_shipped_and_verified(tmp_path):
     changes += ["space.resolution=28", "space.quantization=[fp32]", "space.backend=[onnxruntime]", "limits={}"]
     done = run_quickly(tmp_path, command, "run", REPOSITORY / "spaces" / "embedding.yaml", *changes)
     assert done.returncode == 0, done.stdout + done.stderr
+    paired = run(tmp_path, "-m", "vitsearch", "compare", "embedding", "baseline", "0", "--paired")
+    assert "cosine on the same 2,000 images" in paired.stdout, paired.stdout + paired.stderr
     assert run(tmp_path, "-m", "vitsearch", "ship", "embedding", "baseline", "--to", "bundle").returncode == 0
     verified = run(tmp_path, "-m", "vitsearch", "verify", "bundle", "--no-measure")
     assert "every image gets the output that it was shipped with" in verified.stdout, verified.stdout + verified.stderr
