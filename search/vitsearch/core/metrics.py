@@ -20,6 +20,8 @@ from typing import Literal
 from vitsearch.errors import TaskError
 
 Direction = Literal["maximize", "minimize"]
+ROUNDING = 1e-6
+"""A perfect value may be off by so much of the span: a cosine of equal vectors is 1.0000001."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Metric:
     """One metric. `direction` is the better one; `on_device`: a device measures it;
     `screened` whether the screening measurement before training gives it. A quality has a `span`: its worst value,
     as good as an answer at random or none, and its best one. `is_count`: it is the share of the images that are
-    right."""
+    right; `is_signed`: it may be negative."""
 
     name: str
     unit: str
@@ -36,6 +38,7 @@ class Metric:
     screened: bool
     span: tuple[float, float] | None = None
     is_count: bool = False
+    is_signed: bool = False
 
     @property
     def is_quality(self) -> bool:
@@ -47,10 +50,31 @@ class Metric:
         return self.span is not None and self.span[1] == 1.0 and 0.0 <= self.span[0] < 1.0 and not self.unit
 
     @property
+    def is_share_of_images(self) -> bool:
+        """Whether it is a share whose worst value is none of them; of what may be negative, such as a cosine, not."""
+        return self.is_share and not self.is_signed
+
+    @property
     def width(self) -> float:
         """From the worst value of a quality to its best one; what is said of shares counts times this."""
         worst, best = self.span or (0.0, 1.0)
         return abs(best - worst)
+
+    def can_be(self, value: float) -> bool:
+        """Whether a model can have this value: a cost is at least 0; a quality no better than perfect, and if it is a
+        share of images at least 0."""
+        if self.span is None:
+            return value >= 0.0
+        return self.error(value) >= -ROUNDING and (value >= 0.0 or not self.is_share_of_images)
+
+    @property
+    def allowed(self) -> str:
+        """What `can_be` allows, in words."""
+        if self.span is None:
+            return "from 0"
+        if self.is_share_of_images:
+            return "0 to 1"
+        return f"{'at most' if self.direction == 'maximize' else 'at least'} {self.span[1]:g}"
 
     def error(self, value: float) -> float:
         """How far a value of a quality is from the best one, as a share of its span."""
@@ -78,7 +102,15 @@ class Metric:
         return min(best, self.shifted(value, by)) if best > worst else max(best, self.shifted(value, by))
 
 
-def quality(name: str, worst: float = 0.0, best: float = 1.0, unit: str = "", *, is_count: bool = False) -> Metric:
+def quality(
+    name: str,
+    worst: float = 0.0,
+    best: float = 1.0,
+    unit: str = "",
+    *,
+    is_count: bool = False,
+    is_signed: bool = False,
+) -> Metric:
     """A metric of a task.
 
     Args:
@@ -88,6 +120,7 @@ def quality(name: str, worst: float = 0.0, best: float = 1.0, unit: str = "", *,
         best: The value of a perfect model. Below `worst` where less is better.
         unit: Empty for shares.
         is_count: Whether it is the share of the images that are right: `best` is 1, and it has no unit.
+        is_signed: Whether it may be negative.
 
     Returns:
         The metric, known after an evaluation only.
@@ -115,7 +148,7 @@ METRICS: dict[str, Metric] = {
         quality("accuracy_balanced"),
         quality("recall_min"),
         quality("f1_macro"),
-        quality("cosine"),
+        quality("cosine", is_signed=True),
         quality("neighbours"),
         quality("knn_accuracy", is_count=True),
         Metric("latency_ms_p50", "ms", "minimize", on_device=True, screened=True),

@@ -60,7 +60,9 @@ class TaskFacts:
 
 def _metric_json(metric: Metric) -> dict[str, Any]:
     worst, best = metric.span or (0.0, 1.0)
-    return {"name": metric.name, "worst": worst, "best": best, "unit": metric.unit, "is_count": metric.is_count}
+    return {"name": metric.name, "worst": worst, "best": best, "unit": metric.unit, "is_count": metric.is_count} | {
+        "is_signed": metric.is_signed
+    }
 
 
 class RecordedTask(Task):
