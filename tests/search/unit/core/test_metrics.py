@@ -140,3 +140,24 @@ def test_a_metric_is_declared_once(likeness):
         declare([quality(likeness, worst=0.2)])
     with pytest.raises(TaskError, match="metric cpu_ms_p50: another metric has this name"):
         declare([quality("cpu_ms_p50")])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "can_be"),
+    [
+        ("accuracy", 1.0, True),
+        ("accuracy", 1.5, False),
+        ("accuracy", -0.1, False),
+        ("cosine", -0.1, True),
+        ("cosine", 1.0 + 1e-7, True),
+        ("cosine", 1.1, False),
+        ("latency_ms_p50", -0.1, False),
+    ],
+)
+def test_a_value_that_no_model_can_have_is_told(name, value, can_be):
+    assert METRICS[name].can_be(value) == can_be
+
+
+def test_a_count_of_images_is_at_best_all_of_them():
+    with pytest.raises(TaskError, match="metric warm: a share of the images that are right is at best 1"):
+        quality("warm", worst=1.0, best=0.0, is_count=True)
