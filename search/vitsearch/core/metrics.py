@@ -135,9 +135,8 @@ def quality(
     if is_count and (best != 1.0 or unit):
         raise TaskError(f"metric {name}: a share of the images that are right is at best 1, without a unit")
     direction: Direction = "maximize" if best > worst else "minimize"
-    return Metric(
-        name, unit, direction, on_device=False, screened=False, span=(float(worst), float(best)), is_count=is_count
-    )
+    span = float(worst), float(best)
+    return Metric(name, unit, direction, False, False, span, is_count, is_signed)
 
 
 METRICS: dict[str, Metric] = {
