@@ -45,9 +45,11 @@ TABLES = {
 """Of each kind of result: its key, which rows count, and the stage that makes it."""
 MEASURED = "vs_measurement"
 RESULTS = {
-    "trained": "SELECT rung, accuracy, kl, checkpoint_sha256 FROM vs_training WHERE weights_key = '{weights_key}'",
+    "trained": (
+        "SELECT rung, qualities, divergence, checkpoint_sha256 FROM vs_training WHERE weights_key = '{weights_key}'"
+    ),
     "exported": "SELECT kind, sha256 FROM vs_artifact WHERE artifact_key = '{artifact_key}'",
-    "evaluated": "SELECT split, n, correct FROM vs_accuracy WHERE artifact_key = '{artifact_key}'",
+    "evaluated": "SELECT split, n, figures, tally FROM vs_evaluation WHERE artifact_key = '{artifact_key}'",
 }
 """What the ledger has of a plan that does not depend on when and where it was made."""
 OF_THE_LIST = """

@@ -22,7 +22,7 @@ from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.testing.fakes import FakeRunner, fake_accuracy, fake_confusion, fake_cost_ms
+from vitsearch.testing.fakes import FakeRunner, fake_accuracy, fake_cost_ms, fake_judged
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.base.onnx_writer import Value, model, node, tensor
 
@@ -38,12 +38,14 @@ class ShortStages(FakeRunner):
                 return graph(job.workspace.scratch, job.spec.resolved, "")
             case jobs.ProxyJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=False)
-                return jobs.Evaluation(accuracy, 1.0 - accuracy, 1000)  # far enough from the base to be trained
+                return jobs.Evaluation(
+                    {"accuracy": accuracy}, 1.0 - accuracy, 1000
+                )  # far enough from the base to be trained
             case jobs.ExportJob():
                 resolved = job.spec.resolved
                 answer = graph(job.workspace.store, resolved, str(job.checkpoint_sha256))
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(answer, fake_confusion(accuracy))
+                return jobs.Exported(answer, fake_judged(accuracy), 1000)
         return super()._answer(job)
 
 

@@ -3,8 +3,8 @@
     python benchmarks/class_intervals.py --studies 400
 
 Models with known chances of each answer classify images that are drawn anew each time; a 95 % interval should hold the
-true value in 95 % of these studies. Beside the intervals of `vitsearch.core.confusion` stands a plain bootstrap of
-the same counts. About 20 CPU-seconds.
+true value in 95 % of these studies. Beside the intervals of `vitsearch.tasks.classification.confusion` stands a plain
+bootstrap of the same counts. About 20 CPU-seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vitsearch.core.confusion import Confusion
+from vitsearch.tasks.classification.confusion import Confusion
 
 Floats = npt.NDArray[np.float64]
 IMBALANCED = (0.7, 0.22, 0.08)

@@ -2,6 +2,7 @@
 
     python benchmarks/class_weights.py                   # from the weights that ship with vitsearch
     python benchmarks/class_weights.py --weights none    # from random weights, with 20 epochs for the base
+    python benchmarks/class_weights.py --write parts     # only write the images into a folder
 
 800 pullovers, 260 T-shirts and 90 shirts of `builtin:fashion-mnist-14k` to learn from, 400 others of each class to
 judge by. A row is the mean of three seeds, which choose the images, their order and the new classifier. `base` and
@@ -22,7 +23,6 @@ import torch
 from PIL import Image
 
 from vitsearch.backbones.builtin import FASHION_MNIST
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
@@ -30,6 +30,7 @@ from vitsearch.models.onnx_format import OPSET
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
+from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.workers import tasks
 
 LEARNED = {"Pullover": 800, "T-shirt/top": 260, "Shirt": 90}
@@ -70,7 +71,8 @@ class Setting:
 def counted(workspace: jobs.Workspace, spec: jobs.CompressionSpec, checkpoint: str | None) -> Confusion:
     """The answers of the exported file on the validation images."""
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
-    return tasks.export_artifact(jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, checkpoint)).confusion
+    exported = tasks.export_artifact(jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, checkpoint))
+    return Confusion.from_json(exported.judged.tally)
 
 
 def measured(setting: Setting, folder: Path) -> tuple[Confusion, Confusion]:
@@ -96,7 +98,7 @@ def measured(setting: Setting, folder: Path) -> tuple[Confusion, Confusion]:
     )
     logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", recipe)).sha256
     logits_sha256 = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", recipe)).sha256
-    targets, reference = jobs.DistillationTargets("logits", logits), jobs.Reference(logits_sha256, base.accuracy)
+    targets, reference = jobs.DistillationTargets("logits", logits), jobs.Reference(logits_sha256, base.qualities)
     before = tasks.score_proxy(jobs.ProxyJob(workspace, cut, reference))
     tuned = tasks.train_rung(jobs.TrainJob(workspace, cut, recipe, 0, 3, None, targets, reference, before))
     return counted(workspace, unpruned, None), counted(workspace, cut, tuned.checkpoint_sha256)
@@ -121,7 +123,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", choices=("builtin", "none"), default="builtin")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--write", type=Path, help="only write the images of the first seed into this folder")
     options = parser.parse_args()
+    if options.write is not None:
+        write_images(options.write, 0)
+        return
     torch.set_num_threads(1)
     heads = [
         f"{model}: {what}" for model in ("unpruned", "pruned") for what in ("accuracy", "balanced", "shirts found")

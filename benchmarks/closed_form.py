@@ -37,7 +37,7 @@ from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data import Split
 from vitsearch.data.tensors import to_tensor
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import fine_tune, inference
 
 SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
@@ -92,7 +92,7 @@ class PlanRunner:
             seconds[proxy] = time.process_time() - start
             logits = self._logits(model, self.seen.images)
             accuracy[proxy] = inference.accuracy(logits, self.seen.labels)
-            kl[proxy] = kl_divergence(self.expected, logits)
+            kl[proxy] = float(kl_divergences(self.expected, logits).mean())
         cost = macs.count(model, self.inputs[:1])[0] / macs.count(self.base, self.inputs[:1])[0]
         report = fine_tune.fine_tune(model, self._task())
         tuned = self.judged(model)
@@ -128,16 +128,16 @@ class PlanRunner:
             ffn.append(tuple((block.mlp.fc1.weight.norm(dim=1) * block.mlp.fc2.weight.norm(dim=0)).tolist()))
         return Scores(tuple(heads), tuple(ffn))
 
-    def _task(self) -> fine_tune.FineTuneTask:
+    def _task(self) -> fine_tune.TrainingSpec:
         split = self.images.train
-        return fine_tune.FineTuneTask(
+        return fine_tune.TrainingSpec(
             split.images,
             split.labels,
             SPEC.resolution,
             Preprocessing(self.images.mean, self.images.std),
             self.recipe,
             1,
-            teacher_logits=self.targets,
+            teacher_outputs=self.targets,
             pool=self.pool,
         )
 

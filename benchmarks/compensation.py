@@ -76,7 +76,7 @@ def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folde
     for precision in PRECISIONS:
         job = jobs.ExportJob(workspace, spec, replace(deployment, precision=precision), 17, CALIBRATION, None)
         exported = tasks.export_artifact(job)
-        values.append(exported.confusion.accuracy)
+        values.append(exported.judged.values["accuracy"])
     return values
 
 

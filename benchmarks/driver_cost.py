@@ -48,7 +48,7 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.study.suggest import make_sampler
-from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_confusion, fake_stage_config
+from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_judged, fake_stage_config
 
 HEADS = [0.0, 0.17, 0.33, 0.5, 0.67]
 FFN = {"low": 0.0, "high": 0.9, "step": 0.05}
@@ -85,11 +85,11 @@ class EverBetter(FakeRunner):
     def _answer(self, job: jobs.Job[Any]) -> object:
         match job:
             case jobs.ProxyJob():
-                return jobs.Evaluation(0.5, 0.5 - 0.4 * self._progress(job), IMAGES)
+                return jobs.Evaluation({"accuracy": 0.5}, 0.5 - 0.4 * self._progress(job), IMAGES)
             case jobs.ExportJob():
                 answer = super()._answer(job)
                 assert isinstance(answer, jobs.Exported)
-                return jobs.Exported(answer.graph, fake_confusion(0.5 + 0.4 * self._progress(job), IMAGES))
+                return jobs.Exported(answer.graph, fake_judged(0.5 + 0.4 * self._progress(job), IMAGES), IMAGES)
         return super()._answer(job)
 
     def _progress(self, job: jobs.Job[Any]) -> float:

@@ -32,8 +32,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from own_table_plans import plans_of_table
 from own_table_rows import Built
-from own_table_search import OBJECTIVES, every_parameters, facts, keys_of, metrics_of, table
+from own_table_search import OBJECTIVES, evaluation_of, every_parameters, facts, keys_of, metrics_of, table
 
+from vitsearch.core.figures import Estimate, means
 from vitsearch.core.pareto import Loss, front, hypervolume, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
@@ -65,7 +66,7 @@ class Ladder:
 
     def __post_init__(self) -> None:
         self._facts = facts()
-        self._posterior = Posterior(self._facts.goals, {}, self._facts.base_accuracy)
+        self._posterior = Posterior(self._facts.goals, {}, self._facts.bases)
         self._points: list[Loss] = []
         self._plans = self._stream()
         self._waiting: list[RunningTrial] = []
@@ -115,7 +116,7 @@ class Ladder:
             if judge_screen(self._posterior, running) is not None:
                 continue
             self._weights.add(keys.weights_key)
-            running = self._posterior.predict(running, built.base, Evaluation(built.holdout, built.kl, 1000))
+            running = self._posterior.predict(running, {"accuracy": built.base}, evaluation_of(built))
             if running.needs_no_training:
                 self._confirm(plan, 0)
                 continue
@@ -149,8 +150,9 @@ class Ladder:
     def _now(self, running: RunningTrial) -> RunningTrial:
         if running.rung or running.proxy is None:
             return running
-        base = self._facts.base_accuracy[running.plan.backbone]
-        return self._posterior.predict(running, base, Evaluation(running.proxy.accuracy, running.proxy.kl, 1000))
+        base, proxy = self._facts.bases[running.plan.backbone], running.proxy
+        value = proxy.figures["accuracy"].value
+        return self._posterior.predict(running, base, Evaluation({"accuracy": value}, proxy.divergence, 1000))
 
     def _promotable(self) -> RunningTrial | None:
         done = self._halved[RUNGS[0]]
@@ -163,11 +165,12 @@ class Ladder:
             self._confirm(running.plan, rung, running)
             return
         holdout = table().rung_holdout(self._built(running), rung)
-        after = replace(running, rung=rung, accuracy=holdout, deviation=POLICY.equality.accuracy_of_rungs)
+        seen = {"accuracy": Estimate(holdout, POLICY.equality.accuracy_of_rungs)}
+        after = replace(running, rung=rung, qualities=seen)
         if self.way == "halving":
             self._halved[rung].append(after)
         elif self.way == "stopped":
-            best = running.after_rung(rung, holdout, POLICY.equality.accuracy_of_rungs)
+            best = running.after_rung(rung, seen)
             front = expected_front(self._posterior, self._training.values())
             if expected_gain(self._posterior, best, front) > POLICY.training.least_gain * front.hypervolume:
                 self._waiting.append(best)
@@ -207,10 +210,10 @@ def by_rank(trials: Sequence[RunningTrial]) -> list[RunningTrial]:
     """Layer by layer of non-dominated (accuracy, cost); within a layer the most accurate first."""
     left, ranked = list(trials), []
     while left:
-        points = [loss(OBJECTIVES, trial.metrics.values | {"accuracy": trial.accuracy}) for trial in left]
+        points = [loss(OBJECTIVES, trial.metrics.values | means(trial.qualities)) for trial in left]
         best = set(front([point for point in points if point is not None]))
         layer = [trial for i, trial in enumerate(left) if i in best]
-        ranked += sorted(layer, key=lambda trial: -(trial.accuracy or 0.0))
+        ranked += sorted(layer, key=lambda trial: -trial.qualities["accuracy"].mean)
         left = [trial for i, trial in enumerate(left) if i not in best]
     return ranked
 

@@ -132,7 +132,7 @@ class StageRunner:
             workspace,
             base,
             jobs.DistillationTargets("logits", logits, features),
-            jobs.Reference(logits_sha256, base.accuracy),
+            jobs.Reference(logits_sha256, base.qualities),
         )
 
     def row(self, name: str, requested: Plan) -> Row:
@@ -153,7 +153,10 @@ class StageRunner:
         shipped = tasks.export_artifact(
             jobs.ExportJob(self.workspace, spec, requested.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256)
         )
-        accuracies = self._cut(spec), seen.accuracy, tuned.evaluation.accuracy, shipped.confusion.accuracy
+        refitted, after, exported = (
+            qualities["accuracy"] for qualities in (seen.qualities, tuned.evaluation.qualities, shipped.judged.values)
+        )
+        accuracies = self._cut(spec), refitted, after, exported
         return Row(name, *accuracies, shipped.graph.macs_m, self.workspace.store.model(shipped.graph.sha256))
 
     def _cut(self, spec: jobs.CompressionSpec) -> float:

@@ -54,10 +54,10 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
-from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
+from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import inference
 from vitsearch.workers import tasks
 from vitsearch.workers.images import batches, drawn, load_data, predict
@@ -130,7 +130,7 @@ class Builder:
             source = jobs.Source(name, "builtin", backbones.native_resolution(name), FASHION_MNIST)
             base = tasks.prepare_base(jobs.BaseJob(self.workspace, source, plan.recipe))
             stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, source, "holdout", plan.recipe))
-            self._references[name] = jobs.Reference(stored.sha256, base.accuracy)
+            self._references[name] = jobs.Reference(stored.sha256, base.qualities)
         return self._references[name]
 
     def targets(self, plan: Plan) -> jobs.DistillationTargets:
@@ -145,11 +145,11 @@ class Builder:
         """As the worker judges rung 0 (`workers/tasks.py`)."""
         images, reference, plan = self.images, self.reference(cut.plan), cut.plan
         logits = predict(model, images.train.images, view_of(plan), images.holdout)
-        base = np.load(self.workspace.store.get(reference.logits_sha256))
-        labels, kl = images.train.labels[images.holdout], kl_divergence(base, logits)
-        remembered = inference.accuracy(base, labels) - reference.accuracy
+        base = np.load(self.workspace.store.get(reference.outputs_sha256))
+        labels, kl = images.train.labels[images.holdout], float(kl_divergences(base, logits).mean())
+        remembered = inference.accuracy(base, labels) - reference.qualities["accuracy"]
         kept = remembered * math.exp(-kl / POLICY.rung_zero.forgetting_kl)
-        return jobs.Evaluation(inference.accuracy(logits, labels) - kept, kl, len(logits))
+        return jobs.Evaluation({"accuracy": inference.accuracy(logits, labels) - kept}, kl, len(logits))
 
     def right(self, model: nn.Module, cut: Cut, first: int | None = None) -> np.ndarray:
         """Which of the (first) validation images the model classifies right."""
@@ -224,7 +224,7 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     evaluation = builder.judged(model, cut)
     judged = time.process_time()
     whole = (
-        plan.backbone != "vit_fmnist_p4" or evaluation.kl < POLICY.rung_zero.small_kl
+        plan.backbone != "vit_fmnist_p4" or evaluation.divergence < POLICY.rung_zero.small_kl
     )  # where it decides, or costs little
     right = builder.right(model, cut, None if whole else ROUNDED_IMAGES)
     pixels = (1, builder.images.identity.channels, plan.resolution, plan.resolution)
@@ -243,12 +243,12 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
         "resolution": plan.resolution,
         "macs_m": round(macs_m, 4),
         "params_m": round(params_m, 4),
-        "holdout": round(evaluation.accuracy, 5),
-        "kl": round(evaluation.kl, 6),
+        "holdout": round(evaluation.qualities["accuracy"], 5),
+        "kl": round(evaluation.divergence, 6),
         "validation": float(right.mean()),
         "validation_images": len(right),
         "correct": int(right[:ROUNDED_IMAGES].sum()),
-        "base": builder.reference(plan).accuracy,
+        "base": builder.reference(plan).qualities["accuracy"],
         "refit_cpu_s": round(begun - start, 3),
         "judge_cpu_s": round(judged - begun, 3),
         "files": files,
@@ -379,8 +379,8 @@ def training_row(
     row = {
         "key": cut.key,
         "rung": rungs[1],
-        "holdout": round(trained.evaluation.accuracy, 5),
-        "kl": round(trained.evaluation.kl, 6),
+        "holdout": round(trained.evaluation.qualities["accuracy"], 5),
+        "kl": round(trained.evaluation.divergence, 6),
         "validation": float(builder.right(model, cut).mean()),
         "kept": trained.kept,
         "steps": trained.steps,

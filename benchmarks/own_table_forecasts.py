@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from own_table_rows import Built
 
-from vitsearch.search.forecast.accuracy_model import AccuracyModel, FinishedTraining
+from vitsearch.core.priors import prior_of
+from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob, Points
 from vitsearch.study.auto_sampler.gaussian_process import ERRORS, GaussianProcess
 
@@ -37,15 +38,14 @@ class Forecast:
 
 
 class Line:
-    """The line of the product (`vitsearch.search.forecast.accuracy_model`)."""
+    """The line of the product (`vitsearch.search.forecast.quality_model`)."""
 
     def __init__(self, pairs: Iterable[tuple[Built, float]]) -> None:
-        self._model = AccuracyModel.fit(
-            [FinishedTraining(shape.start, shape.base - accuracy) for shape, accuracy in pairs]
-        )
+        observed = [FinishedTraining(shape.start, shape.base - accuracy) for shape, accuracy in pairs]
+        self._model = QualityModel.fit(observed, prior_of("accuracy"))
 
     def predict_one(self, shape: Built) -> float:
-        return self._model.predict(shape.base, shape.start).accuracy
+        return min(1.0, shape.base + self._model.predict(shape.start).mean)
 
 
 class Process:

@@ -12,7 +12,7 @@ from own_table_plans import Shape
 
 from vitsearch.core.plan import Compression
 from vitsearch.core.policy import POLICY
-from vitsearch.search.forecast.accuracy_model import RefittedModel
+from vitsearch.search.forecast.quality_model import RefittedModel
 
 DEPLOYMENTS = ("onnxruntime fp32", "onnxruntime int8_ptq", "openvino fp32", "openvino bf16", "openvino int8_ptq")
 

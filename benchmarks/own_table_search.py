@@ -22,6 +22,7 @@ import numpy as np
 import optuna
 from own_table_data import OwnTable, deployment_of
 from own_table_plans import plans_of_table, shape_of
+from own_table_rows import Built
 
 from vitsearch.core.figures import Z_95, Figure, Metrics
 from vitsearch.core.limits import bounds, constraints, reference_values
@@ -79,7 +80,7 @@ class Facts:
     leaders: Mapping[Plan, LeaderboardEntry]
     least: float
     most: float
-    base_accuracy: Mapping[str, float]
+    bases: Mapping[str, Mapping[str, float]]
 
 
 @cache
@@ -99,8 +100,13 @@ def facts() -> Facts:
     pool = PlanParameters(plans)
     every = [point for parameters in every_parameters() if (point := true_loss(pool.plan(parameters))) is not None]
     first = [point for plan in leaders if (point := true_loss(plan)) is not None]
-    bases = {shape.backbone: shape.base for shape in own_table.shapes.values()}
+    bases = {shape.backbone: {"accuracy": shape.base} for shape in own_table.shapes.values()}
     return Facts(goals, leaders, hypervolume(first, corner), hypervolume(every, corner), bases)
+
+
+def evaluation_of(shape: Built) -> Evaluation:
+    """What rung 0 of a shape says."""
+    return Evaluation({"accuracy": shape.holdout}, shape.kl, 1000)
 
 
 def true_loss(plan: Plan) -> Loss | None:
@@ -156,7 +162,7 @@ class TableSearch:
 
     def __post_init__(self) -> None:
         self._facts, self._plans = facts(), plans_of_table()
-        self._posterior = Posterior(self._facts.goals, {}, self._facts.base_accuracy)
+        self._posterior = Posterior(self._facts.goals, {}, self._facts.bases)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=self._make_sampler())
@@ -227,7 +233,7 @@ class TableSearch:
         running = RunningTrial(trial.number, plan, keys, seen(metrics, keys, self.seed))
         if verdict := judge_screen(self._posterior, running):
             return verdict
-        running = self._posterior.predict(running, shape.base, Evaluation(shape.holdout, shape.kl, 1000))
+        running = self._posterior.predict(running, {"accuracy": shape.base}, evaluation_of(shape))
         if keys.weights_key in self._posterior.trained or running.needs_no_training:
             if keys.weights_key in self._posterior.trained:
                 running = self._posterior.as_trained(running)
@@ -272,8 +278,9 @@ class TableSearch:
         """With the accuracy that is predicted of it by now."""
         proxy = running.proxy
         assert proxy is not None
-        base = self._facts.base_accuracy[running.plan.backbone]
-        return self._posterior.predict(running, base, Evaluation(proxy.accuracy, proxy.kl, 1000))
+        base = self._facts.bases[running.plan.backbone]
+        value = proxy.figures["accuracy"].value
+        return self._posterior.predict(running, base, Evaluation({"accuracy": value}, proxy.divergence, 1000))
 
     def _train(self, trial: optuna.Trial, running: RunningTrial) -> None:
         self._tell(trial, self._confirmed(trial.number, running.plan, 3, running))

@@ -42,7 +42,7 @@ TABLES = {
     "vs_block_structure": "key",
     "vs_training": "weights_key || ':' || rung",
     "vs_artifact": "artifact_key",
-    "vs_accuracy": "artifact_key || ':' || split",
+    "vs_evaluation": "artifact_key || ':' || split",
     "vs_measurement": "graph_key || ':' || device_id || ':' || protocol || ':' || repeat",
 }
 SPACE = """

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from vitsearch.core.priors import prior_of
 from vitsearch.core.record import trainings
-from vitsearch.search.forecast.accuracy_model import AccuracyModel, FinishedTraining, RefittedModel
+from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel
 from vitsearch.study.lookup import opened
 from vitsearch.study.study import Study
 
@@ -68,18 +69,19 @@ def of_study(study: Study) -> Iterator[Training]:
     for number in sorted(trainings(records).values(), key=lambda number: times[number][1]):
         record = records[number]
         accuracy = record.metrics.value("accuracy")
-        if record.proxy is None or accuracy is None or record.proxy.lost <= 0.0:
+        figure = None if record.proxy is None else record.proxy.figures.get("accuracy")
+        if record.proxy is None or figure is None or accuracy is None or figure.lost <= 0.0:
             continue
-        base = record.proxy.accuracy + record.proxy.lost
-        start = RefittedModel(record.plan.backbone, record.proxy.kl, record.proxy.lost)
+        base = figure.value + figure.lost
+        start = RefittedModel(record.plan.backbone, record.proxy.divergence, figure.lost)
         yield Training(FinishedTraining(start, base - accuracy), base, accuracy)
 
 
 def replayed(trainings: Sequence[Training]) -> Iterator[Outcome]:
     for place, training in enumerate(trainings):
         earlier = [before.seen for before in trainings[: max(0, place - TRAINERS)]]
-        predicted = AccuracyModel.fit(earlier).predict(training.base, training.seen.start)
-        yield Outcome(training.accuracy - predicted.accuracy, predicted.deviation)
+        change = QualityModel.fit(earlier, prior_of("accuracy")).predict(training.seen.start)
+        yield Outcome(training.accuracy - min(1.0, training.base + change.mean), change.deviation)
 
 
 def line(name: str, outcomes: Sequence[Outcome]) -> str:

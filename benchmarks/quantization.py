@@ -31,6 +31,7 @@ from vitsearch.core.resolve import sensitive_layers
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
 from vitsearch.export.graph.onnx_file import write_onnx
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch.testing.outliers import add_outliers
 from vitsearch.training import fine_tune, inference
 
@@ -58,18 +59,18 @@ class Data:
         inputs = to_tensor(self.validation, 28, Preprocessing(MEAN, STD)).numpy()
         return inference.accuracy(evaluate.logits(path, inputs, 100), self.labels)
 
-    def task(self, teacher: nn.Module) -> fine_tune.FineTuneTask:
+    def task(self, teacher: nn.Module) -> fine_tune.TrainingSpec:
         recipe = SETTINGS.recipe(RECIPE, "vit_fmnist_p4")
         pool = fine_tune.training_pool(np.arange(len(self.train)), recipe)
         logits = inference.predict_logits(teacher, self.train, 28, Preprocessing(MEAN, STD), rows=pool)
-        return fine_tune.FineTuneTask(
+        return fine_tune.TrainingSpec(
             images=self.train,
             labels=self.train_labels,
             resolution=28,
             preprocessing=Preprocessing(MEAN, STD),
             recipe=recipe,
             epochs=SETTINGS.epochs(recipe.rungs[-1]),
-            teacher_logits=logits,
+            teacher_outputs=logits,
             pool=pool,
         )
 
@@ -117,7 +118,7 @@ def deit(folder: Path) -> dict[str, Path]:
     pixels, labels = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8), np.arange(8)
     recipe = Recipe((0, 1), 8, 4, 1e-4, 0.05, 0, 0.0, 1.0, 0)
     fine_tune.fine_tune(
-        rounded, fine_tune.FineTuneTask(pixels, labels, 224, Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, 1)
+        rounded, fine_tune.TrainingSpec(pixels, labels, 224, Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, 1)
     )
     return {
         name: made(rounded if name in precisions.TRAINED else model, name, images, folder) for name in every_precision()
@@ -132,9 +133,9 @@ def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -
     plain, final = folder / "plain.onnx", folder / f"{precision}.onnx"
     with fake_quant.unrounded(model):
         write_onnx(model, tuple(images.shape), plain)
-    sensitive = (
-        sensitive_layers(sensitivity.rounding_sensitivity(model, images)) if precision in precisions.MIXED else ()
-    )
+    sensitive: tuple[str, ...] = ()
+    if precision in precisions.MIXED:
+        sensitive = sensitive_layers(sensitivity.rounding_sensitivity(model, images, CLASSIFICATION))
     covered = Coverage(left=fake_quant.weights_of(model, sensitive))
     quantize.quantize(plain, final, precision, images.numpy(), fake_quant.learned(model), covered)
     return final

@@ -31,10 +31,10 @@ from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
-from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
+from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import fine_tune, inference
 from vitsearch.workers import tasks
 from vitsearch.workers.images import drawn_batches, load_data, predict
@@ -128,25 +128,25 @@ class Trainings:
         labels = torch.from_numpy(images.train.labels[images.holdout])
         return {
             "loss": float(nn.functional.cross_entropy(torch.from_numpy(logits), labels)),
-            "kl": kl_divergence(self._judging[attempt.backbone], logits),
+            "kl": float(kl_divergences(self._judging[attempt.backbone], logits).mean()),
             "holdout": inference.accuracy(logits, labels.numpy()),
             "validation": inference.accuracy(unseen, images.validation.labels),
         }
 
-    def task(self, attempt: Try, epochs: float, before: float) -> fine_tune.FineTuneTask:
+    def task(self, attempt: Try, epochs: float, before: float) -> fine_tune.TrainingSpec:
         images = self.images
         if attempt.backbone not in self._targets:
             source = jobs.Source(attempt.backbone, "builtin", 28, FASHION_MNIST)
             base = base_model(source, self.workspace)
             self._targets[attempt.backbone] = predict(base, images.train.images, source.view, self.pool)
-        return fine_tune.FineTuneTask(
+        return fine_tune.TrainingSpec(
             images.train.images,
             images.train.labels,
             attempt.resolution,
             FASHION_MNIST,
             replace(RECIPE, lr=attempt.lr, frozen_statistics=attempt.frozen),
             epochs,
-            teacher_logits=self._targets[attempt.backbone],
+            teacher_outputs=self._targets[attempt.backbone],
             epochs_before=before,
             pool=self.pool,
         )

@@ -135,7 +135,7 @@ def _as_confirmed(record: Record) -> Record:
     """A plan that was only screened, with the accuracy that is predicted for it."""
     if record.is_confirmed:
         return record
-    predicted = 0.0 if record.proxy is None else record.proxy.predicted_accuracy
+    predicted = 0.0 if record.proxy is None else record.proxy.predicted["accuracy"].mean
     metrics = record.metrics | Metrics({"accuracy": Figure(predicted)})
     return replace(record, outcome="confirmed", rung=0, metrics=metrics)
 

@@ -22,10 +22,10 @@ from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.tensors import to_tensor
-from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
+from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.workers import tasks
 
 BASE, CALIBRATION = "vit_fmnist_p4", Calibration(256, 0)
@@ -49,9 +49,9 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
     workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
     source = jobs.Source(BASE, "builtin", 28, FASHION_MNIST)
     stored = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
-    accuracy = tasks.prepare_base(jobs.BaseJob(workspace, source, RECIPE)).accuracy
+    qualities = tasks.prepare_base(jobs.BaseJob(workspace, source, RECIPE)).qualities
     logits_sha256 = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
-    reference = jobs.Reference(logits_sha256, accuracy)
+    reference = jobs.Reference(logits_sha256, qualities)
     targets = jobs.DistillationTargets(
         "logits", tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
     )
@@ -65,18 +65,22 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
         spec = jobs.CompressionSpec(source, resolved, stored.statistics_sha256)
         graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, FP32, 17, CALIBRATION))
         raw = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
-        cells: tuple[str, ...] = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", f"{raw.accuracy:.4f}"
+        cells: tuple[str, ...] = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", accuracy_of(raw)
         if cut.is_identity:
             yield *cells, "", "", ""
             continue
         spec = replace(spec, calibrations=Calibrations(refit=CALIBRATION))
         fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
-        cells = *cells, f"{fitted.accuracy:.4f}", f"{fitted.kl:.4f}"
+        cells = *cells, accuracy_of(fitted), f"{fitted.divergence:.4f}"
         if scores is by_kl:
             yield *cells, ""
             continue
         job = jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, fitted)
-        yield *cells, f"{tasks.train_rung(job).evaluation.accuracy:.4f}"
+        yield *cells, accuracy_of(tasks.train_rung(job).evaluation)
+
+
+def accuracy_of(evaluation: jobs.Evaluation) -> str:
+    return f"{evaluation.qualities['accuracy']:.4f}"
 
 
 def kl_without_each(block_structure: BlockStructure) -> tuple[float, ...]:
@@ -89,7 +93,7 @@ def kl_without_each(block_structure: BlockStructure) -> tuple[float, ...]:
         losses = []
         for block in block_structure.blocks:
             hook = model.get_submodule(block.name).register_forward_hook(lambda _, seen, __: seen[0])
-            losses.append(kl_divergence(expected, model(inputs).numpy()))
+            losses.append(float(kl_divergences(expected, model(inputs).numpy()).mean()))
             hook.remove()
     return tuple(losses)
 

@@ -29,7 +29,7 @@ from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.core.token_counts import METHODS, tokens_left
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export.graph.onnx_file import write_onnx
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import fine_tune, inference
 
 DEIT = ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)
@@ -94,14 +94,14 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     chosen = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION_IMAGES]
     calibration = to_tensor(images.train.images[chosen], 28, seen)
     wanted = sequential.targets(base, family, calibration)
-    task = fine_tune.FineTuneTask(
+    task = fine_tune.TrainingSpec(
         images.train.images,
         images.train.labels,
         28,
         seen,
         RECIPE,
         epochs=1,
-        teacher_logits=targets,
+        teacher_outputs=targets,
         pool=pool,
     )
 
@@ -117,7 +117,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
                 tokens.fit_predictors(model, torch.split(calibration, 64))
             if method != "tome":  # rung 0 fits before merging, and here nothing else is cut
                 sequential.fit(model, family, wanted, calibration)
-            divergence = kl_divergence(expected, logits(model, images.validation.images))
+            divergence = float(kl_divergences(expected, logits(model, images.validation.images)).mean())
             refitted, begin = accuracy(model), time.process_time()
             auxiliary_loss = partial(tokens.auxiliary_loss, unpruned=base) if method == "dynamicvit" else None
             fine_tune.fine_tune(model, replace(task, auxiliary_loss=auxiliary_loss))

@@ -49,14 +49,14 @@ def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmenta
     plain = augmentation.is_none
     seen = Preprocessing(data.mean, data.std)
     logits = inference.predict_logits(whole(), data.train.images, 28, seen, rows=pool) if plain else None
-    task = fine_tune.FineTuneTask(
+    task = fine_tune.TrainingSpec(
         images=data.train.images,
         labels=data.train.labels,
         resolution=28,
         preprocessing=seen,
         recipe=replace(RECIPE, augmentation=augmentation),
         epochs=epochs,
-        teacher_logits=logits,
+        teacher_outputs=logits,
         pool=pool,
         live_teacher=None if plain else fine_tune.LiveTeacher(whole(), 28, seen),
     )

@@ -54,10 +54,10 @@ def main() -> None:
         predict = lambda p=precision: inference.predict_logits(base(), images, 28, seen, precision=p)  # noqa: E731
         timed(f"predict {precision}", len(images), predict)
     logits = inference.predict_logits(base(), images, 28, seen)
-    task = fine_tune.FineTuneTask(images, labels, 28, seen, RECIPE, 1.0, logits)
+    task = fine_tune.TrainingSpec(images, labels, 28, seen, RECIPE, 1.0, logits)
     print(f"training precision here: {training_precision(base(), 'cpu')}")
     timed("fine-tune, cached logits", len(images), lambda: fine_tune.fine_tune(base(), task))
-    labels_only = dataclasses.replace(task, teacher_logits=None)
+    labels_only = dataclasses.replace(task, teacher_outputs=None)
     timed("fine-tune, labels only", len(images), lambda: fine_tune.fine_tune(base(), labels_only))
     for name, split in (("validation", data.validation), ("test", data.test)):
         if split is not None:

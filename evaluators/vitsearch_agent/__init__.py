@@ -11,10 +11,10 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitsearch_agent.client.client import DeviceClient, RequestOptions, Subset
+    from vitsearch_agent.client.client import DeviceClient, RequestOptions
     from vitsearch_agent.client.embedded_agent import EmbeddedAgent
     from vitsearch_agent.errors import AgentError, MeasurementFailed
-    from vitsearch_agent.wire.protocol import CONFIRM, SCREEN, DeviceInfo, Measurement, MeasureProtocol
+    from vitsearch_agent.wire.protocol import CONFIRM, SCREEN, DeviceInfo, Measurement, MeasureProtocol, OutputsResult
 
 __version__ = "0.1.0"
 
@@ -27,9 +27,9 @@ __all__ = [
     "MeasureProtocol",
     "Measurement",
     "MeasurementFailed",
+    "OutputsResult",
     "RequestOptions",
     "SCREEN",
-    "Subset",
     "__version__",
 ]
 _MODULE_OF = {
@@ -37,7 +37,6 @@ _MODULE_OF = {
     "EmbeddedAgent": "client.embedded_agent",
     "AgentError": "errors",
     "MeasurementFailed": "errors",
-    "Subset": "client.client",
     "RequestOptions": "client.client",
 }
 

@@ -13,7 +13,6 @@ from vitsearch.errors import ResourceError
 if TYPE_CHECKING:
     import pandas
 
-    from vitsearch.core.confusion import ClassAccuracy
     from vitsearch.pipeline.progress import Progress
     from vitsearch.report.data import ReportData
     from vitsearch.search.driver import SearchEnd
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from vitsearch.study.results.nearest import Nearest
     from vitsearch.study.retargeted import Retargeted, Target
     from vitsearch.study.status import Status
+    from vitsearch.tasks.classification.confusion import ClassAccuracy
 
 
 def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:

@@ -5,6 +5,7 @@
     ├── DataError                  exit 2   the data set cannot be read or is not the study's
     ├── WeightsError               exit 2   starting weights cannot be found or do not fit
     ├── NetworkError               exit 2   a network that the user brings cannot be imported or read, or is another one
+    ├── TaskError                  exit 2   a task that the user brings cannot be imported, is none or does not fit
     ├── ResourceError              exit 2   this machine or cluster lacks what was asked for
     ├── UnknownName                exit 2   no plugin, backbone, device or study has that name; names the nearest
     ├── QueryError                 exit 2   an expression that chooses models cannot be read
@@ -37,7 +38,7 @@ STAGE_WORDS = {
     "features": "computing the features of a teacher",
     "subset": "preparing images for the device",
     "screen": "exporting an untrained model",
-    "proxy": "predicting an accuracy",
+    "proxy": "scoring before training",
     "train": "training",
     "train_int8": "training with int8 rounding",
     "export": "exporting",
@@ -94,6 +95,12 @@ class WeightsError(VitsearchError):
 
 class NetworkError(VitsearchError):
     """A network that the user brings cannot be imported or read, is none that can be searched, or has changed."""
+
+    exit_code = 2
+
+
+class TaskError(VitsearchError):
+    """A task cannot be imported, is none, or does not fit the study."""
 
     exit_code = 2
 

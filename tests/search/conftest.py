@@ -22,7 +22,8 @@ from hypothesis import settings
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, make_url, text
 
-from vitsearch.core.metrics import needs_confirmation
+from support.qualities import PIXEL_ERROR
+from vitsearch.core.metrics import METRICS, needs_confirmation
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.core.record import Record, trainings
@@ -38,7 +39,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.identity import adopt_data
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner, fake_stage_config
@@ -109,6 +110,7 @@ class FakeStudy:
     async def _search(self, study: Study, ledger: Ledger, retry_failed: bool) -> SearchEnd:
         study.recover()
         adopt_data(study, DATA)
+        adopt_judge(study, fake_stage_config().judged_by)
         me, using = DriverId.current(), self.policy
         session = Session(self.space, study, ledger, self.runner, self.device, me, self.slots, self.progress, using)
         return await Driver(session, self.pipeline(ledger, me), self.plans()).run(retry_failed)
@@ -225,6 +227,13 @@ def make_study(tmp_path: Path) -> Callable[..., FakeStudy]:
         return FakeStudy(tmp_path, SearchSpace.from_json(space_json(tmp_path, **search)))
 
     return make
+
+
+@pytest.fixture
+def pixel_error(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a metric in which less is better, known while a test runs."""
+    monkeypatch.setitem(METRICS, PIXEL_ERROR.name, PIXEL_ERROR)
+    return PIXEL_ERROR.name
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def manifest(**changes):
     """The JSON of a bundle of FLATTEN."""
     figure = {"value": 1.0, "low": 0.9, "high": 1.1}
     plain = {
-        "schema": 2,
+        "schema": 3,
         "name": "tiny-trial-1",
         "model": "model.onnx",
         "artifact_key": "ab" * 32,
@@ -41,12 +41,29 @@ def manifest(**changes):
         "options": {"provider": "CPUExecutionProvider"},
         "batch": 1,
         "protocol": PROTOCOL.to_json(),
+        "task": {"kind": "classification"},
         "accuracy": {"split": "test", "n": 100, "correct": 90},
         "images": {"split": "test", "n": 4, "correct": 4},
         "figures": {"latency_ms_p50": figure, "peak_memory_mb": {"value": 5.0, "low": None, "high": None}},
         "reference_times": None,
         "device": {"name": "local", "kind": "physical", "environment": {"board": "b", "cpu": "c"}},
     }
+    return dict(plain, **changes)
+
+
+QUALITY = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 100}
+QUALITIES = {
+    "split": "test",
+    "on_split": {"cosine": QUALITY, "neighbours": QUALITY},
+    "images": 4,
+    "on_images": {"cosine": dict(QUALITY, n=4), "neighbours": dict(QUALITY, n=4)},
+}
+
+
+def manifest_of(kind, **changes):
+    """The JSON of a bundle of FLATTEN for another task than classification."""
+    plain = manifest(task={"kind": kind}, qualities=QUALITIES)
+    del plain["accuracy"], plain["images"]
     return dict(plain, **changes)
 
 
@@ -70,16 +87,35 @@ def write_bundle(folder, described, files=()):
     return str(folder)
 
 
-def image_files():
-    """The files of four images for FLATTEN, each brightest where its label says, and of what it gave them."""
+def saved(array):
+    """The bytes of a .npy file."""
     import io
 
     import numpy
 
-    def saved(array):
-        stream = io.BytesIO()
-        numpy.save(stream, array)
-        return stream.getvalue()
+    stream = io.BytesIO()
+    numpy.save(stream, array)
+    return stream.getvalue()
+
+
+def embedding_files():
+    """The files of the images for FLATTEN whose pixels are their embeddings, and of a reference that is the same."""
+    import numpy
+
+    files = image_files()
+    images = numpy.full((4, 4), 10, numpy.uint8)
+    images[numpy.arange(4), numpy.arange(4)] = 200
+    outputs = saved((images / numpy.float32(255)).astype("<f4"))
+    return {
+        "images/images.npy": files["images/images.npy"],
+        "images/reference.npy": outputs,
+        "images/outputs.npy": outputs,
+    }
+
+
+def image_files():
+    """The files of four images for FLATTEN, each brightest where its label says, and of what it gave them."""
+    import numpy
 
     images = numpy.full((4, 2, 2, 1), 10, numpy.uint8)
     labels = numpy.arange(4, dtype="<i8")

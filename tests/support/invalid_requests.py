@@ -8,7 +8,7 @@ import re
 from hypothesis import strategies as st
 
 from vitsearch_agent.server.http.routes import ROUTES as ENDPOINTS
-from vitsearch_agent.wire.job_spec import SUBSET_NAMES
+from vitsearch_agent.wire.job_spec import IMAGES_NAME
 from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 from vitsearch_agent.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
@@ -90,7 +90,8 @@ ODD_VALUES = (
     "model.onnx",
     "noop",
     "onnxruntime",
-    "accuracy",
+    "outputs",
+    "argmax_uint8",
     "peaks",
     OTHER,
     DIGEST,
@@ -184,14 +185,15 @@ class ValidRequests:
         }
         self.own = job_id(spec, device_id)
         self.job["spec"]["protocol"] = dict(protocol._asdict())
-        subset = [BlobRef(name, DIGEST, len(BLOB)).to_json() for name in SUBSET_NAMES]
-        self.accuracy = copy.deepcopy(self.job)
-        self.accuracy["spec"].update(kind="accuracy", manifest=self.accuracy["spec"]["manifest"] + subset)
+        images = BlobRef(IMAGES_NAME, DIGEST, len(BLOB)).to_json()
+        self.outputs = copy.deepcopy(self.job)
+        manifest = [*self.outputs["spec"]["manifest"], images]
+        self.outputs["spec"].update(kind="outputs", reduction="none", manifest=manifest)
         self.refused = copy.deepcopy(self.job)
         self.refused["spec"].update(runtime="onnxruntime", options={})
         self.peaks = copy.deepcopy(self.job)
         self.peaks["spec"].update(kind="peaks", manifest=[])
-        self.jobs = (self.job, self.accuracy, self.refused, self.peaks)
+        self.jobs = (self.job, self.outputs, self.refused, self.peaks)
         self.bodies = (*self.jobs, {"sha256": DIGEST, "size": len(BLOB)}, {"sha256": OTHER, "size": 10**9})
 
     def path_of(self, body):

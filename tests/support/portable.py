@@ -19,7 +19,7 @@ import tempfile
 import time
 import unittest
 
-from vitsearch_agent import DeviceClient, EmbeddedAgent, MeasurementFailed, Subset
+from vitsearch_agent import DeviceClient, EmbeddedAgent, MeasurementFailed
 from vitsearch_agent.artifacts import model_files, refuse_incompatible
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.base.onnx_writer import Value, model, node
@@ -34,7 +34,7 @@ from vitsearch_agent.errors import UntrustedDevice
 from vitsearch_agent.measure.child_process import StopSignal
 from vitsearch_agent.server import canary_measurement
 from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
-from vitsearch_agent.wire.protocol import ACCURACY, SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
+from vitsearch_agent.wire.protocol import OUTPUTS, SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
 
 TINY = ONE_PROCESS._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0)
 
@@ -190,23 +190,25 @@ class Portable(unittest.TestCase):
 class Models(unittest.TestCase):
     """Real models with the newest onnxruntime for this Python: 1.10 for 3.6, 1.19 for 3.8."""
 
-    def test_time_accuracy_and_peaks(self):
+    def test_time_outputs_and_peaks(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "model.onnx")
             image, logits = Value("image", "float32", (2, 5, 1, 1)), Value("logits", "float32", (2, 5))
             with open(path, "wb") as stream:
                 stream.write(model([node("Flatten", ["image"], "logits")], [image], [logits], 13, 7))
-            subset = Subset(os.path.join(folder, "images.npy"), os.path.join(folder, "labels.npy"))
-            # Each image's brightest channel is the next one; the last label of the five is wrong.
+            images_path, kept = os.path.join(folder, "images.npy"), os.path.join(folder, "kept.npy")
+            # Each image's brightest channel is the next one.
             images = [float((row + 1) % 5 == column) for row in range(5) for column in range(5)]
-            _write_npy(subset.images, "<f4", "(5, 5, 1, 1)", struct.pack("<25f", *images))
-            _write_npy(subset.labels, "<i8", "(5,)", struct.pack("<5q", 1, 2, 3, 4, 1))
+            _write_npy(images_path, "<f4", "(5, 5, 1, 1)", struct.pack("<25f", *images))
             with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
                 measurement = client.measure(path, protocol=TINY._replace(batch=2))
-                judged = client.accuracy(path, subset, protocol=ACCURACY._replace(batch=2))
+                outputs = client.outputs(path, images_path, "argmax_uint8", protocol=OUTPUTS._replace(batch=2))
+                client.fetch_outputs(outputs, kept)
                 peaks = client.peaks(threads=1)
             self.assertEqual(measurement.latency_ms.n, 11)
-            self.assertEqual((judged.n, judged.correct, judged.classes), (5, 4, 5))
+            self.assertEqual((outputs.n, outputs.item_shape, outputs.not_finite), (5, (), 0))
+            with open(kept, "rb") as stream:
+                self.assertEqual(stream.read()[-5:], bytes([1, 2, 3, 4, 0]))
             self.assertLessEqual({"fp32", "fp16", "int8"}, {peak.precision for peak in peaks.gemm} | set(peaks.reasons))
             self.assertGreater(next(peak for peak in peaks.gemm if peak.precision == "fp32").gflops.best, 0.1)
 

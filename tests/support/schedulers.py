@@ -2,10 +2,10 @@
 
 import asyncio
 
-from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.figures import Estimate, Figure, Metrics
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Compression, Plan, Recipe
-from vitsearch.core.record import Keys, RunningTrial
+from vitsearch.core.record import Keys, ProxyFigure, ProxyScore, RunningTrial
 from vitsearch.search.goals import Goals
 from vitsearch.search.posterior import Posterior
 from vitsearch.search.scheduler import Rules, TrialScheduler
@@ -18,7 +18,7 @@ REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8, "cpu_ms_p50": 4.4})
 
 def posterior_of(records=None, bounds=(), margin=0.01, **more):
     goals = Goals(OBJECTIVES, tuple(bounds), REFERENCE, margin)
-    return Posterior(goals, records or {}, {"fake_vit": 0.9}, **more)
+    return Posterior(goals, records or {}, {"fake_vit": {"accuracy": 0.9}}, **more)
 
 
 def scheduler_of(records=None, bounds=(), candidates=2, slots=1, wanted=99, margin=0.01, **more):
@@ -34,7 +34,16 @@ def screened(plan, ms):
 
 
 def candidate(number, accuracy, ms):
-    return RunningTrial(number, PLAN, KEYS, metrics(cpu_ms_p50=ms), accuracy=accuracy)
+    return RunningTrial(number, PLAN, KEYS, metrics(cpu_ms_p50=ms), qualities=expected(accuracy))
+
+
+def expected(accuracy, deviation=0.0):
+    return {"accuracy": Estimate(accuracy, deviation)}
+
+
+def proxy(divergence, *figure, is_near=False):
+    """A rung 0 that knows the accuracy alone; `figure` as of `ProxyFigure`."""
+    return ProxyScore(divergence, is_near, {"accuracy": ProxyFigure(*figure)})
 
 
 async def let_tasks_run():

@@ -14,7 +14,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
-from vitsearch.training.fine_tune import FineTuneTask, fine_tune
+from vitsearch.training.fine_tune import TrainingSpec, fine_tune
 
 IMAGES, CLASSES = 8, 4
 HALVES = (0.5, 0.5, 0.5)
@@ -25,7 +25,7 @@ def train(name: str, pixels: int) -> None:
     model = backbones.find(name).build(ModelSpec(name, "none", pixels, CLASSES)).model
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, pixels, pixels, 3), dtype=np.uint8)
     report = fine_tune(
-        model, FineTuneTask(images, np.arange(IMAGES) % CLASSES, pixels, Preprocessing(HALVES, HALVES), RECIPE, 1.0)
+        model, TrainingSpec(images, np.arange(IMAGES) % CLASSES, pixels, Preprocessing(HALVES, HALVES), RECIPE, 1.0)
     )
     print(f"{name}@{pixels} {report.steps} steps", flush=True)
 

@@ -152,7 +152,7 @@ API = (
     "vitsearch.api.StoredStudy",
     "vitsearch.study.front.Front",
     "vitsearch.study.front.Point",
-    "vitsearch.study.front.Classified",
+    "vitsearch.study.front.Evaluated",
     "vitsearch.core.figures.Figure",
     "vitsearch.core.plan.Compression",
     "vitsearch.core.plan.Recipe",
@@ -180,6 +180,7 @@ PLUGINS = {
         "vitsearch_agent.testing.RuntimeTestCase",
     ),
     "A power meter": ("vitsearch_agent.power.base", "vitsearch_agent.testing.PowerMeterTestCase"),
+    "A task": ("vitsearch.tasks.base", "vitsearch.testing.tasks.TaskTests"),
     "An observer of runs": ("vitsearch.search.observers.base", "vitsearch.testing.observers.ObserverTests"),
     "Names and entry points": ("vitsearch.registry",),
 }

@@ -1,7 +1,6 @@
-"""Headers of .npy files, read without NumPy: to check a file before NumPy opens it, and on machines without it.
+"""Headers of .npy files without NumPy: read to check a file before NumPy opens it, and written on machines without it.
 
-It accepts only what a validation subset needs: one plain array, little endian, in C order. Nothing in the file
-is evaluated or unpickled. Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+Only one plain array, little endian, in C order, is accepted. Nothing in the file is evaluated or unpickled. Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
 import os
@@ -17,7 +16,7 @@ _HEADER = re.compile(
     r"\{'descr': '([<|][a-z][0-9]{1,2})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,160})\), \} *\n\Z"
 )
 _IMAGES = ("<f4", "|u1")
-_LABELS = ("<i8", "<i4")
+_ALIGNED_TO = 64
 
 
 class Header(NamedTuple):
@@ -54,17 +53,24 @@ def read_header(path: str, name: str) -> Header:
     return Header(dtype, shape, offset + length)
 
 
-def check_subset(images: str, labels: str) -> int:
-    """Check a validation subset and return its number of images.
+def check_images(path: str) -> Header:
+    """Return the header of images for a model.
 
-    Raises InvalidRequest unless `images` are (N, C, H, W), float32 or uint8, and `labels` (N), int64 or int32.
+    Raises InvalidRequest unless they are (N, C, H, W), float32 or uint8.
     """
-    pictures, truth = read_header(images, "images"), read_header(labels, "labels")
-    if pictures.dtype not in _IMAGES or len(pictures.shape) != 4 or 0 in pictures.shape:
-        raise InvalidRequest(f"images: expected float32 or uint8, N x C x H x W, got {_described(pictures)}")
-    if truth.dtype not in _LABELS or truth.shape != pictures.shape[:1]:
-        raise InvalidRequest(f"labels: expected int64 or int32, {pictures.shape[0]} of them, got {_described(truth)}")
-    return pictures.shape[0]
+    images = read_header(path, "images")
+    if images.dtype not in _IMAGES or len(images.shape) != 4 or 0 in images.shape:
+        raise InvalidRequest(f"images: expected float32 or uint8, N x C x H x W, got {_described(images)}")
+    return images
+
+
+def header_of(dtype: str, shape: Tuple[int, ...]) -> bytes:
+    """Return the header of a file of version 1: the bytes of the array, in C order, follow it."""
+    sizes = ", ".join(map(str, shape)) + "," * (len(shape) == 1)
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sizes}), }}"
+    padding = -(len(_MAGIC) + 4 + len(text) + 1) % _ALIGNED_TO
+    length = struct.pack("<H", len(text) + padding + 1)
+    return _MAGIC + b"\x01\x00" + length + (text + " " * padding + "\n").encode("ascii")
 
 
 def _count(shape: Tuple[int, ...]) -> int:

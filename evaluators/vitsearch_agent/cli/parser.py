@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _add_measure(measure)
     check = commands.add_parser(
         "verify",
-        help="verify a bundle: its files, its accuracy and its measurements",
+        help="verify a bundle: its files, its outputs and its measurements",
         epilog="The exit code is 0 if it passed, 1 if a check failed, 2 if there is no bundle to verify, and 3 if only "
         "checksums were judged because the model cannot run here (0 with --no-measure).",
     )
@@ -137,7 +137,7 @@ def add_verify_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data", metavar="FOLDER", help="labelled images, FOLDER/CLASS/*.jpg (default: the images in the bundle)"
     )
-    command.add_argument("--no-measure", action="store_true", help="files and accuracy only")
+    command.add_argument("--no-measure", action="store_true", help="files and outputs only")
     command.add_argument(
         "--baseline", metavar="OLD", help="also fail where this bundle is worse than OLD, an earlier one"
     )

@@ -12,14 +12,13 @@ from vitsearch_agent.client import compatibility
 from vitsearch_agent.client.endpoints import Endpoints, job_path
 from vitsearch_agent.client.remote_job import RemoteJob, RequestOptions
 from vitsearch_agent.client.retry import Backoff, OnTrouble, RetryPolicy
-from vitsearch_agent.client.transfer import Subset, Transfer
+from vitsearch_agent.client.transfer import Transfer
 from vitsearch_agent.client.transport import Address, Transport
 from vitsearch_agent.errors import DeviceChanged, EnvironmentChanged, MeasurementFailed
 from vitsearch_agent.wire.protocol import (
-    ACCURACY,
+    OUTPUTS,
     PEAKS,
     SCREEN,
-    AccuracyResult,
     BlobRef,
     DeviceInfo,
     Event,
@@ -27,12 +26,13 @@ from vitsearch_agent.wire.protocol import (
     JobStatus,
     Measurement,
     MeasureProtocol,
+    OutputsResult,
     Owner,
     PeaksResult,
     Result,
 )
 
-__all__ = ["Backoff", "DeviceClient", "Subset", "RequestOptions"]
+__all__ = ["Backoff", "DeviceClient", "RequestOptions"]
 
 
 class DeviceClient:
@@ -102,24 +102,42 @@ class DeviceClient:
         assert isinstance(result, Measurement)
         return result
 
-    def accuracy(
+    def outputs(
         self,
         path_or_digest: str,
-        subset: Subset,
+        images: str,
+        reduction: str = "none",
         runtime: str = "onnxruntime",
         options: Optional[Mapping[str, Any]] = None,
-        protocol: MeasureProtocol = ACCURACY,
+        protocol: MeasureProtocol = OUTPUTS,
         repeat: int = 0,
         request: RequestOptions = RequestOptions(),  # noqa: B008 - immutable
-    ) -> AccuracyResult:
-        """Measure the accuracy on a validation subset on the device and wait for the result.
+    ) -> OutputsResult:
+        """Run a model on images on the device and wait for the result, which describes its outputs (`fetch_outputs`).
 
-        The subset is sent only once for any number of models. Otherwise as `measure`.
+        `images` is the path of a .npy file in the form of `npy.check_images`, or the digest of an uploaded one; it is
+        sent only once for any number of models. `reduction` says what of the outputs is kept (`reductions`). Otherwise
+        as `measure`.
         """
-        spec = JobSpec("accuracy", (), runtime, dict(options or {}), protocol, repeat)
-        result = self._model_result(path_or_digest, subset, spec, request)
-        assert isinstance(result, AccuracyResult)
+        spec = JobSpec("outputs", (), runtime, dict(options or {}), protocol, repeat, reduction)
+        result = self._model_result(path_or_digest, images, spec, request)
+        assert isinstance(result, OutputsResult)
         return result
+
+    def fetch_outputs(
+        self,
+        result: OutputsResult,
+        path: str,
+        request: RequestOptions = RequestOptions(),  # noqa: B008 - immutable
+    ) -> None:
+        """Write the outputs of a job to a .npy file (see OutputsResult), in spite of lost connections.
+
+        What has arrived is kept in `PATH.part` when this call fails, and another call continues after its last whole
+        part. NotFound if the device removed outputs to get room (details.reason `evicted`); TransferFailed if a part
+        arrives damaged twice.
+        """
+        retry_policy = self._retry_policy(request.cancel, request.on_trouble)
+        self._files.fetch(f"{job_path(result.job_id)}/outputs", result, path, retry_policy)
 
     def peaks(
         self,
@@ -140,15 +158,6 @@ class DeviceClient:
         result = self._result(spec, RequestOptions(info.environment_id), info, retry_policy)
         assert isinstance(result, PeaksResult)
         return result
-
-    def logits(self, result: AccuracyResult, path: str) -> None:
-        """Write the logits of an accuracy job to a file (see AccuracyResult), in spite of lost connections.
-
-        NotFound if the device removed them to get room; TransferFailed if they are damaged.
-        """
-        size = result.n * result.classes * 4
-        endpoint = f"{job_path(result.job_id)}/logits"
-        self._files.fetch(endpoint, size, result.logits_sha256, path, self._retry_policy(None))
 
     def cancel(self, identifier: str) -> JobStatus:
         """Cancel a job; a final one is not changed. NotFound if it is unknown."""
@@ -173,15 +182,15 @@ class DeviceClient:
         self.close()
 
     def _model_result(
-        self, path_or_digest: str, subset: Optional[Subset], spec: JobSpec, request: RequestOptions
+        self, path_or_digest: str, images: Optional[str], spec: JobSpec, request: RequestOptions
     ) -> Result:
         """Complete the manifest of `spec` and return the result of the job."""
         retry_policy = self._retry_policy(request.cancel, request.on_trouble)
         info = self._info or retry_policy.ask(self.device)
         model = retry_policy.ask(lambda: self._files.manifest(path_or_digest))
-        subset_files = () if subset is None else retry_policy.ask(lambda: self._files.subset(subset))
+        inputs = () if images is None else (retry_policy.ask(lambda: self._files.images(images)),)
         info = retry_policy.ask(lambda: self._refuse_incompatible(model, spec.runtime, info))
-        return self._result(spec._replace(manifest=model + subset_files), request, info, retry_policy)
+        return self._result(spec._replace(manifest=model + inputs), request, info, retry_policy)
 
     def _refuse_incompatible(self, model: Tuple[BlobRef, ...], runtime: str, info: DeviceInfo) -> DeviceInfo:
         """Raise MeasurementFailed if the device cannot run a model, before any file is sent; return its description.

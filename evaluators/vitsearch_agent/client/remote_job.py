@@ -145,7 +145,8 @@ def _checked(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Result:
     result = status.result
     expected = (spec.kind, job_id(spec, info.device_id), info.device_id)
     is_expected = result is not None and (status.kind, result.job_id, result.device_id) == expected
-    if result is None or not is_expected or getattr(result, "artifact", spec.artifact) != spec.artifact:
+    fields = {"artifact": spec.artifact, "reduction": spec.reduction}
+    if result is None or not is_expected or any(getattr(result, name, fields[name]) != fields[name] for name in fields):
         raise MeasurementFailed("protocol", f"the result of job {status.id} belongs to another job")
     return result
 

@@ -4,28 +4,20 @@ import functools
 import hashlib
 import os
 import time
-from typing import Dict, NamedTuple, Sequence, Tuple
+from typing import BinaryIO, Dict, Sequence, Tuple
 
 from vitsearch_agent import artifacts
 from vitsearch_agent.base import npy
-from vitsearch_agent.base.atomic_files import replacing
 from vitsearch_agent.base.canonical_json import file_digest
+from vitsearch_agent.base.plain_files import clear
 from vitsearch_agent.client.retry import RetryPolicy
 from vitsearch_agent.client.transport import Transport
 from vitsearch_agent.errors import AgentError, InvalidRequest, NotFound, TransferFailed
-from vitsearch_agent.wire.protocol import CHUNK_MAX_BYTES, SUBSET_NAMES, BlobRef
+from vitsearch_agent.wire.protocol import CHUNK_MAX_BYTES, IMAGES_NAME, BlobRef, OutputsResult, Part
 
 _CHUNK_FIRST_BYTES = 256 << 10
 _CHUNK_MIN_BYTES = 16 << 10
 _CHUNK_AIM_S = 2.0
-
-
-class Subset(NamedTuple):
-    """A validation subset: images as inputs of the models, and their labels. Each is the path of a .npy file in the
-    form of `npy.check_subset`, or the digest of an uploaded one."""
-
-    images: str
-    labels: str
 
 
 class Transfer:
@@ -70,24 +62,36 @@ class Transfer:
         if self.upload(path, retry_policy) != sha256:
             raise TransferFailed(f"{path} was changed after it was digested", {"reason": "changed"})
 
-    def fetch(self, endpoint: str, size: int, sha256: str, path: str, retry_policy: RetryPolicy) -> None:
-        """Write `size` bytes from an endpoint to a file; TransferFailed if they have another digest."""
-        offset, digest = 0, hashlib.sha256()
-        with replacing(path, sync=False) as stream:
-            while offset < size:
-                url = f"{endpoint}?offset={offset}"
+    def fetch(self, endpoint: str, result: OutputsResult, path: str, retry_policy: RetryPolicy) -> None:
+        """Write the outputs of a job to a .npy file; see `DeviceClient.fetch_outputs`."""
+        unfinished = f"{path}.part"
+        with _opened(unfinished) as stream:
+            header = npy.header_of(result.dtype, result.shape)
+            for number in range(_arrived(stream, header, result.parts), len(result.parts)):
+                part = result.parts[number]
+                stream.write(self._part(f"{endpoint}?part={number}", part, retry_policy))
+                stream.flush()
+            stream.truncate()
+        os.replace(unfinished, path)
+
+    def _part(self, endpoint: str, part: Part, retry_policy: RetryPolicy) -> bytes:
+        """Return a part of the outputs; TransferFailed if it arrives damaged twice."""
+        for _ in range(2):
+            content = b""
+            while len(content) < part.size:
+                retry_policy.check()
+                url = f"{endpoint}&offset={len(content)}"
                 piece = retry_policy.ask(functools.partial(self._transport.request, "GET", url)).body
                 if not isinstance(piece, bytes) or not piece:
-                    raise AgentError("protocol", f"{endpoint}: the device sent nothing from byte {offset} on")
+                    raise AgentError("protocol", f"{endpoint}: the device sent nothing from byte {len(content)} on")
                 retry_policy.answered()
-                stream.write(piece)
-                digest.update(piece)
-                offset += len(piece)
-            if digest.hexdigest() != sha256:
-                raise TransferFailed(
-                    f"{endpoint} has the digest {digest.hexdigest()}, not {sha256}",
-                    {"reason": "digest_mismatch", "actual": digest.hexdigest()},
-                )
+                content += piece
+            actual = hashlib.sha256(content).hexdigest()
+            if actual == part.sha256:
+                return content
+        raise TransferFailed(
+            f"{endpoint} has the digest {actual}, not {part.sha256}", {"reason": "digest_mismatch", "actual": actual}
+        )
 
     def manifest(self, path_or_digest: str) -> Tuple[BlobRef, ...]:
         """Return the files of a model, given by path or by the digest of an uploaded file; NotFound, InvalidRequest."""
@@ -101,17 +105,13 @@ class Transfer:
             blobs.append(self._local_blob(name, path))
         return tuple(blobs)
 
-    def subset(self, subset: Subset) -> Tuple[BlobRef, ...]:
-        """Return the two files of a validation subset; InvalidRequest if it is not valid, NotFound."""
-        paths = [self._paths.get(source, source) for source in subset]
-        if all(os.path.exists(path) for path in paths):
-            npy.check_subset(*paths)
-        return tuple(self._blob(name, path) for name, path in zip(SUBSET_NAMES, paths))
-
-    def _blob(self, name: str, path_or_digest: str) -> BlobRef:
-        if os.path.exists(path_or_digest):
-            return self._local_blob(name, path_or_digest)
-        return self._remote_blob(name, path_or_digest)
+    def images(self, path_or_digest: str) -> BlobRef:
+        """Return the file of images, given by path or by the digest of an uploaded file; InvalidRequest, NotFound."""
+        path = self._paths.get(path_or_digest, path_or_digest)
+        if not os.path.exists(path):
+            return self._remote_blob(IMAGES_NAME, path_or_digest)
+        npy.check_images(path)
+        return self._local_blob(IMAGES_NAME, path)
 
     def _local_blob(self, name: str, path: str) -> BlobRef:
         sha256 = file_digest(path)
@@ -143,6 +143,30 @@ class Transfer:
                 state = self._transport.request("PATCH", f"/v1/blobs/{sha256}", stream.read(chunk_bytes), headers).body
                 retry_policy.answered()
                 chunk_bytes = next_chunk_bytes(chunk_bytes, time.monotonic() - start)
+
+
+def _opened(path: str) -> BinaryIO:
+    """Open the unfinished file of an earlier call, or a new one in the place of anything else."""
+    if not os.path.isfile(path) or os.path.islink(path):
+        clear(path)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    return open(descriptor, "r+b")
+
+
+def _arrived(stream: BinaryIO, header: bytes, parts: Sequence[Part]) -> int:
+    """Return how many parts a file has after its header, and go to their end; write the header if it has another."""
+    if stream.read(len(header)) != header:
+        stream.seek(0)
+        stream.truncate()
+        stream.write(header)
+        return 0
+    end = len(header)
+    for number, part in enumerate(parts):
+        if hashlib.sha256(stream.read(part.size)).hexdigest() != part.sha256:
+            stream.seek(end)
+            return number
+        end += part.size
+    return len(parts)
 
 
 def next_chunk_bytes(chunk_bytes: int, took_s: float) -> int:

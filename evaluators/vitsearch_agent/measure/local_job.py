@@ -25,13 +25,14 @@ _DEVICE = "local"
 
 class Request(NamedTuple):
     """How to run a model; `programs` is the runtime's section of a device's configuration. With `isolation` None the
-    model has the rights of this user."""
+    model has the rights of this user. `reduction` is that of an outputs job."""
 
     runtime: str
     options: Mapping[str, Any]
     protocol: MeasureProtocol
     programs: RuntimeConfig = RUNTIME_DEFAULT
     isolation: Optional[Isolation] = None
+    reduction: Optional[str] = None
 
 
 class JobListener(NamedTuple):
@@ -71,7 +72,7 @@ def local_job(
     Raises MeasurementFailed if the runtime is missing or cannot run the model.
     """
     blobs = tuple(BlobRef(name, file_digest(file), os.path.getsize(file)) for name, file in files.items())
-    spec = JobSpec(kind, blobs, request.runtime, request.options, request.protocol)
+    spec = JobSpec(kind, blobs, request.runtime, request.options, request.protocol, 0, request.reduction)
     model = {blob.name: files[blob.name] for blob in spec.model}
     processes.adopt_orphans()
     with contextlib.closing(StopSignal()) as stop, _own_folder() as folder:

@@ -35,7 +35,7 @@ def refuse_too_long(spec: JobSpec, job_max_s: float) -> None:
 def time_limit(spec: JobSpec) -> TimeLimit:
     """Return the longest time that a job may take. Repeats of throttled processes are not counted."""
     protocol = spec.protocol
-    if spec.kind == "accuracy":
+    if spec.kind == "outputs":
         return TimeLimit(protocol.timeout_s, ("timeout_s",))
     if spec.kind == "peaks":
         with IMPORTING:  # imported only if needed: most agents only measure

@@ -161,17 +161,17 @@ class BlobStore:
             except OSError:  # the file system of an SD card may not support links
                 shutil.copyfile(blob, path)
 
-    def adopt(self, path: str) -> str:
+    def adopt(self, path: str, beside: FrozenSet[str] = frozenset()) -> str:
         """Move a file that a job made into the store and return its digest. It may be evicted like an unneeded model.
 
-        Raises TransferFailed `no_space`.
+        The files with the digests `beside` are not evicted for it. Raises TransferFailed `no_space`.
         """
         sha256 = file_digest(path)
         with self._lock:
             is_new = not self.has(sha256)
             self._publish(path, sha256)
             try:
-                self._make_room(0, sha256)
+                self._make_room(0, sha256, beside)
             except TransferFailed:
                 if is_new:
                     os.remove(self._blob_path(sha256))
@@ -253,14 +253,14 @@ class BlobStore:
         os.chmod(path, 0o444)
         os.replace(path, self._blob_path(sha256))
 
-    def _make_room(self, needed: int, sha256: str, keep_uploads: FrozenSet[str] = frozenset()) -> None:
+    def _make_room(self, needed: int, sha256: str, others: FrozenSet[str] = frozenset()) -> None:
         keep = self.referenced() | {sha256}
         files = self._files()
         for path in self._uploads.abandoned(keep):
             os.remove(path)
             del files[path]
         used = sum(status.st_size for status in files.values())
-        candidates = [path for path in files if os.path.basename(path) not in keep | keep_uploads]
+        candidates = [path for path in files if os.path.basename(path) not in keep | others]
         free = _free_bytes(self._blobs)
         while (
             used + needed > self.limits.quota_bytes

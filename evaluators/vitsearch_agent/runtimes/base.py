@@ -64,7 +64,7 @@ class Session(abc.ABC):
             images: A full batch, as a numpy array (N, C, H, W).
 
         Returns:
-            The first output, a numpy array (N, classes).
+            The first output, a numpy array (N, ...).
 
         Raises:
             MeasurementFailed: `incompatible_artifact` for images that the model does not accept.
@@ -112,7 +112,7 @@ class Runtime(abc.ABC):
     name: str = ""
 
     gives_outputs = False
-    """Whether its sessions implement `infer`, which accuracy jobs need."""
+    """Whether its sessions implement `infer`, which outputs jobs need."""
 
     ignores_model = False
     """Whether it runs the same whatever the model is: its figures say nothing about a model."""

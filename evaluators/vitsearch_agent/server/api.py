@@ -26,14 +26,14 @@ from vitsearch_agent.server.device import Device
 from vitsearch_agent.server.worker import Worker
 from vitsearch_agent.wire.protocol import (
     CHUNK_MAX_BYTES,
+    IMAGES_NAME,
     JOB_KINDS,
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
-    SUBSET_NAMES,
     WAIT_MAX_S,
-    AccuracyResult,
     DeviceInfo,
     JobSpec,
+    OutputsResult,
     Owner,
     job_id,
 )
@@ -151,8 +151,8 @@ class Api(NamedTuple):
             raise JobConflict(f"{identifier} is not the id of this job: see protocol.job_id")
         runtime = runtimes.create(spec.runtime)
         runtime.check_options(spec.options)
-        if spec.kind == "accuracy" and not runtime.gives_outputs:
-            raise InvalidRequest(f"spec.runtime: {spec.runtime} gives no outputs, so its accuracy cannot be measured")
+        if spec.kind == "outputs" and not runtime.gives_outputs:
+            raise InvalidRequest(f"spec.runtime: {spec.runtime} gives no outputs")
         missing = [blob.sha256 for blob in spec.manifest if not self.store.has(blob.sha256)]
         # A final job no longer needs its blobs, and they may have been removed.
         if missing and not self._is_final(identifier):
@@ -184,17 +184,21 @@ class Api(NamedTuple):
         events = self.queue.events(checked_id(identifier), int(after), _seconds(wait))
         return 200, {"events": [event.to_json() for event in events]}
 
-    def logits(self, identifier: str, offset: str) -> Piece:
-        """Return a piece of the logits and their total size; NotFound explains why there are none."""
-        if not _NUMBER.match(offset):
-            raise InvalidRequest(f"offset: expected a number of bytes, got {offset[:80]!r}")
+    def outputs(self, identifier: str, part: str, offset: str) -> Piece:
+        """Return a piece of a part of the outputs and the part's size; NotFound explains why there is none."""
+        for name, number in (("part", part), ("offset", offset)):
+            if not _NUMBER.match(number):
+                raise InvalidRequest(f"{name}: expected a whole number, got {number[:80]!r}")
         status = self.queue.get(checked_id(identifier))
-        if not isinstance(status.result, AccuracyResult):
-            raise NotFound(f"job {identifier} has no logits: it is a {status.kind} job and {status.state}")
+        if not isinstance(status.result, OutputsResult):
+            raise NotFound(f"job {identifier} has no outputs: it is a {status.kind} job and {status.state}")
+        parts = status.result.parts
+        if int(part) >= len(parts):
+            raise NotFound(f"job {identifier} has no part {int(part)} of its outputs: they have {len(parts)}")
         try:
-            return self.store.read(status.result.logits_sha256, int(offset), CHUNK_MAX_BYTES)
+            return self.store.read(parts[int(part)].sha256, int(offset), CHUNK_MAX_BYTES)
         except NotFound as error:
-            message = f"the logits of job {identifier} were evicted to make room; submit the job with another repeat"
+            message = f"outputs of job {identifier} were evicted to make room; submit the job with another repeat"
             raise NotFound(message, {"reason": "evicted"}) from error
 
     def cancel_job(self, identifier: str, study: Optional[str], caller: str) -> Reply:
@@ -228,8 +232,8 @@ class Api(NamedTuple):
             files = {blob.name: self.store.path(blob.sha256) for blob in spec.manifest}
             if spec.model:
                 artifacts.refuse_incompatible(spec.artifact_kind, files, runtime)
-            if spec.kind == "accuracy":
-                npy.check_subset(*(files[name] for name in SUBSET_NAMES))
+            if spec.kind == "outputs":
+                npy.check_images(files[IMAGES_NAME])
 
     def _is_known(self, identifier: str) -> bool:
         try:

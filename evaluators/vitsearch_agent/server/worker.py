@@ -283,10 +283,10 @@ class Worker(threading.Thread):
         work = f"a model of {self._queue.get(job.id).owner.study}"
         with self._measuring(work, functools.partial(self._report, job.id)), self._device.undisturbed():
             # Imported only if needed: most agents only measure, and their memory stays small.
-            if job.spec.kind == "accuracy":
+            if job.spec.kind == "outputs":
                 with IMPORTING:
-                    from vitsearch_agent.measure import accuracy_job
-                return accuracy_job.measure_accuracy(job.spec, context, job_folder, self._store.adopt)
+                    from vitsearch_agent.measure import outputs_job
+                return outputs_job.measure_outputs(job.spec, context, job_folder, self._store.adopt)
             if job.spec.kind == "peaks":
                 with IMPORTING:
                     from vitsearch_agent.measure import peaks_job

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -15,10 +16,16 @@ from vitsearch_agent.verify.unpacking import is_zip, unpack
 from vitsearch_agent.wire.measure_protocol import MeasureProtocol
 from vitsearch_agent.wire.paired import ReferenceTimes
 
-SCHEMA = 2
+SCHEMA = 3
 CHECKSUMS = checksums.CHECKSUMS
 MANIFEST, PREPROCESSING, LABELS = "bundle.json", "preprocessing.json", "labels.json"
 IMAGES, TRUTH, PREDICTIONS = "images/images.npy", "images/labels.npy", "images/predictions.npy"
+REFERENCE, OUTPUTS = "images/reference.npy", "images/outputs.npy"
+CLASSIFICATION, EMBEDDING = "classification", "embedding"
+"""The kinds of task whose metrics are computed here (`metrics`)."""
+EMBEDDING_QUALITIES = ("cosine", "neighbours")
+IMAGES_MAX = 10000
+"""The most images of a bundle whose outputs are compared: to find the neighbours takes the square of their number."""
 JSON_MAX_BYTES = 4 << 20
 """The largest file of a bundle that is read as JSON."""
 RUN_MAX_BYTES = 1 << 30
@@ -63,6 +70,62 @@ _number = json_reader.number()
 _FIGURE = {"value": _number, "low": json_reader.optional(_number), "high": json_reader.optional(_number)}
 
 
+class Quality(NamedTuple):
+    """A metric of a task over `n` images with its 95 % interval, None where it has none."""
+
+    value: float
+    low: Optional[float]
+    high: Optional[float]
+    n: int
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "quality") -> "Quality":
+        return cls(**json_reader.read_object(value, dict(_FIGURE, n=json_reader.integer(1)), where))
+
+
+class Qualities(NamedTuple):
+    """The metrics of a task other than classification: on all images of a `split`, and on those in the bundle, of
+    which there are `images` (None without them, and then there are no metrics of them)."""
+
+    split: str
+    on_split: Mapping[str, Quality]
+    images: Optional[int]
+    on_images: Mapping[str, Quality]
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "qualities") -> "Qualities":
+        return cls(**json_reader.read_object(value, _QUALITIES, where))
+
+    def require(self, names: Tuple[str, ...], where: str) -> None:
+        """Raise InvalidRequest where one of these metrics is missing."""
+        for key, needed in (("on_split", True), ("on_images", self.images is not None)):
+            missing = [name for name in names if name not in getattr(self, key)]
+            if needed and missing:
+                raise InvalidRequest(f"{where}.{key}: missing {', '.join(missing)}")
+
+
+_QUALITIES: Mapping[str, json_reader.Reader] = {
+    "split": json_reader.one_of("test", "validation"),
+    "on_split": json_reader.mapping(Quality.from_json),
+    "images": json_reader.optional(json_reader.integer(1, IMAGES_MAX)),
+    "on_images": json_reader.mapping(Quality.from_json),
+}
+_KIND = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
+
+
+class Task(NamedTuple):
+    """What the model is for. Only the metrics of CLASSIFICATION and EMBEDDING are computed here."""
+
+    kind: str
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "task") -> "Task":
+        task = cls(**json_reader.read_object(value, {"kind": json_reader.text}, where))
+        if not _KIND.match(task.kind):
+            raise InvalidRequest(f"{where}.kind: expected a name of small letters, got {task.kind[:80]!r}")
+        return task
+
+
 class MeasuringDevice(NamedTuple):
     """The device that measured the model. `environment` is its fingerprint (`conditions.environment`)."""
 
@@ -82,8 +145,9 @@ class Manifest(NamedTuple):
     """What `bundle.json` holds: how the model runs, and what was found when it was shipped.
 
     `model` is the file that the runtime opens. `accuracy` is that on all images of a split, `images` that on the images
-    in the bundle (None without them), both in runs of `batch` images. `figures` are those of `device`,
-    `reference_times` those of the reference models there, None where none ran.
+    in the bundle (None without them), both in runs of `batch` images: of a classifier. A model for another task has
+    `qualities` instead. `figures` are those of `device`, `reference_times` those of the reference models there, None
+    where none ran.
     """
 
     schema: int
@@ -95,15 +159,25 @@ class Manifest(NamedTuple):
     options: Mapping[str, Any]
     batch: int
     protocol: MeasureProtocol
-    accuracy: Counted
-    images: Optional[Counted]
+    task: Task
     figures: Mapping[str, Figure]
     reference_times: Optional[ReferenceTimes]
     device: MeasuringDevice
+    accuracy: Optional[Counted] = None
+    images: Optional[Counted] = None
+    qualities: Optional[Qualities] = None
 
     @classmethod
     def from_json(cls, value: Any) -> "Manifest":
-        return cls(**json_reader.read_object(value, _MANIFEST, MANIFEST))
+        """Read the manifest of any task: its kind decides which keys it has."""
+        first = {key: value[key] for key in ("schema", "task") if isinstance(value, dict) and key in value}
+        parts = {key: _MANIFEST[key](part, f"{MANIFEST}.{key}") for key, part in first.items()}
+        is_classifier = parts.get("task", Task(CLASSIFICATION)).kind == CLASSIFICATION
+        readers = _OF_CLASSIFIERS if is_classifier else _OF_OTHERS
+        manifest = cls(**json_reader.read_object(value, dict(_MANIFEST, **readers), MANIFEST))
+        if manifest.qualities is not None and manifest.task.kind == EMBEDDING:
+            manifest.qualities.require(EMBEDDING_QUALITIES, f"{MANIFEST}.qualities")
+        return manifest
 
 
 _MANIFEST: Mapping[str, json_reader.Reader] = {
@@ -116,12 +190,16 @@ _MANIFEST: Mapping[str, json_reader.Reader] = {
     "options": json_reader.mapping(),
     "batch": json_reader.integer(1, 4096),
     "protocol": MeasureProtocol.from_json,
-    "accuracy": Counted.from_json,
-    "images": json_reader.optional(Counted.from_json),
+    "task": Task.from_json,
     "figures": json_reader.mapping(Figure.from_json),
     "reference_times": json_reader.optional(ReferenceTimes.from_json),
     "device": MeasuringDevice.from_json,
 }
+_OF_CLASSIFIERS: Mapping[str, json_reader.Reader] = {
+    "accuracy": Counted.from_json,
+    "images": json_reader.optional(Counted.from_json),
+}
+_OF_OTHERS: Mapping[str, json_reader.Reader] = {"qualities": Qualities.from_json}
 _PREPROCESSING: Mapping[str, json_reader.Reader] = {
     "image_size": json_reader.integer(1, 4096),
     "channels": json_reader.integer(1, 3),
@@ -172,7 +250,9 @@ def read(folder: str) -> Bundle:
     manifest = Manifest.from_json(_json(folder, MANIFEST))
     preprocessing = json_reader.read_object(_json(folder, PREPROCESSING), _PREPROCESSING, PREPROCESSING)
     _check_preprocessing(preprocessing, manifest.batch)
-    labels = json_reader.sequence(json_reader.text, 100000)(_json(folder, LABELS), LABELS)
+    labels: Tuple[str, ...] = ()
+    if manifest.task.kind == CLASSIFICATION or os.path.lexists(os.path.join(folder, LABELS)):
+        labels = json_reader.sequence(json_reader.text, 100000)(_json(folder, LABELS), LABELS)
     bundle = Bundle(folder, manifest, preprocessing, labels)
     for path in bundle.model_files.values():
         if not os.path.isfile(path):
@@ -224,9 +304,10 @@ def damaged(folder: str) -> Tuple[int, List[str]]:
 
 
 def have_equal_images(bundle: Bundle, other: Bundle) -> bool:
-    """Whether two intact bundles hold the same labelled images."""
+    """Whether two intact bundles hold the same images with the same labels, or the same reference."""
     first, second = _checksums(bundle.folder), _checksums(other.folder)
-    return all(name in first and first[name] == second.get(name) for name in (IMAGES, TRUTH))
+    names = (IMAGES, TRUTH if bundle.manifest.task.kind == CLASSIFICATION else REFERENCE)
+    return all(name in first and first[name] == second.get(name) for name in names)
 
 
 def _checksums(folder: str) -> Dict[str, str]:

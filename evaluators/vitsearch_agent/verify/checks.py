@@ -3,9 +3,9 @@
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from vitsearch_agent.errors import MeasurementFailed
-from vitsearch_agent.measure.accuracy_job import wilson
-from vitsearch_agent.verify.bundle import Counted, Figure, Manifest
+from vitsearch_agent.verify.bundle import Counted, Figure, Manifest, Quality
 from vitsearch_agent.verify.checksums import SIGNATURE
+from vitsearch_agent.verify.metrics import Estimate, wilson
 from vitsearch_agent.verify.model_runner import Measured
 from vitsearch_agent.verify.signature import SignatureVerdict
 from vitsearch_agent.wire.measurement import PAIRED, Measurement
@@ -18,6 +18,16 @@ OF_FILES = ("files", "signature")
 """Checks for which the model does not run."""
 _OF_THIS_MACHINE = ("runtime_unavailable", "spawn")
 _SHOWN = 10
+
+SAME_COSINE = 0.999
+"""The least cosine of an embedding to the one shipped. Other processors round otherwise, in int8 most; a vector that is
+off by 4 % of its length has this cosine."""
+SAME_OUTPUTS = 0.02
+"""The largest difference of outputs to those shipped, as a share of the largest of these: two steps of an output in
+int8, whose step is 1/127 of it."""
+ROUNDING = {"cosine": 1 - SAME_COSINE, "neighbours": 0.005}
+"""How far below its interval the mean of a quality may be. That of images which all agree with the reference has no
+width, and other processors round otherwise: every image by SAME_COSINE, or one of 200 neighbours."""
 
 DISTURBED = ("contended", "throttled", "sustained_throttling", "swapped", "warm_start", "unverified_device")
 """Flags of a measurement that is no measure of the model."""
@@ -118,6 +128,63 @@ def _classes(counts: ImageCounts, other: str) -> str:
     if not differ:
         return f"; every image gets the same class as {other}"
     return f"; {differ} {'image gets' if differ == 1 else 'images get'} another class than {other}"
+
+
+def quality(name: str, now: Estimate, source: str, shipped: Quality, split: str) -> Check:
+    """Judge a quality of a task on the images that the shipped one is of: it fails below the 95 % interval of that."""
+    message = f"mean {now.value:.4f} on {source}; shipped: {_quality(shipped)} on {shipped.n} {split} images"
+    if shipped.low is None:
+        return Check(name, NOT_JUDGED, f"{message}; it has no interval to judge by")
+    return Check(name, PASSED if now.value >= shipped.low - ROUNDING.get(name, 0.0) else FAILED, message)
+
+
+def baseline_quality(name: str, now: Estimate, baseline: Quality, same_images: bool) -> Check:
+    """Judge a quality by that of an earlier bundle, on the same images or on others as `baseline_accuracy`."""
+    best = now.value if same_images or now.high is None else now.high
+    where = "on the same images" if same_images else f"on {baseline.n} images of its own"
+    message = f"mean {now.value:.4f}; the baseline: {_quality(baseline)} {where}"
+    if baseline.low is None:
+        return Check(f"baseline {name}", NOT_JUDGED, f"{message}; it has no interval to judge by")
+    is_as_good = best >= baseline.low - ROUNDING.get(name, 0.0)
+    return Check(f"baseline {name}", PASSED if is_as_good else FAILED, message)
+
+
+def same_embeddings(cosines: Any) -> Check:
+    """Judge the cosines (n,) of the embeddings now to those shipped."""
+    n, differ, worst = len(cosines), int((cosines < SAME_COSINE).sum()), int(cosines.argmin())
+    if differ:
+        images = f"{differ} of {n} images {'gets' if differ == 1 else 'get'}"
+        message = f"{images} another output than when shipped: cosine below {SAME_COSINE:g}, the worst"
+        return Check("outputs", FAILED, f"{message} {cosines[worst]:.4f} (image {worst})")
+    least = f"least cosine {cosines[worst]:.6f}"
+    return Check("outputs", PASSED, f"every image gets the output that it was shipped with: {least}")
+
+
+def same_outputs(difference: float, n: int) -> Check:
+    """Judge the largest difference of the outputs of `n` images to those shipped, as a share of the largest one."""
+    message = f"the outputs of {n} images differ from those shipped by at most {difference:.2g} of the largest"
+    is_same = difference <= SAME_OUTPUTS
+    return Check(
+        "outputs", PASSED if is_same else FAILED, message if is_same else f"{message}; allowed: {SAME_OUTPUTS}"
+    )
+
+
+def not_finite_outputs(count: int, n: int) -> Check:
+    """The check of outputs that are no numbers."""
+    return Check("outputs", FAILED, f"NaN or infinity among the outputs of {count} of {n} images")
+
+
+def unknown_task(kind: str, shipped: Mapping[str, Quality]) -> Check:
+    """The line on metrics that only the search computes."""
+    shown = ", ".join(f"{name} {_quality(shipped[name])}" for name in sorted(shipped)[:_SHOWN])
+    shown = f"; shipped: {shown}" if shown else ""
+    return Check("metrics", NOT_JUDGED, f"the metrics of the task {kind} are not computed here{shown}")
+
+
+def _quality(shipped: Quality) -> str:
+    if shipped.low is None or shipped.high is None:
+        return f"{shipped.value:.4f}"
+    return f"{shipped.value:.4f} ({shipped.low:.4f} to {shipped.high:.4f})"
 
 
 def figures(

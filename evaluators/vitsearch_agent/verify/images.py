@@ -1,14 +1,15 @@
-"""The labelled images that a bundle is judged by: its own, or those of a folder."""
+"""The images that a bundle is judged by: its own, or those of a folder; and what it was shipped with beside them."""
 
 import os
 import warnings
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Tuple
 
-from vitsearch_agent.base.npy import read_header
+from vitsearch_agent.base.npy import Header, read_header
 from vitsearch_agent.base.plain_files import open_plain
 from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.verify.bundle import IMAGES, PREDICTIONS, TRUTH, Bundle, bytes_of_image
 from vitsearch_agent.verify.preprocessing import load, prepare
+from vitsearch_agent.wire.results import OUTPUTS_MAX_BYTES, bytes_of
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FILE_MAX_BYTES = 512 << 20
@@ -17,40 +18,72 @@ _CHUNK_BYTES = 64 << 20
 
 
 class Images(NamedTuple):
-    """Images with their labels (int64). `read(first, last)` gives uint8 (count, height, width, channels).
+    """`n` images. `read(first, last)` gives uint8 (count, height, width, channels).
 
-    `expected` are the classes that the model gave them when it was shipped, None where that is not known.
+    `labels` are those of a classifier (int64), `expected` the classes that the model gave them when it was shipped;
+    None where that is not known.
     """
 
     source: str
-    labels: Any
+    n: int
     read: Callable[[int, int], Any]
+    labels: Optional[Any] = None
     expected: Optional[Any] = None
 
 
 def of_bundle(bundle: Bundle) -> Images:
-    """Return the images in a bundle: uint8 (n, side, side, channels) when they are read, labels int64 (n,)."""
+    """Return the images in the bundle of a classifier: uint8 (n, side, side, channels) when they are read, labels int64
+    (n,)."""
     counted = bundle.manifest.images
     n = 0 if counted is None else counted.n
+    images = without_labels(bundle, n)
+    return images._replace(labels=_array(bundle, TRUTH, "<i8", (n,)), expected=_array(bundle, PREDICTIONS, "<i8", (n,)))
+
+
+def without_labels(bundle: Bundle, n: int) -> Images:
+    """Return the `n` images in a bundle: uint8 (n, side, side, channels) when they are read."""
     side = bundle.preprocessing["image_size"]
     images = _array(bundle, IMAGES, "|u1", (n, side, side, bundle.preprocessing["channels"]))
-    labels = _array(bundle, TRUTH, "<i8", (n,))
-    expected = _array(bundle, PREDICTIONS, "<i8", (n,))
-    return Images("the images in the bundle", labels, lambda first, last: images[first:last], expected)
+    return Images("the images in the bundle", n, lambda first, last: images[first:last])
+
+
+def outputs_of(bundle: Bundle, name: str, n: int, axes: Optional[int] = None) -> Any:
+    """Return the outputs of `n` images in a file of a bundle: finite float32 (n, ...), with `axes` axes if given.
+
+    InvalidRequest for anything else, and for more than the outputs of one job.
+    """
+    import numpy
+
+    header = _header(bundle, name)
+    shape = header.shape
+    fits = header.dtype == "<f4" and shape[:1] == (n,) and 0 not in shape and axes in (None, len(shape))
+    if not fits:
+        wanted = "outputs" if axes is None else f"{axes} axes"
+        raise InvalidRequest(f"{name}: expected <f4, {n} x {wanted}, got {header.dtype} of shape {shape}")
+    if bytes_of(shape, 4) > OUTPUTS_MAX_BYTES:
+        raise InvalidRequest(f"{name}: {bytes_of(shape, 4)} bytes, allowed are {OUTPUTS_MAX_BYTES}")
+    values = numpy.array(numpy.memmap(bundle.path(name), "<f4", "r", header.offset, shape))
+    if not numpy.isfinite(values).all():
+        raise InvalidRequest(f"{name}: NaN or infinity among its numbers")
+    return values
 
 
 def _array(bundle: Bundle, name: str, dtype: str, shape: Tuple[int, ...]) -> Any:
-    """Return an array of a bundle, from its file as it is needed; InvalidRequest for any but the one expected. Its
-    header is checked before NumPy opens it, and nothing is unpickled."""
+    """Return an array of a bundle, from its file as it is needed; InvalidRequest for any but the one expected."""
     import numpy
 
-    try:
-        header = read_header(bundle.path(name), name)
-    except OSError as error:
-        raise InvalidRequest(f"{bundle.path(name)} cannot be read: {error.strerror}") from error
+    header = _header(bundle, name)
     if (header.dtype, header.shape) != (dtype, shape):
         raise InvalidRequest(f"{name}: expected {dtype} of shape {shape}, got {header.dtype} of shape {header.shape}")
     return numpy.memmap(bundle.path(name), dtype, "r", header.offset, shape)
+
+
+def _header(bundle: Bundle, name: str) -> Header:
+    """Return the header of an array, checked before NumPy opens the file; nothing is unpickled."""
+    try:
+        return read_header(bundle.path(name), name)
+    except OSError as error:
+        raise InvalidRequest(f"{bundle.path(name)} cannot be read: {error.strerror}") from error
 
 
 def of_folder(folder: str, bundle: Bundle) -> Images:
@@ -71,7 +104,7 @@ def of_folder(folder: str, bundle: Bundle) -> Images:
     def read(first: int, last: int) -> Any:
         return numpy.stack([_loaded(path, bundle) for path, _ in files[first:last]])
 
-    return Images(root, numpy.array([label for _, label in files], "<i8"), read)
+    return Images(root, len(files), read, numpy.array([label for _, label in files], "<i8"))
 
 
 def _files(root: str, bundle: Bundle) -> Iterator[Tuple[str, int]]:
@@ -137,16 +170,14 @@ def _loaded(path: str, bundle: Bundle) -> Any:
 
 
 class Chunk(NamedTuple):
-    """The files of a subset (`npy.check_subset`), and the rows of the images in it."""
+    """A file of images for the model (`npy.check_images`), and their rows among all images."""
 
     images: str
-    labels: str
     rows: slice
 
 
 def chunks(images: Images, bundle: Bundle, folder: str) -> Iterator[Chunk]:
-    """Write the inputs of the model, float32 (n, C, H, W), and their labels to files in `folder`, a part at a time, and
-    yield each part.
+    """Write the inputs of the model, float32 (n, C, H, W), to a file in `folder`, and yield one part after another.
 
     Each part but the last has whole runs of the bundle's batch, so that the parts do not change what a run computes.
     """
@@ -154,9 +185,8 @@ def chunks(images: Images, bundle: Bundle, folder: str) -> Iterator[Chunk]:
 
     settings, batch = bundle.preprocessing, bundle.manifest.batch
     step = max(_CHUNK_BYTES // bytes_of_image(settings) // batch, 1) * batch
-    paths: List[str] = [os.path.join(folder, name) for name in ("images.npy", "labels.npy")]
-    for first in range(0, len(images.labels), step):
-        rows = slice(first, min(first + step, len(images.labels)))
-        numpy.save(paths[0], prepare(images.read(rows.start, rows.stop), settings).astype("<f4"))
-        numpy.save(paths[1], images.labels[rows])
-        yield Chunk(paths[0], paths[1], rows)
+    path = os.path.join(folder, "images.npy")
+    for first in range(0, images.n, step):
+        rows = slice(first, min(first + step, images.n))
+        numpy.save(path, prepare(images.read(rows.start, rows.stop), settings).astype("<f4"))
+        yield Chunk(path, rows)

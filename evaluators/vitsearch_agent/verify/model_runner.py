@@ -5,23 +5,23 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from typing import Any, Iterator, List, Mapping, NamedTuple, Tuple
+from typing import Any, FrozenSet, Iterator, List, Mapping, NamedTuple, Tuple
 
 from vitsearch_agent.base import processes
 from vitsearch_agent.base.system import THIS_MACHINE, user_cache_folder
-from vitsearch_agent.client.client import DeviceClient, Subset
+from vitsearch_agent.client.client import DeviceClient
 from vitsearch_agent.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
 from vitsearch_agent.errors import MeasurementFailed
-from vitsearch_agent.measure.accuracy_job import measure_accuracy
 from vitsearch_agent.measure.child_checks import check_restrictions
 from vitsearch_agent.measure.figures.reference_store import ReferenceStore
 from vitsearch_agent.measure.job_folder import Isolation
 from vitsearch_agent.measure.local_job import JobListener, LocalJob, Request, local_job
 from vitsearch_agent.measure.measure_job import measure_job
+from vitsearch_agent.measure.outputs_job import measure_outputs
 from vitsearch_agent.measure.power_phase import MeteredPhase
 from vitsearch_agent.verify.bundle import Bundle
 from vitsearch_agent.verify.images import Chunk
-from vitsearch_agent.wire.protocol import ACCURACY, AccuracyResult, Measurement
+from vitsearch_agent.wire.protocol import IMAGES_NAME, OUTPUTS, Measurement
 from vitsearch_agent.wire.restriction import Restriction
 
 _PRIVATE = (
@@ -38,13 +38,6 @@ class Measured(NamedTuple):
     environment: Mapping[str, Any]
 
 
-class Classified(NamedTuple):
-    """The result of an accuracy job, and the class of each image."""
-
-    result: AccuracyResult
-    classes: Any
-
-
 class ModelRunner(abc.ABC):
     """Runs the model of one bundle."""
 
@@ -52,12 +45,16 @@ class ModelRunner(abc.ABC):
     """What the model was kept from, where it has run."""
 
     @abc.abstractmethod
-    def classify(self, chunk: Chunk) -> Classified:
-        """Classify images; MeasurementFailed when the model does not run here."""
+    def outputs(self, chunk: Chunk) -> Any:
+        """Run the model on images; MeasurementFailed when it does not run here.
+
+        Returns:
+            Its outputs: float32 (n, ...).
+        """
 
     @abc.abstractmethod
     def measure(self) -> Measured:
-        """Measure by the protocol of the bundle; MeasurementFailed as `classify`."""
+        """Measure by the protocol of the bundle; MeasurementFailed as `outputs`."""
 
 
 class LocalRunner(ModelRunner):
@@ -72,21 +69,23 @@ class LocalRunner(ModelRunner):
         manifest = bundle.manifest
         self._files = bundle.model_files
         self._measuring = Request(manifest.runtime, manifest.options, manifest.protocol, programs)
-        accuracy = ACCURACY._replace(threads=manifest.protocol.threads, batch=manifest.batch)
-        self._classifying = self._measuring._replace(protocol=accuracy)
+        protocol = OUTPUTS._replace(threads=manifest.protocol.threads, batch=manifest.batch)
+        self._running = self._measuring._replace(protocol=protocol, reduction="none")
         self._listener = listener
 
-    def classify(self, chunk: Chunk) -> Classified:
-        files = dict(self._files, **{"images.npy": chunk.images, "labels.npy": chunk.labels})
+    def outputs(self, chunk: Chunk) -> Any:
+        import numpy
+
+        files = dict(self._files, **{IMAGES_NAME: chunk.images})
         kept: List[bytes] = []
 
-        def keep(path: str) -> str:
+        def keep(path: str, _beside: FrozenSet[str]) -> str:
             kept.append(_read(path))
-            return hashlib.sha256(kept[0]).hexdigest()
+            return hashlib.sha256(kept[-1]).hexdigest()
 
-        with self._job("accuracy", files, self._classifying) as job:
-            result = measure_accuracy(job.spec, job.context, job.folder, keep)
-        return Classified(result, _classes(kept[0], result))
+        with self._job("outputs", files, self._running) as job:
+            result = measure_outputs(job.spec, job.context, job.folder, keep)
+        return numpy.frombuffer(b"".join(kept), result.dtype).reshape(result.shape)
 
     def measure(self) -> Measured:
         meter = PowerConfig("auto" if self._measuring.protocol.power_s > 0 else "none")
@@ -119,16 +118,19 @@ class DeviceRunner(ModelRunner):
         self._client = client
         self._repeat = repeat
 
-    def classify(self, chunk: Chunk) -> Classified:
+    def outputs(self, chunk: Chunk) -> Any:
+        import numpy
+
         manifest = self._manifest
-        protocol = ACCURACY._replace(threads=manifest.protocol.threads, batch=manifest.batch)
-        subset = Subset(chunk.images, chunk.labels)
-        result = self._client.accuracy(self._path, subset, manifest.runtime, manifest.options, protocol, self._repeat)
+        protocol = OUTPUTS._replace(threads=manifest.protocol.threads, batch=manifest.batch)
+        result = self._client.outputs(
+            self._path, chunk.images, "none", manifest.runtime, manifest.options, protocol, self._repeat
+        )
         self.restrictions = self._client.device().restrictions
         with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
-            path = os.path.join(folder, "logits.f32")
-            self._client.logits(result, path)
-            return Classified(result, _classes(_read(path), result))
+            path = os.path.join(folder, "outputs.npy")
+            self._client.fetch_outputs(result, path)
+            return numpy.load(path, allow_pickle=False)
 
     def measure(self) -> Measured:
         manifest = self._manifest
@@ -153,11 +155,3 @@ def _private_paths() -> Tuple[str, ...]:
 def _read(path: str) -> bytes:
     with open(path, "rb") as stream:
         return stream.read()
-
-
-def _classes(logits: bytes, result: AccuracyResult) -> Any:
-    import numpy
-
-    if len(logits) != 4 * result.n * result.classes:
-        raise MeasurementFailed("protocol", f"{len(logits)} bytes of logits for {result.n} x {result.classes}")
-    return numpy.frombuffer(logits, "<f4").reshape(result.n, result.classes).argmax(axis=1)

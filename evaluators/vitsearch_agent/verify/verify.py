@@ -1,16 +1,17 @@
-"""Verifies a bundle: its files, then its accuracy, then its measurements; and compares it with an earlier bundle."""
+"""Verifies a bundle: its files, then its outputs, then its measurements; and compares it with an earlier bundle."""
 
 import os
 import tempfile
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from vitsearch_agent import runtimes
-from vitsearch_agent.errors import DamagedBundle, MeasurementFailed
+from vitsearch_agent.errors import DamagedBundle, InvalidRequest, MeasurementFailed
 from vitsearch_agent.verify import bundle as bundles
-from vitsearch_agent.verify import checks, checksums, images
-from vitsearch_agent.verify.bundle import Bundle
+from vitsearch_agent.verify import checks, checksums, images, likeness
+from vitsearch_agent.verify.bundle import CLASSIFICATION, Bundle
 from vitsearch_agent.verify.checks import FAILED, NOT_JUDGED, PASSED, Check, ImageCounts
 from vitsearch_agent.verify.images import Images
+from vitsearch_agent.verify.metrics import predicted_classes
 from vitsearch_agent.verify.model_runner import ModelRunner
 from vitsearch_agent.verify.signature import is_there, judge
 from vitsearch_agent.wire.restriction import Restriction
@@ -66,9 +67,17 @@ def verify(folder: str, make_runner: MakeRunner, options: VerifyOptions = Verify
     if any(check.outcome == FAILED for check in results):
         return Report(os.path.basename(os.path.normpath(folder)), tuple(results))
     bundle = bundles.read(folder)
-    baseline = None if options.baseline is None else _intact(options.baseline)
+    baseline = None if options.baseline is None else _intact(options.baseline, bundle)
+    if options.data is not None and bundle.manifest.task.kind != CLASSIFICATION:
+        raise InvalidRequest(
+            f"--data {options.data}: only a classifier is judged by other images; the task of this bundle is "
+            f"{bundle.manifest.task.kind}"
+        )
     runner = make_runner(bundle)
-    results.extend(_accuracy(bundle, runner, options.data, baseline))
+    if bundle.manifest.task.kind == CLASSIFICATION:
+        results.extend(_accuracy(bundle, runner, options.data, baseline))
+    else:
+        results.extend(likeness.judged(bundle, runner, baseline))
     if options.measures:
         results.extend(_figures(bundle, runner, baseline))
     return Report(bundle.manifest.name, tuple(results), runner.restrictions)
@@ -81,15 +90,20 @@ def _signature(folder: str, signers: Optional[str]) -> List[Check]:
     return [checks.UNJUDGED_SIGNATURE] if is_there(folder) else []
 
 
-def _intact(folder: str) -> Bundle:
-    """The bundle to compare with; MeasurementFailed if its files were changed."""
+def _intact(folder: str, bundle: Bundle) -> Bundle:
+    """The bundle to compare a bundle with; MeasurementFailed if its files were changed, InvalidRequest if it is for
+    another task."""
     try:
         _, wrong = bundles.damaged(folder)
     except DamagedBundle as damage:
         wrong = [str(damage)]
     if wrong:
         raise MeasurementFailed("incompatible_artifact", f"--baseline {folder}: {checks.shown(wrong)}")
-    return bundles.read(folder)
+    baseline = bundles.read(folder)
+    kinds = baseline.manifest.task.kind, bundle.manifest.task.kind
+    if kinds[0] != kinds[1]:
+        raise InvalidRequest(f"--baseline {folder}: its task is {kinds[0]}, that of the bundle is {kinds[1]}")
+    return baseline
 
 
 def _accuracy(bundle: Bundle, runner: ModelRunner, data: Optional[str], baseline: Optional[Bundle]) -> List[Check]:
@@ -102,6 +116,7 @@ def _accuracy(bundle: Bundle, runner: ModelRunner, data: Optional[str], baseline
         chosen, shipped = images.of_bundle(bundle), bundle.manifest.images
     else:
         return [Check("accuracy", NOT_JUDGED, "the bundle has no images (--no-images): give a folder with --data")]
+    assert shipped is not None
     try:
         classes, counts = _classified(bundle, runner, chosen)
     except MeasurementFailed as failure:
@@ -112,30 +127,42 @@ def _accuracy(bundle: Bundle, runner: ModelRunner, data: Optional[str], baseline
     return judged
 
 
-def _classified(bundle: Bundle, runner: ModelRunner, chosen: Images) -> Tuple[List[int], ImageCounts]:
-    """The class of each image, and how many are correct."""
-    correct = 0
-    classes: List[int] = []
+def _classified(bundle: Bundle, runner: ModelRunner, chosen: Images) -> Tuple[Any, ImageCounts]:
+    """The class of each image (n,), and how many are correct."""
+    import numpy
+
+    labels = numpy.asarray(chosen.labels)
+    classes = []
     with tempfile.TemporaryDirectory(prefix="vitsearch-images-") as folder:
         for chunk in images.chunks(chosen, bundle, folder):
-            classified = runner.classify(chunk)
-            correct += classified.result.correct
-            classes.extend(classified.classes.tolist())
-    return classes, ImageCounts(chosen.source, len(chosen.labels), correct)
+            outputs = runner.outputs(chunk)
+            _check_classes(outputs, labels[chunk.rows])
+            classes.append(predicted_classes(outputs))
+    every = numpy.concatenate(classes)
+    return every, ImageCounts(chosen.source, chosen.n, int((every == labels).sum()))
 
 
-def _beside(counts: ImageCounts, classes: List[int], expected: Optional[Any]) -> ImageCounts:
+def _check_classes(outputs: Any, labels: Any) -> None:
+    """Refuse outputs that are not those of a classifier with these labels."""
+    if outputs.ndim != 2:
+        shape = list(outputs.shape)
+        raise MeasurementFailed("incompatible_artifact", f"expected logits, {len(labels)} x classes, got {shape}")
+    low, high, classes = int(labels.min()), int(labels.max()), outputs.shape[1]
+    if low < 0 or high >= classes:
+        raise MeasurementFailed(
+            "incompatible_artifact", f"the labels go from {low} to {high}, the model has {classes} classes"
+        )
+
+
+def _beside(counts: ImageCounts, classes: Any, expected: Optional[Any]) -> ImageCounts:
     """What was found, with the number of images that have the expected class."""
-    if expected is None:
-        return counts
-    return counts._replace(same=sum(actual == wanted for actual, wanted in zip(classes, expected.tolist())))
+    return counts if expected is None else counts._replace(same=int((classes == expected).sum()))
 
 
-def _beside_baseline(
-    counts: ImageCounts, classes: List[int], bundle: Bundle, baseline: Bundle, chosen: Images
-) -> Check:
+def _beside_baseline(counts: ImageCounts, classes: Any, bundle: Bundle, baseline: Bundle, chosen: Images) -> Check:
     """The check against an earlier bundle: on the same images where both bundles hold these and no others are given."""
     earlier = baseline.manifest
+    assert earlier.accuracy is not None
     if chosen.expected is None or earlier.images is None or not bundles.have_equal_images(bundle, baseline):
         return checks.baseline_accuracy(counts, earlier.accuracy)
     expected = images.of_bundle(baseline).expected

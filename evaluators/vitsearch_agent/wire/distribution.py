@@ -17,6 +17,8 @@ BLOCK_RUNS = 20
 runs was 11 times too narrow."""
 
 _STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131)
+STUDENT_MAX = len(_STUDENT_95)
+"""The most degrees of freedom of the table."""
 
 _RESAMPLES = 200
 _BOOTSTRAP_LIMIT = 2000
@@ -37,7 +39,7 @@ def median(values: Sequence[float]) -> float:
 
 def student_95(degrees: int) -> float:
     """Return Student's t for a two-sided 95 % interval, that of 15 degrees of freedom for more."""
-    return _STUDENT_95[min(degrees, len(_STUDENT_95)) - 1]
+    return _STUDENT_95[min(degrees, STUDENT_MAX) - 1]
 
 
 def summarize(series: Sequence[Sequence[float]], seed: int = 0) -> "Latency":

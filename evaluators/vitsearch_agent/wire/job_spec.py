@@ -6,6 +6,7 @@ from vitsearch_agent.base import json_reader
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.wire.measure_protocol import MeasureProtocol
+from vitsearch_agent.wire.reductions import REDUCTIONS
 
 JOB_ID_SCHEMA = 2
 """Increased by hand when the meaning of a job id changes; everything is then measured again."""
@@ -20,14 +21,13 @@ ARTIFACTS: Mapping[str, Tuple[str, ...]] = {
 
 ARTIFACT_NAMES = tuple(dict.fromkeys(name for names in ARTIFACTS.values() for name in names))
 
-SUBSET_NAMES = ("images.npy", "labels.npy")
-"""The files of a validation subset: images (N, C, H, W), float32 or uint8, as inputs of the model, and labels (N),
-int64 or int32, both little endian."""
+IMAGES_NAME = "images.npy"
+"""The file of the images of an outputs job: (N, C, H, W), float32 or uint8, little endian, as inputs of the model."""
 
-FILE_NAMES = ARTIFACT_NAMES + SUBSET_NAMES
+FILE_NAMES = ARTIFACT_NAMES + (IMAGES_NAME,)
 """The only file names that a job may use, so that no text from a client becomes a path."""
 
-JOB_KINDS = ("measure", "accuracy", "peaks")
+JOB_KINDS = ("measure", "outputs", "peaks")
 
 
 class BlobRef(NamedTuple):
@@ -72,11 +72,12 @@ _OWNER = {"study": json_reader.text, "trial": json_reader.optional(json_reader.i
 class JobSpec(NamedTuple):
     """One job. `options` are the runtime's options, which the runtime checks.
 
-    The kind decides the manifest: a model (`measure`), a model and a subset (`accuracy`), or nothing (`peaks`, for
-    the device's own peaks). Of the protocol, an accuracy job uses only `threads`, `batch`, `shapes` and `timeout_s`, a
+    The kind decides the manifest: a model (`measure`), a model and images (`outputs`), or nothing (`peaks`, for
+    the device's own peaks). Of the protocol, an outputs job uses only `threads`, `batch`, `shapes` and `timeout_s`, a
     peaks job only `threads`, `min_s` and `timeout_s`.
 
-    `repeat` (0, 1, 2, ...) distinguishes measurements that are otherwise equal.
+    `repeat` (0, 1, 2, ...) distinguishes measurements that are otherwise equal. `reduction` says what an outputs job
+    keeps (see `reductions`); the other kinds have none.
     """
 
     kind: str
@@ -85,9 +86,11 @@ class JobSpec(NamedTuple):
     options: Mapping[str, Any]
     protocol: MeasureProtocol
     repeat: int = 0
+    reduction: Optional[str] = None
 
     def to_json(self) -> Dict[str, Any]:
-        return {
+        """Return the JSON; `reduction` is a key of outputs jobs only."""
+        every = {
             "kind": self.kind,
             "manifest": [blob.to_json() for blob in self.manifest],
             "runtime": self.runtime,
@@ -95,12 +98,16 @@ class JobSpec(NamedTuple):
             "protocol": self.protocol.to_json(),
             "repeat": self.repeat,
         }
+        return every if self.reduction is None else dict(every, reduction=self.reduction)
 
     @classmethod
     def from_json(cls, value: Any, where: str = "spec") -> "JobSpec":
-        spec = cls(**json_reader.read_object(value, _SPEC, where))
+        spec = cls(**json_reader.read_object(value, _SPEC, where, ("reduction",)))
         if spec.kind not in JOB_KINDS:
             raise InvalidRequest(f"{where}.kind: {spec.kind!r} is not one of {', '.join(JOB_KINDS)}")
+        if (spec.reduction is not None) != (spec.kind == "outputs"):
+            needed = "an outputs job needs" if spec.reduction is None else "only an outputs job has"
+            raise InvalidRequest(f"{where}.reduction: {needed} one of {', '.join(REDUCTIONS)}")
         has_model, others = _MANIFESTS[spec.kind]
         is_right = _kind(spec.model) is not None if has_model else not spec.model
         rest = sorted(blob.name for blob in spec.manifest if blob.name not in ARTIFACT_NAMES)
@@ -141,7 +148,7 @@ def _kind(model: Tuple[BlobRef, ...]) -> Optional[str]:
 
 _MANIFESTS: Mapping[str, Tuple[bool, Tuple[str, ...]]] = {
     "measure": (True, ()),
-    "accuracy": (True, SUBSET_NAMES),
+    "outputs": (True, (IMAGES_NAME,)),
     "peaks": (False, ()),
 }
 """Kind of job -> whether its manifest has a model, and its other files."""
@@ -152,7 +159,7 @@ def _needed(kind: str) -> str:
     if kind == "peaks":
         return "no files"
     model = " or ".join(" and ".join(names) for names in ARTIFACTS.values())
-    return f"{model}, with {' and '.join(SUBSET_NAMES)}" if kind == "accuracy" else model
+    return f"{model}, with {IMAGES_NAME}" if kind == "outputs" else model
 
 
 _SPEC = {
@@ -162,6 +169,7 @@ _SPEC = {
     "options": json_reader.mapping(),
     "protocol": MeasureProtocol.from_json,
     "repeat": json_reader.integer(0, 10**6),
+    "reduction": json_reader.one_of(*REDUCTIONS),
 }
 
 
@@ -177,4 +185,6 @@ def job_id(spec: JobSpec, device_id: str) -> str:
         "device": device_id,
         "repeat": spec.repeat,
     }
+    if spec.reduction is not None:
+        identity["reduction"] = spec.reduction
     return digest(identity)

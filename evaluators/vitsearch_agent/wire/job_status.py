@@ -6,16 +6,16 @@ from vitsearch_agent.base import json_reader
 from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.wire.job_spec import Owner
 from vitsearch_agent.wire.measurement import Measurement
-from vitsearch_agent.wire.results import AccuracyResult, PeaksResult
+from vitsearch_agent.wire.results import OutputsResult, PeaksResult
 
 FINAL_STATES = ("done", "failed", "cancelled")
 JOB_STATES = ("queued", "running") + FINAL_STATES
 
 
-Result = Union[Measurement, AccuracyResult, PeaksResult]
+Result = Union[Measurement, OutputsResult, PeaksResult]
 RESULTS: Mapping[str, json_reader.Reader] = {
     "measure": Measurement.from_json,
-    "accuracy": AccuracyResult.from_json,
+    "outputs": OutputsResult.from_json,
     "peaks": PeaksResult.from_json,
 }
 """Kind of job -> the reader of its result."""

@@ -167,6 +167,6 @@ CONFIRM = SCREEN._replace(
 # For what is not compared with other models.
 ONE_PROCESS = SCREEN._replace(processes=1, max_processes=1, reference=None)
 # The batch is that of SCREEN and CONFIRM: activations that are quantized at run time share one scale in a batch.
-ACCURACY = ONE_PROCESS._replace(id="accuracy-1", timeout_s=3600.0)
+OUTPUTS = ONE_PROCESS._replace(id="outputs-1", timeout_s=3600.0)
 PEAKS = ONE_PROCESS._replace(id="peaks-1", min_s=1.0)
 PROTOCOLS = {"screen": SCREEN, "confirm": CONFIRM}

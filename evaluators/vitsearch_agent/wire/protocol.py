@@ -1,4 +1,4 @@
-"""The protocol between a client and the agent: HTTP/1.1, JSON, version 2.
+"""The protocol between a client and the agent: HTTP/1.1, JSON, version 3.
 
     GET    /v1/health           -> {"ok", "api_min", "api_max", "version", "worker_alive",
                                     "problems"}                                  (no token needed)
@@ -22,11 +22,11 @@
     GET    /v1/jobs/{id}/events?after=N&wait=S
                                 -> {"events": [Event]} with numbers above N, as soon as there are
                                    any; empty if the job is final or after S seconds
-    GET    /v1/jobs/{id}/logits?offset=N
-                                -> up to `chunk_max_bytes` raw bytes of an accuracy job's logits
-                                   (see AccuracyResult) from byte N on, and the header Upload-Length
-                                   with the size of all logits; 404 if there are none, with
-                                   details.reason `evicted` if they were removed
+    GET    /v1/jobs/{id}/outputs?part=K&offset=N
+                                -> up to `chunk_max_bytes` raw bytes of part K (0, 1, ...) of an outputs
+                                   job's outputs (see OutputsResult) from byte N of the part on, and the
+                                   header Upload-Length with the size of the part; 404 if there is none,
+                                   with details.reason `evicted` if it was removed
     DELETE /v1/jobs/{id}        -> JobStatus; cancels a job that is not final. With `?study=NAME` that study
                                    gives it up, and it goes on for others that have asked for it
     GET    /v1/jobs             -> {"jobs": [JobStatus without results]}: the running job, then the
@@ -34,9 +34,12 @@
 
 A job's kind decides its manifest and the class of its result:
 
-    measure     a model                             Measurement
-    accuracy    a model, images.npy, labels.npy     AccuracyResult
-    peaks       nothing                             PeaksResult
+    measure     a model                 Measurement
+    outputs     a model, images.npy     OutputsResult
+    peaks       nothing                 PeaksResult
+
+An outputs job also names a reduction (`reductions.REDUCTIONS`): what of the model's outputs is kept. The agent knows no
+task: who asks for the outputs has the labels, and computes metrics.
 
 Every request except health needs `Authorization: Bearer TOKEN`. Any request may get 413 (the body is too large),
 429 (too many requests per second), 431 (the request head is too large) or 503 (not now, or too many
@@ -52,8 +55,8 @@ from vitsearch_agent.wire.hardware import Hardware
 from vitsearch_agent.wire.job_spec import (
     ARTIFACT_NAMES,
     ARTIFACTS,
+    IMAGES_NAME,
     JOB_KINDS,
-    SUBSET_NAMES,
     BlobRef,
     JobSpec,
     Owner,
@@ -61,19 +64,28 @@ from vitsearch_agent.wire.job_spec import (
 )
 from vitsearch_agent.wire.job_status import FINAL_STATES, JOB_STATES, JobStatus, Result
 from vitsearch_agent.wire.measure_protocol import (
-    ACCURACY,
     CONFIRM,
     MINIMUM_RUNS,
+    OUTPUTS,
     PEAKS,
     PROTOCOLS,
     SCREEN,
     MeasureProtocol,
 )
 from vitsearch_agent.wire.measurement import Contention, Latency, Measurement, Power, Temperature
-from vitsearch_agent.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
+from vitsearch_agent.wire.reductions import REDUCTIONS, Reduction
+from vitsearch_agent.wire.results import (
+    OUTPUTS_MAX_BYTES,
+    PART_MAX_BYTES,
+    Gemm,
+    OutputsResult,
+    Part,
+    PeaksResult,
+    Rate,
+)
 
-PROTOCOL_VERSION = 2
-PROTOCOL_VERSION_MIN = 2
+PROTOCOL_VERSION = 3
+PROTOCOL_VERSION_MIN = 3
 """The oldest version that this code supports."""
 
 CHUNK_MAX_BYTES = 1 << 20
@@ -81,24 +93,26 @@ JSON_MAX_BYTES = 1 << 20
 WAIT_MAX_S = 25.0
 
 __all__ = [
-    "ACCURACY",
     "ARTIFACTS",
     "ARTIFACT_NAMES",
     "CHUNK_MAX_BYTES",
     "CONFIRM",
     "FINAL_STATES",
+    "IMAGES_NAME",
     "JOB_KINDS",
     "JOB_STATES",
     "JSON_MAX_BYTES",
     "MINIMUM_RUNS",
+    "OUTPUTS",
+    "OUTPUTS_MAX_BYTES",
+    "PART_MAX_BYTES",
     "PEAKS",
     "PROTOCOLS",
     "PROTOCOL_VERSION",
     "PROTOCOL_VERSION_MIN",
+    "REDUCTIONS",
     "SCREEN",
-    "SUBSET_NAMES",
     "WAIT_MAX_S",
-    "AccuracyResult",
     "BlobRef",
     "Contention",
     "DeviceInfo",
@@ -110,10 +124,13 @@ __all__ = [
     "Latency",
     "MeasureProtocol",
     "Measurement",
+    "OutputsResult",
     "Owner",
+    "Part",
     "Power",
     "PeaksResult",
     "Rate",
+    "Reduction",
     "Result",
     "RuntimeInfo",
     "Temperature",

@@ -1,60 +1,66 @@
-"""The results of the other kinds of jobs: a model's accuracy on the device, and the device's own peaks."""
+"""The results of the other kinds of jobs: a model's outputs on the device, and the device's own peaks."""
 
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_agent.base import json_reader
 from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.wire.measure_protocol import Shapes, shapes_to_json
+from vitsearch_agent.wire.reductions import REDUCTIONS
 from vitsearch_agent.wire.result_fields import OF_A_MODEL, OF_EVERY_RESULT
 
 _number = json_reader.number()
-_share = json_reader.number(0.0, 1.0)
-CELLS_MAX = 100000  # as many as images, of which no subset has more
-NO_CLASS = -1
-"""The predicted class of an image with a logit that is not finite."""
-Cell = Tuple[int, int, int]
-"""A class, the class that it was taken for, and the number of such images."""
+
+OUTPUTS_MAX_BYTES = 256 << 20
+"""The most bytes that the outputs of one job may have."""
+PART_MAX_BYTES = 8 << 20
+"""The size of each part of them but the last. A part is small enough to be kept in memory, to have its digest compared
+before it is written, and to be sent again."""
+DIMENSIONS_MAX = 8
+"""The most axes of what is kept of one image."""
 
 
-def _cell(value: Any, where: str) -> Cell:
-    cell = json_reader.sequence(json_reader.integer(NO_CLASS), 3)(value, where)
-    if len(cell) != 3 or cell[0] < 0 or cell[2] < 1:
-        raise InvalidRequest(f"{where}: expected a class, a predicted class and a number of images")
-    return (cell[0], cell[1], cell[2])
+class Part(NamedTuple):
+    """A part of the outputs of a job: its content and its size in bytes."""
+
+    sha256: str
+    size: int
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "part") -> "Part":
+        return cls(**json_reader.read_object(value, _PART, where))
 
 
-read_confusion = json_reader.sequence(_cell, CELLS_MAX)
+_PART = {"sha256": json_reader.sha256, "size": json_reader.integer(1, PART_MAX_BYTES)}
 
 
-class AccuracyResult(NamedTuple):
-    """The accuracy of an artifact on the device, on a validation subset.
+class OutputsResult(NamedTuple):
+    """What an artifact gives on the device for `n` images, in runs of `batch` images.
 
-    `images` and `labels` are the digests of the subset's files. In runs of `batch` images, the largest logit is the
-    label's for `correct` of `n` images; an image with a logit that is not finite (`not_finite` images) counts as wrong.
-    `confusion` has one cell for each pair of a class and a predicted class that occurs, sorted.
-    `ci95_low` and `ci95_high` are the Wilson interval of the accuracy. `logits_sha256` is the digest of all logits:
-    float32, little endian, `n` x `classes`, in C order. Two devices with the same digest gave the same bits.
+    `images` is the digest of their file. `reduction` is the name of what was kept of the outputs (`reductions`):
+    numbers of type `dtype`, as NumPy writes it, `item_shape` of each image, in C order. `parts` are these bytes, cut
+    after each `PART_MAX_BYTES`. Of `not_finite` images an output is not finite. Two devices with the same digests gave
+    the same bits.
     """
 
     job_id: str
     artifact: str
     images: str
-    labels: str
     device_id: str
     environment_id: str
     runtime: str
     runtime_version: str
+    reduction: str
     options: Mapping[str, Any]
     batch: int
     shapes: Optional[Shapes]
     n: int
-    correct: int
+    item_shape: Tuple[int, ...]
+    dtype: str
     not_finite: int
-    classes: int
-    confusion: Tuple[Cell, ...]
-    ci95_low: float
-    ci95_high: float
-    logits_sha256: str
+    parts: Tuple[Part, ...]
     attempts: int
     queue_s: float
     seconds: float
@@ -63,31 +69,57 @@ class AccuracyResult(NamedTuple):
     started_at: str
 
     @property
-    def accuracy(self) -> float:
-        return self.correct / self.n
+    def shape(self) -> Tuple[int, ...]:
+        """The shape of the array of all outputs."""
+        return (self.n,) + self.item_shape
 
     def to_json(self) -> Dict[str, Any]:
         shapes = None if self.shapes is None else shapes_to_json(self.shapes)
-        cells = [list(cell) for cell in self.confusion]
-        return dict(self._asdict(), options=dict(self.options), shapes=shapes, confusion=cells)
+        parts = [part.to_json() for part in self.parts]
+        return dict(
+            self._asdict(), options=dict(self.options), shapes=shapes, item_shape=list(self.item_shape), parts=parts
+        )
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "accuracy") -> "AccuracyResult":
-        return cls(**json_reader.read_object(value, _ACCURACY, where))
+    def from_json(cls, value: Any, where: str = "outputs") -> "OutputsResult":
+        result = cls(**json_reader.read_object(value, _OUTPUTS, where))
+        reduction = REDUCTIONS[result.reduction]
+        if result.dtype != reduction.dtype:
+            raise InvalidRequest(f"{where}.dtype: {result.reduction} keeps {reduction.dtype}, not {result.dtype}")
+        if result.not_finite > result.n:
+            raise InvalidRequest(f"{where}.not_finite: {result.not_finite} of {result.n} images")
+        sizes = part_sizes(bytes_of(result.shape, reduction.itemsize))
+        if [part.size for part in result.parts] != sizes:
+            raise InvalidRequest(f"{where}.parts: not the sizes of {result.dtype} of shape {result.shape}")
+        return result
 
 
-_ACCURACY: Mapping[str, json_reader.Reader] = dict(
+def bytes_of(shape: Tuple[int, ...], itemsize: int) -> int:
+    """Return the bytes of an array."""
+    size = itemsize
+    for length in shape:
+        size *= length
+    return size
+
+
+def part_sizes(size: int) -> List[int]:
+    """Return the size of each part of `size` bytes of outputs; InvalidRequest for more than a job may have."""
+    if size > OUTPUTS_MAX_BYTES:
+        raise InvalidRequest(f"outputs of {size} bytes, allowed are {OUTPUTS_MAX_BYTES}")
+    whole, rest = divmod(size, PART_MAX_BYTES)
+    return [PART_MAX_BYTES] * whole + [rest] * bool(rest)
+
+
+read_item_shape = json_reader.sequence(json_reader.integer(1, 2**31 - 1), DIMENSIONS_MAX)
+_OUTPUTS: Mapping[str, json_reader.Reader] = dict(
     OF_A_MODEL,
     images=json_reader.sha256,
-    labels=json_reader.sha256,
+    reduction=json_reader.one_of(*REDUCTIONS),
     n=json_reader.integer(1),
-    correct=json_reader.integer(),
+    item_shape=read_item_shape,
+    dtype=json_reader.text,
     not_finite=json_reader.integer(),
-    classes=json_reader.integer(1),
-    confusion=read_confusion,
-    ci95_low=_share,
-    ci95_high=_share,
-    logits_sha256=json_reader.sha256,
+    parts=json_reader.sequence(Part.from_json, OUTPUTS_MAX_BYTES // PART_MAX_BYTES),
 )
 
 

@@ -31,7 +31,7 @@ class ReferenceSession(Session):
             raise refused(error, "the reference evaluator cannot run the model") from error
 
     def infer(self, images: Any) -> Any:
-        """The logits of a batch, for accuracy jobs."""
+        """The outputs of a batch, for outputs jobs."""
         try:
             return self._evaluator.run(None, dict.fromkeys(self._inputs, images))[0]
         except Exception as error:

@@ -147,7 +147,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
             raise misfit(self.network.name, path, state, wanted, first_line(error)) from error
         if had != spec.classes:
             self._with_classes(model, spec.classes)
-        return model, had != spec.classes
+        return model, spec.classes not in (0, had)
 
     def _refuse_channels_of(self, state: State, spec: ModelSpec, classes: int) -> None:
         """Raise `WeightsError` where weights fit the network for images of other channels."""
@@ -162,16 +162,20 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
                 )
 
     def _sized(self, spec: ModelSpec, classes: int) -> nn.Module:
-        """A model with random weights and a number of classes."""
-        made = make(self.network, classes=classes, channels=spec.channels, resolution=spec.resolution)
+        """A model with random weights and a number of classes; 0 for none."""
         own = looked_at(self.network)
-        if own.fixed_classes is not None and own.fixed_classes != classes:
+        asked_for = classes or own.fixed_classes or CLASSES
+        made = make(self.network, classes=asked_for, channels=spec.channels, resolution=spec.resolution)
+        setattr(made, ATTRIBUTE, Classifier(own.classifier, asked_for))
+        if classes != (own.fixed_classes or asked_for):
             self._with_classes(made, classes)
-        setattr(made, ATTRIBUTE, Classifier(own.classifier, classes))
         return made
 
     def _with_classes(self, model: nn.Module, classes: int) -> None:
         own = looked_at(self.network)
+        if own.classifier is None and classes == 0:  # its outputs are no logits but an embedding
+            setattr(model, ATTRIBUTE, Classifier(None, 0))
+            return
         if own.classifier is None:
             raise PlanError(
                 f"{self.network.name} gives {own.fixed_classes} logits and has no layer whose output they are, so it "

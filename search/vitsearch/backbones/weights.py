@@ -155,7 +155,7 @@ def _from_hub(spec: ModelSpec, recipe: BuildRecipe) -> Built:
             "download them where there is a network and name the file ('weights: \"file:PATH\"'), or start from random "
             "ones ('weights: none')"
         ) from error
-    fits = config.num_classes == spec.classes and config.input_size[0] == spec.channels
+    fits = spec.classes in (0, config.num_classes) and config.input_size[0] == spec.channels
     return _with_classes(spec, recipe, model, had=config.num_classes, fits=fits)
 
 
@@ -180,7 +180,7 @@ def _from_file(spec: ModelSpec, recipe: BuildRecipe, path: Path) -> Built:
     kept = dict(cast(dict[str, Any], model.pretrained_cfg))
     kept.pop("state_dict")  # else the model would hold every weight twice
     model.pretrained_cfg = model.default_cfg = kept  # type: ignore[assignment]
-    return _with_classes(spec, recipe, model, had, fits=had == spec.classes and channels == spec.channels)
+    return _with_classes(spec, recipe, model, had, fits=spec.classes in (0, had) and channels == spec.channels)
 
 
 def _with_classes(spec: ModelSpec, recipe: BuildRecipe, model: nn.Module, had: int, fits: bool) -> Built:

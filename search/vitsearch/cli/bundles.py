@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitsearch.cli.arguments import AsJson, StudyName
+from vitsearch.core.metrics import METRICS
 from vitsearch.errors import BundleError, DeviceLost
 from vitsearch_agent.base.printable import printable
 
 if TYPE_CHECKING:
+    from vitsearch.ship.bundled_model import SplitResult
     from vitsearch.ship.ship import Bundle
 
 FIRST_REPEAT, REPEATS = 500_000, 500_000
@@ -98,24 +100,34 @@ def ship(
 
 
 def summary(bundle: Bundle) -> str:
-    """What was shipped, and its accuracy on images that the search never used."""
+    """What was shipped, and its quality on images that the search never used."""
     model, test = bundle.model, bundle.model.on_test
+    metric = METRICS[model.quality]
     lines = [f"{model.origin}: {model.text}"]
-    accuracies = [("validation", model.validation), ("test", test)]
-    for name, counts in accuracies:
-        if counts is not None:
-            low, high = counts.interval
-            lines.append(
-                f"{name:<10}  {counts.correct} of {counts.n} correct ({counts.share:.4f}, {low:.4f} to {high:.4f})"
-            )
+    for result in (model.validation, test):
+        if result is not None:
+            lines.append(f"{result.split:<10}  {_quality(result, metric.name)}")
     if test is None:
-        lines.append("test        the data has no test images: the accuracy on other images is not known")
+        lines.append("test        the data has no test images: the quality on other images is not known")
     else:
-        away = 100 * (test.share - model.validation.share)
-        lines.append(f"{'':<10}  {away:+.2f} points from validation; the search never used the test images")
+        value, before = test.metrics.value(metric.name), model.validation.metrics.value(metric.name)
+        if value is not None and before is not None:
+            away = (
+                f"{100 * (value - before):+.2f} points" if metric.is_share else f"{value - before:+.4g} {metric.unit}"
+            )
+            lines.append(f"{'':<10}  {away} from validation; the search never used the test images")
     lines += [f"bundle      {bundle.folder}", f"zip         {bundle.archive}"]
     lines += ["signature   SHA256SUMS.sig, in both"] if bundle.is_signed else []
     return "\n".join(map(printable, lines))
+
+
+def _quality(result: SplitResult, name: str) -> str:
+    """`accuracy 0.9055 (0.8919 to 0.9176) on 2000 images`."""
+    value, interval = result.metrics.value(name), result.metrics.intervals.get(name)
+    if value is None:
+        return f"{name} is not known: {result.metrics.reasons.get(name)}"
+    span = "" if interval is None else f" ({interval[0]:.4f} to {interval[1]:.4f})"
+    return f"{name} {value:.4f}{span} on {result.n} images"
 
 
 def verify(
@@ -134,7 +146,7 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    no_measure: Annotated[bool, typer.Option("--no-measure", help="Files and accuracy only.")] = False,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Files and outputs only.")] = False,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -155,7 +167,7 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a bundle: its files, its accuracy and its measurements.
+    """Verify a bundle: its files, its outputs and its measurements.
 
     The exit code is 1 if a check fails, and 3 if only checksums were judged because the model cannot run here (0 with
     --no-measure).

@@ -150,8 +150,12 @@ class _Table:
     definitions: Mapping[str, Schema]
 
     def rows(self, schema: Schema, before: str) -> Iterator[str]:
-        """A row for each field; those of inner objects are written `points[].trial`, `models.params_m.low`."""
-        schema = self._value(schema)
+        """A row for each field; those of inner objects are written `points[].trial`, `models.params_m.low`. Of a value
+        that is one of several objects, the fields of all."""
+        kinds = schema.get("anyOf", [schema])
+        yield from dict.fromkeys(row for kind in kinds for row in self._rows_of(self._value(kind), before))
+
+    def _rows_of(self, schema: Schema, before: str) -> Iterator[str]:
         more = schema.get("additionalProperties")
         if schema.get("type") == "array":
             yield from self.rows(schema["items"], f"{before}[]") if "items" in schema else ()
@@ -170,7 +174,7 @@ class _Table:
 
     def _type(self, schema: Schema) -> str:
         if "anyOf" in schema:
-            return " or ".join(map(self._type, schema["anyOf"]))
+            return " or ".join(dict.fromkeys(map(self._type, schema["anyOf"])))
         schema = self._value(schema)
         if "enum" in schema:
             return ", ".join(f"`{word}`" for word in schema["enum"])

@@ -125,7 +125,7 @@ def print_status(state: Status, console: Console | None = None) -> None:
     console.print(f"Outcomes: {outcomes or 'none yet'}", markup=False)
     for number, reason in state.failures.items():
         console.print(printable(f"  trial {number}: {reason}"), style="red", markup=False)
-    for line in state.class_warnings:
+    for line in state.quality_warnings:
         console.print(printable(line), style="yellow", markup=False)
     console.print(_spent(state.cpu_seconds, state.busy_share), markup=False)
     console.print(_times(state), markup=False)

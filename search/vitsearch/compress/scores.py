@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from vitsearch.compress import matrices
 from vitsearch.compress.one_thread import one_thread
@@ -22,6 +21,7 @@ from vitsearch.compress.statistics import Array, BlockStatistics, Statistics, Un
 from vitsearch.errors import StageError
 from vitsearch.models.backbone import Backbone
 from vitsearch.models.surgery import frozen, unfused_attention
+from vitsearch.tasks import CLASSIFICATION, Task, TrainingTargets
 
 if TYPE_CHECKING:
     from vitsearch.models.backbone import Layer
@@ -40,9 +40,11 @@ def collect(
     backbone: Backbone,
     images: torch.Tensor,
     labels: torch.Tensor,
+    task: Task = CLASSIFICATION,
     batch_size: int = BATCH_SIZE,
 ) -> Statistics:
-    """Statistics of `model` on `images` (n, channels, height, width), normalised, `labels` (n,).
+    """Statistics of `model` on `images` (n, channels, height, width), normalised, `labels` (n,). What the outputs are
+    for decides the importance (`Task.importance`).
 
     Memory grows with `batch_size` (16 images of a DeiT-base at 224 pixels: about 3 GB), not with n. The model is left
     unchanged, in evaluation mode. `StageError` when a loss is not finite.
@@ -58,7 +60,8 @@ def collect(
         for start in range(0, len(images), batch_size):
             chosen = slice(start, start + batch_size)
             added = [block for block in blocks if block is not None]
-            _one_batch(model, images[chosen], labels[chosen], [*every, *readers, *added])
+            targets = TrainingTargets(labels[chosen])
+            _one_batch(model, task, images[chosen], targets, [*every, *readers, *added])
             for index, (block, pair) in enumerate(zip(blocks, watched, strict=True)):
                 terms = [watch.last for watch in pair if watch is not None] if block is None else [block.last]
                 depth[index] += _block_score(terms, len(images[chosen]))
@@ -86,10 +89,14 @@ def _readers(model: nn.Module, backbone: Backbone) -> list[Layer]:
 
 
 def _one_batch(
-    model: nn.Module, images: torch.Tensor, labels: torch.Tensor, every: list[_Watch | _Reading | _Added]
+    model: nn.Module,
+    task: Task,
+    images: torch.Tensor,
+    targets: TrainingTargets,
+    every: list[_Watch | _Reading | _Added],
 ) -> None:
     inputs = images.detach().clone().requires_grad_()
-    loss = functional.cross_entropy(model(inputs), labels, reduction="sum")
+    loss = task.importance(model(inputs), targets)
     if not torch.isfinite(loss):
         wrong = f"the loss of the base on calibration images is {float(loss.detach())}"
         raise StageError("block_structure", "not_finite", wrong)

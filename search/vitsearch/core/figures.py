@@ -36,6 +36,27 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What is expected of a metric: its mean, and one standard deviation."""
+
+    mean: float
+    deviation: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The mean with half its 95 % interval, as it is shown."""
+        return f"{self.mean:.4f}" + (f" ± {Z_95 * self.deviation:.3f}" if self.deviation else "")
+
+
+Estimates = Mapping[str, Estimate]
+"""Of a model, by metric. A metric that is missing is not known and breaks no limit."""
+
+
+def means(estimates: Estimates) -> dict[str, float]:
+    return {name: estimate.mean for name, estimate in estimates.items()}
+
+
+@dataclass(frozen=True)
 class PrintedMetrics:
     """The figures of a model as `--json` prints them."""
 
@@ -89,6 +110,11 @@ class Metrics:
     def values(self) -> dict[str, float | None]:
         """The value of each figure, by its name; None for what was not measured."""
         return {name: figure.value for name, figure in self.figures.items()}
+
+    @property
+    def known(self) -> dict[str, float]:
+        """The values of the figures that have one, by their names."""
+        return {name: figure.value for name, figure in self.figures.items() if figure.value is not None}
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:

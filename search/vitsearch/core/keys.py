@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
@@ -32,11 +33,22 @@ SCHEMA = 3
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """The properties of a data set that keys depend on."""
+    """The properties of a data set that keys depend on, and the digest of a task other than classification with the
+    reference of the study; `classes` is 0 for a task that has none."""
 
     fingerprint: str
     classes: int
     channels: int
+    task: str = ""
+
+    def in_keys(self) -> dict[str, Any]:
+        """What enters keys of what depends on the images."""
+        return {name: value for name, value in asdict(self).items() if name != "task" or value}
+
+    @property
+    def judged_by(self) -> str:
+        """The digest of the images and of what outputs are judged by."""
+        return digest({"data": self.fingerprint, "task": self.task}) if self.task else self.fingerprint
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ def weights_key(resolved: ResolvedPlan, plan: Plan, origin: Origin, data: DataId
             "teacher": asdict(origin.teacher) if origin.teacher and is_distilled else None,
             "distillation": plan.distillation,
             "recipe": recipe,
-            "data": asdict(data),
+            "data": data.in_keys(),
         }
     )
 
@@ -190,6 +202,7 @@ def graph_key(
         | ({} if is_fused else {"fused": False})
         | ({} if exporter == TORCHSCRIPT else {"exporter": exporter.name})
         | ({"architecture": architecture} if architecture else {})
+        | ({"task": data.task} if data.task else {})
         | ({} if deployment.threads == 1 else {"threads": deployment.threads})
     )
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import Metric, split
 from vitsearch.core.policy import POLICY
+from vitsearch.core.priors import prior_of
 from vitsearch.core.run_sizes import ONE, RunSizes
 
 
@@ -85,7 +86,7 @@ class StatedLimit:
         if self.base is None:
             return seen
         if self.key == "max_drop":
-            return self.base - seen
+            return abs(self.base - seen)
         return seen / self.base if self.base else seen
 
     def bound_at(self, value: float) -> Bound:
@@ -94,10 +95,11 @@ class StatedLimit:
 
 
 def _bound(metric: str, key: str, value: float, base: float | None) -> Bound:
+    if key == "max_drop" and base is not None:
+        more_is_better = split(metric)[0].direction == "maximize"
+        return Bound(metric, ">=", base - value) if more_is_better else Bound(metric, "<=", base + value)
     sense = "<=" if key in ("max", "max_ratio") else ">="
-    if base is None:
-        return Bound(metric, sense, value)
-    return Bound(metric, sense, base - value if key == "max_drop" else base * value)
+    return Bound(metric, sense, value if base is None else base * value)
 
 
 def stated_limits(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) -> tuple[StatedLimit, ...]:
@@ -129,21 +131,28 @@ def reference_values(
     baseline: Mapping[str, float | None],
     sizes: RunSizes = ONE,
 ) -> dict[str, float]:
-    """The reference point of the hypervolume. It is stored when the baseline is known; a lower limit of accuracy moves
+    """The reference point of the hypervolume. It is stored when the baseline is known; a limit of a quality moves
     it, and so does a larger batch or more threads among the `sizes` of runs.
 
     Raises ValueError when an objective was not measured for the baseline.
     """
-    accuracy_floor = [bound.value for bound in limits if bound.metric == "accuracy" and bound.sense == ">="]
     policy, corner = POLICY.reference_point, {}
     for name in objectives:
         seen = baseline.get(name)
         if seen is None:
             raise ValueError(f"objective {name} was not measured for the baseline")
-        if name == "accuracy":
-            corner[name] = max(accuracy_floor, default=seen - policy.accuracy_drop)
+        metric = split(name)[0]
+        if metric.is_quality:
+            drop = policy.accuracy_drop if prior_of(metric.name).is_measured else policy.unmeasured_drop
+            corner[name] = _least(metric, limits, metric.shifted(seen, -drop))
         else:
-            metric = split(name)[0]
             factor = policy.cost_factor * sizes.worsening(metric.name)
             corner[name] = seen * (factor if metric.direction == "minimize" else 1.0 / factor)
     return corner
+
+
+def _least(metric: Metric, limits: Sequence[Bound], default: float) -> float:
+    """The worst value of a quality that the limits allow, where they bound it."""
+    sense = ">=" if metric.direction == "maximize" else "<="
+    floors = [bound.value for bound in limits if (bound.metric, bound.sense) == (metric.name, sense)]
+    return min(floors, key=metric.error, default=default)

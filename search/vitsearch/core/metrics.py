@@ -1,5 +1,9 @@
 """The metrics and their names, the same in space files, database, JSON and reports.
 
+A *cost* is what a device, or the file itself, takes: costs differ by a factor. A *quality* is what a task makes of a
+model's outputs, such as an accuracy (`vitsearch.tasks`): qualities differ by a share of the way from the worst to the
+best value.
+
 `latency_ms_p50` and `cpu_ms_p50` are, on a machine that others use too, those of a quiet machine, by reference
 models that ran beside each model; `..._raw` are the times as they were read. On a quiet device both are the same.
 Other times, such as `latency_ms_p95`, are as they were read.
@@ -13,33 +17,139 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from vitsearch.errors import TaskError
+
 Direction = Literal["maximize", "minimize"]
+ROUNDING = 1e-6
+"""A perfect value may be off by so much of the span: a cosine of equal vectors is 1.0000001."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """One metric. `direction` is the better one; `on_device`: a device measures it;
-    `screened` whether the screening measurement before training gives it."""
+    `screened` whether the screening measurement before training gives it. A quality has a `span`: its worst value,
+    as good as an answer at random or none, and its best one. `is_count`: it is the share of the images that are
+    right; `is_signed`: it may be negative."""
 
     name: str
     unit: str
     direction: Direction
     on_device: bool
     screened: bool
+    span: tuple[float, float] | None = None
+    is_count: bool = False
+    is_signed: bool = False
+
+    @property
+    def is_quality(self) -> bool:
+        return self.span is not None
 
     @property
     def is_share(self) -> bool:
-        """Whether it is a share of images: two of them differ by points, not by a factor."""
-        return not self.unit
+        """Whether it is a share of something good, up to 1: two of them differ by points."""
+        return self.span is not None and self.span[1] == 1.0 and 0.0 <= self.span[0] < 1.0 and not self.unit
+
+    @property
+    def is_share_of_images(self) -> bool:
+        """Whether it is a share whose worst value is none of them; of what may be negative, such as a cosine, not."""
+        return self.is_share and not self.is_signed
+
+    @property
+    def width(self) -> float:
+        """From the worst value of a quality to its best one; what is said of shares counts times this."""
+        worst, best = self.span or (0.0, 1.0)
+        return abs(best - worst)
+
+    def can_be(self, value: float) -> bool:
+        """Whether a model can have this value: a cost is at least 0; a quality no better than perfect, and if it is a
+        share of images at least 0."""
+        if self.span is None:
+            return value >= 0.0
+        return self.error(value) >= -ROUNDING and (value >= 0.0 or not self.is_share_of_images)
+
+    @property
+    def allowed(self) -> str:
+        """What `can_be` allows, in words."""
+        if self.span is None:
+            return "from 0"
+        if self.is_share_of_images:
+            return "0 to 1"
+        return f"{'at most' if self.direction == 'maximize' else 'at least'} {self.span[1]:g}"
+
+    def error(self, value: float) -> float:
+        """How far a value of a quality is from the best one, as a share of its span."""
+        worst, best = self.span or (0.0, 1.0)
+        return (best - value) / (best - worst)
+
+    def at_error(self, error: float) -> float:
+        """The value of a quality that is so far from the best one."""
+        worst, best = self.span or (0.0, 1.0)
+        return best - error * (best - worst)
+
+    def gain(self, value: float, before: float) -> float:
+        """By how much a value of a quality is better than another one, as a share of its span."""
+        worst, best = self.span or (0.0, 1.0)
+        return (value - before) / (best - worst)
+
+    def shifted(self, value: float, by: float) -> float:
+        """The value of a quality that is better `by` a share of its span."""
+        worst, best = self.span or (0.0, 1.0)
+        return value + by * (best - worst)
+
+    def moved(self, value: float, by: float) -> float:
+        """The same, but not beyond the best value."""
+        worst, best = self.span or (0.0, 1.0)
+        return min(best, self.shifted(value, by)) if best > worst else max(best, self.shifted(value, by))
+
+
+def quality(
+    name: str,
+    worst: float = 0.0,
+    best: float = 1.0,
+    unit: str = "",
+    *,
+    is_count: bool = False,
+    is_signed: bool = False,
+) -> Metric:
+    """A metric of a task.
+
+    Args:
+        name: Its name in space files and results: a word in small letters, such as `recall_min`.
+        worst: A value as good as an answer at random or none. It scales what the search knows of accuracies, whose
+            worst value is 0 and best 1; a model may be worse.
+        best: The value of a perfect model. Below `worst` where less is better.
+        unit: Empty for shares.
+        is_count: Whether it is the share of the images that are right: `best` is 1, and it has no unit.
+        is_signed: Whether it may be negative.
+
+    Returns:
+        The metric, known after an evaluation only.
+
+    Raises:
+        TaskError: `name` is no such word, or worst and best are equal.
+    """
+    if not name.isidentifier() or name != name.lower():
+        raise TaskError(f"{name!r} is not a valid name of a metric: allowed are small letters, digits and _")
+    if worst == best:
+        raise TaskError(f"metric {name}: worst and best are both {worst:g}")
+    if is_count and (best != 1.0 or unit):
+        raise TaskError(f"metric {name}: a share of the images that are right is at best 1, without a unit")
+    direction: Direction = "maximize" if best > worst else "minimize"
+    span = float(worst), float(best)
+    return Metric(name, unit, direction, False, False, span, is_count, is_signed)
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "", "maximize", on_device=False, screened=False),
-        Metric("accuracy_balanced", "", "maximize", on_device=False, screened=False),
-        Metric("recall_min", "", "maximize", on_device=False, screened=False),
-        Metric("f1_macro", "", "maximize", on_device=False, screened=False),
+        quality("accuracy", is_count=True),
+        quality("accuracy_top5", is_count=True),
+        quality("accuracy_balanced"),
+        quality("recall_min"),
+        quality("f1_macro"),
+        quality("cosine", is_signed=True),
+        quality("neighbours"),
+        quality("knn_accuracy", is_count=True),
         Metric("latency_ms_p50", "ms", "minimize", on_device=True, screened=True),
         Metric("latency_ms_p95", "ms", "minimize", on_device=True, screened=False),
         Metric("latency_ms_sustained_p50", "ms", "minimize", on_device=True, screened=False),
@@ -57,11 +167,6 @@ METRICS: dict[str, Metric] = {
     )
 }
 
-OF_CLASSES = ("accuracy_balanced", "recall_min", "f1_macro")
-"""What is shown beside every accuracy (`vitsearch.core.confusion`); a limit may bound it, it is no objective yet. The
-search does not predict it: a model is judged by it once its file was evaluated."""
-QUALITIES = ("accuracy", *OF_CLASSES)
-"""Metrics of a file's answers: shares of images, which no measurement of a device gives."""
 TIMES = ("latency_ms_p50", "cpu_ms_p50", "latency_ms_p50_raw", "cpu_ms_p50_raw")
 """How long one run takes, as every measurement gives it."""
 NEEDS = {
@@ -71,6 +176,21 @@ NEEDS = {
     "idle": ("energy_mj", "power_w"),
 }
 """A key of the section `measure` -> the metrics that need it."""
+
+
+def declare(metrics: Iterable[Metric]) -> None:
+    """Make the metrics of a task known in this process.
+
+    Raises:
+        TaskError: Another metric has the name of one of them.
+    """
+    for metric in metrics:
+        if METRICS.setdefault(metric.name, metric) != metric:
+            raise TaskError(f"metric {metric.name}: another metric has this name: {METRICS[metric.name]}")
+
+
+def is_quality(name: str) -> bool:
+    return split(name)[0].is_quality
 
 
 def split(name: str) -> tuple[Metric, str | None]:

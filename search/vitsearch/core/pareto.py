@@ -1,7 +1,7 @@
 """Dominance, hypervolume and the knee of losses. A loss is a tuple in which less is better in every component.
 
-Costs enter as logarithms, so that a model twice as fast is the same step anywhere on the axis; accuracy enters as the
-error. The hypervolume is computed by moocore (Guerreiro, Fonseca, Paquete 2021).
+Costs enter as logarithms, so that a model twice as fast is the same step anywhere on the axis; a quality, such as
+accuracy, enters as its error. The hypervolume is computed by moocore (Guerreiro, Fonseca, Paquete 2021).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from vitsearch.core.figures import Z_95, Metrics
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import is_quality, split
 
 Loss = tuple[float, ...]
 
@@ -22,12 +22,24 @@ def loss(objectives: Sequence[str], values: Mapping[str, float | None]) -> Loss 
         value = values.get(name)
         if value is None:
             return None
-        metric, _ = split(name)
-        if name == "accuracy":
-            losses.append(1.0 - value)
-        else:
-            losses.append(math.log(max(value, 1e-9)) * (1.0 if metric.direction == "minimize" else -1.0))
+        losses.append(loss_component(name, value))
     return tuple(losses)
+
+
+def loss_component(name: str, value: float) -> float:
+    """What a value of the metric `name` is in a loss."""
+    metric, _ = split(name)
+    if metric.is_quality:
+        return metric.error(value)
+    return math.log(max(value, 1e-9)) * (1.0 if metric.direction == "minimize" else -1.0)
+
+
+def value_of(name: str, component: float) -> float:
+    """The value of the metric `name` from its component of a loss."""
+    metric, _ = split(name)
+    if metric.is_quality:
+        return metric.at_error(component)
+    return math.exp(component if metric.direction == "minimize" else -component)
 
 
 def dominates(point: Loss, other: Loss) -> bool:
@@ -90,7 +102,8 @@ def wilson(correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
 
 def may_be_on(front: Iterable[Loss], metrics: Metrics, objectives: Sequence[str]) -> bool:
     """Whether nothing on the front dominates the model with its costs at the better end of their 95 % intervals and its
-    accuracy as it was found."""
-    values = metrics.at_end(better=True).values | {"accuracy": metrics.value("accuracy")}
+    qualities as they were evaluated."""
+    evaluated = {name: metrics.value(name) for name in objectives if is_quality(name)}
+    values = metrics.at_end(better=True).values | evaluated
     best = loss(objectives, values)
     return best is not None and not any(dominates(point, best) for point in front)

@@ -178,6 +178,11 @@ class ReferencePointPolicy:
     accuracy_drop: float = rule(
         0.05, "Accuracy that the corner has less than the baseline where the file sets no limit of accuracy."
     )
+    unmeasured_drop: float = rule(
+        0.15,
+        "The same of another metric of a task, as a share of its span: what is predicted of it is three times as "
+        "uncertain, and a plan that is likelier to miss the corner than to reach it is not trained.",
+    )
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from vitsearch.core.confusion import Confusion
-from vitsearch.core.figures import NO_METRICS, Z_95, Metrics
+from vitsearch.core.figures import NO_METRICS, Estimate, Estimates, Metrics, means
+from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan
-from vitsearch.core.policy import POLICY
 from vitsearch.core.precisions import TRAINED
 
 Outcome = Literal[
@@ -50,28 +49,52 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class ProxyScore:
-    """Rung 0: what the refitted, untrained model shows, and what that predicts."""
+class ProxyFigure:
+    """What rung 0 says of one metric of the task."""
 
-    accuracy: float
+    value: float
     """Of the refitted model without training, on the holdout."""
-    kl: float
-    """Divergence from the unpruned model, in nats."""
     lost: float
-    """Accuracy lost against the unpruned model."""
-    predicted_accuracy: float
+    """Lost against the unpruned model, as a share of the metric's span."""
+    predicted: float
     """Predicted after the fine-tune."""
     deviation: float
     """One standard deviation of the prediction."""
+    error: float = 0.0
+    """One standard deviation of `lost`, from the number of images."""
 
     @property
-    def predicted(self) -> str:
-        """The predicted accuracy with half its 95 % interval, as it is shown."""
-        return with_error(self.predicted_accuracy, self.deviation)
+    def estimate(self) -> Estimate:
+        return Estimate(self.predicted, self.deviation)
 
 
-def with_error(accuracy: float, deviation: float) -> str:
-    return f"{accuracy:.4f}" + (f" ± {Z_95 * deviation:.3f}" if deviation else "")
+@dataclass(frozen=True)
+class ProxyScore:
+    """Rung 0: what the refitted, untrained model shows, and what that predicts."""
+
+    divergence: float
+    """From the unpruned model, in the unit of the task (classification: nats)."""
+    is_near: bool
+    """Whether a fine-tune would move nothing, so near it is to the unpruned model."""
+    figures: Mapping[str, ProxyFigure]
+    """By metric, those first that are objectives."""
+
+    @property
+    def predicted(self) -> Estimates:
+        """The metrics that are predicted after the fine-tune."""
+        return {name: figure.estimate for name, figure in self.figures.items()}
+
+    @property
+    def text(self) -> str:
+        """The predicted metrics as they are shown; a single one without its name."""
+        if len(self.figures) == 1:
+            return next(iter(self.predicted.values())).text
+        return ", ".join(f"{name} {estimate.text}" for name, estimate in self.predicted.items())
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ProxyScore:
+        figures = {name: ProxyFigure(**figure) for name, figure in value["figures"].items()}
+        return cls(value["divergence"], value["is_near"], figures)
 
 
 def trainings(records: Mapping[int, Record]) -> dict[str, int]:
@@ -87,8 +110,8 @@ def trainings(records: Mapping[int, Record]) -> dict[str, int]:
 @dataclass(frozen=True)
 class RunningTrial:
     """A trial between its screening measurement and its record. `metrics` are those of the screening
-    measurement, `accuracy` is the best estimate so far, with one standard `deviation`: predicted at rung 0, then
-    that of the last rung, which alone is `rung_accuracy`."""
+    measurement, `qualities` the best estimates so far of the metrics of the task: predicted at rung 0, then those of
+    the last rung, which alone are `rung_values`."""
 
     number: int
     plan: Plan
@@ -96,25 +119,27 @@ class RunningTrial:
     metrics: Metrics
     proxy: ProxyScore | None = None
     rung: int = 0
-    accuracy: float | None = None
-    deviation: float = 0.0
-    rung_accuracy: float | None = None
+    qualities: Estimates = field(default_factory=dict)
+    rung_values: Mapping[str, float] | None = None
 
     @property
     def needs_no_training(self) -> bool:
         """Whether its refitted weights are so near to their base that a fine-tune would move nothing."""
-        is_near = self.proxy is not None and self.proxy.kl < POLICY.rung_zero.small_kl
+        is_near = self.proxy is not None and self.proxy.is_near
         return is_near and self.plan.deployment.precision not in TRAINED and len(self.plan.recipe.rungs) > 1
 
     def with_proxy(self, proxy: ProxyScore) -> RunningTrial:
-        return replace(self, proxy=proxy, accuracy=proxy.predicted_accuracy, deviation=proxy.deviation)
+        return replace(self, proxy=proxy, qualities=proxy.predicted)
 
-    def after_rung(self, rung: int, accuracy: float, deviation: float) -> RunningTrial:
-        """After a rung with this accuracy. A lower one than was predicted of the last rung changes nothing: a training
-        loses some at its begin."""
-        if self.accuracy is not None and accuracy <= self.accuracy:
-            return replace(self, rung=rung, rung_accuracy=accuracy)
-        return replace(self, rung=rung, accuracy=accuracy, deviation=deviation, rung_accuracy=accuracy)
+    def after_rung(self, rung: int, evaluated: Estimates) -> RunningTrial:
+        """After a rung with these qualities. One that is no better than was predicted of the last rung changes nothing:
+        a training loses some at its begin."""
+        better = {
+            name: estimate
+            for name, estimate in evaluated.items()
+            if name not in self.qualities or split(name)[0].gain(estimate.mean, self.qualities[name].mean) > 0.0
+        }
+        return replace(self, rung=rung, qualities={**self.qualities, **better}, rung_values=means(evaluated))
 
     def interval_decides(self, goes_on: Callable[[RunningTrial], bool]) -> bool:
         """Whether the trial goes on at one end of the intervals of its costs and not at the other."""
@@ -194,27 +219,41 @@ class Record:
                 "plan": Plan.from_json(value["plan"]),
                 "keys": Keys(**value["keys"]) if value["keys"] else None,
                 "metrics": Metrics.from_json(value["metrics"]),
-                "proxy": ProxyScore(**value["proxy"]) if value["proxy"] else None,
+                "proxy": ProxyScore.from_json(value["proxy"]) if value["proxy"] else None,
             }
         )
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """What shipping has found out about a model. `correct` of `n` images of `split` (`test`; `validation` for
-    data without test images) with the digest `sha256` are classified correctly; `confusion` counts the answers. The
-    file `images_sha256` (uint8, images x height x width x channels) has the images of the
-    bundle, with their `labels` and the classes `predicted` by the model from what the bundle's own preprocessing
-    makes of them. Licences are None where they are unknown; `batch` is how many images the model took at once."""
+    """What shipping has found out about a model.
+
+    Attributes:
+        split: `test`; `validation` for data without test images.
+        sha256: The digest of that split.
+        n: Its images.
+        figures: What the task makes of the outputs for them.
+        tally: What else it keeps of them.
+        images_sha256: The file of some of them, those of the bundle: uint8 (images, height, width, channels).
+        images_bytes: The size of that file.
+        on_images: What the task makes of the outputs for those, from what the bundle's own preprocessing makes of them.
+        outputs_sha256: The file of these outputs: float32 (images, ...).
+        labels: The classes of those images; None for data without labels.
+        reference_sha256: The file of what the reference of the study gives for them; None for a task without one.
+        licences: Of weights and data; None where they are unknown.
+        batch: How many images the model took at once.
+    """
 
     split: str
     sha256: str
     n: int
-    correct: int
-    confusion: Confusion
+    figures: Metrics
+    tally: Any
     images_sha256: str
     images_bytes: int
-    labels: tuple[int, ...]
-    predicted: tuple[int, ...]
+    on_images: Metrics
+    outputs_sha256: str
+    labels: tuple[int, ...] | None
+    reference_sha256: str | None
     licences: dict[str, str | None]
     batch: int

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.core.metrics import NEEDS, split
@@ -19,15 +20,20 @@ from vitsearch.core.stage import Stage
 from vitsearch.devices.connection import DEADLINE_S
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.export.device_jobs import DeviceJob, device_job
-from vitsearch_agent.client.client import DeviceClient, RequestOptions, Subset
-from vitsearch_agent.errors import AgentError, EnvironmentChanged, JobCancelled, MeasurementFailed
-from vitsearch_agent.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+from vitsearch_agent.client.client import DeviceClient, RequestOptions
+from vitsearch_agent.errors import AgentError, EnvironmentChanged, JobCancelled, MeasurementFailed, NotFound
+from vitsearch_agent.wire.protocol import DeviceInfo, Measurement, MeasureProtocol, OutputsResult
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 CONNECT_ATTEMPTS = 5
 CONNECT_PAUSE_S = 0.5
 MAX_ENVIRONMENTS = 3
 """A device counts as lost when its environment changes this many times during one measurement."""
 REPEATS_PER_FAILURE, MAX_FAILURES = 10_000, 40
+MAX_EVICTED = 100
+"""Earlier jobs whose outputs a device may have removed to get room. Each answers at once, as their results stay."""
 DOES_NOT_FIT = ("out_of_memory", "incompatible_artifact")
 
 T = TypeVar("T")
@@ -39,6 +45,18 @@ class Outage:
 
     since_s: float
     why: str
+
+
+@dataclass(frozen=True)
+class DeviceOutputs:
+    """What a model gives on a device: `values` is the array that `result` describes, one row for each image."""
+
+    result: OutputsResult
+    values: npt.NDArray[Any]
+
+    def of_device(self, device_id: str) -> DeviceOutputs:
+        """The same under another id of the device."""
+        return replace(self, result=self.result._replace(device_id=device_id))
 
 
 class DeviceGroup(Protocol):
@@ -85,7 +103,7 @@ class Device(DeviceGroup, Protocol):
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement: ...
 
-    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult: ...
+    async def outputs(self, artifact: Path, images: Path, deployment: Deployment, reduction: str) -> DeviceOutputs: ...
 
 
 class AgentDevice:
@@ -194,20 +212,27 @@ class AgentDevice:
             )
         self.info = now
 
-    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        """Measure the accuracy of an artifact on the device.
+    async def outputs(self, artifact: Path, images: Path, deployment: Deployment, reduction: str) -> DeviceOutputs:
+        """Run an artifact on images on the device, and fetch what the reduction keeps of its outputs.
 
         Raises `StageError` when the device cannot do it, for this artifact or for any, and `DeviceLost`
         when the agent stays unavailable.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._accuracy, artifact, subset, deployment)
+        return await loop.run_in_executor(self._thread, self._outputs, artifact, images, deployment, reduction)
 
-    def _accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
+    def _outputs(self, artifact: Path, images: Path, deployment: Deployment, reduction: str) -> DeviceOutputs:
         job = self._job(deployment)
-        ask = partial(self._client.accuracy, str(artifact), subset, job.runtime, job.options, repeat=self._first)
+        ask = partial(self._client.outputs, str(artifact), str(images), reduction, job.runtime, job.options)
         try:
-            return self._in_present_environment(ask)
+            for repeat in range(self._first, self._first + MAX_EVICTED):
+                result = self._in_present_environment(partial(ask, repeat=repeat))
+                try:
+                    return DeviceOutputs(result, self._fetched(result))
+                except NotFound as error:
+                    if error.details.get("reason") != "evicted":
+                        raise
+            raise StageError(Stage.DEVICE_ACCURACY, "evicted", f"device {self.name} has no room for the outputs")
         except JobCancelled as error:
             raise self._cancelled(Stage.DEVICE_ACCURACY, error) from error
         except AgentError as error:
@@ -216,6 +241,15 @@ class AgentDevice:
             raise StageError(Stage.DEVICE_ACCURACY, error.code, f"device {self.name}: {error}") from error
         finally:
             self.outage = None
+
+    def _fetched(self, result: OutputsResult) -> npt.NDArray[Any]:
+        import numpy as np  # here, as the command line starts without it
+
+        with TemporaryDirectory(prefix="vitsearch-outputs-") as folder:
+            path = Path(folder) / "outputs.npy"
+            self._client.fetch_outputs(result, str(path), self._options())
+            values: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+            return values
 
     async def waits_in_queue(self) -> str | None:
         try:

@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 
 from vitsearch.core.activity import AWAITED_S, duration
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.agent_device import Device, Outage
+from vitsearch.devices.agent_device import Device, DeviceOutputs, Outage
 from vitsearch.devices.wrapped_device import WrappedDevice
 from vitsearch.errors import DeviceLost
 from vitsearch.storage.driver_id import DriverId
-from vitsearch_agent.client.client import Subset
-from vitsearch_agent.wire.protocol import AccuracyResult, Measurement, MeasureProtocol
+from vitsearch_agent.wire.protocol import Measurement, MeasureProtocol
 
 OUTAGE_AFTER_S = 15.0
 """Silence that counts as an outage. The restart of an agent, or a short failure of the network, takes less time."""
@@ -62,8 +61,8 @@ class WaitingDevice(WrappedDevice):
     ) -> Measurement:
         return await self._wait_for(self._device.measure(artifact, deployment, protocol, repeat))
 
-    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        return await self._wait_for(self._device.accuracy(artifact, subset, deployment))
+    async def outputs(self, artifact: Path, images: Path, deployment: Deployment, reduction: str) -> DeviceOutputs:
+        return await self._wait_for(self._device.outputs(artifact, images, deployment, reduction))
 
     def waits(self) -> str | None:
         """A message about what the run waits for; None when the device answers, or is silent for a moment."""

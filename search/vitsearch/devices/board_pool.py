@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 
 from vitsearch.core.device_identity import CLASS
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.agent_device import Device, Outage
+from vitsearch.devices.agent_device import Device, DeviceOutputs, Outage
 from vitsearch.errors import ResourceError
 from vitsearch_agent.base.canonical_json import digest
-from vitsearch_agent.client.client import Subset
-from vitsearch_agent.wire.protocol import AccuracyResult, DeviceInfo, Hardware, Measurement, MeasureProtocol
+from vitsearch_agent.wire.protocol import DeviceInfo, Hardware, Measurement, MeasureProtocol
 
 FAILOVER_AFTER_S = 15.0
 """Silence of a board after which its work goes to another one, if one is free."""
@@ -84,9 +83,9 @@ class BoardPool:
         flags = (*measurement.flags, FAILOVER) if moved else measurement.flags
         return measurement._replace(device_id=self._device_id, flags=flags)
 
-    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        result, _ = await self._on_a_board(lambda board: board.accuracy(artifact, subset, deployment))
-        return result._replace(device_id=self._device_id)
+    async def outputs(self, artifact: Path, images: Path, deployment: Deployment, reduction: str) -> DeviceOutputs:
+        outputs, _ = await self._on_a_board(lambda board: board.outputs(artifact, images, deployment, reduction))
+        return outputs.of_device(self._device_id)
 
     async def waits_in_queue(self) -> str | None:
         """What the first board waits for, if every board waits."""

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.agent_device import AgentDevice
+from vitsearch.devices.agent_device import AgentDevice, DeviceOutputs
 from vitsearch.devices.connection import FOREVER_S
 from vitsearch_agent.base import locks
-from vitsearch_agent.client.client import Subset
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
-from vitsearch_agent.wire.protocol import AccuracyResult, Measurement, MeasureProtocol
+from vitsearch_agent.wire.protocol import Measurement, MeasureProtocol
 
 LOOK_S = 1.0
 R = TypeVar("R")
@@ -33,8 +32,8 @@ class LocalDevice(AgentDevice):
     ) -> Measurement:
         return await self._noting(super().measure(artifact, deployment, protocol, repeat))
 
-    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        return await self._noting(super().accuracy(artifact, subset, deployment))
+    async def outputs(self, artifact: Path, images: Path, deployment: Deployment, reduction: str) -> DeviceOutputs:
+        return await self._noting(super().outputs(artifact, images, deployment, reduction))
 
     async def _noting(self, request: Awaitable[R]) -> R:
         task = asyncio.ensure_future(request)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.agent_device import Device
+from vitsearch.devices.agent_device import Device, DeviceOutputs
 from vitsearch.devices.wrapped_device import WrappedDevice
-from vitsearch_agent.client.client import Subset
-from vitsearch_agent.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+from vitsearch_agent.wire.protocol import DeviceInfo, Measurement, MeasureProtocol
 
 
 class RecognizedDevice(WrappedDevice):
@@ -36,10 +35,10 @@ class RecognizedDevice(WrappedDevice):
         measurement = await self._device.measure(artifact, deployment, protocol, repeat)
         return measurement._replace(device_id=self._device_id)
 
-    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
+    async def outputs(self, artifact: Path, images: Path, deployment: Deployment, reduction: str) -> DeviceOutputs:
         self.adopt()
-        result = await self._device.accuracy(artifact, subset, deployment)
-        return result._replace(device_id=self._device_id)
+        outputs = await self._device.outputs(artifact, images, deployment, reduction)
+        return outputs.of_device(self._device_id)
 
     def adopt(self) -> None:
         if not self._is_adopted:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.agent_device import Device, Outage
-from vitsearch_agent.client.client import Subset
-from vitsearch_agent.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+from vitsearch.devices.agent_device import Device, DeviceOutputs, Outage
+from vitsearch_agent.wire.protocol import DeviceInfo, Measurement, MeasureProtocol
 
 
 class WrappedDevice:
@@ -48,8 +47,8 @@ class WrappedDevice:
     ) -> Measurement:
         return await self._device.measure(artifact, deployment, protocol, repeat)
 
-    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        return await self._device.accuracy(artifact, subset, deployment)
+    async def outputs(self, artifact: Path, images: Path, deployment: Deployment, reduction: str) -> DeviceOutputs:
+        return await self._device.outputs(artifact, images, deployment, reduction)
 
     async def waits_in_queue(self) -> str | None:
         return await self._device.waits_in_queue()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from vitsearch.core import precisions
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter
 from vitsearch.core.plan import Deployment, Options
+from vitsearch.models.onnx_format import OUTPUT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,7 @@ class ExportTask:
         fp32_layers: The names of linear layers that a mixed precision leaves in fp32.
         version: That of the runtime on the device, if it is known.
         exporter: The one of torch's exporters that writes the ONNX file of this architecture.
+        output: The name of the output.
     """
 
     family: str
@@ -42,6 +44,7 @@ class ExportTask:
     fp32_layers: Sequence[str] = ()
     version: str | None = None
     exporter: OnnxExporter = TORCHSCRIPT
+    output: str = OUTPUT
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ class OnnxRuntimeExporter(Exporter):
 
         plain, final = folder / "fp32.onnx", folder / "model.onnx"
         with fake_quant.unrounded(model):
-            convert(model, task.shape, plain, task.opset, task.deployment.batch, task.exporter)
+            convert(model, task.shape, plain, task.opset, task.deployment.batch, task.exporter, task.output)
         learned = fake_quant.learned(model)
         covered = Coverage(task.quantized_ops, fake_quant.weights_of(model, task.fp32_layers))
         quantize.quantize(plain, final, task.deployment.precision, task.images, learned, covered)

@@ -64,7 +64,7 @@ class OpenVinoExporter(Exporter):
         plain, final = folder / "fp32.onnx", folder / "model.xml"
         precision, learned = task.deployment.precision, fake_quant.learned(model)
         with fake_quant.unrounded(model):
-            convert(model, task.shape, plain, task.opset, task.deployment.batch, task.exporter)
+            convert(model, task.shape, plain, task.opset, task.deployment.batch, task.exporter, task.output)
         options = (("fused_subgraphs", "off"),) if _is_fused_wrongly(plain, precision) else ()
         try:
             if precision == "int8_qat":

@@ -28,7 +28,8 @@ class ModelSpec:
         backbone: A timm name (a tag may follow) or a built-in base.
         weights: `builtin`, `hub`, `none` or `file:PATH`.
         resolution: The side of the images, in pixels.
-        classes: The number of classes.
+        classes: The number of outputs of the head, such as classes; 0 for no head: the model then gives the features
+            that one would read.
         channels: Channels of the images.
         window_size: The side of attention windows, in tokens; None for the family's own at the resolution.
         class_names: Of the data, in its order, where a network may know more classes or another order.

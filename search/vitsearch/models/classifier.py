@@ -89,11 +89,14 @@ def with_classes(model: nn.Module, name: str, classes: int) -> None:
     Args:
         model: The network.
         name: The path of its classifier.
-        classes: The number of logits of the new one, which is drawn from torch's generator.
+        classes: The number of logits of the new one, which is drawn from torch's generator; 0 for none: the model then
+            gives what its classifier read.
     """
     old = model.get_submodule(name)
     new: nn.Module
-    if isinstance(old, nn.Linear):
+    if classes == 0:
+        new = nn.Identity()
+    elif isinstance(old, nn.Linear):
         new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
     else:
         assert isinstance(old, nn.Conv2d)

@@ -11,6 +11,7 @@ from vitsearch.core.preprocessing import OWN, ModelView, Preprocessing, Preproce
 from vitsearch.devices.protocols import Phases
 from vitsearch.pipeline.calibration import Calibration
 from vitsearch.pipeline.jobs import Source
+from vitsearch.tasks import CLASSIFICATION, Task
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class Teacher:
 class StageConfig:
     """`teacher` None: each backbone is distilled from its own unpruned base. `starting_digest` gives the digest of
     a backbone's starting weights, `preprocessing` that of a backbone with weights, as far as the keys of the space
-    file leave it to them. `confirms`: the objectives
-    and limits need the confirmation measurement of every model; otherwise its screening measurement decides until the
-    end. The device evaluates the models of the front on `device_images` images; `fleet_weights` are the weights of
-    several devices, None for the worst case."""
+    file leave it to them. `reference` is the model whose outputs all others are to give, for a task that has one.
+    `confirms`: the objectives and limits need the confirmation measurement of every model; otherwise its screening
+    measurement decides until the end. The device evaluates the models of the front on `device_images` images;
+    `fleet_weights` are the weights of several devices, None for the worst case."""
 
     data: DataIdentity
     base_recipe: Recipe
@@ -44,8 +45,17 @@ class StageConfig:
     qat: QuantizationAware = QuantizationAware()
     phases: Phases = Phases()
     device_images: int = 0
+    task: Task = CLASSIFICATION
+    reference: Teacher | None = None
+    class_names: tuple[str, ...] = ()
+    is_labelled: bool = True
     confirms: bool = False
     fleet_weights: Mapping[str, float] | None = None
+
+    @property
+    def judged_by(self) -> str:
+        """The digest of the images and of what outputs are judged by."""
+        return self.data.judged_by
 
     def base_view(self, model: Plan | Teacher) -> ModelView:
         """What the unpruned base of a plan, or a teacher, sees of an image."""

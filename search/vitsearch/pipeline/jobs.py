@@ -7,11 +7,11 @@ work; only a worker imports it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.networks import Networks, OnnxNetwork
 from vitsearch.core.onnx_exporters import TORCHSCRIPT
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
@@ -22,6 +22,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.pipeline.calibration import NO_CALIBRATIONS, Calibration, Calibrations
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.stage_cost import StageCost
+from vitsearch.tasks import Judged, TaskSource
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,18 @@ class OwnOutputs:
 
 
 @dataclass(frozen=True)
+class ReferenceModel:
+    """The model whose outputs are what all others are to give, for a task that has a reference."""
+
+    backbone: str
+    weights: str
+
+
+@dataclass(frozen=True)
 class Workspace:
     """What every stage of a study shares. `scratch` holds files that are measured once and deleted; `networks` are
-    those that the user brings; `labels` is what labels images without labels."""
+    those that the user brings; `labels` is what labels images without labels; `task` is what the
+    models are for, `reference` the model that it holds all others to."""
 
     data: dict[str, Any]
     store: Store
@@ -43,6 +53,8 @@ class Workspace:
     cache: Path
     networks: Networks = ()
     labels: OwnOutputs | None = None
+    task: TaskSource = TaskSource()
+    reference: ReferenceModel | None = None
 
 
 STORED = "stored:"
@@ -66,8 +78,9 @@ class Source:
         return ModelView(self.resolution, self.preprocessing)
 
 
-Images = Literal["train", "holdout"]
-"""Images of the training split: those that a recipe trains on, or those that judge and train nothing."""
+Images = Literal["train", "learned", "holdout", "validation", "shipped"]
+"""Images of the training split: those that a recipe trains on, all to learn from, or those that judge and train
+nothing; the validation images; or those that judge what is shipped: test images, where there are any."""
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -94,22 +107,36 @@ class DataJob(Job[DataReady]):
 
 @dataclass(frozen=True)
 class Base:
-    """An unpruned model on the user's classes. `accuracy` on the validation split (torch); `confusion` counts the
-    answers, None where the accuracy was known."""
+    """An unpruned model with the head of the task. `qualities` are its metrics on the `n` images of the validation
+    split (torch)."""
 
     weights_sha256: str
-    accuracy: float
+    qualities: Mapping[str, float]
     n: int
-    confusion: Confusion | None = None
+
+
+@dataclass(frozen=True)
+class DistillationTargets:
+    """What a fine-tune learns from beside the labels. Files of a teacher's outputs and features, one row
+    for each image of the training pool, or a `live_teacher`, where the recipe augments images."""
+
+    method: Distillation
+    outputs_sha256: str | None = None
+    features_sha256: str | None = None
+    live_teacher: Source | None = None
 
 
 @dataclass(frozen=True)
 class BaseJob(Job[Base]):
-    """Load the starting weights; train them when the classifier is new for these classes."""
+    """Load the starting weights; train them when their head is new. `targets` and `truth_sha256` are the outputs of the
+    reference of the study for the images to learn from and for the validation images, None where the task has none and
+    for the reference itself."""
 
     stage = Stage.BASE
     source: Source
     recipe: Recipe
+    targets: DistillationTargets | None = None
+    truth_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,8 +184,7 @@ class SensitivityJob(FileJob):
 
 @dataclass(frozen=True)
 class LogitsJob(FileJob):
-    """Logits of an unpruned model on the images a fine-tune will see (`train`) or on the `holdout`: a .npy
-    file, float32 (images, classes)."""
+    """Outputs of an unpruned model for certain images: a .npy file, float32 (images, ...)."""
 
     stage = Stage.LOGITS
     source: Source
@@ -228,21 +254,24 @@ class ScreenJob(Job[ExportedGraph]):
 
 @dataclass(frozen=True)
 class Reference:
-    """The unpruned base that a compressed model is compared with: the file of its logits on the holdout, and its
-    accuracy on the validation split."""
+    """The unpruned base that a compressed model is compared with: the file of its outputs on the holdout, and its
+    qualities on the validation split. `truth_sha256` are the outputs of the reference of the study on the holdout."""
 
-    logits_sha256: str
-    accuracy: float
+    outputs_sha256: str
+    qualities: Mapping[str, float]
+    truth_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `n` images of the holdout say of a model: its KL to the base in nats, and its accuracy, without what it
-    still remembers of a base that had the holdout in its own training."""
+    """What `n` images of the holdout say of a model: its divergence from the base, and its qualities, without what it
+    still remembers of a base that had the holdout in its own training. `errors` are the standard deviations of the
+    qualities, from the intervals that so many images leave."""
 
-    accuracy: float
-    kl: float
+    qualities: Mapping[str, float]
+    divergence: float
     n: int
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -274,17 +303,6 @@ class FeaturesJob(LogitsJob):
 
 
 @dataclass(frozen=True)
-class DistillationTargets:
-    """What a fine-tune learns from beside the labels. Files of a teacher's logits and features, one row
-    for each image of the training pool, or a `live_teacher`, where the recipe augments images."""
-
-    method: Distillation
-    logits_sha256: str | None = None
-    features_sha256: str | None = None
-    live_teacher: Source | None = None
-
-
-@dataclass(frozen=True)
 class TrainJob(Job[Trained]):
     """From rung `start`, which has `before`, to rung `end` (epochs). Of the start, the last weights and their
     average the rung keeps what is nearest to the base on the holdout."""
@@ -311,20 +329,20 @@ class QatJob(TrainJob):
 
 @dataclass(frozen=True)
 class Exported:
-    """The file that would be shipped, in the store, and the counts of its answers on its own runtime. `only_class` is
-    the name of the class that it predicts for every validation image, if it predicts no other. `shares` are those of
-    its MACs that the runtime computes in each precision (`vitsearch.export.precision_shares`). `cosine` is the mean
-    cosine of its logits to the network's own in fp32, where these label the validation images."""
+    """The file that would be shipped, in the store, and what the task makes of its outputs for the `n` validation
+    images in its own runtime. `shares` are those of its MACs that the runtime computes in each precision
+    (`vitsearch.export.precision_shares`). `cosine` is the mean cosine of its logits to the network's own in fp32, where
+    these label the validation images."""
 
     graph: ExportedGraph
-    confusion: Confusion
-    only_class: str | None = None
+    judged: Judged
+    n: int
     shares: dict[str, float] = field(default_factory=dict)
     cosine: float | None = None
 
     def detail(self) -> dict[str, Any]:
         """What the ledger keeps with the file."""
-        return self.graph.detail() | {"only_class": self.only_class, "shares": self.shares, "cosine": self.cosine}
+        return self.graph.detail() | {"shares": self.shares, "cosine": self.cosine}
 
 
 @dataclass(frozen=True)
@@ -344,6 +362,7 @@ class ExportJob(Job[Exported]):
     batch: int = 1
     runtime_version: str | None = None
     artifact_key: str = ""
+    truth_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -359,6 +378,7 @@ class ShipJob(Job[Shipped]):
     judged_sha256: str | None
     batch: int
     images: int
+    truth_sha256: str | None = None
 
 
 def backbone_of(job: Job[Any]) -> str:

@@ -14,9 +14,7 @@ from typing import TypeVar
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.keys import ExportTarget, Origin, UnprunedWeights, trial_keys
-from vitsearch.core.metrics import OF_CLASSES
 from vitsearch.core.networks import exporter_for, network_named
-from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
 from vitsearch.core.preprocessing import ModelView
@@ -31,18 +29,28 @@ from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.fleet_measure import measurements_on
-from vitsearch.pipeline.jobs import Base, CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
+from vitsearch.pipeline.jobs import (
+    Base,
+    CompressionSpec,
+    Evaluation,
+    ExportJob,
+    Images,
+    ProxyJob,
+    QatJob,
+    ScreenJob,
+    TrainJob,
+)
 from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.resolved_trial import KeyedModel, ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedParts, SharedStages
 from vitsearch.storage.files import ScratchFiles, Store
-from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Row, TrainingRow
+from vitsearch.storage.ledger import ArtifactRow, EvaluationRow, Row, TrainingRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.wire.protocol import MeasureProtocol
 
-NOT_EVALUATED = "accuracy is evaluated when a model is confirmed"
+NOT_EVALUATED = "it is evaluated when a model is confirmed"
 J = TypeVar("J", bound=TrainJob)
 R = TypeVar("R", bound=Row)
 
@@ -63,16 +71,15 @@ class Pipeline:
         self._device_accuracies = {
             member.name: DeviceAccuracy(config, context, self._shared, member) for member in self.device.devices
         }
-        self._of_classes: dict[str, dict[str, Figure]] = {}
-        self.base_accuracy: dict[str, float] = {}
-        """The accuracy of every base that is known by now, on the validation split, by backbone."""
+        self.bases: dict[str, Mapping[str, float]] = {}
+        """The qualities of every base that is known by now, on the validation split, by backbone."""
 
     # ---- the stages, in order
 
     async def resolve(self, plan: Plan) -> ResolvedTrial:
         """Resolve `plan` on its backbone. Trains the backbone's base first when its classifier is new."""
         shared = await self._shared.parts(plan)
-        self.base_accuracy[plan.backbone] = shared.base.accuracy
+        self.bases[plan.backbone] = shared.base.qualities
         return self._resolved(plan, shared)
 
     async def resolve_untrained(self, plan: Plan) -> ResolvedTrial:
@@ -102,7 +109,7 @@ class Pipeline:
         devices, deployment = self.device.devices, plan.deployment
         method, calibration = CALIBRATED.get(deployment.precision), None
         if method is not None:
-            images = {"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration)
+            images = {"method": method, "data": self.config.judged_by} | asdict(self.config.calibration)
             calibration = digest(images)
         qat = self.config.qat.of(plan.backbone)
         networks = self._workspace.networks
@@ -147,13 +154,13 @@ class Pipeline:
         return ArtifactRow(key, Stage.SCREEN, graph.sha256, graph.size_bytes, where, graph.detail()), cost
 
     async def proxy(self, trial: ResolvedTrial) -> Evaluation:
-        """Rung 0: accuracy and divergence of the refitted model, without a gradient step."""
+        """Rung 0: qualities and divergence of the refitted model, without a gradient step."""
         key = trial.stage_keys.weights
 
         async def make() -> tuple[TrainingRow, StageCost]:
             reference = await self._shared.reference(trial.plan, trial.shared.base)
             evaluation, cost = await self.context.run(ProxyJob(self._workspace, trial.spec, reference))
-            return TrainingRow(key, 0, evaluation.accuracy, evaluation.kl, evaluation.n, None), cost
+            return _rung(key, 0, evaluation, None), cost
 
         row = await self._once(Stage.PROXY, key, lambda: self._ledger.training(key, 0), make)
         return _evaluation(row)
@@ -213,6 +220,10 @@ class Pipeline:
         else:
             await self._shared.parts(model.plan)
 
+    async def truth(self, images: Images) -> str | None:
+        """The file of what the reference of the study gives for these images; None for a task without one."""
+        return await self._shared.truth(images)
+
     def stop_workers(self) -> None:
         """From here on only the device works."""
         self.context.runner.close()
@@ -255,7 +266,7 @@ class Pipeline:
         await self._measurements.measure(self._stored_file(row, model), self.protocols.confirm, confirmations)
         return True
 
-    async def accuracy_on_device(self, name: str, model: KeyedModel) -> AccuracyRow | None:
+    async def accuracy_on_device(self, name: str, model: KeyedModel) -> EvaluationRow | None:
         """The accuracy of an artifact on the device `name` itself; None when the study does not request it or its
         file is gone."""
         row = await self._stored_artifact(model.keys)
@@ -310,10 +321,7 @@ class Pipeline:
     async def _trained(self, stage: Stage, key: str, rung: int, job: Callable[[], Awaitable[TrainJob]]) -> TrainingRow:
         async def make() -> tuple[TrainingRow, StageCost]:
             trained, cost = await self.context.run(await job())
-            evaluation = trained.evaluation
-            return TrainingRow(
-                key, rung, evaluation.accuracy, evaluation.kl, evaluation.n, trained.checkpoint_sha256
-            ), cost
+            return _rung(key, rung, trained.evaluation, trained.checkpoint_sha256), cost
 
         return await self._once(stage, f"{key}:{rung}", lambda: self._ledger.training(key, rung), make)
 
@@ -328,13 +336,21 @@ class Pipeline:
             batch = deployment.batch or self.protocols.confirm.batch or 1
             opset, version = trial.target.opset, trial.target.version
             job = ExportJob(
-                self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version, key
+                self._workspace,
+                trial.spec,
+                deployment,
+                opset,
+                calibration,
+                checkpoint,
+                batch,
+                version,
+                key,
+                await self._shared.truth("validation"),
             )
             out, cost = await self.context.run(job)
-            confusion, split = out.confusion, self.config.data.fingerprint
-            counts = AccuracyRow(key, split, confusion.n, "worker", confusion.correct, batch, confusion.to_json())
-            self._ledger.add(counts, cost)
-            self._of_classes.pop(key, None)
+            figures = Metrics(out.judged.figures).to_json()
+            split = self.config.judged_by
+            self._ledger.add(EvaluationRow(key, split, out.n, "worker", batch, figures, out.judged.tally), cost)
             where = self._workspace.store.address
             seen = asdict(trial.spec.source.preprocessing)
             detail = out.detail() | {"preprocessing": seen, "start": trial.shared.start}
@@ -378,31 +394,20 @@ class Pipeline:
         return pooled.metrics | self._of_file(artifact)
 
     def _of_file(self, artifact: ArtifactRow) -> Metrics:
-        """Size, MACs, parameters and, where it was evaluated, accuracy."""
-        evaluated = self._ledger.accuracy(artifact.artifact_key, self.config.data.fingerprint)
-        accuracy = Figure(None, reason=NOT_EVALUATED)
-        if evaluated is not None:
-            only = artifact.detail.get("only_class")
-            note = None if only is None else f"the model predicts one class only, {only!r}"
-            accuracy = Figure(evaluated.correct / evaluated.n, *wilson(evaluated.correct, evaluated.n), note=note)
-        return Metrics(
+        """Size, MACs, parameters and, where it was evaluated, the metrics of the task."""
+        evaluated = self._ledger.evaluation(artifact.artifact_key, self.config.judged_by)
+        if evaluated is None:
+            names = (metric.name for metric in self.config.task.metrics)
+            qualities = Metrics(dict.fromkeys(names, Figure(None, reason=NOT_EVALUATED)))
+        else:
+            qualities = evaluated.metrics
+        return qualities | Metrics(
             {
-                "accuracy": accuracy,
-                **self._figures_of_classes(evaluated),
                 "size_mb": Figure(artifact.size_bytes / 1e6),
                 "macs_m": Figure(artifact.detail["macs_m"]),
                 "params_m": Figure(artifact.detail["params_m"]),
             }
         )
-
-    def _figures_of_classes(self, evaluated: AccuracyRow | None) -> dict[str, Figure]:
-        """The metrics that follow from the counts of each class; their bootstrap runs once for a file."""
-        if evaluated is None:
-            return dict.fromkeys(OF_CLASSES, Figure(None, reason=NOT_EVALUATED))
-        key = evaluated.artifact_key
-        if key not in self._of_classes:
-            self._of_classes[key] = evaluated.counts.figures()
-        return self._of_classes[key]
 
 
 def _unpruned(view: ModelView, base: Base) -> UnprunedWeights:
@@ -415,7 +420,12 @@ def _is_int8(trial: ResolvedTrial, rung: int) -> bool:
 
 
 def _evaluation(row: TrainingRow) -> Evaluation:
-    return Evaluation(row.accuracy, row.kl or 0.0, row.n)
+    return Evaluation(row.qualities, row.divergence or 0.0, row.n, row.errors)
+
+
+def _rung(key: str, rung: int, evaluation: Evaluation, checkpoint_sha256: str | None) -> TrainingRow:
+    qualities, errors = dict(evaluation.qualities), dict(evaluation.errors)
+    return TrainingRow(key, rung, qualities, evaluation.divergence, evaluation.n, checkpoint_sha256, errors)
 
 
 def _file(row: ArtifactRow, store: Store, graph_key: str, plan: Plan) -> ModelFile:

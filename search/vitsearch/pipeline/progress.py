@@ -192,7 +192,7 @@ def describe(record: Record, objectives: tuple[str, ...]) -> str:
     outcome = record.shown_outcome
     predicted = ""
     if record.was_trained and record.proxy is not None:
-        predicted = f"(predicted {record.proxy.predicted})"
+        predicted = f"(predicted {record.proxy.text})"
     notes = "; ".join(record.metrics.notes.values())
     parts = (f"{outcome:<12}", plan_text(record.plan), numbers, predicted, notes, record.reason)
     return "  ".join(part for part in parts if part)

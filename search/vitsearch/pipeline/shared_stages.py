@@ -22,6 +22,7 @@ from vitsearch.pipeline.jobs import (
     BlockStructureJob,
     DistillationTargets,
     FeaturesJob,
+    Images,
     LogitsJob,
     Reference,
     SensitivityJob,
@@ -64,6 +65,7 @@ class SharedStages:
         self._ledger = context.ledger
         self._parsed: dict[str, tuple[BlockStructure, Scores]] = {}
         self._untrained: dict[Source, BlockStructure] = {}
+        self._reference = None if config.reference is None else self._start(config.reference)
 
     async def parts(self, plan: Plan) -> SharedParts:
         """Everything that a plan shares with others and that its resolution needs."""
@@ -96,7 +98,7 @@ class SharedStages:
             analysis, _ = await self._context.run(BlockStructureJob(self._workspace, source, None))
             self._untrained[source] = BlockStructure.from_json(analysis.block_structure)
         structure, weights = self._untrained[source], self._config.starting_digest(start)
-        return SharedParts(weights, Base(weights, 0.0, 0), source, structure, Scores.equal(structure), "", None, None)
+        return SharedParts(weights, Base(weights, {}, 0), source, structure, Scores.equal(structure), "", None, None)
 
     def has_base(self, plan: Plan) -> bool:
         """Whether the base of a plan is trained, or needed no training."""
@@ -109,14 +111,17 @@ class SharedStages:
         key, rung = self._base_key(source, starting_digest, recipe), recipe.rungs[-1]
 
         async def make() -> tuple[TrainingRow, StageCost]:
-            base, cost = await self._context.run(BaseJob(self._workspace, source, recipe))
-            counts = None if base.confusion is None else base.confusion.to_json()
-            return TrainingRow(key, rung, base.accuracy, None, base.n, base.weights_sha256, counts), cost
+            job = BaseJob(self._workspace, source, recipe)
+            if self._reference is not None and source != self._reference:
+                targets, truth = await self._base_targets(recipe), await self.truth("validation")
+                job = replace(job, targets=targets, truth_sha256=truth)
+            base, cost = await self._context.run(job)
+            return TrainingRow(key, rung, dict(base.qualities), None, base.n, base.weights_sha256), cost
 
         row = await self._context.single_flight.get(
             StageKey(Stage.BASE, key), lambda: self._ledger.training(key, rung), make
         )
-        return Base(row.checkpoint_sha256 or "", row.accuracy, row.n)
+        return Base(row.checkpoint_sha256 or "", row.qualities, row.n)
 
     def _base_key(self, source: Source, starting_digest: str, recipe: Recipe) -> str:
         return digest(
@@ -126,14 +131,41 @@ class SharedStages:
                 "view": asdict(source.view),
                 "start": starting_digest,
                 "recipe": recipe.in_keys(),
-                "data": asdict(self._config.data),
+                "data": self._config.data.in_keys(),
             }
         )
 
     async def reference(self, plan: Plan, base: Base) -> Reference:
         """What compressed models are compared with: the unpruned model on the holdout."""
         job = LogitsJob(self._workspace, _unpruned(self._start(plan), base), "holdout", plan.recipe)
-        return Reference(await self._outputs(job, base), base.accuracy)
+        return Reference(await self._outputs(job, base), base.qualities, await self.truth("holdout"))
+
+    async def truth(self, images: Images) -> str | None:
+        """The outputs of the reference of the study for these images; None for a task without one."""
+        if self._reference is None or self._config.reference is None:
+            return None
+        base = await self._reference_base()
+        job = LogitsJob(self._workspace, _unpruned(self._reference, base), images, self._config.reference.recipe)
+        return await self._outputs(job, base)
+
+    async def truth_file(self, images: Images) -> Path | None:
+        """The file of the same."""
+        sha256 = await self.truth(images)
+        return None if sha256 is None else await self._fetched(sha256)
+
+    async def _reference_base(self) -> Base:
+        assert self._reference is not None
+        assert self._config.reference is not None
+        digest_of_start = self._config.starting_digest(self._reference)
+        return await self._base(self._reference, digest_of_start, self._config.reference.recipe)
+
+    async def _base_targets(self, recipe: Recipe) -> DistillationTargets:
+        """What a base learns of the reference of the study, instead of labels."""
+        assert self._reference is not None
+        if not recipe.augmentation.is_none:
+            source = _unpruned(self._reference, await self._reference_base())
+            return DistillationTargets("logits", live_teacher=source)
+        return DistillationTargets("logits", await self.truth("learned"))
 
     async def targets(self, plan: Plan, teacher: Base | None) -> DistillationTargets:
         """What a fine-tune learns from beside the labels: logits (and features, for hints) that are made once for

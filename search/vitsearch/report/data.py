@@ -44,7 +44,7 @@ DIGITS = 6
 @dataclass(frozen=True)
 class ReportData:
     """`study_argument` is what a person typed to name the study, for the commands that the page shows; `knee` the
-    number of the balanced trial of the front; `open_trials` those that a run has not finished; `class_warnings`
+    number of the balanced trial of the front; `open_trials` those that a run has not finished; `quality_warnings`
     name the classes that models miss."""
 
     study: str
@@ -52,12 +52,13 @@ class ReportData:
     made_at_s: float
     emulated: bool
     objectives: Mapping[str, str]
+    quality: str
     limits: tuple[Bound, ...]
     reference: Mapping[str, float]
     knee: int | None
     open_trials: int
     trained: int
-    class_warnings: tuple[str, ...]
+    quality_warnings: tuple[str, ...]
     trials: tuple[ShownTrial, ...]
     chosen: tuple[Mapping[str, Choice], ...]
     steps: tuple[Step, ...]
@@ -78,13 +79,14 @@ class ReportData:
             "version": version("vitsearch"),
             "emulated": self.emulated,
             "objectives": dict(self.objectives),
+            "quality": self.quality,
             "metrics": {name: _metric(name) for name in self._shown_metrics()},
             "limits": [asdict(limit) for limit in self.limits],
             "reference": dict(self.reference),
             "knee": self.knee,
             "open_trials": self.open_trials,
             "trained": self.trained,
-            "class_warnings": list(self.class_warnings),
+            "quality_warnings": list(self.quality_warnings),
             "groups": list(GROUPS),
             "trials": self._trials(),
             "steps": _columns([asdict(step) for step in self.steps]),
@@ -116,7 +118,7 @@ class ReportData:
 
     def _trials(self) -> dict[str, Any]:
         trials = self.trials
-        proxies = [trial.proxy for trial in trials]
+        predicted = [trial.predicted.get(self.quality) for trial in trials]
         return {
             "number": [trial.number for trial in trials],
             "group": _words(trial.group for trial in trials),
@@ -128,8 +130,8 @@ class ReportData:
             "shared": _words(self.reuse.sources.get(-1 if t.number is None else t.number, "") for t in trials),
             "rung": [trial.rung for trial in trials],
             "ended_s": [None if trial.ended_s is None else round(trial.ended_s, 1) for trial in trials],
-            "predicted": [None if proxy is None else _short(proxy.predicted_accuracy) for proxy in proxies],
-            "error": [None if proxy is None else _short(Z_95 * proxy.deviation) for proxy in proxies],
+            "predicted": [None if each is None else _short(each.mean) for each in predicted],
+            "error": [None if each is None else _short(Z_95 * each.deviation) for each in predicted],
             "knobs": {name: _words(chosen[name] for chosen in self.chosen) for name in self._knobs()},
             "metrics": {name: _figures(name, trials) for name in self._shown_metrics()},
         }
@@ -173,17 +175,18 @@ def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData
         made_at_s=time.time(),
         emulated=study.is_emulated,
         objectives=dict(space.objectives),
+        quality=space.qualities[0],
         limits=limits,
         reference=reference,
         knee=None if front.knee is None else front.points[front.knee].trial,
         open_trials=study.unfinished(),
         trained=len(trained),
-        class_warnings=tuple(front.class_warnings()),
+        quality_warnings=tuple(front.quality_warnings()),
         trials=trials,
         chosen=chosen,
         steps=progress(trials, trained, front.objectives, reference, runs, stages),
         effects=objective_effects(front.objectives, records, figures),
-        predictions=tuple(predictions_of(records, figures)),
+        predictions=tuple(predictions_of(space.qualities[0], records, figures)),
         runs=runs,
         stages=tuple(replace(stage, ran_on=shown_worker(stage.ran_on, devices)) for stage in stages),
         lanes=tuple(replace(lane, name=shown_worker(lane.name, devices)) for lane in lanes(runs, stages)),
@@ -192,9 +195,10 @@ def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData
     )
 
 
-def _metric(name: str) -> dict[str, str]:
+def _metric(name: str) -> dict[str, Any]:
     metric, _ = split(name)
-    return {"unit": metric.unit, "direction": metric.direction}
+    look = {"unit": metric.unit, "direction": metric.direction}
+    return look | {"is_quality": metric.is_quality, "is_share": metric.is_share}
 
 
 def _figures(name: str, trials: Sequence[ShownTrial]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vitsearch.core.limits import Bound
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import is_quality, split
 from vitsearch.errors import StudyError
 from vitsearch.report.data import ReportData
 from vitsearch.report.shapes import Dot, Line, Picture, Shape, Text, Where
@@ -62,7 +62,7 @@ class Axis:
 
 
 def front_picture(data: ReportData) -> Picture:
-    """The front in its first two objectives, accuracy upwards.
+    """The front in its first two objectives, a quality upwards.
 
     Raises `StudyError` where there is no model within the limits yet.
     """
@@ -94,7 +94,7 @@ def front_picture(data: ReportData) -> Picture:
 def _objectives(data: ReportData) -> tuple[str, str]:
     """The metric of each axis."""
     names = list(data.objectives)
-    up = "accuracy" if "accuracy" in names else names[1]
+    up = next(filter(is_quality, names), names[1])
     return next(name for name in names if name != up), up
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from vitsearch.core.figures import Metrics
+from vitsearch.core.figures import Estimates, Metrics
 from vitsearch.core.limits import Bound, constraints
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Keys, ProxyScore, Record
+from vitsearch.core.record import Keys, Record
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import knob_values
@@ -43,7 +43,7 @@ class ShownTrial:
     reason: str = ""
     keys: Keys | None = None
     rung: int = 0
-    proxy: ProxyScore | None = None
+    predicted: Estimates = field(default_factory=dict)
     broken: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     failure: Mapping[str, str] | None = None
@@ -81,7 +81,7 @@ def shown_trials(
             record.reason,
             record.keys,
             record.rung,
-            record.proxy,
+            {} if record.proxy is None else record.proxy.predicted,
             tuple(name for name, over in constraints(limits, metrics.values).items() if over > 0),
             tuple(_notes(metrics, flags, point)),
             record.failure,
@@ -114,12 +114,11 @@ def _notes(metrics: Metrics, flags: Sequence[str], point: Point | None) -> Itera
         yield f"measured with flags: {', '.join(flags)}"
     if point is None:
         return
-    yield from point.class_warnings
+    yield from point.quality_warnings
     yield from point.warnings
-    if accuracy := point.on_device:
-        low, high = accuracy.interval
-        share = accuracy.correct / accuracy.n
-        yield f"accuracy on the device itself: {share:.3f} of {accuracy.n} images ({low:.3f} to {high:.3f})"
+    if there := point.on_device:
+        low, high = there.interval
+        yield f"{there.metric} on the device itself: {there.value:.3f} ({low:.3f} to {high:.3f}) on {there.n} images"
 
 
 def knobs(plan: Plan) -> dict[str, Choice]:

@@ -1,5 +1,5 @@
-"""What a plan is expected to add to the front: the mean of the hypervolume that is added, over what its accuracy may
-become."""
+"""What a plan is expected to add to the front: the mean of the hypervolume that is added, over what its qualities may
+become. Those of one plan are taken to be better or worse than predicted together."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vitsearch.core import pareto
+from vitsearch.core.figures import Estimate, means
 from vitsearch.core.limits import constraints
+from vitsearch.core.metrics import split
 from vitsearch.core.pareto import Loss, hypervolume, loss
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record, RunningTrial
-from vitsearch.search.posterior import Posterior
+from vitsearch.search.posterior import Posterior, Qualities
 from vitsearch.search.verdicts import judge_screen
 
 QUADRATURE = ((0.0, 0.53333), (-1.35563, 0.22208), (1.35563, 0.22208), (-2.85697, 0.01126), (2.85697, 0.01126))
@@ -29,7 +31,7 @@ class ExpectedFront:
 
 def expected_front(posterior: Posterior, in_training: Iterable[RunningTrial] = ()) -> ExpectedFront:
     """The front of the confirmed, feasible trials, and of those that are being trained as they are predicted."""
-    expected = (_allowed_loss(posterior, trial, trial.accuracy) for trial in in_training)
+    expected = (_allowed_loss(posterior, trial, means(trial.qualities)) for trial in in_training)
     points = [point for _, point in posterior.front_losses()] + [point for point in expected if point is not None]
     losses = tuple(points[index] for index in pareto.front(points))
     return ExpectedFront(losses, hypervolume(losses, posterior.goals.reference))
@@ -37,24 +39,40 @@ def expected_front(posterior: Posterior, in_training: Iterable[RunningTrial] = (
 
 def expected_gain(posterior: Posterior, trial: RunningTrial, front: ExpectedFront) -> float:
     """The hypervolume that a trial is expected to add, with its costs at the worse end of their intervals: what is
-    better only within them would be chosen for its luck, and so would what is better only within what counts as an
-    equal accuracy. 0 where it is likelier to miss the reference than to reach it: the next candidate costs little
+    better only within them would be chosen for its luck, and so would what is better only within what counts as
+    equal quality. 0 where it is likelier to miss the reference than to reach it: the next candidate costs little
     beside a training."""
     return expected_gain_as_measured(posterior, replace(trial, metrics=trial.metrics.at_end(better=False)), front)
 
 
 def expected_gain_as_measured(posterior: Posterior, trial: RunningTrial, front: ExpectedFront) -> float:
     """The same with its costs as they were measured."""
-    expected, reference = _allowed_loss(posterior, trial, trial.accuracy), posterior.goals.reference
+    expected, reference = _allowed_loss(posterior, trial, means(trial.qualities)), posterior.goals.reference
     if expected is None or any(value >= worst for value, worst in zip(expected, reference, strict=True)):
         return 0.0
-    deviation = math.sqrt(max(trial.deviation**2 - POLICY.equality.accuracy_of_models**2, 0.0))
-    if deviation == 0.0 or trial.accuracy is None:
+    deviations = _open_deviations(trial)
+    if not any(deviations.values()):
         return _added(expected, front, reference)
+
+    def shifted(by: float) -> Qualities:
+        return {
+            name: split(name)[0].moved(estimate.mean, by * deviations[name])
+            for name, estimate in trial.qualities.items()
+        }
+
     return sum(
-        weight * _added(_allowed_loss(posterior, trial, min(1.0, trial.accuracy + shift * deviation)), front, reference)
+        weight * _added(_allowed_loss(posterior, trial, shifted(shift)), front, reference)
         for shift, weight in QUADRATURE
     )
+
+
+def _open_deviations(trial: RunningTrial) -> dict[str, float]:
+    """How far each quality may lie from what is predicted, beyond what counts as equal, as a share of its span."""
+    equal, deviations = POLICY.equality.accuracy_of_models, {}
+    for name, estimate in trial.qualities.items():
+        deviation = estimate.deviation / split(name)[0].width
+        deviations[name] = math.sqrt(max(deviation**2 - equal**2, 0.0))
+    return deviations
 
 
 def gain_of_put_aside(posterior: Posterior, number: int, record: Record) -> float:
@@ -63,7 +81,8 @@ def gain_of_put_aside(posterior: Posterior, number: int, record: Record) -> floa
         return 0.0
     trial = RunningTrial(number, record.plan, record.keys, record.metrics)
     if record.proxy is None:
-        trial = replace(trial, accuracy=posterior.cap(record.plan.backbone))
+        caps = posterior.caps(record.plan.backbone)
+        trial = replace(trial, qualities={name: Estimate(cap) for name, cap in caps.items()})
     else:
         trial = trial.with_proxy(record.proxy)
     return 0.0 if judge_screen(posterior, trial) else expected_gain(posterior, trial, expected_front(posterior))
@@ -72,27 +91,32 @@ def gain_of_put_aside(posterior: Posterior, number: int, record: Record) -> floa
 def losses_of(posterior: Posterior, trial: RunningTrial) -> tuple[Loss | None, Loss | None]:
     """The predicted loss of a trial, with its costs as measured and at the worse end of their intervals."""
     at_worst = replace(trial, metrics=trial.metrics.at_end(better=False))
-    return _loss(posterior, trial, trial.accuracy), _loss(posterior, at_worst, trial.accuracy)
+    qualities = means(trial.qualities)
+    return _loss(posterior, trial, qualities), _loss(posterior, at_worst, qualities)
 
 
 def predicted_to_break(posterior: Posterior, trial: RunningTrial) -> list[str]:
     """The limits that are broken by what is predicted of a trial."""
-    goals, values = posterior.goals, posterior.expected_values(trial, trial.accuracy)
-    predicted = {name for name in goals.objectives if trial.metrics.value(name) is None} | {"accuracy"}
+    return _broken(posterior, trial, means(trial.qualities))
+
+
+def _broken(posterior: Posterior, trial: RunningTrial, qualities: Qualities) -> list[str]:
+    goals, values = posterior.goals, posterior.expected_values(trial, qualities)
+    predicted = {name for name in goals.objectives if trial.metrics.value(name) is None} | {*goals.qualities}
     broken = constraints(goals.bounds, {name: values[name] for name in predicted})
     return [name for name, value in broken.items() if value > 0.0]
 
 
-def _allowed_loss(posterior: Posterior, trial: RunningTrial, accuracy: float | None) -> Loss | None:
-    """None too where a limit is broken by what is predicted: the accuracy, or an objective that no screening
-    measurement has."""
-    if predicted_to_break(posterior, replace(trial, accuracy=accuracy)):
+def _allowed_loss(posterior: Posterior, trial: RunningTrial, qualities: Qualities) -> Loss | None:
+    """None too where a limit is broken by what is predicted: a quality, or an objective that no screening measurement
+    has."""
+    if _broken(posterior, trial, qualities):
         return None
-    return _loss(posterior, trial, accuracy)
+    return _loss(posterior, trial, qualities)
 
 
-def _loss(posterior: Posterior, trial: RunningTrial, accuracy: float | None) -> Loss | None:
-    return loss(posterior.goals.objectives, posterior.expected_values(trial, accuracy))
+def _loss(posterior: Posterior, trial: RunningTrial, qualities: Qualities) -> Loss | None:
+    return loss(posterior.goals.objectives, posterior.expected_values(trial, qualities))
 
 
 def _added(point: Loss | None, front: ExpectedFront, reference: Loss) -> float:

@@ -141,7 +141,7 @@ class Driver:
         device_figures = pipeline.device_metrics, pipeline.device_changes
         leaders = {(plan.backbone, plan.deployment): leader for plan, leader in self._expected_leaders.items()}
         lost = lost_beside_fp32(leaders)
-        posterior = Posterior(goals, self._study.records(), pipeline.base_accuracy, *device_figures, lost)
+        posterior = Posterior(goals, self._study.records(), pipeline.bases, *device_figures, lost)
         rules = Rules(search.candidates, self._slots, search.most_trainings, self._policy)
         price = equal_price if search.budget_s is None else training_seconds
         return TrialScheduler(rules, posterior, lambda: self._pipeline.device.is_unavailable, price, self)

@@ -126,5 +126,6 @@ class FinalPass:
             self._progress.note(f"{point.name} ({plan_text(point.plan)}) was not evaluated on {where}: {error}")
             return
         if evaluation is not None:
-            counted = f"{evaluation.correct} of {evaluation.n} images correctly"
-            self._progress.note(f"{point.name} classifies {counted} on {where}")
+            name = self._pipeline.config.task.metrics[0].name
+            value = evaluation.metrics.value(name)
+            self._progress.note(f"{point.name} has {name} {value:.4f} on {evaluation.n} images on {where}")

@@ -27,7 +27,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import writable_store
-from vitsearch.study.identity import adopt_data
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.study import Study
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.ray_runner import RayRunner
@@ -71,7 +71,9 @@ class Workplace:
         adopt_data(self.study, ready.description)
         refuse_unknown_names(self.space, ready.description["class_names"])
         plans = plan_space(self.space, deployable_on(self.device.devices))
-        pipeline = Pipeline(stage_config_of(plans, ready.description), context, self.device)
+        config = stage_config_of(plans, ready.description)
+        adopt_judge(self.study, config.judged_by)
+        pipeline = Pipeline(config, context, self.device)
         outages = OutageHandler(pipeline, self.study, context.single_flight.driver, self.progress, stall)
         watching = asyncio.create_task(outages.watch((), tuple))
         try:

@@ -31,6 +31,7 @@ class FormFinder:
         self._forms = forms
         times = (name for name in session.space.objectives if split(name)[0].name in TIMES)
         self._cost = next(times, "cpu_ms_p50")
+        self._quality = session.space.qualities[0]
 
     async def find(self, model: Unpruned) -> None:
         """Decide each knob that is open for `model`, one after the other."""
@@ -70,27 +71,27 @@ class FormFinder:
         return metrics.figures[self._cost]
 
     async def _accurate(self, plans: Mapping[str, Plan], why: str) -> tuple[str, str]:
-        """`all`, unless it loses more accuracy against `linear` than it may, and what decided; `why` is that it
-        is faster."""
-        linear, covering = [await self._accuracy(plans[ops]) for ops in (LINEAR, ALL)]
+        """`all`, unless it loses more against `linear` than it may, and what decided; `why` is that it is faster."""
+        name, metric = self._quality, split(self._quality)[0]
+        linear, covering = [await self._evaluated(plans[ops]) for ops in (LINEAR, ALL)]
         if covering is None:
-            return LINEAR, f"{why}, but its accuracy is not known: its files fail"
+            return LINEAR, f"{why}, but its {name} is not known: its files fail"
         if linear is None:
             return ALL, f"{why}; the files of {LINEAR} fail"
         most = POLICY.equality.accuracy_of_files
-        if linear - covering <= most:
-            return ALL, f"{why}; accuracy {covering:.4f}, {LINEAR} {linear:.4f}"
-        lost = f"more than {most:g} is lost"
-        return LINEAR, f"{why}, but has accuracy {covering:.4f}, {LINEAR} {linear:.4f}: {lost}"
+        if metric.gain(linear, covering) <= most:
+            return ALL, f"{why}; {name} {covering:.4f}, {LINEAR} {linear:.4f}"
+        lost = f"more than {most * metric.width:g} is lost"
+        return LINEAR, f"{why}, but has {name} {covering:.4f}, {LINEAR} {linear:.4f}: {lost}"
 
-    async def _accuracy(self, plan: Plan) -> float | None:
-        """The accuracy of the files of a plan; None where they fail."""
+    async def _evaluated(self, plan: Plan) -> float | None:
+        """The quality of the files of a plan; None where they fail."""
         try:
             _, metrics = await self._pipeline.evaluate(await self._pipeline.resolve(plan), 0)
         except StageError as error:
             self._fails(plan, error)
             return None
-        return metrics.value("accuracy")
+        return metrics.value(self._quality)
 
     def _fails(self, plan: Plan, error: StageError) -> None:
         self._progress.note(f"{_described(plan)}: {error}")

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
+from vitsearch.core.metrics import is_quality
 from vitsearch.core.pareto import Loss
 from vitsearch.core.record import Record
+from vitsearch.tasks import CLASSIFICATION, Task
 
 FITS = "fits"
 """The constraint that a model breaks which the device cannot hold or run."""
@@ -16,14 +18,22 @@ FITS = "fits"
 @dataclass(frozen=True)
 class Goals:
     """What does not change while a study runs: objectives, limits, the corner from which hypervolume is measured, how
-    much better than the best known accuracy a backbone's plans may become (`margin`; nothing becomes better where
-    nothing is trained), and the metrics of the unpruned baseline."""
+    much better than the best known quality a backbone's plans may become (`margin`; nothing becomes better where
+    nothing is trained), the metrics of the unpruned baseline, and the task."""
 
     objectives: tuple[str, ...]
     bounds: tuple[Bound, ...]
     reference: Loss
     margin: float = 0.0
     baseline: Metrics = NO_METRICS
+    task: Task = CLASSIFICATION
+
+    @property
+    def qualities(self) -> tuple[str, ...]:
+        """The metrics of the task that are predicted of a plan, the first objective among them first; the first one of
+        the task where no objective or limit names any."""
+        names = dict.fromkeys([*self.objectives, *(bound.metric for bound in self.bounds)])
+        return tuple(name for name in names if is_quality(name)) or (self.task.metrics[0].name,)
 
     def screened_constraints(self, metrics: Metrics) -> dict[str, float]:
         """By how much the limits that a screening measurement can judge are broken."""

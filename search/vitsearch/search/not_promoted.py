@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from statistics import NormalDist
 
-from vitsearch.core.metrics import split
-from vitsearch.core.pareto import Loss, dominates
-from vitsearch.core.record import Record, RunningTrial, with_error
+from vitsearch.core.metrics import is_quality, split
+from vitsearch.core.pareto import Loss, dominates, value_of
+from vitsearch.core.record import Record, RunningTrial
 from vitsearch.search import acquisition
 from vitsearch.search.acquisition import ExpectedFront
 from vitsearch.search.posterior import Posterior
@@ -26,8 +25,9 @@ def not_promoted(trial: RunningTrial, reason: str, scheduler: Scheduler) -> Reco
 
 def _estimate(trial: RunningTrial) -> str:
     if trial.rung:
-        return f"expected accuracy {trial.accuracy:.4f} after rung {trial.rung}"
-    return f"predicted accuracy {with_error(trial.accuracy or 0.0, trial.deviation)}"
+        expected = ", ".join(f"{name} {estimate.mean:.4f}" for name, estimate in trial.qualities.items())
+        return f"expected {expected} after rung {trial.rung}"
+    return "predicted " + ", ".join(f"{name} {estimate.text}" for name, estimate in trial.qualities.items())
 
 
 def _why_no_gain(trial: RunningTrial, scheduler: Scheduler) -> str:
@@ -38,15 +38,16 @@ def _why_no_gain(trial: RunningTrial, scheduler: Scheduler) -> str:
     if as_measured is None or at_worst is None:
         return "has no expected gain, because not all objectives were measured"
     if broken := acquisition.predicted_to_break(posterior, trial):
-        bounds = {bound.name: bound.value for bound in posterior.goals.bounds if bound.metric == "accuracy"}
-        if set(broken) <= set(bounds) and (chance := _chance_below(trial, max(bounds[name] for name in broken))):
-            return f"is likelier to break {', '.join(broken)} than to meet it ({chance})"
+        bounds = {bound.name: bound for bound in posterior.goals.bounds if is_quality(bound.metric)}
+        if set(broken) <= set(bounds):
+            chances = [_chance_beyond(trial, bounds[name].metric, bounds[name].value) for name in broken]
+            if chance := max((each for each in chances if each is not None), default=None):
+                return f"is likelier to break {', '.join(broken)} than to meet it ({100 * chance:.0f} %)"
         return f"would break {', '.join(broken)}"
     if (name := _missed(at_worst, posterior)) is not None:
         counts = f"the hypervolume, which counts {_corner(name, posterior)}"
-        worst = _worst(name, posterior)
-        if name == "accuracy" and (chance := _chance_below(trial, worst)):
-            return f"is likelier to add nothing to {counts}, than something ({chance})"
+        if chance := _chance_beyond(trial, name, _worst(name, posterior)):
+            return f"is likelier to add nothing to {counts}, than something ({100 * chance:.0f} %)"
         return f"would add nothing to {counts}"
     # Without a volume there is no share: the plan that had one was in training, and has failed since.
     if front.hypervolume and (added := acquisition.expected_gain(posterior, trial, front)):
@@ -73,11 +74,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share >= 1e-5 else "less than 0.001 %"
 
 
-def _chance_below(trial: RunningTrial, value: float) -> str | None:
-    """How likely the accuracy is below a value, as it is predicted: `52 %`; None where it has no deviation."""
-    if not trial.deviation or trial.accuracy is None:
+def _chance_beyond(trial: RunningTrial, name: str, value: float) -> float | None:
+    """How likely a quality is worse than a value, as it is predicted; None where it has no deviation."""
+    estimate = trial.qualities.get(name)
+    if estimate is None or not estimate.deviation:
         return None
-    return f"{100 * NormalDist(trial.accuracy, trial.deviation).cdf(value):.0f} %"
+    below = NormalDist(estimate.mean, estimate.deviation).cdf(value)
+    return below if split(name)[0].direction == "maximize" else 1.0 - below
 
 
 def _missed(point: Loss, posterior: Posterior) -> str | None:
@@ -100,21 +103,14 @@ def _corner(name: str, posterior: Posterior) -> str:
 def _worst(name: str, posterior: Posterior) -> float:
     """The value of an objective at the corner of the hypervolume."""
     goals = posterior.goals
-    return _value(name, dict(zip(goals.objectives, goals.reference, strict=True))[name])
+    return value_of(name, dict(zip(goals.objectives, goals.reference, strict=True))[name])
 
 
 def _values(posterior: Posterior, point: Loss) -> str:
     return ", ".join(
-        f"{name} {_value(name, component):.4g}"
+        f"{name} {value_of(name, component):.4g}"
         for name, component in zip(posterior.goals.objectives, point, strict=True)
     )
-
-
-def _value(name: str, component: float) -> float:
-    """The value of a metric from its component of a loss."""
-    if name == "accuracy":
-        return 1.0 - component
-    return math.exp(component if split(name)[0].direction == "minimize" else -component)
 
 
 def _spans(trial: RunningTrial, posterior: Posterior) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from vitsearch.core.caveats.precision_shares import in_name_only
-from vitsearch.core.figures import Figure, Metrics
-from vitsearch.core.metrics import split
+from vitsearch.core.figures import Estimate, Figure, Metrics
+from vitsearch.core.metrics import is_quality, split
 from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.search.acquisition import expected_front, gain_of_put_aside
+from vitsearch.search.posterior import Lost
 from vitsearch.search.scheduler import TrialScheduler
 from vitsearch.search.untried import UntriedPlans
 from vitsearch.study.sampling import PlanSpace
@@ -43,16 +44,24 @@ def same_as_fp32(leaders: Mapping[Plan, LeaderboardEntry]) -> set[tuple[str, Dep
     }
 
 
-def lost_beside_fp32(leaders: Mapping[tuple[str, Deployment], LeaderboardEntry]) -> dict[tuple[str, Deployment], float]:
-    """The accuracy that an unpruned model loses in each deployment beside fp32 in the same runtime, where both are
-    known."""
-    accuracies = {deployed: leader.metrics.value("accuracy") for deployed, leader in leaders.items()}
+def lost_beside_fp32(leaders: Mapping[tuple[str, Deployment], LeaderboardEntry]) -> Lost:
+    """What an unpruned model loses of each quality in each deployment beside fp32 in the same runtime, as a share of
+    the metric's span, where both are known."""
     losses = {}
-    for (backbone, deployment), accuracy in accuracies.items():
-        whole = accuracies.get((backbone, deployment.at("fp32")))
-        if accuracy is not None and whole is not None:
-            losses[backbone, deployment] = whole - accuracy
+    for (backbone, deployment), leader in leaders.items():
+        whole = leaders.get((backbone, deployment.at("fp32")))
+        if whole is not None:
+            losses[backbone, deployment] = _lost(leader.metrics, whole.metrics)
     return losses
+
+
+def _lost(metrics: Metrics, whole: Metrics) -> dict[str, float]:
+    lost = {}
+    for name, value in metrics.values.items():
+        metric, before = split(name)[0], whole.value(name)
+        if metric.is_quality and value is not None and before is not None:
+            lost[name] = metric.gain(before, value)
+    return lost
 
 
 class Requests:
@@ -134,25 +143,30 @@ class Requests:
         if deployment.precision in TRAINED:
             there = self._quantized_in_training(backbone, deployment)
             rounded = replace(record.plan, deployments=(deployment.at("int8_ptq"),))
-            if self._scheduler.posterior.lost_in(rounded) < POLICY.equality.accuracy_of_rounding:
+            lost = self._scheduler.posterior.lost_in(rounded)
+            least = POLICY.equality.accuracy_of_rounding
+            if all(lost.get(name, 0.0) < least for name in self._scheduler.posterior.goals.qualities):
                 return None
         if here is None or there is None or record.keys is None:
             return None
-        accuracies = [metrics.value("accuracy") for metrics in (record.metrics, here.metrics, there.metrics)]
-        if None in accuracies:
-            return None
-        now, before, after = map(float, accuracies)  # type: ignore[arg-type]  # none is None
+        qualities = {}
+        for name in self._scheduler.posterior.goals.qualities:
+            now, before, after = (metrics.value(name) for metrics in (record.metrics, here.metrics, there.metrics))
+            if now is None or before is None or after is None:
+                return None
+            deviation = POLICY.equality.accuracy_of_deployments * split(name)[0].width
+            qualities[name] = Estimate(now + after - before, deviation)
         plan = replace(record.plan, deployments=(deployment,))
         costs = _moved(record.metrics, here.metrics, there.metrics)
-        deviation = POLICY.equality.accuracy_of_deployments
-        return RunningTrial(0, plan, record.keys, costs, None, record.rung, now + after - before, deviation)
+        return RunningTrial(0, plan, record.keys, costs, None, record.rung, qualities)
 
     def _quantized_in_training(self, backbone: str, deployment: Deployment) -> LeaderboardEntry | None:
-        """The costs of int8 after training with the accuracy of fp32."""
+        """The costs of int8 after training with the qualities of fp32."""
         int8, fp32 = (self._leaders.get((backbone, deployment.at(precision))) for precision in ("int8_ptq", "fp32"))
         if int8 is None or fp32 is None:
             return None
-        return replace(int8, metrics=int8.metrics | Metrics({"accuracy": Figure(fp32.metrics.value("accuracy"))}))
+        whole = {name: Figure(value) for name, value in fp32.metrics.values.items() if is_quality(name)}
+        return replace(int8, metrics=int8.metrics | Metrics(whole))
 
 
 def _moved(figures: Metrics, before: Metrics, after: Metrics) -> Metrics:
@@ -166,4 +180,4 @@ def _moved(figures: Metrics, before: Metrics, after: Metrics) -> Metrics:
         better = 1.0 / most if split(name)[0].direction == "minimize" else most
         return Figure(figure.value * new / old * better)
 
-    return Metrics({name: moved(name, figure) for name, figure in figures.figures.items() if name != "accuracy"})
+    return Metrics({name: moved(name, figure) for name, figure in figures.figures.items() if not is_quality(name)})

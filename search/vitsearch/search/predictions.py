@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import describe_difference
 from vitsearch.errors import DataError, StoreError, StudyError
@@ -9,11 +11,12 @@ from vitsearch.search.stage_config import data_spec
 from vitsearch.search.study_folders import StudyFolders
 from vitsearch.storage.ledger import Ledger, files_folder
 from vitsearch.storage.stores import store_of
-from vitsearch.study.results.comparison import McNemar
+from vitsearch.study.results.comparison import McNemar, Paired, PairedMeans
 from vitsearch.study.results.detail import file_of, record_of
 from vitsearch.study.study import Study
-from vitsearch.workers.images import load_data
-from vitsearch.workers.predictions import RunnableFile, predicted
+from vitsearch.tasks import Truth
+from vitsearch.workers.images import load_data, validation_truth
+from vitsearch.workers.predictions import RunnableFile, outputs_of
 
 
 class StoredPredictions:
@@ -30,15 +33,27 @@ class StoredPredictions:
         if differing := describe_difference(stored, self._images.to_json()):
             raise DataError(f"study {study.name!r} was made with other data. What differs: {'; '.join(differing)}")
 
-    def paired(self, first: int | None, second: int | None) -> McNemar:
+    def paired(self, first: int | None, second: int | None) -> Paired:
         """Two trials on the same images, answer by answer; None for the baseline."""
-        labels = self._images.validation.labels
-        first_is_right, second_is_right = (
-            predicted(self._file(number), self._images) == labels for number in (first, second)
-        )
-        return McNemar(
-            len(labels), int((first_is_right & ~second_is_right).sum()), int((second_is_right & ~first_is_right).sum())
-        )
+        task, truth = self._workspace.task.find(), self._truth()
+        values, others = (task.pair(outputs_of(self._file(number), self._images), truth) for number in (first, second))
+        metric = task.metrics[0]
+        if metric.is_count:
+            only_first, only_second = int((values > others).sum()), int((others > values).sum())
+            return McNemar(len(values), only_first, only_second)
+        return PairedMeans.of(values.tolist(), others.tolist(), metric.direction == "maximize")
+
+    def _truth(self) -> Truth:
+        """What outputs are judged by; of a task with a reference by those of the baseline's file."""
+        truth, space = validation_truth(self._workspace, None), self._study.space()
+        if space.reference is None:
+            return truth
+        if space.reference != space.baseline:
+            raise StudyError(
+                f"study {self._study.name!r} is held to {space.reference.backbone}, of which it has no file: models are"
+                " paired where the reference is the baseline"
+            )
+        return replace(truth, reference=outputs_of(self._file(None), self._images))
 
     def _file(self, number: int | None) -> RunnableFile:
         record = record_of(self._study, number)
@@ -48,7 +63,7 @@ class StoredPredictions:
         store = self._workspace.store
         if not store.holds(file.sha256):
             raise StoreError(f"{_name(number)}: its file {file.sha256[:12]} is not in {store.address}")
-        evaluated = self._ledger.accuracy(file.artifact_key, self._images.identity.fingerprint)
+        evaluated = self._ledger.evaluation(file.artifact_key, self._study.judged_by)
         batch = record.plan.deployment.batch or (evaluated.batch if evaluated else 1)
         view = ModelView(record.plan.resolution, file.preprocessing)
         return RunnableFile(store.model(file.sha256), record.plan, view, file.options, batch)

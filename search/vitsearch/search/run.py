@@ -45,7 +45,7 @@ from vitsearch.storage.stores import adopt_store
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.dropped_backbones import dropped_backbones
 from vitsearch.study.file_forms import FileForms
-from vitsearch.study.identity import adopt_data
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
@@ -171,5 +171,7 @@ async def _drive(session: Session, context: StageContext, options: Options) -> S
     plans = plan_space(session.space, can_run)
     for reason in dict.fromkeys(filter(None, map(can_run, deployments_of(session.space, device.name)))):
         session.progress.note(f"not searched: {reason}")
-    pipeline = Pipeline(stage_config_of(plans, ready.description), context, session.device)
+    config = stage_config_of(plans, ready.description)
+    adopt_judge(session.study, config.judged_by)
+    pipeline = Pipeline(config, context, session.device)
     return await Driver(session, pipeline, plans).run(options.retry_failed)

@@ -46,14 +46,20 @@ def searched_plans(plans: PlanSpace, leaders: Mapping[Plan, LeaderboardEntry]) -
 
 def _tolerance(name: str, posterior: Posterior) -> float:
     """Of costs relative, of what is maximised in its unit."""
-    if name == "accuracy":
-        return POLICY.equality.accuracy_of_models
-    return POLICY.equality.cost_of_models * _unit(name, posterior.goals.baseline.value(name))
+    metric, baseline = split(name)[0], posterior.goals.baseline.value(name)
+    if metric.is_quality:
+        return POLICY.equality.accuracy_of_models * metric.width * _relative(name, baseline)
+    return POLICY.equality.cost_of_models * _unit(name, baseline)
 
 
 def _unit(name: str, value: float | None) -> float:
     """What a relative deviation is multiplied by for the sampler: it takes those of costs as they are."""
     return 1.0 if split(name)[0].direction == "minimize" else abs(value or 0.0)
+
+
+def _relative(name: str, value: float | None) -> float:
+    """What a deviation of a quality is multiplied by for the sampler: it takes those of what is minimised relative."""
+    return 1.0 if split(name)[0].direction == "maximize" else 1.0 / max(abs(value or 0.0), 1e-9)
 
 
 def gain_of_proposal(proposal: OpenTrial) -> float | None:
@@ -67,7 +73,7 @@ def gain_of_proposal(proposal: OpenTrial) -> float | None:
 class AsUnpruned:
     """What is expected of a plan before its like was tried: the figures of its unpruned backbone in the same
     deployment, on the leaderboard. They differ between runtimes and precisions by a factor that nobody can predict.
-    At best its accuracy is that of its backbone and the margin, as when its screening measurement is judged."""
+    At best its qualities are those of its backbone and the margin, as when its screening measurement is judged."""
 
     def __init__(self, pool: PlanParameters, posterior: Posterior, leaders: Mapping[Plan, LeaderboardEntry]) -> None:
         self._pool = pool
@@ -78,12 +84,12 @@ class AsUnpruned:
     @property
     def revision(self) -> Sequence[float]:
         """Differs when more is possible."""
-        return [self._posterior.cap(backbone) for backbone in self._backbones]
+        return [cap for backbone in self._backbones for cap in self._posterior.caps(backbone).values()]
 
     def __call__(self, parameters: Mapping[str, Any]) -> Sequence[tuple[float | None, float | None]]:
         plan = self._pool.plan(parameters)
         metrics = self._leaders.get((plan.backbone, plan.deployment), NO_METRICS)
-        best = {"accuracy": self._posterior.cap(plan.backbone)}
+        best = self._posterior.caps(plan.backbone)
         return [(metrics.value(name), best.get(name)) for name in self._posterior.goals.objectives]
 
 
@@ -95,7 +101,7 @@ class Numbered(Protocol):
 
 
 class TrialEvidence:
-    """What is known of a trial: its pooled costs, its accuracy, found or predicted, and which of today's limits it
+    """What is known of a trial: its pooled costs, its qualities, evaluated or predicted, and which of today's limits it
     breaks."""
 
     def __init__(self, posterior: Posterior) -> None:
@@ -110,11 +116,14 @@ class TrialEvidence:
 
         metrics, values, deviations = self._posterior.metrics_now(record), [], []
         least, most = POLICY.equality.accuracy_of_trainings, POLICY.equality.accuracy_of_shelved
+        qualities = self._posterior.qualities_of(record)
         for name in self._posterior.goals.objectives:
-            if name == "accuracy":
-                predicted = self._posterior.accuracy_of(record)
-                values.append(None if predicted is None else predicted.accuracy)
-                deviations.append(0.0 if predicted is None else min(max(predicted.deviation, least), most))
+            metric = split(name)[0]
+            if metric.is_quality:
+                estimate = qualities.get(name)
+                values.append(None if estimate is None else estimate.mean)
+                share = 0.0 if estimate is None else min(max(estimate.deviation / metric.width, least), most)
+                deviations.append(share * metric.width * _relative(name, values[-1]))
             else:
                 values.append(metrics.value(name))
                 deviations.append(_relative_deviation(metrics.figures.get(name)) * _unit(name, metrics.value(name)))

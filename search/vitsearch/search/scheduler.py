@@ -269,10 +269,10 @@ class TrialScheduler:
         return trial.interval_decides(lambda end: self.judge_screen(end) is None and self.may_gain(end, front))
 
     def may_gain(self, trial: RunningTrial, front: ExpectedFront | None = None) -> bool:
-        """Whether a trial is expected to add enough; one whose accuracy is not predicted yet may."""
+        """Whether a trial is expected to add enough; one of which nothing is predicted yet may."""
         front = front or self.expected_front()
         return (
-            trial.accuracy is None
+            not trial.qualities
             or acquisition.expected_gain(self.posterior, trial, front) > self.least_gain * front.hypervolume
         )
 

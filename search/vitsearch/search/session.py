@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, reference_values
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import is_quality, split
 from vitsearch.core.pareto import loss
 from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.core.run_sizes import RunSizes
@@ -36,18 +36,18 @@ class Session:
 
     def goals(self, baseline: Metrics) -> Goals:
         """Objectives and limits, beside the metrics of the unpruned baseline. The corner of the hypervolume is stored
-        with the study when it is needed first; it moves only where the limits of today allow a lower accuracy, and
+        with the study when it is needed first; it moves only where the limits of today allow a worse quality, and
         where the space has a larger batch or more threads than before."""
         objectives = tuple(self.space.objectives)
         limits = bounds(self.space.limits, baseline.values)
         today = reference_values(objectives, limits, baseline.values, self.space.run_sizes)
         corner = _moved(self.study.attributes.get("reference_point") or today, today, self.space.run_sizes)
-        if "accuracy" in objectives:
-            corner = corner | {"accuracy": min(corner["accuracy"], today["accuracy"])}
+        for name in filter(is_quality, objectives):
+            corner[name] = max(corner[name], today[name], key=split(name)[0].error)
         self.study.remember("reference_point", dict(corner))
         reference = loss(objectives, corner)
         assert reference is not None
-        return Goals(objectives, limits, reference, self.space.search.margin, baseline)
+        return Goals(objectives, limits, reference, self.space.search.margin, baseline, self.space.purpose)
 
 
 def _moved(stored: dict[str, float], today: dict[str, float], sizes: RunSizes) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from vitsearch.backbones.catalogue import Catalogue
@@ -19,6 +20,8 @@ from vitsearch.space import SearchSpace
 from vitsearch.space.section_base import StartingWeights
 from vitsearch.space.task import Data, TeacherSection
 from vitsearch.study.sampling import PlanSpace
+from vitsearch.tasks import CLASSIFICATION, TaskSource
+from vitsearch_agent.base.canonical_json import digest
 
 MOST_PIXELS = 4096
 """Side of the largest images that are stored."""
@@ -26,24 +29,54 @@ MOST_PIXELS = 4096
 
 def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
     space = plans.space
-    identity = DataIdentity(data["fingerprint"], len(data["class_names"]), data["channels"])
-    teacher, seed, catalogue = space.task.teacher, space.search.seed, catalogue_of(space)
+    teacher, seed, catalogue, task = (
+        space.task.teacher,
+        space.search.seed,
+        catalogue_of(space),
+        space.task_source.find(),
+    )
+    reference = _reference_of(space)
+    preprocessing = preprocessing_with(data, catalogue)
+    identity = DataIdentity(data["fingerprint"], task.outputs(len(data["class_names"])), data["channels"])
+    if reference is not None:
+        seen = preprocessing(reference.backbone, reference.weights, reference.preprocessing)
+        start = Source(reference.backbone, reference.weights, plans.base_resolution(reference.backbone), seen)
+        identity = _held_to(start, catalogue, replace(identity, classes=0), space.task_source)
+    elif task != CLASSIFICATION:
+        identity = replace(identity, task=space.task_source.digest)
     return StageConfig(
         data=identity,
         base_recipe=space.task.base.recipe(seed),
-        teacher=None if isinstance(teacher, str) else teacher_of(teacher, seed),
+        teacher=reference if isinstance(teacher, str) else teacher_of(teacher, seed),
+        reference=reference,
         base_resolution=plans.base_resolution,
-        preprocessing=preprocessing_with(data, catalogue),
+        preprocessing=preprocessing,
         starting_digest=lambda source: catalogue.starting_digest(spec_of(source, identity)),
         calibration_images=space.task.proxy.calibration_images,
         quantization_images=space.task.proxy.quantization_images,
         seed=seed,
         qat=space.task.quantization_aware.settings(),
         device_images=max((device.accuracy_images for device in space.devices.values()), default=0),
+        task=task,
+        class_names=tuple(data["class_names"]),
+        is_labelled=space.task.data.labels != "none" or space.labelled_by is not None,
         phases=Phases.of([*space.objectives, *space.limits], space.measure),
         confirms=needs_confirmation([*space.objectives, *space.limits]),
         fleet_weights=space.fleet_weights,
     )
+
+
+def _held_to(reference: Source, catalogue: Catalogue, data: DataIdentity, task: TaskSource) -> DataIdentity:
+    """The properties that keys depend on where the outputs of a reference are what all others are to give."""
+    start = catalogue.starting_digest(spec_of(reference, data))
+    return replace(data, task=digest({"task": task.digest, "start": start, "view": asdict(reference.view)}))
+
+
+def _reference_of(space: SearchSpace) -> Teacher | None:
+    section, seed = space.reference, space.search.seed
+    if section is None or isinstance(section, TeacherSection):
+        return None if section is None else teacher_of(section, seed)
+    return Teacher(section.backbone, section.weights, space.task.base.recipe(seed), section.preprocessing)
 
 
 def teacher_of(section: TeacherSection, seed: int) -> Teacher:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from vitsearch.core import study_name
 from vitsearch.errors import StudyError
-from vitsearch.pipeline.jobs import OwnOutputs, Workspace
+from vitsearch.pipeline.jobs import OwnOutputs, ReferenceModel, Workspace
 from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import files_folder
@@ -61,7 +61,16 @@ class StudyFolders:
         """What the stages of `space` work in, with the data set as workers read it."""
         section = space.labelled_by
         labels = None if section is None else OwnOutputs(section.network, section.preprocessing)
-        return Workspace(data, store, self.scratch, self.shared / "cache", space.networks, labels)
+        return Workspace(
+            data,
+            store,
+            self.scratch,
+            self.shared / "cache",
+            space.networks,
+            labels,
+            space.task_source,
+            _reference(space),
+        )
 
     # ---- deleting
 
@@ -181,3 +190,8 @@ def _by(holder: locks.Holder | None) -> str:
     if holder is None:
         return "by another process"
     return f"by {holder.user} (pid {holder.pid} on {holder.host}) since {holder.since}"
+
+
+def _reference(space: SearchSpace) -> ReferenceModel | None:
+    model = space.reference
+    return None if model is None else ReferenceModel(model.backbone, model.weights)

@@ -8,7 +8,7 @@
     confirm    export what came out and evaluate it in its own runtime        some seconds
 
 A plan stops after its screening measurement when it breaks a limit, or when it would be dominated even
-with the best accuracy known for its backbone. Weights that were trained for another deployment, and those
+with the best quality known for its backbone. Weights that were trained for another deployment, and those
 that the refit has left next to their base, are confirmed as they are. Each stage is looked up in the ledger
 first, so a trial that is resumed after a crash repeats nothing.
 
@@ -59,7 +59,7 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
         running = replace(running, metrics=await pipeline.screen(trial, POLICY.measuring.rounds_in_doubt))
     if verdict := scheduler.judge_screen(running):
         return verdict
-    running = posterior.predict(running, trial.shared.base.accuracy, await pipeline.proxy(trial))
+    running = posterior.predict(running, trial.shared.base.qualities, await pipeline.proxy(trial))
     is_trained = scheduler.skips_trained and pipeline.is_trained(trial)
     if is_trained:
         running = posterior.as_trained(running)
@@ -68,8 +68,8 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
     for rung in () if is_trained or running.needs_no_training else recipe.rungs[1:]:
         if (reason := await scheduler.promote(running)) is not None:
             return not_promoted(running, reason, scheduler)
-        accuracy = (await pipeline.train(trial, rung)).accuracy - posterior.lost_in(trial.plan)
-        running = running.after_rung(rung, accuracy, POLICY.equality.accuracy_of_rungs)
+        row = await pipeline.train(trial, rung)
+        running = posterior.after_rung(running, rung, row.qualities, row.errors)
     if (reason := await scheduler.promote(running)) is not None:
         return not_promoted(running, reason, scheduler)
     await pipeline.export(trial, running.rung)

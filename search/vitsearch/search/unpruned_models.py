@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from vitsearch.core.caveats.classes import class_caveats
 from vitsearch.core.figures import Metrics
-from vitsearch.core.plan import Deployment, Plan, plan_text
+from vitsearch.core.metrics import is_quality
+from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys
 from vitsearch.errors import StageError, StudyError
@@ -16,11 +16,13 @@ from vitsearch.pipeline.progress import BASES, LEADERBOARD, Progress
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.search.form_finder import FormFinder
 from vitsearch.search.plan_requests import LeaderboardEntry, lost_beside_fp32
+from vitsearch.search.posterior import Lost
 from vitsearch.search.session import Session
 from vitsearch.search.together import together
 from vitsearch.study.file_forms import FileForms
 from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.study import Study
+from vitsearch.tasks import Tally
 
 MakeArtifact = Callable[[ResolvedTrial, int], Awaitable[tuple[Keys, Metrics]]]
 """A stage of the pipeline that makes the file after a rung and measures it."""
@@ -41,10 +43,16 @@ def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Pl
 
 
 def refuse_unmeasured(device: str, metric_names: Iterable[str], baseline: Metrics) -> None:
-    """What a device cannot measure of the baseline can be neither an objective nor a limit."""
+    """What a device cannot measure of the baseline, or the task does not give, can be neither an objective nor a
+    limit."""
     missing = [name for name in dict.fromkeys(metric_names) if baseline.value(name) is None]
     if missing:
         reasons = "; ".join(f"{name}: {baseline.reasons.get(name, 'it is not measured')}" for name in missing)
+        if qualities := [name for name in missing if is_quality(name)]:
+            why = "; ".join(
+                f"{name}: {baseline.reasons.get(name, 'judge gives no figure of it')}" for name in qualities
+            )
+            raise StudyError(f"the task has no value of {', '.join(qualities)} for the baseline ({why})")
         measured = ", ".join(name for name, value in baseline.values.items() if value is not None)
         raise StudyError(
             f"device {device} does not measure {', '.join(missing)} ({reasons}): remove it from the objectives and "
@@ -67,7 +75,7 @@ class UnprunedModels:
         self._rows: dict[Plan, dict[str, Any]] = {}
 
     def _count(self) -> None:
-        report_unpruned(self._progress, self._plans, self._done, self._pipeline.base_accuracy)
+        report_unpruned(self._progress, self._plans, self._done, self._pipeline.bases)
 
     async def baseline(self) -> Metrics:
         """Measure and evaluate the unpruned fp32 model like a trial; relative limits refer to it."""
@@ -79,7 +87,7 @@ class UnprunedModels:
         except StageError as error:
             raise error.about(f"the baseline, {plan_text(plan)}") from error
         refuse_unmeasured(self._plans.device, [*self._space.objectives, *self._space.limits], metrics)
-        self._note_classes(keys)
+        self._note_quality(keys)
         self._study.remember("baseline", {"plan": plan.to_json(), "keys": vars(keys), "metrics": metrics.to_json()})
         return metrics
 
@@ -100,7 +108,7 @@ class UnprunedModels:
             plan: leader for plan, leader in leaders if leader is not None and plan.deployment.precision not in TRAINED
         }
 
-    async def lost_accuracy(self, plan: Plan) -> dict[tuple[str, Deployment], float]:
+    async def lost_beside_fp32(self, plan: Plan) -> Lost:
         """What the unpruned model of a plan loses in its deployment beside fp32, where the space has both. No device is
         asked but for the form of the files. One whose export fails is said and counts as unknown."""
         models = self._models_beside(plan)
@@ -157,13 +165,12 @@ class UnprunedModels:
         self._note_leader(plan, metrics, what)
         return keys, metrics
 
-    def _note_classes(self, keys: Keys) -> None:
-        """Say once what the classes of the baseline say against its accuracy, to which limits refer."""
-        data = self._study.attributes.get("data") or {}
-        evaluated = self._ledger.accuracy(keys.artifact_key or "", data.get("fingerprint", ""))
+    def _note_quality(self, keys: Keys) -> None:
+        """Say once what the task has against the figures of the baseline, to which limits refer."""
+        data, config = self._study.attributes.get("data") or {}, self._pipeline.config
+        evaluated = self._ledger.evaluation(keys.artifact_key or "", config.judged_by)
         if evaluated is not None:
-            caveats = class_caveats(evaluated.counts, data["class_names"])
-            for line in caveats.sentences("the baseline"):
+            for line in Tally(config.task, evaluated.tally, data["class_names"]).warnings("the baseline"):
                 self._progress.note(line)
 
     def _note_leader(self, plan: Plan, metrics: Metrics, what: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import Bound, constraints
+from vitsearch.core.metrics import split
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.search.goals import Goals
@@ -35,15 +36,26 @@ def missed_bound(limits: Sequence[Bound], metrics: Metrics) -> Bound | None:
 
 
 def _dominated(posterior: Posterior, trial: RunningTrial, broken: Mapping[str, float]) -> Record | None:
-    goals, cap = posterior.goals, posterior.cap(trial.plan.backbone)
-    best = loss(goals.objectives, trial.metrics.at_end(better=True).values | {"accuracy": cap})
+    goals, caps = posterior.goals, posterior.caps(trial.plan.backbone)
+    best = loss(goals.objectives, trial.metrics.at_end(better=True).values | caps)
     if best is None:
         return None
     for number, point in posterior.front_losses():
         if dominates(point, best):
-            best_known = f"{cap:.4f} (best known accuracy + {goals.margin})"
-            return trial.to_record("dominated", f"dominated by trial {number} even if it reached {best_known}", broken)
+            reached = " and ".join(
+                f"{caps[name]:.4f} (best known {name} {_signed(goals.margin, name)})"
+                for name in goals.qualities
+                if name in goals.objectives
+            )
+            even = f" even if it reached {reached}" if reached else ""
+            return trial.to_record("dominated", f"dominated by trial {number}{even}", broken)
     return None
+
+
+def _signed(margin: float, name: str) -> str:
+    """The margin as it is added to the best value of a metric: `+ 0.01`."""
+    metric = split(name)[0]
+    return f"{'+' if metric.direction == 'maximize' else '-'} {margin * metric.width:g}"
 
 
 def confirmed(goals: Goals, trial: RunningTrial, keys: Keys, metrics: Metrics) -> Record:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from vitsearch.core.confusion import Confusion
+import numpy as np
+
 from vitsearch.core.figures import Metrics
-from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, plan_text
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.record import Shipped
@@ -22,25 +22,19 @@ from vitsearch.storage.shipped import find
 from vitsearch.storage.stores import store_of
 from vitsearch.study.front import Point, read_front, records_on
 from vitsearch.study.results.detail import place_of, point_of
+from vitsearch.tasks import Tally, Task
 from vitsearch_agent.wire.paired import ReferenceTimes
 from vitsearch_agent.wire.protocol import Measurement
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """`correct` of `n` images of a `split`."""
+class SplitResult:
+    """What the task makes of the outputs for the `n` images of a `split`, and what else it keeps of them."""
 
     split: str
     n: int
-    correct: int
-
-    @property
-    def share(self) -> float:
-        return self.correct / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return wilson(self.correct, self.n)
+    metrics: Metrics
+    tally: Tally
 
 
 @dataclass(frozen=True)
@@ -70,10 +64,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class BundledModel:
-    """A model and what was found of it. `path` is its file in the store, `images` that of its test images.
+    """A model and what was found of it. `path` is its file in the store, `images` that of its test images,
+    `outputs` that of what it gives for them, `reference` that of what the reference of the study does (None: none).
 
     `device` describes what measured it (`vitsearch.ship.prepare.ENVIRONMENTS`), `measurements` are those in
-    its present environment, `metrics` their pooled figures. `confusion` counts the answers on validation images.
+    its present environment, `metrics` their pooled figures. `quality` is the metric of
+    the task that the study names first, `validation` what the search chose the model by.
     `trial` is None for the baseline. `target` is that of `vitsearch retarget`; None for the study's own device.
     `standing` is None for the baseline itself. `labelled_by` is the network whose own fp32 outputs are the labels; None
     where the images have labels.
@@ -87,9 +83,12 @@ class BundledModel:
     artifact: ArtifactRow
     path: Path
     images: Path
+    outputs: Path
+    reference: Path | None
     shipped: Shipped
-    validation: Accuracy
-    confusion: Confusion
+    task: Task
+    quality: str
+    validation: SplitResult
     device: dict[str, Any]
     measurements: tuple[Measurement, ...]
     metrics: Metrics
@@ -135,26 +134,24 @@ class BundledModel:
         )
 
     @property
-    def on_test(self) -> Accuracy | None:
+    def on_test(self) -> SplitResult | None:
         """None for data without test images."""
         return self.judged if self.shipped.split == "test" else None
 
     @property
-    def judged(self) -> Accuracy:
+    def judged(self) -> SplitResult:
         """On the test images; on the validation images where the data has no others."""
-        return Accuracy(self.shipped.split, self.shipped.n, self.shipped.correct)
+        tally = replace(self.validation.tally, value=self.shipped.tally, where="tally of what was shipped")
+        return SplitResult(self.shipped.split, self.shipped.n, self.shipped.figures, tally)
 
     @property
-    def counts(self) -> dict[str, Confusion]:
-        """The counts of its answers, by split: on the test images first, where the data has any."""
-        return ({"test": self.shipped.confusion} if self.on_test else {}) | {"validation": self.confusion}
+    def images_in_bundle(self) -> int:
+        return len(np.load(self.images, mmap_mode="r"))
 
     @property
-    def on_images(self) -> Accuracy:
-        """On the images in the bundle."""
-        labels, predicted = self.shipped.labels, self.shipped.predicted
-        right = sum(label == other for label, other in zip(labels, predicted, strict=True))
-        return Accuracy(self.shipped.split, len(labels), right)
+    def results(self) -> tuple[SplitResult, ...]:
+        """On the test images first, where the data has any, and on the validation images."""
+        return tuple(result for result in (self.on_test, self.validation) if result is not None)
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -183,10 +180,12 @@ class BundledModel:
 def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
     """Collect what the ledger knows of a prepared model."""
     ledger, study, key = opened.ledger, opened.study, final.keys.artifact_key or ""
-    artifact, shipped = ledger.artifact(key), find(ledger, key, opened.fingerprint)
-    evaluated = ledger.accuracy(key, opened.fingerprint)
+    artifact, shipped = ledger.artifact(key), find(ledger, key, opened.judged_by)
+    evaluated = ledger.evaluation(key, opened.judged_by)
     if artifact is None or shipped is None or evaluated is None:
         raise StudyError(f"{chosen.name} of study {study.name!r} is not prepared: its results are gone")
+    task = opened.space.purpose
+    tally = Tally(task, evaluated.tally, study.attributes["data"]["class_names"], f"{evaluated.where}: tally")
     results = DeviceResults(ledger, final.keys.device_id)
     measurements = results.last(final.keys.graph_key)
     pooled = results.pooled(final.keys.graph_key)
@@ -202,9 +201,12 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
         artifact=artifact,
         path=store.model(artifact.sha256),
         images=store.get(shipped.images_sha256),
+        outputs=store.get(shipped.outputs_sha256),
+        reference=None if shipped.reference_sha256 is None else store.get(shipped.reference_sha256),
         shipped=shipped,
-        validation=Accuracy("validation", evaluated.n, evaluated.correct),
-        confusion=evaluated.counts,
+        task=task,
+        quality=opened.space.qualities[0],
+        validation=SplitResult("validation", evaluated.n, evaluated.metrics, tally),
         device=study.attributes[ENVIRONMENTS][measured_in(final.keys.device_id, measurements[-1].environment_id)],
         measurements=tuple(sorted(measurements, key=lambda measurement: measurement.protocol.id == opened.protocol)),
         metrics=pooled.metrics | Metrics.of(of_file),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Iterator
 
 from vitsearch.core.caveats.agreement import agreement_text
-from vitsearch.core.caveats.classes import class_caveats
-from vitsearch.core.figures import Z_95, Figure, Metrics
-from vitsearch.core.metrics import METRICS
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.metrics import METRICS, is_quality
 from vitsearch.core.plan import plan_text
 from vitsearch.ship import examples
-from vitsearch.ship.bundled_model import Accuracy, BundledModel
+from vitsearch.ship.bundled_model import BundledModel, SplitResult
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch_agent.base import single_file
 from vitsearch_agent.base.printable import printable
 from vitsearch_agent.verify.checksums import SIGNATURE
@@ -36,7 +37,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
 
 def card(model: BundledModel, with_images: bool) -> str:
     """The whole page."""
-    parts = (_head, _standing, _accuracy, _figures, _run, _tool, _preprocessing, _made, _licences, _limits)
+    parts = (_head, _standing, _quality, _figures, _run, _tool, _preprocessing, _made, _licences, _limits)
     sections = ["\n".join(map(printable, part(model))) for part in parts]
     sections.insert(6, "\n".join(map(printable, _verify(model, with_images))))
     return "\n\n".join(filter(None, sections)) + "\n"
@@ -49,19 +50,23 @@ def _head(model: BundledModel) -> Iterator[str]:
     backbone = f"`{plan.backbone}`"
     whole = f"the unpruned {backbone}, {'fine-tuned and ' if model.final.rung > 0 else ''}exported"
     what = whole if plan.compression.is_identity else f"compressed from {backbone}"
-    yield (
-        f"An image classifier for {len(model.data['class_names'])} classes, {what} by vitsearch "
-        f"({escaped(model.origin)}), as a file for {model.job.runtime}."
-    )
+    yield (f"{_purpose(model)}, {what} by vitsearch ({escaped(model.origin)}), as a file for {model.job.runtime}.")
     yield ""
     yield f"    {model.text}"
-    yield ""
-    yield f"Classes: {', '.join(escaped(name) for name in model.data['class_names'][:50])}" + (
-        ", ..." if len(model.data["class_names"]) > 50 else ""
-    )
+    if model.task == CLASSIFICATION:
+        yield ""
+        yield f"Classes: {', '.join(escaped(name) for name in model.data['class_names'][:50])}" + (
+            ", ..." if len(model.data["class_names"]) > 50 else ""
+        )
     if model.device["kind"] == "emulated":
         yield ""
         yield "**The figures below are those of an EMULATED device: they describe no real one.**"
+
+
+def _purpose(model: BundledModel) -> str:
+    if model.task == CLASSIFICATION:
+        return f"An image classifier for {len(model.data['class_names'])} classes"
+    return f"A model for the task {escaped(model.task.kind)}, whose output is called `{model.task.output}`"
 
 
 def _standing(model: BundledModel) -> Iterator[str]:
@@ -73,12 +78,13 @@ def _standing(model: BundledModel) -> Iterator[str]:
     yield ""
     if standing.baseline is not None:
         unpruned = standing.baseline.metrics
-        compared = [_share(name, model, unpruned) for name in standing.objectives if name != "accuracy"]
-        compared.append(_points(model, unpruned))
+        compared = [_share(name, model, unpruned) for name in standing.objectives if not is_quality(name)]
+        qualities = [name for name in standing.objectives if is_quality(name)] or [model.quality]
+        compared += [_points(name, model, unpruned) for name in qualities]
         name = escaped(plan_text(standing.baseline.plan))
         yield f"Beside the unpruned baseline ({name}): {'; '.join(filter(None, compared))}."
         yield ""
-        for line in standing.baseline.class_warnings:
+        for line in standing.baseline.quality_warnings:
             yield f"**On the validation images {escaped(line)}.**"
             yield ""
     which = "Place of the model of the search, before the longer training" if model.final.is_longer else "Place"
@@ -93,73 +99,76 @@ def _share(name: str, model: BundledModel, unpruned: Metrics) -> str | None:
     return f"{100 * own / base:.0f} % of its {TITLES[name]} ({own:.4g} of {base:.4g} {METRICS[name].unit})"
 
 
-def _points(model: BundledModel, unpruned: Metrics) -> str | None:
-    base = unpruned.value("accuracy")
-    if base is None:
+def _points(name: str, model: BundledModel, unpruned: Metrics) -> str | None:
+    own, base = model.validation.metrics.value(name), unpruned.value(name)
+    if own is None or base is None:
         return None
-    own = model.validation.share
-    return f"{100 * (own - base):+.2f} points of accuracy on the validation images ({own:.4f}, baseline {base:.4f})"
+    return f"{_change(name, own - base)} of {name} on the validation images ({own:.4f}, baseline {base:.4f})"
 
 
-def _accuracy(model: BundledModel) -> Iterator[str]:
-    yield "## Accuracy"
+def _change(name: str, change: float) -> str:
+    """A difference of a quality: shares in points."""
+    metric = METRICS[name]
+    return f"{100 * change:+.2f} points" if metric.is_share else f"{change:+.4g} {metric.unit}".rstrip()
+
+
+def _quality(model: BundledModel) -> Iterator[str]:
+    yield "## Quality"
     yield ""
-    yield "| images | correct | accuracy | 95 % interval |"
+    yield "| images | metric | value | 95 % interval |"
     yield "|---|---|---|---|"
-    test, validation = model.on_test, model.validation
-    for title, accuracy in (("test", test), ("validation", validation)):
-        if accuracy is not None:
-            low, high = accuracy.interval
-            yield f"| {title} | {accuracy.correct} of {accuracy.n} | {accuracy.share:.4f} | {low:.4f} to {high:.4f} |"
+    for result in model.results:
+        for metric in model.task.metrics:
+            figure = result.metrics.figures.get(metric.name)
+            if figure is not None:
+                value = f"not known: {escaped(figure.reason or '')}" if figure.value is None else f"{figure.value:.4f}"
+                yield f"| {result.n} {result.split} | {metric.name} | {value} | {_interval(figure)} |"
     yield ""
     if model.labelled_by is not None:
         yield f"**Here {escaped(agreement_text(model.labelled_by))}.**"
         yield ""
-    yield from _classes(model)
-    yield ""
-    if test is None:
-        yield "The data has no test images. The search chose by the validation images, so this accuracy is too good by"
+    for result in model.results:
+        for line in result.tally.warnings("the model"):
+            yield f"**On the {result.split} images {escaped(line)}.**"
+            yield ""
+    if model.on_test is None:
+        yield "The data has no test images. The search chose by the validation images, so these figures are too good by"
         yield "an unknown amount."
     else:
         yield "The search never uses the test images: a model meets them when it is shipped. The search chooses by the"
-        yield f"validation images; {_difference(test, validation)}"
+        yield f"validation images; {_difference(model.quality, model.on_test, model.validation)}"
+    yield ""
+    yield "`measurements.json` has all figures" + (
+        ", and the counts: which classes the images of each class were taken for."
+        if model.task == CLASSIFICATION
+        else "."
+    )
     if model.final.epochs is not None:
         yield ""
         yield _longer(model)
 
 
-def _classes(model: BundledModel) -> Iterator[str]:
-    """What the accuracy hides: the mean recall, the worst class, and the classes that the model misses."""
-    names = model.data["class_names"]
-    yield "| images | mean recall | recall of the worst class | F1, mean of the classes |"
-    yield "|---|---|---|---|"
-    for split, counts in model.counts.items():
-        cells = [f"{figure.value:.4f} ({_interval(figure)})" for figure in counts.figures().values()]
-        yield f"| {split} | {' | '.join(cells)} |"
-    for split, counts in model.counts.items():
-        for line in class_caveats(counts, names).sentences("the model"):
-            yield ""
-            yield f"**On the {split} images {escaped(line)}.**"
-    yield ""
-    yield "`measurements.json` has the counts: which classes the images of each class were taken for."
-
-
-def _difference(test: Accuracy, validation: Accuracy) -> str:
-    """How far the accuracies of two sets of images are apart, beside what chance explains."""
-    points = 100 * (test.share - validation.share)
-    spread = Z_95 * sum(accuracy.share * (1 - accuracy.share) / accuracy.n for accuracy in (test, validation)) ** 0.5
-    direction = "above" if points > 0 else "below"
-    verdict = "which chance may explain" if abs(points) <= 100 * spread else "which is more than chance explains"
-    if points == 0:
-        return "on the test images the accuracy is the same."
-    away = f"{abs(points):.2f} points {direction} that, {verdict} (±{100 * spread:.2f})"
-    return f"on the test images the accuracy is {away}."
+def _difference(name: str, test: SplitResult, validation: SplitResult) -> str:
+    """How far a metric of two sets of images is apart, beside what chance explains."""
+    value, other = test.metrics.value(name), validation.metrics.value(name)
+    if value is None or other is None:
+        return f"{name} is not known of both."
+    if value == other:
+        return f"on the test images {name} is the same."
+    intervals = [result.metrics.intervals.get(name) for result in (test, validation)]
+    away = f"on the test images {name} is {_change(name, value - other)} away from that"
+    if None in intervals:
+        return f"{away}."
+    spread = math.hypot(*((high - low) / 2 for low, high in filter(None, intervals)))
+    verdict = "which chance may explain" if abs(value - other) <= spread else "which is more than chance explains"
+    return f"{away}, {verdict} (±{_change(name, spread)[1:]})."
 
 
 def _longer(model: BundledModel) -> str:
     final = model.final
     what = (
-        f"A training of {final.epochs} epochs gave {final.correct} correct validation images, the search {final.before}"
+        f"A training of {final.epochs} epochs gave {final.metric} {final.after:.4f} on the validation images, the "
+        f"search {final.before:.4f}"
     )
     return f"{what}; the {'first' if final.is_longer else 'second'} model is in this bundle."
 
@@ -206,11 +215,11 @@ def _run(model: BundledModel) -> Iterator[str]:
         if model.job.runtime != "trtexec":
             how = f"{model.job.runtime} has no interface for Python in which it would run as it was measured."
         yield f"{how} The input is `images`, float32,"
-        yield "as `preprocessing.py` makes it; the output is `logits`."
+        yield f"as `preprocessing.py` makes it; the output is `{model.task.output}`."
         return
     yield "```"
     yield "pip install -r requirements.txt"
-    yield "python example.py IMAGE..."
+    yield f"python example.py {'IMAGE IMAGE...' if model.task.kind == 'embedding' else 'IMAGE...'}"
     yield "```"
     if examples.cpp_example(model) is not None:
         yield ""
@@ -247,11 +256,12 @@ def _verify(model: BundledModel, with_images: bool) -> Iterator[str]:
     yield "too. Verify a bundle of somebody else with an agent of your own. Where there is"
     yield f"`{SIGNATURE}`, it says who made the bundle: `vitsearch verify . --signers FILE`, with a file of the"
     yield "keys that you trust."
-    inside = model.on_images
-    if with_images and inside.n < model.judged.n:
+    name, judged = model.quality, model.judged
+    inside, whole = model.shipped.on_images.value(name), judged.metrics.value(name)
+    if with_images and model.images_in_bundle < judged.n and inside is not None and whole is not None:
         yield ""
-        yield f"It classifies {inside.n} of the {model.judged.n} {inside.split} images, those in `images/`. On these"
-        yield f"the accuracy is {inside.share:.4f}, on all of them {model.judged.share:.4f}."
+        yield f"It runs {model.images_in_bundle} of the {judged.n} {judged.split} images, those in `images/`. On these"
+        yield f"{name} is {inside:.4f}, on all of them {whole:.4f}."
 
 
 def _preprocessing(model: BundledModel) -> Iterator[str]:
@@ -271,8 +281,8 @@ def _preprocessing(model: BundledModel) -> Iterator[str]:
     mean, std = settings["mean"], settings["std"]
     yield f"{step}. Divide by 255, subtract {mean}, divide by {std}; the order is channels, height, width."
     yield ""
-    yield "`preprocessing.py` does this with Pillow and NumPy. `preprocessing.json` has the numbers, `labels.json` the"
-    yield "classes."
+    has_classes = ", `labels.json` the classes" if model.task == CLASSIFICATION else ""
+    yield f"`preprocessing.py` does this with Pillow and NumPy. `preprocessing.json` has the numbers{has_classes}."
 
 
 def _made(model: BundledModel) -> Iterator[str]:
@@ -306,8 +316,10 @@ def _licences(model: BundledModel) -> Iterator[str]:
 def _limits(model: BundledModel) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield "The model gives one of its classes for every image, also for images of something else. Nothing was tested"
-    yield "beyond the images named above: neither other cameras and light, nor fairness, nor attacks."
+    if model.task == CLASSIFICATION:
+        yield "The model gives one of its classes for every image, also for images of something else."
+    yield "Nothing was tested beyond the images named above: neither other cameras and light, nor fairness, nor"
+    yield "attacks."
 
 
 def escaped(text: str) -> str:

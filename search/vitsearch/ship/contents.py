@@ -7,7 +7,6 @@ import io
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ import numpy as np
 from PIL import Image
 
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.core.confusion import ClassAccuracy, Confusion
 from vitsearch.core.figures import Figure, Metrics
-from vitsearch.core.pareto import wilson
 from vitsearch.data.fashion_mnist import LICENSE_ASSET
 from vitsearch.ship import examples
 from vitsearch.ship.bundled_model import BundledModel
 from vitsearch.ship.card import card
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch_agent.artifacts import model_files
 from vitsearch_agent.artifacts.coreml_file import write_package
 from vitsearch_agent.base import single_file
@@ -53,7 +51,6 @@ def contents(model: BundledModel, with_images: bool) -> dict[str, File]:
     files |= {
         bundle.MANIFEST: _json(manifest(model, with_images)),
         bundle.PREPROCESSING: _json(model.preprocessing),
-        bundle.LABELS: _json(model.data["class_names"]),
         "preprocessing.py": (resources.files("vitsearch_agent") / "verify" / "preprocessing.py").read_bytes(),
         "plan.json": _json(model.final.plan.to_json() | {"weights": model.weights.text}),
         "measurements.json": _json(measurements(model)),
@@ -61,6 +58,8 @@ def contents(model: BundledModel, with_images: bool) -> dict[str, File]:
         "README.md": card(model, with_images).encode(),
         single_file.NAME: single_file.single_file(),
     }
+    if model.task == CLASSIFICATION:
+        files[bundle.LABELS] = _json(model.data["class_names"])
     if model.path.suffix == ".mlmodel":
         files |= _package(model.path)
     if _FASHION_MNIST & {model.source["source"], model.final.plan.backbone}:
@@ -75,10 +74,18 @@ def contents(model: BundledModel, with_images: bool) -> dict[str, File]:
     files |= {name: text.encode() for name, text in texts.items() if text}
     if with_images:
         files[bundle.IMAGES] = model.images
-        files[bundle.TRUTH] = _array(model.shipped.labels)
-        files[bundle.PREDICTIONS] = _array(model.shipped.predicted)
+        files |= _answers(model)
         files |= _pictures(model.images)
     return files | {bundle.CHECKSUMS: _checksums(files)}
+
+
+def _answers(model: BundledModel) -> dict[str, File]:
+    """What the images of the bundle are judged by, and what the model gave for them."""
+    if model.task == CLASSIFICATION:
+        predicted = np.load(model.outputs).argmax(1)
+        return {bundle.TRUTH: _array(model.shipped.labels or ()), bundle.PREDICTIONS: _array(predicted)}
+    files: dict[str, File] = {bundle.OUTPUTS: model.outputs}
+    return files if model.reference is None else files | {bundle.REFERENCE: model.reference}
 
 
 def _pictures(images: Path) -> dict[str, File]:
@@ -114,8 +121,8 @@ def manifest(model: BundledModel, with_images: bool) -> dict[str, Any]:
         "options": model.job.options,
         "batch": shipped.batch,
         "protocol": measured.protocol.to_json(),
-        "accuracy": asdict(model.judged),
-        "images": asdict(model.on_images) if with_images else None,
+        "task": {"kind": model.task.kind},
+        **_qualities(model, with_images),
         "figures": _judged(model.metrics),
         "reference_times": None if times is None else times.to_json(),
         "device": {
@@ -134,40 +141,51 @@ def _judged(metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def measurements(model: BundledModel) -> dict[str, Any]:
-    """The accuracies and figures with their intervals, and every measurement with its conditions."""
-    split, names = model.shipped.split, model.data["class_names"]
+def _qualities(model: BundledModel, with_images: bool) -> dict[str, Any]:
+    """What `verify` judges outputs by: counted images of a classifier, figures of any other task."""
+    judged, images = model.judged, model.images_in_bundle
+    if model.task == CLASSIFICATION:
+        first = model.task.metrics[0].name
+        return {
+            "accuracy": _counted(judged.split, judged.n, judged.metrics, first),
+            "images": _counted(judged.split, images, model.shipped.on_images, first) if with_images else None,
+        }
     return {
-        "accuracy": {
-            **({"test": None} | {split: _counted(counts) for split, counts in model.counts.items()}),
-            "classes": {
-                of_class.name: _of_class(of_class, split) for of_class in model.shipped.confusion.by_class(names)
-            },
-            "labelled_by": model.labelled_by,
-            "confusion": {split: counts.to_json() for split, counts in model.counts.items()},
+        "qualities": {
+            "split": judged.split,
+            "on_split": _evaluated(judged.metrics, judged.n),
+            "images": images if with_images else None,
+            "on_images": _evaluated(model.shipped.on_images, images) if with_images else {},
+        }
+    }
+
+
+def _counted(split: str, n: int, metrics: Metrics, name: str) -> dict[str, Any]:
+    """How many images of a split a classifier has right."""
+    return {"split": split, "n": n, "correct": round((metrics.value(name) or 0.0) * n)}
+
+
+def _evaluated(metrics: Metrics, n: int) -> dict[str, Any]:
+    known = {name: figure for name, figure in metrics.figures.items() if figure.value is not None}
+    return {name: _figure(figure) | {"n": n} for name, figure in known.items()}
+
+
+def measurements(model: BundledModel) -> dict[str, Any]:
+    """The metrics of the task and figures with their intervals, and every measurement with its conditions."""
+    return {
+        "qualities": {
+            result.split: {
+                "n": result.n,
+                **result.metrics.to_json(),
+                **result.tally.details(),
+            }
+            for result in model.results
         },
+        "labelled_by": model.labelled_by,
         **model.metrics.to_json(),
         "device": model.device,
         "measurements": [_lasting(measurement) for measurement in model.measurements],
     }
-
-
-def _counted(counts: Confusion) -> dict[str, Any]:
-    low, high = wilson(counts.correct, counts.n)
-    of_classes = {name: _figure(figure) for name, figure in counts.figures().items()}
-    totals = {"n": counts.n, "correct": counts.correct, "accuracy": counts.accuracy, "low": low, "high": high}
-    return totals | of_classes
-
-
-def _of_class(accuracy: ClassAccuracy, split: str) -> dict[str, Any]:
-    totals = {
-        "n": accuracy.n,
-        "correct": accuracy.correct,
-        "low": accuracy.low,
-        "high": accuracy.high,
-        "predicted": accuracy.predicted,
-    }
-    return {"split": split} | totals
 
 
 def _figure(figure: Figure) -> dict[str, float | None]:
@@ -197,8 +215,9 @@ def provenance(model: BundledModel) -> dict[str, Any]:
         if final.epochs is None
         else {
             "epochs": final.epochs,
-            "correct": final.correct,
-            "correct_before": final.before,
+            "metric": final.metric,
+            "after": final.after,
+            "before": final.before,
             "shipped": final.is_longer,
         },
         "components": [

@@ -15,8 +15,9 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from vitsearch.models.onnx_format import INPUT, OUTPUT
+from vitsearch.models.onnx_format import INPUT
 from vitsearch.ship.bundled_model import BundledModel
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch_agent import runtimes
 from vitsearch_agent.artifacts import calibration
 from vitsearch_agent.base.printable import printable
@@ -27,9 +28,13 @@ BENCHMARK_APP = "benchmark_app.json"
 """The file of the options that OpenVINO's tool has no flag for."""
 
 
+_TEMPLATES = {"classification": "example.py.in", "embedding": "example_embedding.py.in"}
+"""The example in Python by the task; any other task gets one that prints the shape of the outputs."""
+
+
 @dataclass(frozen=True)
 class Example:
-    """Of one runtime: the lines that import it and open the model, the expression of the logits of `images`, and the
+    """Of one runtime: the lines that import it and open the model, the expression of the outputs for `images`, and the
     packages that it needs."""
 
     imports: str
@@ -45,7 +50,8 @@ def python_example(model: BundledModel) -> str | None:
         return None
     fields = {"imports": example.imports, "open": example.open, "run": example.run, "batch": _batch(model)}
     fields["printable"] = inspect.getsource(printable).rstrip()
-    return _template("example.py.in").substitute(fields)
+    fields["output"] = model.task.output
+    return _template(_TEMPLATES.get(model.task.kind, "example_outputs.py.in")).substitute(fields)
 
 
 def packages(model: BundledModel) -> tuple[str, ...]:
@@ -60,7 +66,10 @@ def _example(model: BundledModel) -> Example | None:
 
 
 def cpp_example(model: BundledModel) -> str | None:
-    """The content of `example.cpp`; None for other runtimes than onnxruntime on a CPU."""
+    """The content of `example.cpp`; None for other runtimes than onnxruntime on a CPU, and for other tasks than
+    classification."""
+    if model.task != CLASSIFICATION:
+        return None
     if model.deployment.runtime != "onnxruntime" or model.deployment.provider != "cpu":
         return None
     settings = model.preprocessing
@@ -198,7 +207,7 @@ def _onnxruntime(model: BundledModel) -> Example:
         f'if SESSION.get_providers()[0] != "{provider}":  # onnxruntime takes another one without an error\n'
         f'    sys.exit("{provider} did not start")'
     )
-    run = f'SESSION.run(["{OUTPUT}"], {{"{INPUT}": images}})[0][0]'
+    run = f'SESSION.run(["{model.task.output}"], {{"{INPUT}": images}})[0][0]'
     package = _ONNXRUNTIMES.get(str(provider), "onnxruntime")
     return Example("import onnxruntime", opened, run, (_pinned(package, model, "onnxruntime"),))
 
@@ -237,7 +246,7 @@ def _litert(model: BundledModel) -> Example | None:
         f'MODEL = Interpreter(os.path.join(HERE, "model.tflite"), num_threads={threads}{without})\n'
         f"RUN = MODEL.get_signature_runner()"
     )
-    run = f'RUN({INPUT}=images)["{OUTPUT}"][0]'
+    run = f'RUN({INPUT}=images)["{model.task.output}"][0]'
     is_older = re.match(TFLITE_RUNTIME, model.confirmation.runtime_version) is not None
     package = "ai-edge-litert" if is_older else _pinned("ai-edge-litert", model, "litert")
     return Example(f"from ai_edge_litert.interpreter import {imports}", opened, run, (package,))
@@ -251,7 +260,10 @@ def _coreml(model: BundledModel) -> Example:
         f"MODEL = coremltools.models.MLModel(PACKAGE, compute_units=coremltools.ComputeUnit.{unit})"
     )
     return Example(
-        "import coremltools", opened, f'MODEL.predict({{"{INPUT}": images}})["{OUTPUT}"][0]', ("coremltools",)
+        "import coremltools",
+        opened,
+        f'MODEL.predict({{"{INPUT}": images}})["{model.task.output}"][0]',
+        ("coremltools",),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vitsearch.core.device_identity import DeviceIdentity
+from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Keys
 from vitsearch.devices.agent_device import DeviceGroup
@@ -16,7 +17,7 @@ from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.resolved_trial import KeyedModel
-from vitsearch.pipeline.shipped_accuracy import on_test
+from vitsearch.pipeline.shipped_quality import on_test
 from vitsearch.search import finished_session
 from vitsearch.search.event_loop import run_to_end
 from vitsearch.search.finished_session import Workplace
@@ -54,9 +55,9 @@ class Opened:
         return StudyFolders.of(self.space)
 
     @property
-    def fingerprint(self) -> str:
+    def judged_by(self) -> str:
         """That of the study's data."""
-        return str((self.study.attributes.get("data") or {}).get("fingerprint", ""))
+        return self.study.judged_by
 
     @property
     def protocol(self) -> str:
@@ -72,21 +73,24 @@ class Opened:
 class Final:
     """The model that is shipped for a chosen trial: the one of the search, or the one of a longer training.
 
-    `epochs` are those of the longer training, None without one; `correct` and `before` how many validation images
-    it and the model of the search classify correctly.
+    `epochs` are those of the longer training, None without one; `after` and `before` are the `metric` of it and of the
+    model of the search on the validation images.
     """
 
     plan: Plan
     keys: Keys
     rung: int
     epochs: int | None = None
-    correct: int | None = None
-    before: int | None = None
+    metric: str = ""
+    after: float | None = None
+    before: float | None = None
 
     @property
     def is_longer(self) -> bool:
         """Whether the longer training gave the better model."""
-        return self.correct is not None and self.before is not None and self.correct > self.before
+        if self.after is None or self.before is None:
+            return False
+        return split(self.metric)[0].gain(self.after, self.before) > 0.0
 
 
 def stored_final(opened: Opened, chosen: Chosen) -> Final | None:
@@ -95,7 +99,7 @@ def stored_final(opened: Opened, chosen: Chosen) -> Final | None:
     if final is None or final.keys.artifact_key is None:
         return None
     artifact = opened.ledger.artifact(final.keys.artifact_key)
-    shipped = find(opened.ledger, final.keys.artifact_key, opened.fingerprint)
+    shipped = find(opened.ledger, final.keys.artifact_key, opened.judged_by)
     store = store_of(opened.ledger)
     if artifact is None or shipped is None or not (store.holds(artifact.sha256) and store.holds(shipped.images_sha256)):
         return None
@@ -116,13 +120,13 @@ def _final(opened: Opened, chosen: Chosen) -> Final | None:
     stored = (opened.study.attributes.get(LONGER) or {}).get(_longer_name(chosen, epochs))
     if stored is None:
         return None
-    counts = {"epochs": epochs, "correct": stored["correct"], "before": stored["before"]}
+    came = {"epochs": epochs} | {name: stored[name] for name in ("metric", "after", "before")}
     # The same weights and file wherever they are measured, with any number of threads; what was stored names the device
     # of the first bundle.
     plan = replace(Plan.from_json(stored["plan"]), deployments=chosen.plan.deployments)
     keys = replace(Keys(**stored["keys"]), device_id=chosen.keys.device_id, graph_key=chosen.keys.graph_key)
-    longer = Final(plan, keys, epochs, **counts)
-    return longer if longer.is_longer else Final(chosen.plan, chosen.keys, chosen.rung, **counts)
+    longer = Final(plan, keys, epochs, **came)
+    return longer if longer.is_longer else Final(chosen.plan, chosen.keys, chosen.rung, **came)
 
 
 def _longer_name(chosen: Chosen, epochs: int) -> str:
@@ -154,9 +158,9 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     assert final is not None
     model = KeyedModel(final.plan, final.keys)
     await pipeline.restore(model, final.rung)
-    if again or find(opened.ledger, final.keys.artifact_key or "", opened.fingerprint) is None:
+    if again or find(opened.ledger, final.keys.artifact_key or "", opened.judged_by) is None:
         context.progress.note("evaluating the test images, which the search never uses")
-    await on_test(context, final.plan, final.keys, opened.fingerprint, again)
+    await on_test(pipeline, final.plan, final.keys, again)
     pipeline.stop_workers()
     context.progress.note(f"confirming {chosen.name} on {DeviceIdentity.of(device.info).label(device.name)}")
     try:
@@ -196,15 +200,17 @@ async def _trained_longer(opened: Opened, chosen: Chosen, pipeline: Pipeline) ->
     plan = replace(chosen.plan, recipe=replace(chosen.plan.recipe, rungs=(0, epochs)))
     trial = await pipeline.resolve(plan)
     keys, _ = await pipeline.confirm(trial, epochs)
-    counts = [
-        opened.ledger.accuracy(key or "", opened.fingerprint) for key in (keys.artifact_key, chosen.keys.artifact_key)
-    ]
-    after, before = (0 if row is None else row.correct for row in counts)
-    outcome = {"plan": plan.to_json(), "keys": asdict(keys), "correct": after, "before": before}
+    metric, ledger = split(opened.space.qualities[0])[0], opened.ledger
+    rows = [ledger.evaluation(key or "", opened.judged_by) for key in (keys.artifact_key, chosen.keys.artifact_key)]
+    after, before = (None if row is None else row.metrics.value(metric.name) for row in rows)
+    if after is None or before is None:
+        raise StudyError(f"{chosen.name} of study {study.name!r} has no {metric.name}: its results are gone")
+    outcome = {"plan": plan.to_json(), "keys": asdict(keys), "metric": metric.name, "after": after, "before": before}
     study.change(LONGER, lambda earlier: (earlier or {}) | {_longer_name(chosen, epochs): outcome})
-    kept = "it is shipped" if after > before else "the model of the search is shipped"
+    kept = "it is shipped" if metric.gain(after, before) > 0.0 else "the model of the search is shipped"
     pipeline.context.progress.note(
-        f"trained for {epochs} epochs: {after} validation images are correct, {before} after the search; {kept}"
+        f"trained for {epochs} epochs: {metric.name} {after:.4f} on the validation images, {before:.4f} after the "
+        f"search; {kept}"
     )
 
 

@@ -6,16 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import PrintedMetrics
 from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.observers import FinalFront, ShippedModel
 from vitsearch.search.observers.observe import usable_for_bundles
 from vitsearch.ship import contents, prepare, signing, writing
-from vitsearch.ship.bundled_model import BundledModel, describe
+from vitsearch.ship.bundled_model import BundledModel, SplitResult, describe
 from vitsearch.ship.choice import Wanted, choose
 from vitsearch.ship.prepare import Opened
 from vitsearch.ship.writing import BundlePlace
@@ -65,33 +63,28 @@ class Bundle:
 
 
 @dataclass(frozen=True)
-class PrintedCounts:
-    """How many images of a split a model classifies correctly."""
+class PrintedResult:
+    """What the task makes of the outputs for the images of a split."""
 
     n: int
     """Images."""
-    correct: int
-    """Of them classified correctly."""
-    accuracy_balanced: float
-    """Mean of the recalls of the classes."""
-    recall_min: float
-    """Recall of the worst class."""
-    f1_macro: float
-    """Mean of the F1 scores of the classes."""
+    values: Mapping[str, float | None]
+    """Each metric of the task; null where it has none."""
+    intervals: Mapping[str, tuple[float, float]]
+    """Its 95 % interval."""
 
     @classmethod
-    def of(cls, confusion: Confusion) -> PrintedCounts:
-        values: dict[str, Any] = {name: figure.value for name, figure in confusion.figures().items()}
-        return cls(confusion.n, confusion.correct, **values)
+    def of(cls, result: SplitResult) -> PrintedResult:
+        return cls(result.n, result.metrics.values, result.metrics.intervals)
 
 
 @dataclass(frozen=True)
-class PrintedAccuracy:
-    """The accuracy of a shipped file."""
+class PrintedQuality:
+    """The quality of a shipped file."""
 
-    test: PrintedCounts | None
+    test: PrintedResult | None
     """On the test images; null where the data has none."""
-    validation: PrintedCounts
+    validation: PrintedResult
     """On the validation images."""
 
 
@@ -111,13 +104,13 @@ class PrintedBundle(PrintedMetrics):
     """Number of the trial; null for the baseline."""
     artifact_key: str
     """Its key in the ledger."""
-    accuracy: PrintedAccuracy
-    """Accuracy of the shipped file."""
+    quality: PrintedQuality
+    """Quality of the shipped file."""
 
     @classmethod
     def of(cls, bundle: Bundle) -> PrintedBundle:
         model = bundle.model
-        counts = {split: PrintedCounts.of(confusion) for split, confusion in model.counts.items()}
+        tested = None if model.on_test is None else PrintedResult.of(model.on_test)
         return cls(
             **vars(model.metrics.printed()),
             folder=bundle.folder,
@@ -126,7 +119,7 @@ class PrintedBundle(PrintedMetrics):
             study=model.study,
             trial=model.trial,
             artifact_key=model.artifact.artifact_key,
-            accuracy=PrintedAccuracy(counts.get("test"), counts["validation"]),
+            quality=PrintedQuality(tested, PrintedResult.of(model.validation)),
         )
 
 
@@ -191,7 +184,12 @@ def _write(model: BundledModel, options: ShipOptions, target: BundlePlace | None
 def _shipped(bundle: Bundle) -> ShippedModel:
     """What observers get of a bundle."""
     model = bundle.model
-    accuracies = {f"accuracy_{accuracy.split}": accuracy.share for accuracy in (model.validation, model.judged)}
+    qualities = {
+        f"{name}_{result.split}": value
+        for result in model.results
+        for name, value in result.metrics.values.items()
+        if value is not None
+    }
     measured = {name: value for name, value in model.metrics.values.items() if value is not None}
     return ShippedModel(
         model.name,
@@ -199,7 +197,7 @@ def _shipped(bundle: Bundle) -> ShippedModel:
         model.artifact.artifact_key,
         bundle.folder / "README.md",
         bundle.archive,
-        measured | accuracies,
+        measured | qualities,
     )
 
 

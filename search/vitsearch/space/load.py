@@ -171,11 +171,15 @@ def draft_of(tree: Node, name: str, reading_problems: Problems) -> Draft:
     space, problems = _validated(raw)
     if space is not None:
         problems += _moved_tokens(space, source)
+        space = space if problems else space.with_task_facts()
     return Draft(source, reading_problems, problems, space, SearchedValues.of(raw), valid_data(raw))
 
 
 def _fill_in_folders(raw: dict[str, Any], folder: FilePath) -> None:
-    """Modules of networks are looked for beside the space file, unless it names another folder."""
+    """Modules of networks and of a task are looked for beside the space file, unless it names another folder."""
+    task = raw.get("task")
+    if isinstance(task, dict) and ":" in str(task.get("kind", "")) and task.get("folder") is None:
+        task["folder"] = os.path.abspath(folder)
     section = raw.get("space")
     listed = section.get("backbone") if isinstance(section, dict) else None
     for item in listed if isinstance(listed, list) else [listed]:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 
 from vitsearch.core import study_name
 from vitsearch.core.fleet import FLEET
+from vitsearch.core.metrics import is_quality
 from vitsearch.core.networks import NetworkFacts, Networks
 from vitsearch.core.plan import Recipe
 from vitsearch.core.run_sizes import RunSizes
@@ -28,9 +29,11 @@ from vitsearch.space.sections import (
     Search,
     Ship,
 )
-from vitsearch.space.task import Task
+from vitsearch.space.task import TaskSection, TeacherSection
 from vitsearch.space.value_types import TAGS, Direction, Text, files_place, storage_url
 from vitsearch.storage.addresses import masked
+from vitsearch.tasks import Task, TaskSource
+from vitsearch.tasks.recorded import RecordedTask, TaskFacts
 from vitsearch_agent.base.printable import printable
 
 LOCAL_DEVICE = "local"
@@ -41,7 +44,7 @@ class SearchSpace(Section):
 
     study: Annotated[Text, Field(pattern=study_name.PATTERN, examples=["jetson_nano"])]
     """Name of the study (default: the file's name)."""
-    task: Task
+    task: TaskSection
     objectives: dict[str, Direction]
     """Two or more metrics to trade off, each with its direction."""
     limits: dict[str, LimitSection] = {}
@@ -155,6 +158,30 @@ class SearchSpace(Section):
         return tuple(choice for choice in self.space.backbone if isinstance(choice, NetworkSection))
 
     @property
+    def task_source(self) -> TaskSource:
+        return TaskSource(self.task.kind, self.task.folder or "")
+
+    @property
+    def purpose(self) -> Task:
+        """What the models are for. Of a task of one's own what the study keeps of it: its code is imported only where
+        it is needed (`task_source.find`), since the path of a module is what a database says."""
+        facts = self.task.facts
+        return self.task_source.find() if facts is None else RecordedTask(facts)
+
+    @property
+    def reference(self) -> Baseline | TeacherSection | None:
+        """The model whose outputs all others are to give; None for a task without one."""
+        if not self.purpose.has_reference:
+            return None
+        return self.task.teacher if isinstance(self.task.teacher, TeacherSection) else self.baseline
+
+    @property
+    def qualities(self) -> tuple[str, ...]:
+        """The metrics of the task that objectives and limits name; the first one of the task where they name none."""
+        names = filter(is_quality, dict.fromkeys([*self.objectives, *self.limits]))
+        return tuple(names) or (self.purpose.metrics[0].name,)
+
+    @property
     def labelled_by(self) -> OnnxSection | None:
         """The network whose own fp32 outputs are the labels; None where the images have labels."""
         files = (section for section in self.network_sections if isinstance(section, OnnxSection))
@@ -169,6 +196,13 @@ class SearchSpace(Section):
     def network_facts(self) -> dict[str, NetworkFacts]:
         """What was found out about the networks when the file was loaded, by name."""
         return {section.name: section.facts for section in self.network_sections if section.facts is not None}
+
+    def with_task_facts(self) -> SearchSpace:
+        """Keep what a task of one's own is with the space. Imports its code."""
+        if not self.task_source.is_own_code:
+            return self
+        facts = TaskFacts.of(self.task_source.find())
+        return self.model_copy(update={"task": self.task.model_copy(update={"facts": facts})})
 
     def with_facts(self, facts: Mapping[str, NetworkFacts]) -> SearchSpace:
         """Add what was found out about networks.

@@ -6,7 +6,7 @@ from typing import Any
 
 from vitsearch.space.model import SearchSpace
 
-_PARTIAL = ("Task", "Knobs", "Data")
+_PARTIAL = ("TaskSection", "Knobs", "Data")
 """Sections that may be incomplete in a file that extends another."""
 
 

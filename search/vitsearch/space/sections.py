@@ -59,8 +59,8 @@ class LimitSection(Section):
     """Smallest allowed value, for metrics where more is better."""
     max: Positive | None = None
     """Largest allowed value, for metrics where less is better."""
-    max_drop: Annotated[Number, Field(ge=0, le=1)] | None = None
-    """Largest allowed loss of accuracy against the baseline; 0.02 is two percentage points."""
+    max_drop: Annotated[Number, Field(ge=0)] | None = None
+    """Largest allowed loss of a metric of the task against the baseline; of accuracy 0.02 is two percentage points."""
     max_ratio: Positive | None = None
     """Largest allowed value as a multiple of the baseline's, for metrics where less is better."""
     min_ratio: Positive | None = None

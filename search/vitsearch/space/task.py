@@ -8,14 +8,37 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, Strict, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    Strict,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 from vitsearch.core import plan
 from vitsearch.core.class_weights import ClassWeights
 from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
 from vitsearch.core.tuning import tuning_of
+from vitsearch.errors import VitsearchError
 from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, StartingWeights, with_weights
-from vitsearch.space.value_types import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
+from vitsearch.space.value_types import (
+    Either,
+    Int,
+    Number,
+    Text,
+    data_source,
+    mixing_alpha,
+    problem,
+    rising_rungs,
+    word_or,
+)
+from vitsearch.tasks import CLASSIFICATION
+from vitsearch.tasks.recorded import TaskFacts
 
 _Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
 Rate = Annotated[
@@ -236,9 +259,20 @@ class Proxy(Section):
     there are enough."""
 
 
-class Task(Section):
+def _facts_json(facts: TaskFacts | None) -> dict[str, Any] | None:
+    return None if facts is None else facts.to_json()
+
+
+class TaskSection(Section):
     """The task that the models learn, and how they are trained."""
 
+    kind: Text = CLASSIFICATION.kind
+    """What the models are for: classification (one class for each image), embedding (the likeness of images), or a task
+    of your own, as module:attribute."""
+    folder: Text | None = None
+    """Folder of the module of a task of your own (default: that of the space file)."""
+    facts: SkipJsonSchema[Annotated[TaskFacts | None, PlainSerializer(_facts_json)]] = Field(None, alias="(facts)")
+    """What a task of one's own was when the space file was loaded; a study keeps it, a file does not have it."""
     data: Data
     fine_tune: FineTune = FineTune()
     quantization_aware: QuantizationAwareSection = QuantizationAwareSection()
@@ -250,6 +284,14 @@ class Task(Section):
     """self: each backbone's own unpruned model, trained as in task.base; none: no distillation; or a mapping that
     describes a model."""
     proxy: Proxy = Proxy()
+
+    @field_validator("facts", mode="before")
+    @classmethod
+    def _read_facts(cls, value: Any) -> Any:
+        try:
+            return TaskFacts.from_json(value) if isinstance(value, dict) else value
+        except (KeyError, TypeError, ValueError, VitsearchError) as error:
+            raise problem(f"these are no facts about a task: {error!r}") from None
 
     @field_validator("teacher")
     @classmethod

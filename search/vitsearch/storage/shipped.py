@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
-from vitsearch.core.confusion import Confusion
+from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Shipped
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch_agent.base.canonical_json import digest
 
-SCHEMA = 2
+SCHEMA = 3
+_METRICS = ("figures", "on_images")
 
 
 def key_of(artifact_key: str, fingerprint: str) -> str:
@@ -21,16 +22,16 @@ def key_of(artifact_key: str, fingerprint: str) -> str:
 
 def to_row(shipped: Shipped, key: str, folder: str) -> ArtifactRow:
     """The file of a row is that of the images; `folder` is their store."""
-    detail = asdict(shipped) | {"confusion": shipped.confusion.to_json()}
+    detail = {field.name: getattr(shipped, field.name) for field in fields(shipped)}
+    detail |= {name: getattr(shipped, name).to_json() for name in _METRICS}
     sha256, size = detail.pop("images_sha256"), detail.pop("images_bytes")
     return ArtifactRow(key, Stage.SHIP, sha256, size, folder, detail)
 
 
 def of_row(row: ArtifactRow) -> Shipped:
-    detail: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in row.detail.items()
-    }
-    detail["confusion"] = Confusion.from_json(row.detail["confusion"])
+    detail: dict[str, Any] = dict(row.detail)
+    detail["labels"] = None if detail["labels"] is None else tuple(detail["labels"])
+    detail |= {name: Metrics.from_json(detail[name]) for name in _METRICS}
     return Shipped(**detail, images_sha256=row.sha256, images_bytes=row.size_bytes)
 
 

@@ -6,16 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.agreement import agreement_text
-from vitsearch.core.caveats.classes import ClassCaveats, ClassCounts, class_warnings
 from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.caveats.precision_times import REFERENCES, Beside, Graph, beside, graph_of
+from vitsearch.core.decoding import decoded
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.limits import Bound, bounds, constraints
-from vitsearch.core.pareto import Loss, front, hypervolume, knee, loss, may_be_on, wilson
+from vitsearch.core.metrics import is_quality
+from vitsearch.core.pareto import Loss, front, hypervolume, knee, loss, may_be_on
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
@@ -26,36 +28,42 @@ from vitsearch.study import retargeted
 from vitsearch.study.current_figures import CurrentFigures, devices_of
 from vitsearch.study.devices import shown_target
 from vitsearch.study.study import Study
+from vitsearch.tasks import Tally
 
 
 @dataclass(frozen=True)
-class Classified:
-    """How many images a model classified correctly.
+class Evaluated:
+    """The first metric of the task on other images than those of the search, or on the device itself.
 
     Attributes:
-        correct: Of them, so many.
-        n: All of them.
+        metric: Its name.
+        value: Of the model.
+        interval: Its 95 % interval (low, high).
+        n: The images.
     """
 
-    correct: int
+    metric: str
+    value: float
+    interval: tuple[float, float]
     n: int
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval (low, high) of the accuracy."""
-        return wilson(self.correct, self.n)
+    @classmethod
+    def of(cls, metric: str, metrics: Metrics, n: int) -> Evaluated | None:
+        """None where the metric has no value."""
+        value = metrics.value(metric)
+        return None if value is None else cls(metric, value, metrics.intervals.get(metric, (value, value)), n)
 
-    def agrees(self, accuracy: float) -> bool:
+    def agrees(self, value: float) -> bool:
         """Decide whether chance may explain a difference.
 
         Args:
-            accuracy: The worker's, on the whole split.
+            value: The worker's, on the whole split.
 
         Returns:
             Whether it lies within the interval.
         """
         low, high = self.interval
-        return low <= accuracy <= high
+        return low <= value <= high
 
 
 @dataclass(frozen=True)
@@ -71,14 +79,14 @@ class Point:
         flags: Those that all its measurements have, such as `throttled`.
         basis: What its medians are: `raw` times, or `paired` with reference models; None without a measurement in the
             ledger.
-        on_device: Its accuracy on the device, on a part of the validation images.
-        on_test: Its accuracy on the test images, if it was shipped.
+        on_device: Its quality on the device, on a part of the validation images.
+        on_test: Its quality on the test images, if it was shipped.
         shares: Shares of its MACs by the precision in which the runtime computes them; empty where they are unknown.
         breaks: The limits that it does not meet, such as `accuracy>=0.9`.
         sha256: The digest of its exported model.
         file: Where that is on this machine; None where it is not here.
         beside: Its times over those of the same graph in other precisions that the study has measured.
-        class_counts: How its answers spread over the classes; None before it was evaluated.
+        tally: What the task keeps of its outputs; None before it was evaluated.
     """
 
     trial: int | None
@@ -88,14 +96,14 @@ class Point:
     feasible: bool = True
     flags: tuple[str, ...] = ()
     basis: str | None = None
-    on_device: Classified | None = None
-    on_test: Classified | None = None
+    on_device: Evaluated | None = None
+    on_test: Evaluated | None = None
     shares: dict[str, float] = field(default_factory=dict)
     breaks: tuple[str, ...] = ()
     sha256: str | None = None
     file: Path | None = None
     beside: tuple[Beside, ...] = ()
-    class_counts: ClassCounts | None = None
+    tally: Tally | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -103,20 +111,19 @@ class Point:
         the study has figures of its own, these are said."""
         return warnings_of(self.plan, self.shares, self.beside)
 
-    @property
-    def class_warnings(self) -> tuple[str, ...]:
-        """Classes that it misses, and an accuracy that one class explains."""
-        return () if self.classes is None else tuple(self.classes.sentences(self.name))
-
     @cached_property
-    def classes(self) -> ClassCaveats | None:
-        """What the counts of its answers say against its accuracy. Judged when it is asked for: a study has thousands
-        of models, and shows some."""
-        return None if self.class_counts is None else self.class_counts.judged()
+    def quality_warnings(self) -> tuple[str, ...]:
+        """What to know before its figures are believed, such as classes that it misses. Judged when it is asked for: a
+        study has thousands of models, and shows some."""
+        return () if self.tally is None else self.tally.warnings(self.name)
 
     @property
     def name(self) -> str:
         return "baseline" if self.trial is None else f"trial {self.trial}"
+
+
+def _values(tallies: Mapping[str, Tally]) -> dict[str, Any]:
+    return {name: tally.value for name, tally in tallies.items()}
 
 
 def warnings_of(plan: Plan, shares: Mapping[str, float], times: Sequence[Beside]) -> tuple[str, ...]:
@@ -147,6 +154,7 @@ class Front:
         device: Where the study was searched, or the target of `vitsearch retarget` where its models were measured.
         shown_device: The same with the host of the device.
         labelled_by: The network whose own fp32 outputs are the labels; None where the images have labels.
+        limited: The metrics that the space file limits, in its order.
     """
 
     study: str
@@ -160,6 +168,7 @@ class Front:
     device: str = LOCAL_DEVICE
     shown_device: str = LOCAL_DEVICE
     labelled_by: str | None = None
+    limited: tuple[str, ...] = ()
 
     def shown(self) -> Sequence[Point]:
         """List the baseline and the points.
@@ -188,19 +197,26 @@ class Front:
         of_devices = (name for point in (*self.shown(), *self.others) for name in point.metrics.figures if "@" in name)
         return tuple(dict.fromkeys(of_devices))
 
-    def class_warnings(self) -> list[str]:
-        """Say what to know of single classes before accuracies are believed.
+    def quality_warnings(self) -> list[str]:
+        """Say what to know before the qualities of the models are believed.
 
         Returns:
-            Where the images have no labels, what accuracy is. A line for each caveat of the baseline and of the knee,
-            and for the other models of the front that miss a class.
+            Where the images have no labels, what accuracy is. A line for each caveat of the task on the baseline and on
+            the knee, and one for the other models of the front.
         """
         knee = None if self.knee is None else self.points[self.knee]
         chosen = {"the baseline": self.baseline} | ({} if knee is None else {f"{knee.name}, the knee,": knee})
-        named = {name: point.classes for name, point in chosen.items() if point and point.classes}
-        others = {f"{point.trial}": point.classes for point in self.points if point is not knee and point.classes}
+        named = {name: point.tally for name, point in chosen.items() if point and point.tally}
+        others = {f"{point.trial}": point.tally for point in self.points if point is not knee and point.tally}
         agreement = [] if self.labelled_by is None else [agreement_text(self.labelled_by)]
-        return [*agreement, *class_warnings(named, others)]
+        tally = next(iter((*named.values(), *others.values())), None)
+        if tally is None:
+            return agreement
+
+        def said(_: None) -> list[str]:
+            return list(tally.task.warnings(_values(named), _values(others), tally.class_names))
+
+        return [*agreement, *decoded(said, None, f"vs_evaluation of study {self.study}: tally")]
 
 
 def read_front(study: Study, ledger: Ledger, device: str | None = None, current: CurrentFigures | None = None) -> Front:
@@ -276,7 +292,7 @@ def _front(target: _TargetModels, results: _Results) -> Front:
         if point.feasible and (losses := loss(objectives, point.metrics.values)) is not None
     ]
     kept = [feasible[index] for index in front([losses for _, losses in feasible])]
-    costs = [index for index, name in enumerate(objectives) if name != "accuracy"]
+    costs = [index for index, name in enumerate(objectives) if not is_quality(name)]
     kept.sort(key=lambda pair: [pair[1][index] for index in costs])
     on_front = {point.trial for point, _ in kept}
     return Front(
@@ -291,6 +307,7 @@ def _front(target: _TargetModels, results: _Results) -> Front:
         target.device,
         shown_target(target.device, target.study.devices),
         None if (section := target.space.labelled_by) is None else section.name,
+        tuple(target.space.limits),
     )
 
 
@@ -351,10 +368,11 @@ class _Results:
 
     @classmethod
     def of(cls, target: _TargetModels, ledger: Ledger, current: CurrentFigures | None = None) -> _Results:
-        fingerprint = (target.study.attributes.get("data") or {}).get("fingerprint", "")
-        fleets, names = target.study.fleets, (target.study.attributes.get("data") or {}).get("class_names", [])
-        figures = current or CurrentFigures(ledger, fleets)
-        return cls(ledger, figures, fingerprint, fleets, names)
+        study = target.study
+        figures = current or CurrentFigures(ledger, study.fleets)
+        names = (study.attributes.get("data") or {}).get("class_names", [])
+        tally = Tally(target.space.purpose, None, names)
+        return cls(ledger, figures, study.judged_by, study.fleets, tally)
 
     def __init__(
         self,
@@ -362,11 +380,12 @@ class _Results:
         current: CurrentFigures,
         split: str,
         fleets: Mapping[str, Fleet],
-        class_names: Sequence[str],
+        no_tally: Tally,
     ) -> None:
         self._ledger = ledger
         self._split = split
-        self._class_names = class_names
+        self._task = no_tally.task
+        self._no_tally = no_tally
         self._fleets = fleets
         self._store = store_of(ledger)
         self._current = current
@@ -397,15 +416,17 @@ class _Results:
         if artifact is not None:
             shares, file = dict(artifact.detail.get("shares", {})), self._store.find_model(artifact.sha256)
             point = replace(point, shares=shares, sha256=artifact.sha256, file=file)
-        if evaluated := self._ledger.accuracy(key, self._split):
-            point = replace(point, class_counts=ClassCounts(evaluated.confusion, self._class_names))
-        on_devices = [
-            Classified(accuracy.correct, accuracy.n)
-            for device_id in devices_of(point.keys, self._fleets).values()
-            if (accuracy := self._ledger.accuracy(key, self._split, evaluated_on=device_id))
-        ]
+        if evaluated := self._ledger.evaluation(key, self._split):
+            point = replace(
+                point, tally=replace(self._no_tally, value=evaluated.tally, where=f"{evaluated.where}: tally")
+            )
+        metric, on_devices = self._task.metrics[0], []
+        for device_id in devices_of(point.keys, self._fleets).values():
+            there = self._ledger.evaluation(key, self._split, evaluated_on=device_id)
+            if there is not None and (figure := Evaluated.of(metric.name, there.metrics, there.n)) is not None:
+                on_devices.append(figure)
         if on_devices:
-            point = replace(point, on_device=min(on_devices, key=lambda classified: classified.correct / classified.n))
+            point = replace(point, on_device=max(on_devices, key=lambda figure: metric.error(figure.value)))
         if (tested := shipped.find(self._ledger, key, self._split)) and tested.split == "test":
-            point = replace(point, on_test=Classified(tested.correct, tested.n))
+            point = replace(point, on_test=Evaluated.of(metric.name, tested.figures, tested.n))
         return point

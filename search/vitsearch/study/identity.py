@@ -14,7 +14,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.space.changes import SpaceChange
 from vitsearch.study.devices import refuse_other_names
 
-FIXED = ("objectives", "task.data", "baseline", "fleet")
+FIXED = ("objectives", "task.kind", "task.data", "baseline", "fleet")
 
 
 class HasAttributes(Protocol):
@@ -87,6 +87,18 @@ def adopt_data(study: HasAttributes, description: Mapping[str, Any]) -> None:
         )
 
 
+def adopt_judge(study: HasAttributes, judged_by: str) -> None:
+    """Store what the outputs of models are judged by; on resume, anything else is refused."""
+    stored = study.attributes.get("judged_by")
+    if stored is None:
+        study.remember("judged_by", judged_by)
+    elif stored != judged_by:
+        raise StudyError(
+            f"study {study.name!r}: the code of its task, or its reference, has changed since the study began, so "
+            "nothing of it can be compared; give the study another name ('study: NAME')"
+        )
+
+
 def adopt_fleet(study: HasAttributes, fleet: Fleet) -> None:
     """Store the devices on which models are measured, by the id that stands for them in the keys of a trial."""
     study.change("fleets", lambda fleets: (fleets or {}) | {fleet.device_id: fleet.to_json()})
@@ -99,6 +111,6 @@ def _refuse_changes(before: SearchSpace, now: SearchSpace) -> None:
         broken.append(f"devices: {was} -> {is_now}")
     if broken:
         raise StudyError(
-            f"study {before.study!r} cannot continue with another objective, data set, baseline or fleet; "
+            f"study {before.study!r} cannot continue with another objective, task, data set, baseline or fleet; "
             "give the study another name. What differs: " + "; ".join(broken)
         )

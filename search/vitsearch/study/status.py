@@ -125,7 +125,7 @@ class Status:
     """Of the hypervolume."""
     leaderboard: tuple[LeaderboardRow, ...]
     """Unpruned models."""
-    class_warnings: tuple[str, ...]
+    quality_warnings: tuple[str, ...]
     """What accuracy is without labels; classes that the baseline or the front misses, in words."""
     cpu_seconds: Mapping[str, float]
     """Stage -> CPU-seconds."""
@@ -166,7 +166,7 @@ def status(study: Study, ledger: Ledger, front: Front | None = None, disk: DiskU
         data=attributes.get("data"),
         reference_point=attributes.get("reference_point"),
         leaderboard=tuple(_leaderboard(study, ledger)),
-        class_warnings=tuple((front or read_front(study, ledger)).class_warnings()),
+        quality_warnings=tuple((front or read_front(study, ledger)).quality_warnings()),
         cpu_seconds=spent.cpu_seconds,
         busy_share=spent.busy_share,
         trainer_seconds=accounted.together.trainer,

@@ -411,6 +411,12 @@ class Study:
         return stored_devices(self.attributes)
 
     @property
+    def judged_by(self) -> str:
+        """The digest of the images, and of what outputs are judged by, under which evaluations are stored; empty before
+        the data was read."""
+        return str(self.attributes.get("judged_by", ""))
+
+    @property
     def is_emulated(self) -> bool:
         """Whether the devices of its space are emulated."""
         names = self.space().device_names

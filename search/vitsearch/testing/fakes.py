@@ -10,39 +10,44 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
-from vitsearch.core.confusion import Confusion
+from vitsearch.core.figures import Metrics
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Deployment, Recipe
 from vitsearch.core.preprocessing import HALF
 from vitsearch.core.record import Shipped
 from vitsearch.core.resolve import BlockShape, BlockStructure, ResolvedPlan, Scores
 from vitsearch.core.stage import Stage
-from vitsearch.devices.agent_device import Device, Outage
+from vitsearch.devices.agent_device import Device, DeviceOutputs, Outage
 from vitsearch.devices.connection import DEADLINE_S
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.jobs import Job, R_co
 from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch_agent.client.client import Subset
+from vitsearch.tasks import Judged
+from vitsearch.tasks.classification.confusion import Confusion
+from vitsearch.tasks.classification.task import judged_counts
 from vitsearch_agent.wire.measurement import PAIRED, RAW
 from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_agent.wire.protocol import (
     CONFIRM,
-    AccuracyResult,
+    REDUCTIONS,
     Contention,
     DeviceInfo,
     Latency,
     Measurement,
     MeasureProtocol,
+    OutputsResult,
+    Part,
     Power,
 )
 
@@ -116,6 +121,11 @@ def fake_confusion(accuracy: float, images: int = 1000) -> Confusion:
     return Confusion(tuple(sorted(cell for cell in cells if cell[2])))
 
 
+def fake_judged(accuracy: float, images: int = 1000) -> Judged:
+    """What classification makes of such counts."""
+    return judged_counts(fake_confusion(accuracy, images), DATA["class_names"])
+
+
 @dataclass
 class FakeRunner:
     """Makes each stage at once, with numbers that depend on the plan alone.
@@ -143,14 +153,15 @@ class FakeRunner:
             case jobs.DataJob():
                 return jobs.DataReady(DATA)
             case jobs.BaseJob():
-                return jobs.Base(_stored(job.workspace.store, {"base": job.source.backbone}), 0.89, 1000)
+                return jobs.Base(
+                    _stored(job.workspace.store, {"base": job.source.backbone}), fake_judged(0.89).values, 1000
+                )
             case jobs.BlockStructureJob():
                 block_structure, scores = fake_block_structure()
                 statistics = _stored(job.workspace.store, {"statistics": job.source.resolution})
                 return jobs.BlockStructureFound(block_structure.to_json(), scores.to_json(), statistics)
             case jobs.SubsetJob():
-                content = {"labels": job.images} if job.view is None else asdict(job.view)
-                return jobs.Stored(_stored(job.workspace.store, content), 1)
+                return jobs.Stored(_subset(job.workspace.store, job), 1)
             case jobs.SensitivityJob():
                 sensitivity = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
                 return jobs.Stored(_stored(job.workspace.store, sensitivity), 1)
@@ -159,24 +170,32 @@ class FakeRunner:
             case jobs.ScreenJob():
                 return _graph(job.workspace.scratch, job.spec.resolved, {})
             case jobs.ProxyJob():
-                kl = (0.89 - fake_accuracy(job.spec.resolved, trained=False)) * 10
-                return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, DATA["holdout_images"])
+                accuracy = fake_accuracy(job.spec.resolved, trained=False)
+                qualities = fake_judged(accuracy).values | {"accuracy": accuracy}
+                return jobs.Evaluation(qualities, (0.89 - accuracy) * 10, DATA["holdout_images"])
             case jobs.TrainJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=True)
                 checkpoint = _stored(job.workspace.store, {"trained": job.spec.resolved.to_json(), "to": job.end})
-                evaluation = jobs.Evaluation(accuracy, 0.1, DATA["holdout_images"])
+                qualities = fake_judged(accuracy).values | {"accuracy": accuracy}
+                evaluation = jobs.Evaluation(qualities, 0.1, DATA["holdout_images"])
                 return jobs.Trained(evaluation, checkpoint, 10, kept="last")
             case jobs.ExportJob():
                 resolved = job.spec.resolved
                 graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(graph, fake_confusion(accuracy), shares=fake_shares(resolved))
+                return jobs.Exported(graph, fake_judged(accuracy), 1000, shares=fake_shares(resolved))
             case jobs.ShipJob():
-                images = _two_images(job.workspace.store)
-                labels = (0, 1), (0, 2)
+                judged = fake_judged(0.88)
+                figures = Metrics(judged.figures)
+                store = job.workspace.store
+                outputs = _stored_array(store, np.eye(10, dtype=np.float32)[[0, 2]])
                 licences: dict[str, str | None] = {"weights": None, "data": None}
-                counts = fake_confusion(0.88)
-                return Shipped("test", "12" * 32, 1000, 880, counts, images, 1, *labels, licences, job.batch)
+                images = _two_images(store)
+                on_images = Metrics(judged_counts(Confusion.of([0, 1], [0, 2]), DATA["class_names"]).figures)
+                split = "test", "12" * 32, 1000
+                return Shipped(
+                    *split, figures, judged.tally, images, 1, on_images, outputs, (0, 1), None, licences, job.batch
+                )
         raise AssertionError(f"no answer for {job.stage}")
 
 
@@ -186,9 +205,21 @@ def _stored(store: Store, value: object) -> str:
 
 
 def _two_images(store: Store) -> str:
+    return _stored_array(store, np.zeros((2, 28, 28, 1), np.uint8))
+
+
+def _subset(store: Store, job: jobs.SubsetJob) -> str:
+    """Images of one pixel, or labels: those of ten classes in turn."""
+    labels = np.arange(job.images, dtype="<i8") % len(DATA["class_names"])
+    if job.view is None:
+        return _stored_array(store, labels)
+    return _stored_array(store, np.full((job.images, 1, 1, 1), job.view.resolution, "<f4"))
+
+
+def _stored_array(store: Store, values: npt.NDArray[Any]) -> str:
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "images.npy"
-        np.save(path, np.zeros((2, 28, 28, 1), np.uint8))
+        path = Path(folder) / "array.npy"
+        np.save(path, values)
         return store.put(path)
 
 
@@ -214,7 +245,7 @@ class FakeDevice:
         basis: What its medians are; `paired` beside references.
         parallel: Measurements that it takes at the same time.
         before: Is called first with the file and may raise: a fault to inject.
-        measured: Counts the measurements by protocol, and those of `accuracy`.
+        measured: Counts the measurements by protocol, and those of `outputs`.
         outage: Since when it is away; None while it answers.
         deadline_s: Seconds after which a run gives up on it.
         queue: Who is served first; None for nobody.
@@ -231,7 +262,7 @@ class FakeDevice:
     deadline_s: float = DEADLINE_S
     queue: str | None = None
     adopted: int = 0
-    info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
+    info: DeviceInfo = DeviceInfo(3, 3, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -240,39 +271,41 @@ class FakeDevice:
     def adopt(self) -> None:
         self.adopted += 1
 
-    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        """Classify nine of ten images correctly.
+    async def outputs(self, artifact: Path, images: Path, deployment: Deployment, reduction: str) -> DeviceOutputs:
+        """Give image after image the next of ten classes, but every tenth one its neighbour's: so nine of ten of the
+        images that `FakeRunner` makes are right.
 
         Args:
             artifact: The file.
-            subset: The images; not read.
+            images: Their number is read, nothing else.
             deployment: Its runtime is the one that the result names.
+            reduction: One of those of an argmax.
 
         Returns:
-            A result that is marked `emulated`.
+            Classes, with a result that is marked `emulated`.
         """
         self.before(artifact)
-        self.measured["accuracy"] += 1
-        return AccuracyResult(
+        self.measured["outputs"] += 1
+        n, kept = len(np.load(images, mmap_mode="r")), REDUCTIONS[reduction]
+        values = np.arange(n) % 10
+        values[9::10] = 0
+        result = OutputsResult(
             job_id="0" * 64,
             artifact=DIGEST,
             images=DIGEST,
-            labels=DIGEST,
             device_id=self.info.device_id,
             environment_id=self.info.environment_id,
             runtime=deployment.runtime,
             runtime_version="0",
+            reduction=reduction,
             options={},
             batch=1,
             shapes={},
-            n=10,
-            correct=9,
+            n=n,
+            item_shape=(),
+            dtype=kept.dtype,
             not_finite=0,
-            classes=10,
-            confusion=((0, 0, 9), (1, 0, 1)),
-            ci95_low=0.6,
-            ci95_high=0.98,
-            logits_sha256=DIGEST,
+            parts=(Part(DIGEST, n * kept.itemsize),),
             attempts=1,
             queue_s=0.0,
             seconds=1.0,
@@ -280,6 +313,7 @@ class FakeDevice:
             emulated=True,
             started_at="2026-01-01T00:00:00Z",
         )
+        return DeviceOutputs(result, values.astype(kept.dtype))
 
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int

@@ -1,7 +1,8 @@
 """Distillation: the losses of a student against its teacher.
 
 With weight `w` and temperature `T` of the recipe every method trains on
-`(1 - w) CE(student, labels) + w distance(student, teacher)`, where the distance is
+`(1 - w) loss(student, labels) + w distance(student, teacher)`, both those of the task; of a task that learns from
+a reference alone on the distance. For classification the loss is the cross-entropy (CE), and the distance is
 
     logits      T^2 KL(teacher || student)                              Hinton et al. 2015
     feature     the same, and the hint below                            Romero et al. 2015 (FitNets)
@@ -33,15 +34,15 @@ from vitsearch.compress.sequential import classifiers
 from vitsearch.core.plan import Distillation, Recipe
 from vitsearch.errors import StageError
 from vitsearch.models.classifier import classifiers_of
-from vitsearch.models.divergence import divergence
+from vitsearch.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
 class TargetBatch:
-    """The teacher's outputs for a batch: float32 `logits` (n, classes) and, for hints, the `features` (n, width)
+    """The teacher's outputs for a batch: float32 `outputs` (n, ...) and, for hints, the `features` (n, width)
     that its classifier read."""
 
-    logits: torch.Tensor
+    outputs: torch.Tensor
     features: torch.Tensor | None = None
 
 
@@ -52,8 +53,8 @@ class Method(Protocol):
         """Parameters that are trained with the student and dropped afterwards."""
         ...
 
-    def class_logits(self, outputs: Any) -> torch.Tensor:
-        """The logits (n, classes) that are compared with the labels, from the `outputs` of the model in training."""
+    def outputs(self, given: Any) -> torch.Tensor:
+        """The outputs (n, ...) that are compared with the labels, of what the model gives in training."""
         ...
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
@@ -62,7 +63,7 @@ class Method(Protocol):
 
 
 @contextmanager
-def method(name: Distillation, model: nn.Module, recipe: Recipe, width: int | None) -> Iterator[Method]:
+def method(name: Distillation, model: nn.Module, task: Task, recipe: Recipe, width: int | None) -> Iterator[Method]:
     """Set up `model` for the method `name` inside this context. `width` is that of the teacher's features, for
     hints.
 
@@ -70,12 +71,12 @@ def method(name: Distillation, model: nn.Module, recipe: Recipe, width: int | No
     """
     if name in ("token", "token_hard"):
         with _separate_heads(model):
-            yield _HardToken() if name == "token_hard" else _SoftToken(recipe.temperature)
+            yield _HardToken() if name == "token_hard" else _SoftToken(task, recipe.temperature)
     elif name == "feature" and width is not None:
         with features_of(model) as features:
-            yield _Hint(features, feature_width(model), width, recipe)
+            yield _Hint(features, _Outputs(task, recipe.temperature), feature_width(model), width)
     else:
-        yield _Logits(recipe.temperature)
+        yield _Outputs(task, recipe.temperature)
 
 
 @contextmanager
@@ -119,48 +120,50 @@ def supports_token(model: nn.Module) -> bool:
 
 
 @dataclass(frozen=True)
-class _Logits:
+class _Outputs:
+    task: Task
     temperature: float
 
     def parameters(self) -> list[nn.Parameter]:
         return []
 
-    def class_logits(self, outputs: Any) -> torch.Tensor:
-        return cast(torch.Tensor, outputs).float()
+    def outputs(self, given: Any) -> torch.Tensor:
+        return cast(torch.Tensor, given).float()
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
-        return divergence(self.class_logits(outputs), targets.logits, self.temperature)
+        return self.task.distance(self.outputs(outputs), targets.outputs, self.temperature)
 
 
 @dataclass(frozen=True)
 class _SoftToken:
+    task: Task
     temperature: float
 
     def parameters(self) -> list[nn.Parameter]:
         return []
 
-    def class_logits(self, outputs: Any) -> torch.Tensor:
-        return cast(torch.Tensor, outputs[0]).float()
+    def outputs(self, given: Any) -> torch.Tensor:
+        return cast(torch.Tensor, given[0]).float()
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
-        return divergence(outputs[1].float(), targets.logits, self.temperature)
+        return self.task.distance(outputs[1].float(), targets.outputs, self.temperature)
 
 
 class _HardToken:
     def parameters(self) -> list[nn.Parameter]:
         return []
 
-    def class_logits(self, outputs: Any) -> torch.Tensor:
-        return cast(torch.Tensor, outputs[0]).float()
+    def outputs(self, given: Any) -> torch.Tensor:
+        return cast(torch.Tensor, given[0]).float()
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
-        return functional.cross_entropy(outputs[1].float(), targets.logits.argmax(dim=1))
+        return functional.cross_entropy(outputs[1].float(), targets.outputs.argmax(dim=1))
 
 
 class _Hint:
-    def __init__(self, features: Callable[[], torch.Tensor], student: int, teacher: int, recipe: Recipe) -> None:
+    def __init__(self, features: Callable[[], torch.Tensor], method: _Outputs, student: int, teacher: int) -> None:
         self._features = features
-        self._logits = _Logits(recipe.temperature)
+        self._method = method
         self._bridge: nn.Linear | None = None
         if student != teacher:
             self._bridge = nn.Linear(student, teacher, bias=False)
@@ -169,8 +172,8 @@ class _Hint:
     def parameters(self) -> list[nn.Parameter]:
         return [] if self._bridge is None else list(self._bridge.parameters())
 
-    def class_logits(self, outputs: Any) -> torch.Tensor:
-        return self._logits.class_logits(outputs)
+    def outputs(self, given: Any) -> torch.Tensor:
+        return self._method.outputs(given)
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
         assert targets.features is not None, "hints need the features of the teacher"
@@ -178,7 +181,7 @@ class _Hint:
         if self._bridge is not None:
             student = functional.linear(student, self._bridge.to(student.device).weight)
         spread = targets.features.var(dim=0).mean().clamp_min(1e-6)
-        return self._logits.distance(outputs, targets) + functional.mse_loss(student, targets.features) / spread
+        return self._method.distance(outputs, targets) + functional.mse_loss(student, targets.features) / spread
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from vitsearch.core.plan import Distillation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
@@ -30,6 +29,7 @@ from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.models.classifier import class_count
 from vitsearch.models.surgery import unfused_attention
+from vitsearch.tasks import CLASSIFICATION, Task, TrainingTargets
 from vitsearch.training.augment import Views
 from vitsearch.training.average import Average, State
 from vitsearch.training.distillation import Method, TargetBatch, feature_width, features_of
@@ -64,18 +64,19 @@ AuxiliaryLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class FineTuneTask:
+class TrainingSpec:
     """The training of one rung.
 
     Data: `images` uint8 (N, H, W, C), possibly a memory map that is read batch by batch, and `labels` (N,) are a
     split. `pool` are the rows of it that the study trains on (`None`: all). `resolution` and `preprocessing`
     are those of the model.
 
-    Distillation, by the method `distillation`: `teacher_logits` float32 (rows of the pool, classes) of the images
+    Distillation, by the method `distillation`: `teacher_outputs` float32 (rows of the pool, classes) of the images
     without augmentation, and `teacher_features` (rows of the pool, width) for hints; or a `live_teacher`, which
     augmented images need. `auxiliary_loss` opens a context that gives one more loss, specific to the model.
 
-    Classes: `class_weights` multiply the loss of the labels; what is learned from the teacher is not weighted.
+    Losses: those of `task`. `class_weights` multiply the loss of the labels; what is learned from the
+    teacher is not weighted.
 
     Length: `epochs` after the `epochs_before` of earlier rungs; an epoch is at most `recipe.images_per_epoch`
     images.
@@ -90,7 +91,7 @@ class FineTuneTask:
     recipe: Recipe
     epochs: float
     distillation: Distillation = "logits"
-    teacher_logits: Floats | None = None
+    teacher_outputs: Floats | None = None
     teacher_features: Floats | None = None
     epochs_before: float = 0.0
     device: str = "cpu"
@@ -98,17 +99,18 @@ class FineTuneTask:
     live_teacher: LiveTeacher | None = None
     auxiliary_loss: Callable[[nn.Module], AbstractContextManager[AuxiliaryLoss]] | None = None
     class_weights: tuple[float, ...] | None = None
+    task: Task = CLASSIFICATION
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or not len(self):
             raise ValueError(
                 f"{len(self.images)} images with {len(self.labels)} labels: expected at least one, one label each"
             )
-        for what, rows in (("logits", self.teacher_logits), ("features", self.teacher_features)):
+        for what, rows in (("outputs", self.teacher_outputs), ("features", self.teacher_features)):
             if rows is not None and len(rows) != len(self):
                 raise ValueError(f"{len(rows)} rows of teacher {what} for {len(self)} images: expected one for each")
-        if self.teacher_logits is not None and not self.recipe.augmentation.is_none:
-            raise ValueError("cached teacher logits do not fit augmented images: pass live_teacher instead")
+        if self.teacher_outputs is not None and not self.recipe.augmentation.is_none:
+            raise ValueError("cached teacher outputs do not fit augmented images: pass live_teacher instead")
         if self.epochs <= 0 or self.epochs_before < 0:
             raise ValueError(
                 f"epochs {self.epochs} after {self.epochs_before}: epochs must be above 0, epochs_before at least 0"
@@ -140,7 +142,7 @@ class _Batch:
     """Normalised `inputs`, `targets` (labels or probabilities), and the outputs of the teacher."""
 
     inputs: torch.Tensor
-    targets: torch.Tensor
+    targets: TrainingTargets
     teacher: TargetBatch | None
 
 
@@ -173,31 +175,31 @@ def training_order(pool: int, recipe: Recipe, epochs_before: float, epochs: floa
     return stream[offset : offset + max(stop - start, 1)].astype(np.int64)
 
 
-def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
-    """Train `model` in place and leave it in evaluation mode on `task.device`.
+def fine_tune(model: nn.Module, spec: TrainingSpec) -> TrainReport:
+    """Train `model` in place and leave it in evaluation mode on `spec.device`.
 
     AdamW, linear warm-up then cosine to 0, gradient norm at most 1, with the loss of
-    `vitsearch.training.distillation`. On one machine the same task and weights give the same result. The batches
+    `vitsearch.training.distillation`. On one machine the same spec and weights give the same result. The batches
     of a rung are of nearly equal size, none of 1 (batch norm). `StageError` `('train', 'not_finite')` when a
     loss or a gradient is not finite, `('train', 'unsupported')` when the recipe or the distillation does not fit
     the model.
     """
-    recipe, begin, precision = task.recipe, time.process_time(), training_precision(model, task.device)
-    order = training_order(len(task), recipe, task.epochs_before, task.epochs)
+    recipe, begin, precision = spec.recipe, time.process_time(), training_precision(model, spec.device)
+    order = training_order(len(spec), recipe, spec.epochs_before, spec.epochs)
     batches = np.array_split(order, max(1, min(math.ceil(len(order) / recipe.batch_size), len(order) // 2)))
-    unfused = unfused_attention(model) if task.device == "cpu" else nullcontext()
-    model.to(task.device).train()
+    unfused = unfused_attention(model) if spec.device == "cpu" else nullcontext()
+    model.to(spec.device).train()
     with (
-        _seeded(recipe.seed, task),
+        _seeded(recipe.seed, spec),
         unfused,
         frozen_front(model, recipe.frozen_blocks),
         frozen_statistics(model, recipe.frozen_statistics),
         checkpointing(model, recipe.gradient_checkpointing),
-        distillation_method(task.distillation, model, recipe, _feature_width(task)) as method,
-        task.auxiliary_loss(model) if task.auxiliary_loss else nullcontext() as auxiliary_loss,
+        distillation_method(spec.distillation, model, spec.task, recipe, _feature_width(spec)) as method,
+        spec.auxiliary_loss(model) if spec.auxiliary_loss else nullcontext() as auxiliary_loss,
     ):
         average = Average(model, len(batches))
-        losses = _train(model, task, batches, _Losses(method, auxiliary_loss), precision, average)
+        losses = _train(model, spec, batches, _Losses(method, auxiliary_loss), precision, average)
     model.eval()
     tenth = max(1, len(losses) // 10)
     first, last = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
@@ -205,40 +207,40 @@ def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
     return TrainReport(len(losses), len(order), first, last, precision, spent, average.state())
 
 
-def _feature_width(task: FineTuneTask) -> int | None:
+def _feature_width(spec: TrainingSpec) -> int | None:
     """Width of the features of the teacher; `None` for methods without hints."""
-    if task.distillation != "feature":
+    if spec.distillation != "feature":
         return None
-    if task.teacher_features is not None:
-        return int(task.teacher_features.shape[1])
-    return None if task.live_teacher is None else feature_width(task.live_teacher.model)
+    if spec.teacher_features is not None:
+        return int(spec.teacher_features.shape[1])
+    return None if spec.live_teacher is None else feature_width(spec.live_teacher.model)
 
 
 def _train(
     model: nn.Module,
-    task: FineTuneTask,
+    spec: TrainingSpec,
     batches: list[Labels],
     loss_parts: _Losses,
     precision: Precision,
     average: Average,
 ) -> list[float]:
     """Take one step for each batch and add each result to `average`; returns the losses."""
-    recipe, views, method = task.recipe, _views(model, task), loss_parts.method
+    recipe, views, method = spec.recipe, _views(model, spec), loss_parts.method
     optimizer = optimizer_of(model, recipe)
     if method.parameters():
         optimizer.add_param_group({"params": method.parameters(), "lr": recipe.lr, "weight_decay": 0.0})
     schedule = schedule_of(optimizer, len(batches), recipe)
-    scaler = gradient_scaler(task.device, precision)
-    losses, progress = [], TrainingProgress(task.epochs, len(batches))
+    scaler = gradient_scaler(spec.device, precision)
+    losses, progress = [], TrainingProgress(spec.epochs, len(batches), spec.task.metrics[0].name)
     for step, rows in enumerate(batches):
         schedule.step_update(step)
         optimizer.zero_grad(set_to_none=True)
-        batch = _batch(task, views, rows, precision)
-        with autocast(task.device, precision):
+        batch = _batch(spec, views, rows, precision)
+        with autocast(spec.device, precision):
             outputs = model(batch.inputs)
             auxiliary = loss_parts.auxiliary_loss
-            added = auxiliary(batch.inputs, method.class_logits(outputs)) if auxiliary else 0.0
-        loss = _loss(method, outputs, batch, task) + added
+            added = auxiliary(batch.inputs, method.outputs(outputs)) if auxiliary else 0.0
+        loss = _loss(method, outputs, batch, spec) + added
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
@@ -247,67 +249,63 @@ def _train(
         scaler.step(optimizer)
         scaler.update()
         average.update(model)
-        progress.step(method.class_logits(outputs).detach(), batch.targets)
+        teacher = None if batch.teacher is None else batch.teacher.outputs
+        figure = spec.task.batch_figure(method.outputs(outputs).detach(), batch.targets, teacher)
+        progress.step(figure, len(batch.inputs))
     return losses
 
 
-def _views(model: nn.Module, task: FineTuneTask) -> Views | None:
+def _views(model: nn.Module, spec: TrainingSpec) -> Views | None:
     """Augmented views, drawn at the larger of the resolutions of student and teacher; `None` without augmentation."""
-    if task.recipe.augmentation.is_none:
+    if spec.recipe.augmentation.is_none:
         return None
-    size = max(task.resolution, task.live_teacher.resolution if task.live_teacher else 0)
-    return Views(task.recipe.augmentation, size, classes=class_count(model))
+    size = max(spec.resolution, spec.live_teacher.resolution if spec.live_teacher else 0)
+    return Views(spec.recipe.augmentation, size, classes=class_count(model))
 
 
-def _batch(task: FineTuneTask, views: Views | None, positions: Labels, precision: Precision) -> _Batch:
+def _batch(spec: TrainingSpec, views: Views | None, positions: Labels, precision: Precision) -> _Batch:
     """The batch of the images at `positions` of the pool."""
-    rows = positions if task.pool is None else task.pool[positions]
-    images, targets = task.images[rows], torch.tensor(task.labels[rows])
+    rows = positions if spec.pool is None else spec.pool[positions]
+    images, targets = spec.images[rows], torch.tensor(spec.labels[rows])
     if views is not None:
-        images, targets = views.draw(images, task.labels[rows])
-    inputs = to_tensor(images, task.resolution, task.preprocessing, task.device)
-    return _Batch(inputs, targets.to(task.device), _teacher_targets(task, positions, images, precision))
+        images, targets = views.draw(images, spec.labels[rows])
+    inputs = to_tensor(images, spec.resolution, spec.preprocessing, spec.device)
+    compared = TrainingTargets(targets.to(spec.device), spec.recipe.label_smoothing, spec.class_weights)
+    return _Batch(inputs, compared, _teacher_targets(spec, positions, images, precision))
 
 
-def _teacher_targets(task: FineTuneTask, positions: Labels, images: Bytes, precision: Precision) -> TargetBatch | None:
+def _teacher_targets(spec: TrainingSpec, positions: Labels, images: Bytes, precision: Precision) -> TargetBatch | None:
     """The outputs of the teacher: cached ones if there are any, else those of the live teacher."""
-    if not task.recipe.distillation_weight:
+    if not spec.recipe.distillation_weight and not spec.task.has_reference:
         return None
-    if task.teacher_logits is not None:
-        features = None if task.teacher_features is None else _on(task.teacher_features[positions], task.device)
-        return TargetBatch(_on(task.teacher_logits[positions], task.device), features)
-    return None if task.live_teacher is None else _live_targets(task.live_teacher, task, images, precision)
+    if spec.teacher_outputs is not None:
+        features = None if spec.teacher_features is None else _on(spec.teacher_features[positions], spec.device)
+        return TargetBatch(_on(spec.teacher_outputs[positions], spec.device), features)
+    return None if spec.live_teacher is None else _live_targets(spec.live_teacher, spec, images, precision)
 
 
 def _on(rows: Floats, device: str) -> torch.Tensor:
     return torch.tensor(rows, device=device, dtype=torch.float32)
 
 
-def _live_targets(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, precision: Precision) -> TargetBatch:
-    model = teacher.model.to(task.device).eval()
-    inputs = to_tensor(images, teacher.resolution, teacher.preprocessing, task.device)
-    with torch.no_grad(), autocast(task.device, precision), features_of(model) as features:
-        logits: torch.Tensor = model(inputs)
-    return TargetBatch(logits.float(), features().float() if task.distillation == "feature" else None)
+def _live_targets(teacher: LiveTeacher, spec: TrainingSpec, images: Bytes, precision: Precision) -> TargetBatch:
+    model = teacher.model.to(spec.device).eval()
+    inputs = to_tensor(images, teacher.resolution, teacher.preprocessing, spec.device)
+    with torch.no_grad(), autocast(spec.device, precision), features_of(model) as features:
+        outputs: torch.Tensor = model(inputs)
+    return TargetBatch(outputs.float(), features().float() if spec.distillation == "feature" else None)
 
 
-def _loss(method: Method, outputs: Any, batch: _Batch, task: FineTuneTask) -> torch.Tensor:
-    loss = _loss_of_labels(method.class_logits(outputs), batch.targets, task)
+def _loss(method: Method, outputs: Any, batch: _Batch, spec: TrainingSpec) -> torch.Tensor:
+    loss = spec.task.loss(method.outputs(outputs), batch.targets)
     if batch.teacher is None:
+        assert loss is not None, f"{spec.task.kind} learns from a reference"
         return loss
-    weight = task.recipe.distillation_weight
-    return (1 - weight) * loss + weight * method.distance(outputs, batch.teacher)
-
-
-def _loss_of_labels(logits: torch.Tensor, targets: torch.Tensor, task: FineTuneTask) -> torch.Tensor:
-    """Cross-entropy. With class weights, whose mean over the training images is 1, each image counts by the weight of
-    its class, and the sum is divided by the number of images: torch's own mean divides by the weights of the batch, so
-    that a rare class would count less in the very batches that have it."""
-    smoothing = task.recipe.label_smoothing
-    if task.class_weights is None:
-        return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-    weights = torch.tensor(task.class_weights, dtype=logits.dtype, device=logits.device)
-    return functional.cross_entropy(logits, targets, weights, reduction="none", label_smoothing=smoothing).mean()
+    distance = method.distance(outputs, batch.teacher)
+    if loss is None:
+        return distance
+    weight = spec.recipe.distillation_weight
+    return (1 - weight) * loss + weight * distance
 
 
 def _finite(loss: torch.Tensor, norm: torch.Tensor, overflow: bool, where: str, lr: float) -> float:
@@ -319,9 +317,9 @@ def _finite(loss: torch.Tensor, norm: torch.Tensor, overflow: bool, where: str, 
 
 
 @contextmanager
-def _seeded(seed: int, task: FineTuneTask) -> Iterator[None]:
+def _seeded(seed: int, spec: TrainingSpec) -> Iterator[None]:
     """Seed dropout and drop path inside this context, and restore the random state of the caller."""
-    device = torch.device(task.device)
+    device = torch.device(spec.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""How far a training is, for people who wait for it: epoch, accuracy so far, time left."""
+"""How far a training is, for people who wait for it: epoch, the first metric of the task so far, time left."""
 
 from __future__ import annotations
 
@@ -6,36 +6,34 @@ import math
 import time
 from collections.abc import Callable
 
-import torch
-
 from vitsearch.core.activity import current, duration
 
 REPORT_S = 1.0
 """Between two texts: making one takes longer than counting a batch."""
 MEMORY = 0.98
-"""The weight of all earlier batches in the accuracy so far: it is about that of the last fifty."""
+"""The weight of all earlier batches in the figure so far: it is about that of the last fifty."""
 SLOW_STEPS = 2
 """Steps that say nothing of the time left: memory is reserved and kernels are chosen in the first ones."""
 
 
 class TrainingProgress:
-    """Counts the `steps` of a training of `epochs` epochs, and tells the work that it belongs to."""
+    """Counts the `steps` of a training of `epochs` epochs, and tells the work that it belongs to. `metric` names the
+    figure that it shows."""
 
-    def __init__(self, epochs: float, steps: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, epochs: float, steps: int, metric: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._epochs = epochs
         self._steps = steps
+        self._metric = metric
         self._clock = clock
         self._work = current()
         self._timed_from_s = self._reported_s = clock()
         self._done = 0
-        self._correct = self._seen = 0.0
+        self._sum = self._seen = 0.0
 
-    def step(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        """One step has ended, with these logits (n, classes). `targets` are labels (n,), or probabilities (n, classes)
-        of mixed images."""
-        labels = targets if targets.dim() == 1 else targets.argmax(1)
-        self._correct = MEMORY * self._correct + float((logits.argmax(1) == labels).sum())
-        self._seen = MEMORY * self._seen + len(labels)
+    def step(self, figure: float, images: int) -> None:
+        """One step has ended, with this figure of its batch."""
+        self._sum = MEMORY * self._sum + figure * images
+        self._seen = MEMORY * self._seen + images
         self._done += 1
         now = self._clock()
         if self._done == SLOW_STEPS:
@@ -45,7 +43,7 @@ class TrainingProgress:
 
     def _text(self, now: float) -> str:
         epoch = max(1, math.ceil(self._done / self._steps * self._epochs))
-        text = f"epoch {epoch}/{math.ceil(self._epochs)}, train accuracy {self._correct / self._seen:.2f}"
+        text = f"epoch {epoch}/{math.ceil(self._epochs)}, train {self._metric} {self._sum / self._seen:.2f}"
         if self._done == self._steps:
             return f"{text}, evaluating"
         if (timed := self._done - SLOW_STEPS) <= 0:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vitsearch.core.figures import Metrics
-from vitsearch.core.metrics import metrics_on
+from vitsearch.core.metrics import metrics_on, split
 from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, Record, RunningTrial
@@ -146,19 +146,23 @@ class RungTrial:
             model = Unpruned(plan.backbone, deployed.runtime, deployed.provider, deployed.precision)
             await FormFinder(session, self._pipeline, self._plans, self._forms).find(model)
         plan = knobs.plan(self._config, self._forms)
-        lost = await unpruned.lost_accuracy(plan) if is_runnable else {}
+        lost = await unpruned.lost_beside_fp32(plan) if is_runnable else {}
         pipeline, records = self._pipeline, session.study.records()
         measured = pipeline.device_metrics, pipeline.device_changes
-        return _Ready(plan, Posterior(session.goals(baseline), records, pipeline.base_accuracy, *measured, lost))
+        return _Ready(plan, Posterior(session.goals(baseline), records, pipeline.bases, *measured, lost))
 
     def _goes_on(self, running: RunningTrial, posterior: Posterior) -> dict[str, Any]:
-        """The accuracy is that of the rung as it was evaluated, not what a run expects of the last rung."""
+        """The qualities are those of the rung as it was evaluated, not what a run expects of the last rung."""
         assert running.proxy is not None  # it was promoted, and so predicted
-        accuracy = running.rung_accuracy
-        if accuracy is None:
-            accuracy = running.proxy.accuracy - posterior.lost_in(running.plan)
-        values = _measured(running.metrics) | {"accuracy": accuracy}
-        predicted = {"rung": running.rung, "predicted_accuracy": running.proxy.predicted_accuracy}
+        qualities = running.rung_values
+        if qualities is None:
+            lost = posterior.lost_in(running.plan)
+            qualities = {
+                name: split(name)[0].shifted(figure.value, -lost.get(name, 0.0))
+                for name, figure in running.proxy.figures.items()
+            }
+        predicted = {f"predicted_{name}": estimate.mean for name, estimate in running.proxy.predicted.items()}
+        values = _measured(running.metrics) | dict(qualities) | {"rung": running.rung}
         return unmeasured(self._session.space) | values | predicted
 
     def _ended(self, record: Record) -> dict[str, Any]:
@@ -184,7 +188,7 @@ def unmeasured(space: SearchSpace) -> dict[str, Any]:
         "reason": "",
         "trial": None,
         "rung": 0,
-        "predicted_accuracy": None,
+        **{f"predicted_{name}": None for name in space.qualities},
     }
 
 

@@ -14,12 +14,14 @@ from vitsearch.compress import sparsity
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.networks import exporter_for
 from vitsearch.core.onnx_exporters import TORCHSCRIPT
+from vitsearch.data import ImageData
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, metadata, structure
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.processor import saturates_int8
 from vitsearch.models.onnx_model import OnnxModel
 from vitsearch.pipeline import jobs
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch.workers.images import blank, drawn, load_data
 from vitsearch.workers.models import family_of
 
@@ -44,12 +46,18 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
     inputs = drawn(job.workspace, job.calibration, source.view).numpy()
     family, fp32_layers = family_of(source, job.workspace).family, job.spec.resolved.fp32_layers
     exporter = exporter_for(source.backbone, job.workspace.networks)
-    task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version, exporter)
+    output = job.workspace.task.find().output
+    task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version, exporter, output)
     written = write(model, task, folder)
     settings = source.view.settings(images.image_size, images.channels)
-    described = metadata.describe(job.artifact_key, settings, images.class_names)
+    described = metadata.describe(job.artifact_key, settings, _class_names(job.workspace, images))
     metadata.write(written.file.path, described)
     return written
+
+
+def _class_names(workspace: jobs.Workspace, images: ImageData) -> tuple[str, ...]:
+    """Of outputs that are classes; a file of another task names none."""
+    return images.class_names if workspace.task.kind == CLASSIFICATION.kind else ()
 
 
 @dataclass(frozen=True)

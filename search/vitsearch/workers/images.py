@@ -19,6 +19,7 @@ from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration
+from vitsearch.tasks import Truth
 from vitsearch.training import inference
 from vitsearch.workers import own_outputs
 
@@ -50,6 +51,28 @@ def own_logits(workspace: jobs.Workspace) -> Floats | None:
     if workspace.labels is None:
         return None
     return _labelled(_spec(workspace), workspace.cache, workspace.labels)[1]
+
+
+def holdout_truth(workspace: jobs.Workspace, reference_sha256: str | None) -> Truth:
+    """What the outputs for the holdout are judged by, with the file of what the reference of the study gives."""
+    images = load_data(workspace)
+    return _truth(workspace, images.train.labels[images.holdout], reference_sha256)
+
+
+def validation_truth(workspace: jobs.Workspace, reference_sha256: str | None) -> Truth:
+    """The same for the validation images."""
+    return truth_of(load_data(workspace).validation, workspace, reference_sha256)
+
+
+def truth_of(split: data.Split, workspace: jobs.Workspace, reference_sha256: str | None) -> Truth:
+    """The same for the images of a split."""
+    return _truth(workspace, split.labels, reference_sha256)
+
+
+def _truth(workspace: jobs.Workspace, labels: Labels, reference_sha256: str | None) -> Truth:
+    reference = None if reference_sha256 is None else np.load(workspace.store.get(reference_sha256), mmap_mode="r")
+    has_labels = workspace.labels is not None or data.DataSpec.from_json(dict(workspace.data)).is_labelled
+    return Truth(labels if has_labels else None, load_data(workspace).class_names, reference)
 
 
 def _spec(workspace: jobs.Workspace) -> Spec:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -14,6 +15,7 @@ from vitsearch import backbones
 from vitsearch.compress import batch_norms, prune, prune_width, refit, sequential, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.statistics import Statistics
+from vitsearch.core.networks import Networks
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration
 from vitsearch.workers.images import blank, drawn, drawn_batches, load_data, torch_device
@@ -21,7 +23,15 @@ from vitsearch.workers.images import blank, drawn, drawn_batches, load_data, tor
 
 def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.ModelSpec:
     images = load_data(workspace)
-    identity = images.identity
+    identity, task = images.identity, workspace.task.find()
+    outputs = task.outputs(identity.classes)
+    if workspace.reference is not None:
+        reference = workspace.reference.backbone
+        outputs = (
+            0
+            if source.backbone == reference
+            else _reference_width(reference, workspace.networks, identity.channels, source.resolution)
+        )
     weights = source.weights
     if weights.startswith(jobs.STORED):
         weights = f"file:{workspace.store.get(weights.removeprefix(jobs.STORED))}"
@@ -29,11 +39,20 @@ def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.Mode
         source.backbone,
         weights,
         source.resolution,
-        identity.classes,
+        outputs,
         identity.channels,
         window_size=source.window_size,
         class_names=tuple(images.class_names),
     )
+
+
+@lru_cache(maxsize=4)
+def _reference_width(backbone: str, networks: Networks, channels: int, resolution: int) -> int:
+    """The number of outputs of the reference of a study."""
+    spec = backbones.ModelSpec(backbone, "none", resolution, 0, channels)
+    model = backbones.find(backbone, networks).build(spec).model
+    with torch.inference_mode():
+        return int(model(torch.zeros(1, channels, resolution, resolution)).shape[1])
 
 
 def family_of(source: jobs.Source, workspace: jobs.Workspace) -> backbones.Backbone:

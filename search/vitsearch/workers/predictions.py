@@ -1,4 +1,4 @@
-"""The answers of a stored file on the validation images, computed again."""
+"""The outputs of a stored file for the validation images, computed again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from vitsearch.core.plan import Plan
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import ImageData
-from vitsearch.data.arrays import Labels
+from vitsearch.data.arrays import Floats
 from vitsearch.errors import ResourceError
 from vitsearch.export import evaluate
 from vitsearch.export.device_jobs import device_job
@@ -31,19 +31,18 @@ class RunnableFile:
     batch: int
 
 
-def predicted(file: RunnableFile, images: ImageData) -> Labels:
-    """The class that the file gives each validation image, int64 (N,), run on the CPU of this machine.
+def outputs_of(file: RunnableFile, images: ImageData) -> Floats:
+    """The outputs of the file for each validation image, float32 (N, ...), run on the CPU of this machine.
 
     Raises `ResourceError` for a file that this machine cannot run.
     """
     runtime = file.plan.deployment.runtime
     if runtime not in RUN_HERE:
         raise ResourceError(
-            f"a file of {runtime} cannot be run on this machine; accuracies of single images are computed for "
+            f"a file of {runtime} cannot be run on this machine; outputs for single images are computed for "
             f"{', '.join(RUN_HERE)}"
         )
     deployment = replace(file.plan.deployment, provider=evaluate.CPU)
     job = device_job(deployment.with_options(tuple(sorted(file.options.items()))))
     pixels = batches(images.validation.images, file.view)
-    labels: Labels = evaluate.logits(file.path, pixels, file.batch, job=job).argmax(1)
-    return labels
+    return evaluate.logits(file.path, pixels, file.batch, job=job)

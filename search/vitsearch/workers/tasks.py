@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -25,19 +25,19 @@ from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
 from vitsearch.compress import macs, scores, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.core.class_weights import class_weights
-from vitsearch.core.confusion import Confusion
+from vitsearch.core.figures import Z_95, Metrics
+from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Recipe
-from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import Scores
 from vitsearch.data import review
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate, precision_shares
-from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
-from vitsearch.training import average, distillation, fine_tune, inference
+from vitsearch.tasks import CLASSIFICATION
+from vitsearch.training import average, distillation, fine_tune
 from vitsearch.workers.exporting import Written, deployed, export
 from vitsearch.workers.images import (
     batches,
@@ -45,10 +45,12 @@ from vitsearch.workers.images import (
     drawn,
     drawn_batches,
     drawn_rows,
+    holdout_truth,
     load_data,
     own_logits,
     predict,
     torch_device,
+    validation_truth,
 )
 from vitsearch.workers.models import base_model, compressed, family_of, model_spec, refitted, shaped
 from vitsearch.workers.own_outputs import mean_cosine
@@ -61,26 +63,28 @@ def describe_data(job: jobs.DataJob) -> jobs.DataReady:
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:
-    """Starting weights as they are when they know the user's classes, else trained on them."""
-    images = load_data(job.workspace)
+    """Starting weights as they are when they are finished for the task, else trained for it."""
+    images, task = load_data(job.workspace), job.workspace.task.find()
     built = family_of(job.source, job.workspace).build(model_spec(job.source, job.workspace))
-    if built.head_is_new or not _knows_classes(job.source, images):
+    if built.head_is_new or not _is_finished(job.source, job.workspace):
         _train_base(built.model, images, job)
-    accuracy, confusion = _known_accuracy(job.source, images), None
-    if accuracy is None:
-        logits = predict(built.model, images.validation.images, job.source.view)
-        confusion = Confusion.of(images.validation.labels, logits.argmax(1))
-        accuracy = confusion.accuracy
+    qualities = _shipped_qualities(job.source, images) if task == CLASSIFICATION else None
+    if qualities is None:
+        outputs = predict(built.model, images.validation.images, job.source.view)
+        truth = validation_truth(job.workspace, job.truth_sha256)
+        if task.has_reference and truth.reference is None:
+            truth = replace(truth, reference=outputs)
+        qualities = task.judge(outputs, truth).values
     weights = _save_weights(built.model.cpu(), job.workspace.store)
-    return jobs.Base(weights, accuracy, len(images.validation.images), confusion)
+    return jobs.Base(weights, qualities, len(images.validation.images))
 
 
-def _known_accuracy(source: jobs.Source, images: data.ImageData) -> float | None:
-    """The accuracy that ships with a built-in base, on the data set that ships too."""
+def _shipped_qualities(source: jobs.Source, images: data.ImageData) -> Mapping[str, float] | None:
+    """Those that ship with a built-in base, on the data set that ships too."""
     base = BUILTIN.get(source.backbone)
     if source.weights != "builtin" or base is None or source.view != ModelView(base.resolution, base.preprocessing):
         return None
-    return base.correct / JUDGED_ON.images if images.identity.fingerprint == JUDGED_ON.fingerprint else None
+    return base.qualities if images.identity.fingerprint == JUDGED_ON.fingerprint else None
 
 
 def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFound:
@@ -93,7 +97,8 @@ def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFoun
     model = base_model(job.source, job.workspace).to(torch_device())
     inputs = drawn(job.workspace, job.calibration, job.source.view, torch_device())
     labels = images.train.labels[drawn_rows(images, job.calibration)]
-    statistics = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device))
+    task = job.workspace.task.find()
+    statistics = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device), task)
     block_structure = backbone.block_structure(model, model_spec(job.source, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statistics.safetensors"
@@ -107,7 +112,7 @@ def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Stored:
     inputs = drawn(job.workspace, job.calibration, job.source.view, torch_device())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sensitivity.json"
-        path.write_text(json.dumps(sensitivity.rounding_sensitivity(model, inputs)))
+        path.write_text(json.dumps(sensitivity.rounding_sensitivity(model, inputs, job.workspace.task.find())))
         return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
 
 
@@ -121,12 +126,27 @@ def cache_features(job: jobs.FeaturesJob) -> jobs.Stored:
 
 def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Stored:
     images = load_data(job.workspace)
-    rows = images.holdout if job.images == "holdout" else fine_tune.training_pool(images.learned, job.recipe)
-    logits = predict(model, images.train.images, job.source.view, rows)
+    outputs = _outputs_for(job, model, images)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "logits.npy"
-        np.save(path, logits)
+        path = Path(folder) / "outputs.npy"
+        np.save(path, outputs)
         return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
+
+
+def _outputs_for(job: jobs.LogitsJob, model: nn.Module, images: data.ImageData) -> Floats:
+    match job.images:
+        case "validation":
+            return predict(model, images.validation.images, job.source.view)
+        case "shipped":
+            split = images.validation if images.test is None else images.test
+            return predict(model, split.images, job.source.view)
+        case "holdout":
+            rows = images.holdout
+        case "learned":
+            rows = images.learned
+        case "train":
+            rows = fine_tune.training_pool(images.learned, job.recipe)
+    return predict(model, images.train.images, job.source.view, rows)
 
 
 def make_subset(job: jobs.SubsetJob) -> jobs.Stored:
@@ -169,9 +189,9 @@ def train_quantized(job: jobs.QatJob) -> jobs.Trained:
 def _tuned(model: nn.Module, job: jobs.TrainJob, before: jobs.Evaluation) -> jobs.Trained:
     """Train, and keep the start, the last weights or their average, whichever diverges least from the base."""
     start = average.copy_of(model)
-    task = _fine_tune_task(job, load_data(job.workspace))
+    training = _training_spec(job, load_data(job.workspace))
     with sparsity.frozen_zeros(model) if job.spec.calibrations.sparsity else nullcontext():
-        report = fine_tune.fine_tune(model, task)
+        report = fine_tune.fine_tune(model, training)
     last, after = average.copy_of(model), _judged(model, job)
     model.load_state_dict(report.average)
     ends: dict[jobs.Kept, tuple[jobs.Evaluation, average.State]] = {
@@ -179,14 +199,14 @@ def _tuned(model: nn.Module, job: jobs.TrainJob, before: jobs.Evaluation) -> job
         "last": (after, last),
         "average": (_judged(model, job), report.average),
     }
-    kept = min(ends, key=lambda end: ends[end][0].kl)
+    kept = min(ends, key=lambda end: ends[end][0].divergence)
     evaluation, state = ends[kept]
     model.load_state_dict(state)
     return jobs.Trained(evaluation, _save_weights(model.cpu(), job.workspace.store), report.steps, kept)
 
 
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
-    """Export the file that would be shipped and measure its accuracy in its own runtime on the validation split."""
+    """Export the file that would be shipped and judge its outputs in its own runtime on the validation split."""
     images, source = load_data(job.workspace), job.spec.source
     model = deployed(compressed(job.spec, job.workspace, job.checkpoint_sha256), job)
     with fake_quant.unrounded(model):
@@ -195,20 +215,18 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         written = export(model, job, Path(folder))
         path, judge = evaluate.judging_job(written.file, job.deployment)
         split = batches(images.validation.images, source.view)
-        logits = evaluate.logits(path, split, job.deployment.batch or job.batch, job=judge)
-        if not np.isfinite(logits).all():
+        outputs = evaluate.logits(path, split, job.deployment.batch or job.batch, job=judge)
+        if not np.isfinite(outputs).all():
             raise StageError(
-                "export", "not_finite", f"{path.name}: NaN or infinity among the logits of the validation images"
+                "export", "not_finite", f"{path.name}: NaN or infinity among the outputs for the validation images"
             )
-        predicted = logits.argmax(1)
-        confusion = Confusion.of(images.validation.labels, predicted)
-        only_class = images.class_names[predicted[0]] if len(set(predicted.tolist())) == 1 else None
+        judged = job.workspace.task.find().judge(outputs, validation_truth(job.workspace, job.truth_sha256))
         graph = _graph(job.workspace.store, written, macs_m, params_m)
         if written.file.judged is not None:
             graph = replace(graph, judged_sha256=job.workspace.store.put_model(written.file.judged).sha256)
         kept, own = precision_shares.by_precision(written.file, job.deployment), own_logits(job.workspace)
-        cosine = None if own is None else mean_cosine(logits, own)
-        return jobs.Exported(graph, confusion, only_class, kept, cosine)
+        cosine = None if own is None else mean_cosine(outputs, own)
+        return jobs.Exported(graph, judged, len(outputs), kept, cosine)
 
 
 def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jobs.ExportedGraph:
@@ -226,31 +244,42 @@ def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evalua
     base: with the exponential of the divergence subtracted, 34 states of cut models were .7 points off their accuracy
     on 2,000 validation images, 1.5 points without and 2.8 points with all of it.
     """
-    images, reference = load_data(job.workspace), job.reference
-    logits = predict(model, images.train.images, job.spec.source.view, images.holdout)
-    base = np.load(job.workspace.store.get(reference.logits_sha256), mmap_mode="r")
-    labels, kl = images.train.labels[images.holdout], kl_divergence(base, logits)
-    remembered = (inference.accuracy(base, labels) - reference.accuracy) * math.exp(
-        -kl / POLICY.rung_zero.forgetting_kl
-    )
-    return jobs.Evaluation(inference.accuracy(logits, labels) - remembered, kl, len(logits))
+    images, reference, task = load_data(job.workspace), job.reference, job.workspace.task.find()
+    outputs = predict(model, images.train.images, job.spec.source.view, images.holdout)
+    base = np.load(job.workspace.store.get(reference.outputs_sha256), mmap_mode="r")
+    truth = holdout_truth(job.workspace, reference.truth_sha256)
+    divergence = max(0.0, float(task.diverge(outputs, base).mean()))
+    left = math.exp(-divergence / task.divergence.forgotten)
+    judged = Metrics(task.judge(outputs, truth).figures)
+    of_base, qualities = task.judge(base, truth).values, {}
+    for name, value in judged.known.items():
+        metric = METRICS[name]
+        remembered = metric.gain(of_base[name], reference.qualities[name])
+        qualities[name] = metric.shifted(value, -remembered * left)
+    errors = {name: (high - low) / (2 * Z_95) for name, (low, high) in judged.intervals.items()}
+    return jobs.Evaluation(qualities, divergence, len(outputs), errors)
 
 
-def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:
-    """Whether the starting weights classify the classes of the data.
+def _is_finished(source: jobs.Source, workspace: jobs.Workspace) -> bool:
+    """Whether starting weights whose head fits need no training of their own.
 
-    A classifier of the right width is not enough: weights of the hub and built-in ones know their own classes only.
-    A user's file is assumed to fit.
+    A head of the right width is not enough: weights of the hub and built-in ones know their own classes only. A user's
+    file is assumed to fit. Where there is a reference, it alone is finished.
     """
+    if workspace.reference is not None:
+        return (source.backbone, source.weights) == (workspace.reference.backbone, workspace.reference.weights)
     if source.weights == "builtin":
-        return BUILTIN[source.backbone].class_names == images.class_names
+        is_classifier = workspace.task.kind == CLASSIFICATION.kind
+        return is_classifier and BUILTIN[source.backbone].class_names == load_data(workspace).class_names
     return source.weights != "hub"
 
 
 def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> None:
-    """Train on all images to learn from, with labels only; a recipe with 0 images per epoch uses all in each."""
+    """Train on all images to learn from, with labels, or by the outputs of the reference of the study; a recipe with 0
+    images per epoch uses all in each."""
     recipe = replace(job.recipe, images_per_epoch=job.recipe.images_per_epoch or len(images.learned))
-    task = fine_tune.FineTuneTask(
+    teacher = None if job.targets is None else job.targets.live_teacher
+    training = fine_tune.TrainingSpec(
         images=images.train.images,
         labels=images.train.labels,
         resolution=job.source.resolution,
@@ -260,13 +289,16 @@ def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> 
         device=torch_device(),
         pool=images.learned,
         class_weights=_class_weights(recipe, images),
+        task=job.workspace.task.find(),
+        teacher_outputs=None if job.targets is None else _mapped(job.workspace.store, job.targets.outputs_sha256),
+        live_teacher=_live_teacher(teacher, job.workspace) if teacher else None,
     )
-    fine_tune.fine_tune(model, task)
+    fine_tune.fine_tune(model, training)
 
 
-def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.FineTuneTask:
+def _training_spec(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.TrainingSpec:
     targets, teacher, store = job.targets, job.targets.live_teacher, job.workspace.store
-    return fine_tune.FineTuneTask(
+    return fine_tune.TrainingSpec(
         images=images.train.images,
         labels=images.train.labels,
         resolution=job.spec.source.resolution,
@@ -274,7 +306,7 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.Fin
         recipe=job.recipe,
         epochs=job.end - job.start,
         distillation=targets.method,
-        teacher_logits=_mapped(store, targets.logits_sha256),
+        teacher_outputs=_mapped(store, targets.outputs_sha256),
         teacher_features=_mapped(store, targets.features_sha256),
         epochs_before=job.start,
         device=torch_device(),
@@ -282,6 +314,7 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.Fin
         live_teacher=_live_teacher(teacher, job.workspace) if teacher else None,
         auxiliary_loss=_auxiliary_loss(job),
         class_weights=_class_weights(job.recipe, images),
+        task=job.workspace.task.find(),
     )
 
 
@@ -302,7 +335,8 @@ def _auxiliary_loss(
     any."""
     if job.spec.calibrations.token_predictors is None:
         return None
-    return partial(tokens.auxiliary_loss, unpruned=base_model(job.spec.source, job.workspace))
+    unpruned, task = base_model(job.spec.source, job.workspace), job.workspace.task.find()
+    return partial(tokens.auxiliary_loss, unpruned=unpruned, task=task)
 
 
 def _mapped(store: Store, sha256: str | None) -> Floats | None:

@@ -205,5 +205,60 @@ def keys_of_trials(folder: Path, study: str = "own_model") -> dict[str, set[str]
 
 
 @pytest.mark.long
+def test_the_task_passes_its_own_conformance_test(tmp_path):
+    folder = shutil.copytree(EXAMPLES / "task", tmp_path / "task", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    done = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", ".", packages=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+QUICK_TASK = (
+    "search.trials=1",
+    "search.candidates=1",
+    "task.base.epochs=1",
+    "task.base.images_per_epoch=640",
+    "task.fine_tune.images_per_epoch=256",
+    "space.backbone=[efficientvit_fmnist]",
+    "baseline={backbone: efficientvit_fmnist, resolution: 28}",
+    "space.ffn_pruning_ratio=[0.0, 0.5]",
+    "space.quantization=[fp32]",
+    "space.backend=[onnxruntime]",
+    "limits={}",
+)
+
+
+@pytest.mark.long
+def test_a_task_of_ones_own_is_searched_shipped_and_read_without_its_code(tmp_path):
+    shutil.copytree(EXAMPLES / "task", tmp_path / "task", ignore=shutil.ignore_patterns("__pycache__"))
+    command = Path(REPOSITORY, "search", "vitsearch", "__main__.py")
+    done = run_quickly(tmp_path, command, "run", "task/space.yaml", *QUICK_TASK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run(tmp_path, "-m", "vitsearch", "ship", "costs", "knee", "--to", "bundle").returncode == 0
+    verified = run(tmp_path, "-m", "vitsearch", "verify", "bundle")
+    assert "the metrics of the task costs are not computed here" in verified.stdout, verified.stdout + verified.stderr
+    (tmp_path / "task" / "costs.py").unlink()
+    front = run(tmp_path, "-m", "vitsearch", "front", "costs", "--json")
+    assert all(point["values"]["mean_cost"] < 0.5 for point in json.loads(front.stdout)["points"])
+
+
+@pytest.mark.long
+def test_an_encoder_is_searched_shipped_and_verified(tmp_path):
+    command = Path(REPOSITORY, "search", "vitsearch", "__main__.py")
+    changes = ["task.base.epochs=1", "task.base.images_per_epoch=640", "task.fine_tune.images_per_epoch=256"]
+    changes += ["space.backbone=[vit_fmnist_p4, efficientvit_fmnist]", "search.trials=1", "search.candidates=1"]
+    changes += ["space.resolution=28", "space.quantization=[fp32]", "space.backend=[onnxruntime]", "limits={}"]
+    done = run_quickly(tmp_path, command, "run", REPOSITORY / "spaces" / "embedding.yaml", *changes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    paired = run(tmp_path, "-m", "vitsearch", "compare", "embedding", "baseline", "0", "--paired")
+    assert "cosine on the same 2,000 images" in paired.stdout, paired.stdout + paired.stderr
+    assert run(tmp_path, "-m", "vitsearch", "ship", "embedding", "baseline", "--to", "bundle").returncode == 0
+    verified = run(tmp_path, "-m", "vitsearch", "verify", "bundle", "--no-measure")
+    assert "every image gets the output that it was shipped with" in verified.stdout, verified.stdout + verified.stderr
+    pictures = [str(tmp_path / "bundle" / "images" / f"{number}.png") for number in range(2)]
+    likeness = run(tmp_path / "bundle", "example.py", *pictures)
+    assert -1.0 <= float(likeness.stdout.split("\t")[-1]) <= 1.0
+
+
+@pytest.mark.long
 def test_the_runtime_passes_its_own_conformance_test_and_an_agent_measures_with_it(tmp_path):
     assert " passed" in run_its_tests(EXAMPLES / "runtime", tmp_path)

@@ -7,8 +7,8 @@ the job: an answer file is always complete, and remains even if the runtime cras
     {"report": {...}}   {"availability": {...}}   {"not_provided": "why"}   {"failure": {"kind", "message"}}
     {"restrictions": [...]}
 
-The report is that of the job's phase (`phases`), of an accuracy job, whose logits have their own file
-(`accuracy`), or of one peak of the device (`peaks`). `not_provided` is the reason why a program does not
+The report is that of the job's phase (`phases`), of an outputs job, whose outputs have their own file
+(`outputs`), or of one peak of the device (`peaks`). `not_provided` is the reason why a program does not
 provide the phase.
 
 The output of runtimes goes to the caller's log file and is never read as an answer.
@@ -31,9 +31,9 @@ from vitsearch_agent.runtimes import create
 from vitsearch_agent.runtimes.base import RuntimeContext
 from vitsearch_agent.runtimes.tools.tool_runtime import NotProvided
 from vitsearch_agent.wire.measure_protocol import MeasureProtocol
+from vitsearch_agent.wire.results import OUTPUTS_MAX_BYTES
 
 _FILE_LIMIT_BYTES = 16 << 20
-_LOGITS_LIMIT_BYTES = 256 << 20
 _TOOL_FILE_LIMIT_BYTES = 4 << 30
 """Engines can be larger than their models."""
 _OPEN_FILES_LIMIT = 256
@@ -96,17 +96,17 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
         from vitsearch_agent.measure.child import peaks  # as above
 
         return {"report": peaks.gemm(measured, job["precision"]).to_json()}
-    if job["kind"] == "accuracy":
-        from vitsearch_agent.measure.child import accuracy  # kept out of the processes that are timed
+    if job["kind"] == "outputs":
+        from vitsearch_agent.measure.child import outputs  # kept out of the processes that are timed
 
-        return {"report": accuracy.classify(measured).to_json()}
+        return {"report": outputs.run_images(measured, job["reduction"]).to_json()}
     return {"report": phases.run_phase(job["phase"], measured, Clocks())}
 
 
 def _file_limit_bytes(job: Dict[str, Any]) -> int:
     if job.get("tool") is not None:
         return _TOOL_FILE_LIMIT_BYTES
-    return _LOGITS_LIMIT_BYTES if job["kind"] == "accuracy" else _FILE_LIMIT_BYTES
+    return OUTPUTS_MAX_BYTES if job["kind"] == "outputs" else _FILE_LIMIT_BYTES
 
 
 def _limit_memory(job: Dict[str, Any], reserves_addresses: bool) -> None:

@@ -81,8 +81,8 @@ def _patch_blob(api: Api, sha256: str, call: Call) -> Answer:
     return Answer(*api.append(sha256, offset, total, call.body(CHUNK_MAX_BYTES), call.caller))
 
 
-def _logits(api: Api, identifier: str, call: Call) -> Answer:
-    piece, size = api.logits(identifier, call.parameter("offset"))
+def _outputs(api: Api, identifier: str, call: Call) -> Answer:
+    piece, size = api.outputs(identifier, call.parameter("part"), call.parameter("offset"))
     return Answer(200, piece, {"Upload-Length": str(size)})
 
 
@@ -103,7 +103,7 @@ ROUTES = (
         "/v1/jobs/{id}/events",
         lambda api, job, call: Answer(*api.events(job, call.parameter("after"), call.parameter("wait"))),
     ),
-    _route("GET", "/v1/jobs/{id}/logits", _logits),
+    _route("GET", "/v1/jobs/{id}/outputs", _outputs),
     _route(
         "DELETE",
         "/v1/jobs/{id}",

@@ -94,7 +94,8 @@ def compare(
     paired: Annotated[
         bool,
         typer.Option(
-            "--paired", help="Run both files on the validation images here, for McNemar's test of the accuracies."
+            "--paired",
+            help="Run both files on the validation images here, and compare image by image.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -112,7 +113,7 @@ def compare(
 def explain(study: StudyName, as_json: AsJson = False) -> None:
     """Show what each knob did to each objective.
 
-    Also which knobs matter, and how good predicted accuracies were.
+    Also which knobs matter, and how good predictions were.
     Effects are those of a sum of one term for each knob (least squares), for each backbone, with 95 % intervals.
     """
     from vitsearch import api

@@ -36,7 +36,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         console.print(printable(f"{letter}: {point.name}: {plan_text(point.plan)}"), markup=False, style="bold")
     console.print("")
     console.print(metrics_table(comparison))
-    how = "" if comparison.paired is None else ", that of the accuracies by the answers on the same images"
+    how = "" if comparison.paired is None else f", that of {comparison.metric} by the outputs for the same images"
     console.print(f"B/A with its 95 % interval; of shares of images B - A{how}.", style="dim", markup=False)
     console.print("")
     if comparison.knobs:

@@ -20,8 +20,8 @@ VERDICTS = {"nothing": "small"}
 """What the table calls a verdict that its figures would contradict: an effect is never proven to be nothing."""
 INTERVALS = (
     "Intervals are those of the effect: from the scatter of the models around the sum of all effects, or from the "
-    "errors of the times, predictions and accuracies themselves where those are larger. Small: gains of "
-    f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} points of accuracy, or more lie outside of it."
+    "errors of the times, predictions and qualities themselves where those are larger. Small: gains of "
+    f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} points of a share, or more lie outside of it."
 )
 
 
@@ -70,7 +70,7 @@ def print_explanation(explanation: Explanation, console: Console | None = None) 
             line(text)
     if (calibration := explanation.calibration) is not None:
         line()
-        line("Predicted accuracy and what came", "bold")
+        line(f"Predicted {explanation.predictions[0].metric} and what came", "bold")
         console.print(predictions_table(explanation.predictions))
         if len(explanation.predictions) > MOST_PREDICTIONS:
             line(f"the {MOST_PREDICTIONS} that were furthest off", "dim")
@@ -130,13 +130,13 @@ def effects_table(objective: ObjectiveEffects, backbone: BackboneEffects) -> Row
         ]
         for effect in backbone.effects
     ]
-    unit = "points" if objective.is_accuracy else "change"
+    unit = "points" if objective.is_quality else "change"
     return Rows(["knob", "from > to", unit, "95 % interval", "is"], rows, ["knob", "from > to"])
 
 
 def _percent(objective: ObjectiveEffects, difference: float) -> str:
     value = 100 * objective.change(difference)
-    return f"{value:+.1f}" if objective.is_accuracy else f"{value:+.0f} %"
+    return f"{value:+.1f}" if objective.is_quality else f"{value:+.0f} %"
 
 
 def _span(objective: ObjectiveEffects, effect: Effect) -> str:

@@ -152,13 +152,13 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
     if any(point.basis == PAIRED for point in shown):
         console.print(QUIET, style="dim", markup=False)
     metrics = {point.name: point.metrics for point in shown}
-    for note in missing_notes([*front.objectives, *EXTRA], metrics):
+    for note in missing_notes([*front.objectives, *_further(front)], metrics):
         console.print(note, style="dim", markup=False)
     print_value_notes(metrics, console)
     for point in shown:
         if flags := ", ".join(flag for flag in point.flags if flag.partition("@")[0] in OF_THE_DEVICE):
             console.print(f"{point.name} was measured on a device with flags: {flags}", style="yellow", markup=False)
-    if warnings := front.class_warnings():
+    if warnings := front.quality_warnings():
         for line in warnings:
             console.print(printable(line), style="yellow", markup=False)
         per_class = f"vitsearch show {printable(front.study)} knee --per-class"
@@ -182,23 +182,24 @@ def _warnings(shown: Sequence[Point]) -> dict[str, list[str]]:
 
 
 def disagreement(point: Point) -> str | None:
-    """The accuracy on the device, when chance does not explain its difference to the worker's."""
-    classified, accuracy = point.on_device, point.metrics.value("accuracy")
-    if classified is None or accuracy is None or classified.agrees(accuracy):
+    """The quality on the device, when chance does not explain its difference to the worker's."""
+    there = point.on_device
+    here = None if there is None else point.metrics.value(there.metric)
+    if there is None or here is None or there.agrees(here):
         return None
-    low, high = classified.interval
-    there = f"{classified.correct / classified.n:.3f} of {classified.n} images correctly ({low:.3f} to {high:.3f})"
-    return f"{point.name} classifies {there} on the device itself, but {accuracy:.3f} on the worker"
+    low, high = there.interval
+    figure = f"{there.metric} {there.value:.3f} ({low:.3f} to {high:.3f}) on {there.n} images"
+    return f"{point.name} has {figure} on the device itself, but {here:.3f} on the worker"
 
 
 def on_test(point: Point) -> str | None:
-    """The accuracy on the test images, which only a model that was shipped has."""
-    classified = point.on_test
-    if classified is None:
+    """The quality on the test images, which only a model that was shipped has."""
+    tested = point.on_test
+    if tested is None:
         return None
-    low, high = classified.interval
-    share = f"{classified.correct / classified.n:.3f} ({low:.3f} to {high:.3f})"
-    return f"{point.name} was shipped: it classifies {share} of {classified.n} test images correctly"
+    low, high = tested.interval
+    figure = f"{tested.metric} {tested.value:.3f} ({low:.3f} to {high:.3f})"
+    return f"{point.name} was shipped: {figure} on {tested.n} test images"
 
 
 def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
@@ -207,7 +208,7 @@ def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
     chosen = front.points if shown is None else shown
     points = [*([front.baseline] if front.baseline else []), *chosen]
     of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
-    columns = [*front.objectives, *of_devices, *(name for name in EXTRA if name not in front.objectives)]
+    columns = [*front.objectives, *of_devices, *_further(front)]
     runs = columns_of_runs([point.plan for point in points])
     several = len({model_text(point.plan) for point in points}) > 1
     tied = {point.name: tie for point, tie in zip(front.points, ties(front.points, front.objectives), strict=True)}
@@ -230,11 +231,16 @@ def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
     return Rows(["trial", "plan", *runs, *map(heading, columns)], rows, ["plan"], title, needed, dimmed=[BASELINE])
 
 
+def _further(front: Front) -> list[str]:
+    """The metrics beside the objectives: first those that the space file limits."""
+    return [name for name in dict.fromkeys([*front.limited, *EXTRA]) if name not in front.objectives]
+
+
 def models_table(front: Front, shown: Sequence[Point]) -> Rows:
     """The models `shown`, each with its place: on the front, dominated, or the limits that it breaks."""
     points = [*([front.baseline] if front.baseline else []), *shown]
     of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
-    columns = [*front.objectives, *of_devices, *(name for name in EXTRA if name not in front.objectives)]
+    columns = [*front.objectives, *of_devices, *_further(front)]
     runs = columns_of_runs([point.plan for point in points])
     rows = [
         [

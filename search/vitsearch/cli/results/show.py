@@ -32,7 +32,7 @@ from vitsearch_agent.base.printable import printable
 from vitsearch_agent.wire.measurement import PAIRED
 
 if TYPE_CHECKING:
-    from vitsearch.core.confusion import ClassAccuracy
+    from vitsearch.tasks.classification.confusion import ClassAccuracy
 
 
 def show(stored: StoredStudy, name: str, per_class: bool, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def print_detail(detail: TrialDetail, console: Console | None = None) -> None:
         line(f"{name}: {note}", "yellow")
     if detail.labelled_by is not None:
         line(agreement_text(detail.labelled_by), "yellow")
-    for warning in (*detail.point.class_warnings, *detail.point.warnings):
+    for warning in (*detail.point.quality_warnings, *detail.point.warnings):
         line(warning, "yellow")
     if detail.point.flags:
         line(f"flags of all its measurements: {', '.join(detail.point.flags)}", "yellow")
@@ -101,7 +101,7 @@ def _state(detail: TrialDetail) -> Iterator[str]:
     for limit in detail.limits:
         yield f"limit:   {_limit(limit)}"
     if record.proxy is not None:
-        yield f"accuracy: {_predicted(record.proxy, detail)}"
+        yield from _predicted(record.proxy, detail)
     yield from _file(detail.file)
 
 
@@ -111,10 +111,12 @@ def _limit(limit: LimitJudged) -> str:
     return f"{limit.name}: {'met' if limit.is_met else 'broken'} ({limit.shown})"
 
 
-def _predicted(proxy: ProxyScore, detail: TrialDetail) -> str:
-    measured = detail.point.metrics.value("accuracy")
-    text = f"predicted {proxy.predicted} (KL to the unpruned model {proxy.kl:.2g} nats)"
-    return text if measured is None else f"{text}, measured {measured:.4f}"
+def _predicted(proxy: ProxyScore, detail: TrialDetail) -> Iterator[str]:
+    away = f"{proxy.divergence:.2g} {detail.divergence_unit} from the unpruned model"
+    for name, estimate in proxy.predicted.items():
+        measured = detail.point.metrics.value(name)
+        text = f"{name}: predicted {estimate.text} ({away})"
+        yield text if measured is None else f"{text}, measured {measured:.4f}"
 
 
 def _file(file: File | None) -> Iterator[str]:

@@ -11,16 +11,16 @@ from torch import nn
 
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.data.arrays import Floats
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks import Task
 
 
-def rounding_sensitivity(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
-    """Mean KL in nats between the outputs in fp32 and with one layer rounded, by layer in the order of the model.
+def rounding_sensitivity(model: nn.Module, images: torch.Tensor, task: Task) -> dict[str, float]:
+    """Mean divergence of the outputs from those in fp32 with one layer rounded, by layer in the order of the model.
 
     `images` (n, channels, height, width) also give the ranges. `model` is left unchanged, in evaluation mode.
     Results are reproducible.
     """
-    expected, plain = _logits(model, images), dict(model.named_modules())
+    expected, plain = _outputs(model, images), dict(model.named_modules())
     fake_quant.prepare(model, [images])
     layers = fake_quant.quantized(model)
     for name, _ in layers:
@@ -28,13 +28,13 @@ def rounding_sensitivity(model: nn.Module, images: torch.Tensor) -> dict[str, fl
     sensitivity = {}
     for name, layer in layers:
         fake_quant.put(model, name, layer)
-        sensitivity[name] = kl_divergence(expected, _logits(model, images))
+        sensitivity[name] = max(0.0, float(task.diverge(_outputs(model, images), expected).mean()))
         fake_quant.put(model, name, plain[name])
     return sensitivity
 
 
-def _logits(model: nn.Module, images: torch.Tensor) -> Floats:
+def _outputs(model: nn.Module, images: torch.Tensor) -> Floats:
     with torch.inference_mode():
-        logits: torch.Tensor = model.eval()(images)
-    values: Floats = logits.float().cpu().numpy()
+        outputs: torch.Tensor = model.eval()(images)
+    values: Floats = outputs.float().cpu().numpy()
     return values

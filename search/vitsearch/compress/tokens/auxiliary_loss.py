@@ -1,7 +1,7 @@
 """Losses that train the networks of DynamicViT, in addition to the loss of the fine-tune (Rao et al. 2021):
 
 2    (share of tokens kept - target share)^2           mean over the decisions and images
-0.5  KL(unpruned || model) of the logits
+0.5  distance of the outputs to those of the unpruned model
 0.5  mean squared difference to the last tokens of the unpruned model, over the tokens that are left
 """
 
@@ -16,16 +16,16 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vitsearch.compress.tokens.dynamicvit import Masked, PolicyBlock
-from vitsearch.models.divergence import divergence
+from vitsearch.tasks import Task
 
-RATIO_WEIGHT, LOGITS_WEIGHT, TOKENS_WEIGHT = 2.0, 0.5, 0.5
+RATIO_WEIGHT, OUTPUTS_WEIGHT, TOKENS_WEIGHT = 2.0, 0.5, 0.5
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @contextmanager
-def auxiliary_loss(model: nn.Module, unpruned: nn.Module) -> Iterator[Loss]:
-    """Yield `loss(inputs, logits)`, to be called after each forward pass of `model` in training.
+def auxiliary_loss(model: nn.Module, unpruned: nn.Module, task: Task) -> Iterator[Loss]:
+    """Yield `loss(inputs, outputs)`, to be called after each forward pass of `model` in training.
 
     `unpruned` sees the same images. Its tokens are compared only where their number and channels agree: not when the
     networks are frozen, nor when channels of the stream were cut.
@@ -37,12 +37,12 @@ def auxiliary_loss(model: nn.Module, unpruned: nn.Module) -> Iterator[Loss]:
     def keep(module: nn.Module, _: Any, out: torch.Tensor | Masked) -> None:
         seen[module] = out if isinstance(out, torch.Tensor) else out.there
 
-    def loss(inputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    def loss(inputs: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             tokens = teacher.forward_features(inputs)
             answer = teacher.forward_head(tokens).float()
         masks = [(block, seen[block]) for block in deciding if block.training]
-        total = LOGITS_WEIGHT * divergence(logits.float(), answer, temperature=1.0)
+        total = OUTPUTS_WEIGHT * task.distance(outputs.float(), answer, 1.0)
         if masks:
             total = total + RATIO_WEIGHT * torch.stack([_ratio_loss(*mask) for mask in masks]).mean()
         if masks and seen[vit.norm].shape == tokens.shape:

@@ -47,7 +47,7 @@ class CoreMlExporter(Exporter):
         final, plain, judged = folder / "model.mlmodel", folder / "fp32.onnx", folder / "judged.onnx"
         precision = task.deployment.precision
         with fake_quant.unrounded(model):
-            convert(model, task.shape, plain, task.opset, task.deployment.batch, task.exporter)
+            convert(model, task.shape, plain, task.opset, task.deployment.batch, task.exporter, task.output)
             with quiet():
                 program = program_of(model, task.shape, is_half=precision != "fp32")
         try:
@@ -72,12 +72,12 @@ def store(program: Any, path: Path) -> None:
         path.with_suffix(".bin").write_bytes(NO_WEIGHTS)
 
 
-def program_of(model: nn.Module, shape: tuple[int, ...], is_half: bool) -> Any:
+def program_of(model: nn.Module, shape: tuple[int, ...], is_half: bool, output: str = OUTPUT) -> Any:
     """`model` as a program, by the first way that succeeds; `StageError` with the last words of both."""
     failures, was_training = [], model.training
     for name, graph_of in _WAYS.items():
         try:
-            return _converted(graph_of(model.eval(), shape), shape, is_half)
+            return _converted(graph_of(model.eval(), shape), shape, is_half, output)
         except Exception as error:  # noqa: BLE001 - torch and coremltools raise whatever their operators raise
             failures.append(f"{name}: {_in_one_line(error)}")
         finally:
@@ -85,7 +85,7 @@ def program_of(model: nn.Module, shape: tuple[int, ...], is_half: bool) -> Any:
     raise StageError("export", "crash", "coremltools: " + "; ".join(failures))
 
 
-def _converted(graph: Any, shape: tuple[int, ...], is_half: bool) -> Any:
+def _converted(graph: Any, shape: tuple[int, ...], is_half: bool, output: str) -> Any:
     import coremltools
     import numpy as np
 
@@ -95,7 +95,7 @@ def _converted(graph: Any, shape: tuple[int, ...], is_half: bool) -> Any:
         minimum_deployment_target=coremltools.target.iOS17,
         compute_precision=coremltools.precision.FLOAT16 if is_half else coremltools.precision.FLOAT32,
         inputs=[coremltools.TensorType(name=INPUT, shape=shape, dtype=np.float32)],
-        outputs=[coremltools.TensorType(name=OUTPUT, dtype=np.float32)],
+        outputs=[coremltools.TensorType(name=output, dtype=np.float32)],
         skip_model_load=True,
     )
 

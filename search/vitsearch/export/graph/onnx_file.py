@@ -81,8 +81,10 @@ def convert(
     opset: int | None = None,
     batch: int | None = None,
     exporter: OnnxExporter = TORCHSCRIPT,
+    output: str = OUTPUT,
 ) -> None:
-    """As `write_onnx`, without comparing the file with torch; with few nodes (`.simplify`)."""
+    """As `write_onnx`, without comparing the file with torch; with few nodes (`.simplify`), and another name of the
+    output."""
     if isinstance(model, OnnxModel):
         write_file(model, shape, path, opset, batch)
         return
@@ -93,13 +95,15 @@ def convert(
     was_training = model.training
     write = _write_dynamo if exporter == DYNAMO else _write_torchscript
     try:
-        write(model.eval(), shape, path, opset, batch)
+        write(model.eval(), shape, path, opset, batch, output)
         simplify(path)
     finally:
         model.train(was_training)
 
 
-def _write_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, opset: int, batch: int | None) -> None:
+def _write_torchscript(
+    model: nn.Module, shape: tuple[int, ...], path: Path, opset: int, batch: int | None, output: str
+) -> None:
     symbolics.register()
     with warnings.catch_warnings(), unfused_attention(model), export_forms(model), torch.inference_mode():
         warnings.simplefilter("ignore", DeprecationWarning)  # from this exporter, which is chosen on purpose
@@ -115,14 +119,16 @@ def _write_torchscript(model: nn.Module, shape: tuple[int, ...], path: Path, ops
                 dynamo=False,
                 opset_version=opset,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes={INPUT: {0: BATCH}, OUTPUT: {0: BATCH}} if batch is None else None,
+                output_names=[output],
+                dynamic_axes={INPUT: {0: BATCH}, output: {0: BATCH}} if batch is None else None,
             )
         except (RuntimeError, torch.onnx.OnnxExporterError) as error:
             raise StageError("export", "crash", str(error).strip().splitlines()[0]) from error
 
 
-def _write_dynamo(model: nn.Module, shape: tuple[int, ...], path: Path, opset: int, batch: int | None) -> None:
+def _write_dynamo(
+    model: nn.Module, shape: tuple[int, ...], path: Path, opset: int, batch: int | None, output: str
+) -> None:
     with warnings.catch_warnings(), unfused_attention(model), export_forms(model), torch.inference_mode():
         warnings.simplefilter("ignore")  # of torch.export and its libraries, about themselves
         try:
@@ -134,7 +140,7 @@ def _write_dynamo(model: nn.Module, shape: tuple[int, ...], path: Path, opset: i
                 verbose=False,
                 opset_version=opset,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=[output],
                 dynamic_shapes=({0: torch.export.Dim(BATCH)},) if batch is None else None,
                 external_data=False,
             )

@@ -20,6 +20,7 @@ from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 from vitsearch.export.litert import converters
 from vitsearch.export.litert.conversion_cache import cached, program_digest
+from vitsearch.models.onnx_format import OUTPUT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +47,7 @@ class LiteRtExporter(Exporter):
             raise StageError("export", "missing", reason)
         python, precision = converters.python_of(NAME), task.deployment.precision
         program, plain, final = folder / "program.pt2", folder / "fp32.tflite", folder / "model.tflite"
-        _save_program(model, task.shape, program)
+        _save_program(model, task.shape, program, task.output)
         # in the converter's folder: an environment of other versions is a new folder with an empty cache
         kept = converters.folder_of(NAME) / "converted"
         cached(kept, program_digest(program), plain, lambda: _convert(python, program, plain))
@@ -66,7 +67,7 @@ def verify(python: Path) -> None:
     images = np.ones((2, 1, 4, 4), np.float32)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _save_program(model, (1, 1, 4, 4), folder / "program.pt2")
+        _save_program(model, (1, 1, 4, 4), folder / "program.pt2", OUTPUT)
         _convert(python, folder / "program.pt2", folder / "fp32.tflite")
         _quantize(python, folder / "fp32.tflite", folder / "model.tflite", "int8_ptq", images)
 
@@ -96,11 +97,11 @@ def _require(path: Path) -> None:
         raise StageError("export", "crash", f"{SCRIPT.stem} ended well but wrote no file {path.name}")
 
 
-def _save_program(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+def _save_program(model: nn.Module, shape: tuple[int, ...], path: Path, output: str) -> None:
     """The program of `model` for images of `shape`, with the names of our files."""
     import torch
 
-    from vitsearch.models.onnx_format import INPUT, OUTPUT
+    from vitsearch.models.onnx_format import INPUT
 
     class Named(torch.nn.Module):
         def __init__(self) -> None:
@@ -108,7 +109,7 @@ def _save_program(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
             self.model = model
 
         def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {OUTPUT: self.model(images)}
+            return {output: self.model(images)}
 
     was_training = model.training
     try:

@@ -1,10 +1,14 @@
 "use strict";
 /* The data of the page: its columns become trials, its numbers text. Nothing here touches the document. */
 
+/* Metrics that are shares of images; those of the data that was decoded last. */
+let shares = new Set();
+
 function decoded(raw) {
   const columns = raw.trials;
   const word = (column, index) => column.words[column.index[index]];
   const metrics = Object.keys(raw.metrics);
+  shares = new Set(metrics.filter((name) => raw.metrics[name].is_share));
   const knobs = Object.keys(columns.knobs);
   const trials = columns.number.map((number, index) => {
     const figures = {};
@@ -20,6 +24,7 @@ function decoded(raw) {
       knobs: Object.fromEntries(knobs.map((name) => [name, word(columns.knobs[name], index)])),
     };
     for (const name of ["group", "outcome", "reason", "notes", "broken", "shared"]) trial[name] = word(columns[name], index);
+    trial.predictedMetric = raw.quality;
     trial.name = number === null ? "baseline" : `trial ${number}`;
     trial.isKnee = number !== null && number === raw.knee;
     trial.isModel = trial.outcome !== "duplicate" && ["front", "near the front", "dominated"].includes(trial.group);
@@ -29,20 +34,22 @@ function decoded(raw) {
   return { ...raw, trials, metricNames: metrics, knobNames: knobs, varying };
 }
 
-/* Metrics that are shares of images. */
-const SHARES = ["accuracy", "accuracy_balanced", "recall_min", "f1_macro"];
+/* A metric of the task, not a cost. */
+function isQuality(data, metric) {
+  return Boolean(data.metrics[metric]?.is_quality);
+}
 
-/* The figure of a trial to draw: its accuracy before it has one is the predicted one. */
+/* The figure of a trial to draw: its quality before it has one is the predicted one. */
 function drawn(trial, metric) {
   const figure = trial.figures[metric];
   if (figure && figure.value !== null) return figure;
-  if (metric !== "accuracy" || trial.predicted === null) return null;
+  if (metric !== trial.predictedMetric || trial.predicted === null) return null;
   return { value: trial.predicted, low: trial.predicted - trial.error, high: trial.predicted + trial.error, predicted: true };
 }
 
 function short(value, metric) {
   if (value === null || value === undefined) return "";
-  if (SHARES.includes(metric)) return value.toFixed(4);
+  if (shares.has(metric)) return value.toFixed(4);
   const digits = Math.abs(value) >= 1000 ? 4 : 3;
   return String(Number(value.toPrecision(digits)));
 }
@@ -85,7 +92,7 @@ function factsOf(data, trial) {
     else if (figure.reason) facts.push([metric, `not measured: ${figure.reason}`]);
   }
   if (trial.predicted !== null) {
-    facts.push(["accuracy predicted", `${short(trial.predicted, "accuracy")} ± ${short(trial.error, "accuracy")}`]);
+    facts.push([`${data.quality} predicted`, `${short(trial.predicted, data.quality)} ± ${short(trial.error, data.quality)}`]);
   }
   for (const name of data.knobNames) facts.push([name, String(trial.knobs[name])]);
   if (trial.rung) facts.push(["epochs trained", String(trial.rung)]);

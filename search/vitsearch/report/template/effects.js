@@ -21,7 +21,7 @@ function figureEffects(data) {
   const metric = choice("effects-metric"), wanted = choice("effects-backbone");
   const found = effectsOn(data, metric);
   const backbones = found.backbones.filter((one) => wanted === EVERY || one.backbone === wanted);
-  const scale = metric === "accuracy" ? POINTS : PERCENT;
+  const scale = data.metrics[metric]?.is_share ? POINTS : PERCENT;
   const rows = backbones.flatMap((one) => [{ heading: one }, ...one.effects.map((effect) => ({ effect, backbone: one.backbone }))]);
   const form = effectForm(rows, scale);
   const effects = rows.filter((row) => row.effect);
@@ -140,7 +140,7 @@ function headingText(heading, between) {
 
 function effectWords(found, backbones, rows, scale, range) {
   if (!backbones.length) return "No model has this objective yet.";
-  const sentences = [`${counted(found.measured, "measured model")}${found.predicted ? ` and ${found.predicted} with a predicted accuracy` : ""}.`];
+  const sentences = [`${counted(found.measured, "measured model")}${found.predicted ? ` and ${found.predicted} with a predicted value` : ""}.`];
   sentences.push(...backbones.map((one) => `${one.backbone}: ${one.about}.`));
   const shares = Object.entries(found.importances).filter(([, share]) => share >= 0.01).slice(0, 4).map(([knob, share]) => `${knob} ${(100 * share).toFixed(0)} %`);
   if (shares.length) sentences.push(`Of the variance over all models, single knobs alone explain: ${shares.join(", ")}.`);

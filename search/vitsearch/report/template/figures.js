@@ -5,7 +5,7 @@
 const choice = (id) => document.getElementById(id).value;
 const ticked = (id) => document.getElementById(id).checked;
 
-function isCost(data, metric) { return !SHARES.includes(metric) && metric in data.metrics; }
+function isCost(data, metric) { return metric in data.metrics && !isQuality(data, metric); }
 
 function isLogarithmic(data, metric) { return isCost(data, metric) && ticked("front-log"); }
 
@@ -195,27 +195,27 @@ function figureProgress(data) {
 }
 
 function figurePredicted(data) {
-  const known = data.predictions;
+  const known = data.predictions, quality = data.quality;
   const trials = data.trials.filter((trial) => trial.number !== null && known[trial.number]);
-  const errors = trials.map((trial) => trial.figures.accuracy.value - trial.predicted);
-  const values = trials.flatMap((trial) => [trial.predicted, trial.figures.accuracy.value]);
+  const errors = trials.map((trial) => trial.figures[quality].value - trial.predicted);
+  const values = trials.flatMap((trial) => [trial.predicted, trial.figures[quality].value]);
   const ends = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
   return {
     traces: [
       { type: "scatter", mode: "lines", x: ends, y: ends, line: { color: theme.colour("quiet"), dash: "dot" }, hoverinfo: "skip", showlegend: false },
-      { type: "scatter", mode: "markers", x: trials.map((trial) => trial.predicted), y: trials.map((trial) => trial.figures.accuracy.value),
+      { type: "scatter", mode: "markers", x: trials.map((trial) => trial.predicted), y: trials.map((trial) => trial.figures[quality].value),
         customdata: trials.map((trial) => trial.index), ...marked(trials), showlegend: false,
         error_x: { type: "data", array: trials.map((trial) => trial.error), thickness: 1, width: 0, color: theme.colour("quiet") },
-        error_y: bars(trials, "accuracy"), hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text",
+        error_y: bars(trials, quality), hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text",
         marker: { size: 9, color: trials.map((trial) => theme.group(trial.group)), symbol: trials.map((trial) => GROUP_LOOKS[trial.group].symbol) } },
     ],
-    layout: layout({ xaxis: axis("predicted accuracy"), yaxis: axis("confirmed accuracy") }),
+    layout: layout({ xaxis: axis(`predicted ${quality}`), yaxis: axis(`confirmed ${quality}`) }),
     words: data.calibration.length ? `${data.calibration.join(". ")}.` : "No trial has both yet.",
     walk: [...trials].sort((one, other) => one.predicted - other.predicted),
     table: { columns: ["trial", "plan", "predicted", "95 % interval", "confirmed", "difference", "within"], rows: () => trials.map((trial, place) => [
-      trial.name, trial.plan, short(trial.predicted, "accuracy"),
-      known[trial.number].interval.map((end) => short(end, "accuracy")).join(" to "), withInterval(trial.figures.accuracy, "accuracy"),
-      short(errors[place], "accuracy"), known[trial.number].holds ? "yes" : "no"]) },
+      trial.name, trial.plan, short(trial.predicted, quality),
+      known[trial.number].interval.map((end) => short(end, quality)).join(" to "), withInterval(trial.figures[quality], quality),
+      short(errors[place], quality), known[trial.number].holds ? "yes" : "no"]) },
   };
 }
 

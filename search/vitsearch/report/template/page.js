@@ -18,13 +18,13 @@ function fillControls() {
   const data = page.data;
   const metrics = Object.fromEntries(data.metricNames.map((name) => [name, axisTitle(data, name)]));
   const objectives = Object.keys(data.objectives);
-  const costs = objectives.filter((name) => name !== "accuracy");
+  const costs = objectives.filter((name) => !isQuality(data, name));
   const third = costs[1] || ["size_mb", "peak_memory_mb", "params_m"].find((name) => name in metrics) || objectives[0];
   options("front-x", metrics, costs[0] || objectives[0]);
-  options("front-y", metrics, objectives.includes("accuracy") ? "accuracy" : objectives[1]);
+  options("front-y", metrics, objectives.find((name) => isQuality(data, name)) || objectives[1]);
   options("space-x", metrics, costs[0] || objectives[0]);
   options("space-y", metrics, third);
-  options("space-z", metrics, objectives.includes("accuracy") ? "accuracy" : objectives[1]);
+  options("space-z", metrics, objectives.find((name) => isQuality(data, name)) || objectives[1]);
   options("effects-metric", Object.fromEntries(objectives.map((name) => [name, axisTitle(data, name)])), costs[0] || objectives[0]);
   const { names, first } = effectBackbones(data);
   options("effects-backbone", Object.fromEntries(names.map((name) => [name, name])), first);
@@ -76,8 +76,8 @@ function fillTexts() {
   by("emulated").hidden = !data.emulated;
   by("summary").textContent = `${counted(onFront, "model")} on the front. ${counted(finished, "trial")} finished, ${counted(data.trained, "plan")} trained`
     + `${data.open_trials ? `, ${data.open_trials} in progress` : ""}. Objectives: ${Object.entries(data.objectives).map(([name, way]) => `${way} ${name}`).join(", ")}.`;
-  by("class-warnings").hidden = !data.class_warnings.length;
-  by("class-warnings").replaceChildren(...data.class_warnings.map((line) => element("li", {}, line)));
+  by("class-warnings").hidden = !data.quality_warnings.length;
+  by("class-warnings").replaceChildren(...data.quality_warnings.map((line) => element("li", {}, line)));
   by("made").textContent = `Made ${data.made_at} by vitsearch ${data.version}.`;
   by("measured-tables").replaceChildren(...data.conditions.flatMap(headed));
   by("failures-tables").replaceChildren(...putAside());

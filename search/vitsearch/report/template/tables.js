@@ -57,7 +57,7 @@ class PointsTable {
       all: () => true, selected: (trial) => selection.has(trial.index),
     };
     const found = data.trials.filter(kinds[this.shown.value]);
-    const column = this.columns().find((one) => one.key === (this.sortBy ?? Object.keys(data.objectives).find((name) => name !== "accuracy")));
+    const column = this.columns().find((one) => one.key === (this.sortBy ?? Object.keys(data.objectives).find((name) => !isQuality(data, name))));
     const compare = (one, other) => (typeof one === "string" ? one.localeCompare(other) : one - other);
     return found.sort((one, other) => {
       const [a, b] = [column.value(one), column.value(other)];

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from vitsearch.core.metrics import split
+from vitsearch.core.figures import Estimate, Estimates
+from vitsearch.core.metrics import is_quality, split
 from vitsearch.core.pareto import front
 from vitsearch.search.goals import Goals
 from vitsearch.study.auto_sampler.improvement import expected_improvement
@@ -26,25 +27,13 @@ UNLIMITED = 1e6
 LEAST_DEVIATION = 1e-9
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """The mean of a metric, and one standard deviation."""
-
-    mean: float
-    deviation: float = 0.0
-
-
-Estimates = Mapping[str, Estimate]
-"""Of a model, by metric. A metric that is missing is not known and breaks no limit."""
-
-
 def scaled(name: str, value: float) -> float:
     """A value on the scale of the estimates: costs in natural logarithms."""
-    return value if name == "accuracy" else math.log(max(value, 1e-9))
+    return value if is_quality(name) else math.log(max(value, 1e-9))
 
 
 def unscaled(name: str, value: float) -> float:
-    return value if name == "accuracy" else math.exp(value)
+    return value if is_quality(name) else math.exp(value)
 
 
 def losses_of(goals: Goals, values: Mapping[str, Floats]) -> Floats:
@@ -60,9 +49,11 @@ def losses_of(goals: Goals, values: Mapping[str, Floats]) -> Floats:
 
 
 def _loss(name: str, values: Floats) -> Floats:
-    if name == "accuracy":
-        return 1.0 - values
-    return values if split(name)[0].direction == "minimize" else -values
+    metric = split(name)[0]
+    if metric.span is not None:
+        worst, best = metric.span
+        return (best - values) / (best - worst)
+    return values if metric.direction == "minimize" else -values
 
 
 def chances(goals: Goals, models: Sequence[Estimates]) -> Floats:

@@ -8,7 +8,7 @@ from functools import partial
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, reference_values
-from vitsearch.core.metrics import QUALITIES
+from vitsearch.core.metrics import is_quality
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
@@ -85,7 +85,7 @@ class RetargetLoop:
         objectives, limits = tuple(self._space.objectives), bounds(self._space.limits, baseline.values)
         reference = loss(objectives, reference_values(objectives, limits, baseline.values, self._space.run_sizes))
         assert reference is not None
-        costs = [name for name in dict.fromkeys([*objectives, *self._space.limits]) if name not in QUALITIES]
+        costs = [name for name in dict.fromkeys([*objectives, *self._space.limits]) if not is_quality(name)]
         predictors = {name: TransferModel([candidate.graph(name) for candidate in candidates]) for name in costs}
         return self._look(
             RetargetState(Goals(objectives, limits, reference, baseline=baseline), predictors, candidates, [])

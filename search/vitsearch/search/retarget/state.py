@@ -9,11 +9,12 @@ from functools import cached_property
 
 import numpy as np
 
-from vitsearch.core.figures import Z_95, Figure, Metrics
+from vitsearch.core.figures import Z_95, Estimate, Estimates, Figure, Metrics
+from vitsearch.core.metrics import split
 from vitsearch.core.policy import POLICY
 from vitsearch.search.goals import Goals
 from vitsearch.search.retarget.candidates import RetargetCandidate
-from vitsearch.search.retarget.next_model import Estimate, Estimates, Floats, chances, gains, scaled, unscaled
+from vitsearch.search.retarget.next_model import Floats, chances, gains, scaled, unscaled
 from vitsearch.search.retarget.transfer_model import PredictedCosts, TransferModel, spearman
 from vitsearch.study.retargeted import Fit, Prediction
 
@@ -83,10 +84,14 @@ class RetargetState:
 
     def _estimates(self, index: int) -> Estimates:
         candidate, metrics = self.candidates[index], self.metrics[index]
-        accuracy = Estimate(metrics.value("accuracy") or candidate.here.value("accuracy") or 0.0)
-        if metrics.value("accuracy") is None:
-            accuracy = Estimate(accuracy.mean, POLICY.equality.accuracy_of_deployments)
-        return {"accuracy": accuracy} | {name: self._cost(name, index) for name in self.predictors}
+        qualities = {}
+        for name in self.goals.qualities:
+            metric, value, elsewhere = split(name)[0], metrics.value(name), candidate.here.value(name)
+            if value is not None:
+                qualities[name] = Estimate(value)
+            elif elsewhere is not None:
+                qualities[name] = Estimate(elsewhere, POLICY.equality.accuracy_of_deployments * metric.width)
+        return qualities | {name: self._cost(name, index) for name in self.predictors}
 
     def _cost(self, name: str, index: int) -> Estimate:
         figure = self.metrics[index].figures.get(name)

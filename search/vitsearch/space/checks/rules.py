@@ -13,15 +13,16 @@ from typing import Any
 
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.fleet import FLEET
-from vitsearch.core.metrics import METRICS, NEEDS, OF_CLASSES, QUALITIES
+from vitsearch.core.metrics import METRICS, NEEDS
+from vitsearch.errors import VitsearchError
 from vitsearch.space.knobs import AnyBackbone, Baseline
 from vitsearch.space.networks import OnnxSection
 from vitsearch.space.problems import Problem, nearest_or_all
 from vitsearch.space.sections import FleetWeights, LimitSection, Measure
 from vitsearch.space.task import BaseSection, Data, FineTune, TeacherSection
+from vitsearch.tasks import Task, TaskSource
 
 Problems = Iterator[Problem]
-_SEARCHED = tuple(name for name in METRICS if name not in OF_CLASSES)
 Names = tuple[str, ...]
 
 
@@ -36,12 +37,10 @@ def find_problems(parts: Mapping[str, Any]) -> list[Problem]:
 
 
 def objectives_are_metrics(
-    objectives: dict[str, str], objective_names: Names, device_names: Names, fleet_names: Names
+    task: Task, objectives: dict[str, str], objective_names: Names, device_names: Names, fleet_names: Names
 ) -> Problems:
     for name in objective_names:
-        wrong = _metric_problem(name, device_names, fleet_names)
-        if name in OF_CLASSES:
-            wrong = f"{name} cannot be an objective yet; write accuracy, and a limit such as limits.{name}.min: 0.8"
+        wrong = _metric_problem(name, _metrics_of(task), device_names, fleet_names)
         if wrong is None and name in objectives:
             right = METRICS[name.partition("@")[0]].direction
             if objectives[name] != right:
@@ -50,14 +49,24 @@ def objectives_are_metrics(
             yield Problem(("objectives", name), wrong)
 
 
+def _metrics_of(task: Task) -> Names:
+    """The metrics of a study: those of its task, and all costs."""
+    return (
+        *(metric.name for metric in task.metrics),
+        *(name for name, metric in METRICS.items() if not metric.is_quality),
+    )
+
+
 def objectives_are_two(objective_names: Names) -> Problems:
     if len(objective_names) < 2:
         yield Problem(("objectives",), f"must have two or more metrics, has {len(objective_names)}")
 
 
-def limits_fit_their_metric(limits: dict[str, LimitSection], device_names: Names, fleet_names: Names) -> Problems:
+def limits_fit_their_metric(
+    task: Task, limits: dict[str, LimitSection], device_names: Names, fleet_names: Names
+) -> Problems:
     for name, limit in limits.items():
-        wrong = _metric_problem(name, device_names, fleet_names)
+        wrong = _metric_problem(name, _metrics_of(task), device_names, fleet_names)
         if wrong is not None:
             yield Problem(("limits", name), wrong)
         else:
@@ -73,21 +82,26 @@ def _limit_problems(name: str, limit: LimitSection) -> Problems:
     for word in bounds:
         if word not in words:
             yield Problem(("limits", name, word), f"{word!r} cannot limit {name}; {allowed}")
-    if name in QUALITIES and limit.min is not None and not 0 <= limit.min <= 1:
+    is_share = METRICS[name.partition("@")[0]].is_share
+    if is_share and limit.min is not None and not 0 <= limit.min <= 1:
         share = f"{name} is a share, write {limit.min / 100:g}" if 1 < limit.min <= 100 else "allowed: 0 to 1"
         yield Problem(("limits", name, "min"), f"{limit.min:g} is {'above 1' if limit.min > 1 else 'below 0'}; {share}")
 
+    if is_share and limit.max_drop is not None and limit.max_drop > 1:
+        share = f"{name} is a share, write {limit.max_drop / 100:g}" if limit.max_drop <= 100 else "allowed: 0 to 1"
+        yield Problem(("limits", name, "max_drop"), f"{limit.max_drop:g} is above 1; {share}")
+
 
 def _limit_words(metric: str) -> Names:
-    if metric in QUALITIES:
-        return ("min", "max_drop")
+    if METRICS[metric].is_quality:
+        return ("min" if METRICS[metric].direction == "maximize" else "max", "max_drop")
     return ("min", "min_ratio") if METRICS[metric].direction == "maximize" else ("max", "max_ratio")
 
 
-def _metric_problem(name: str, device_names: Names, fleet_names: Names) -> str | None:
+def _metric_problem(name: str, allowed: Names, device_names: Names, fleet_names: Names) -> str | None:
     metric, at, device = name.partition("@")
     if metric not in METRICS:
-        return f"unknown metric {metric!r}{nearest_or_all(metric, _SEARCHED)}"
+        return f"unknown metric {metric!r}{nearest_or_all(metric, allowed)}"
     if at and not METRICS[metric].on_device:
         return f"{metric} is not measured on a device; write {metric}"
     if at and device not in device_names:
@@ -141,9 +155,26 @@ def data_keys_fit_the_source(data: Data) -> Problems:
             yield Problem(("task", "data", key), f"has no effect with source {data.source!r}")
 
 
-def only_one_file_labels_images(data: Data, backbones: tuple[AnyBackbone, ...], baseline: Baseline) -> Problems:
+def kind_is_a_task(task_source: TaskSource) -> Problems:
+    try:
+        task_source.find()
+    except VitsearchError as error:
+        yield Problem(("task", "kind"), str(error))
+
+
+def qualities_are_those_of_the_task(task: Task, objective_names: Names, limits: dict[str, LimitSection]) -> Problems:
+    metrics = [metric.name for metric in task.metrics]
+    for section, names in (("objectives", objective_names), ("limits", tuple(limits))):
+        for name in names:
+            if name in METRICS and METRICS[name].is_quality and name not in metrics:
+                yield Problem((section, name), f"{name} is no metric of task {task.kind}; it has {', '.join(metrics)}")
+
+
+def only_one_file_labels_images(
+    task: Task, data: Data, backbones: tuple[AnyBackbone, ...], baseline: Baseline
+) -> Problems:
     """Without labels there is no accuracy by which networks could be compared."""
-    if data.labels != "none":
+    if data.labels != "none" or task.labels != "needed":
         return
     names = [backbone.name for backbone in backbones]
     names += [baseline.backbone] if baseline.backbone and baseline.backbone not in names else []
@@ -155,10 +186,31 @@ def only_one_file_labels_images(data: Data, backbones: tuple[AnyBackbone, ...], 
         )
 
 
-def unlabelled_images_teach_nothing(
-    data: Data, teacher: str | TeacherSection, base: BaseSection, fine_tune: FineTune
+def a_reference_is_what_is_learned(
+    task: Task, teacher: str | TeacherSection, distillation: Names, backbones: tuple[AnyBackbone, ...]
 ) -> Problems:
-    if data.labels != "none":
+    if not task.has_reference:
+        return
+    if teacher == "none":
+        yield Problem(
+            ("task", "teacher"),
+            f"task {task.kind} learns the outputs of a reference; allowed: self (the baseline), or a mapping that "
+            "describes a model",
+        )
+    for index, name in enumerate(distillation):
+        if name != "logits":
+            text = f"task {task.kind} learns the outputs of its reference; allowed: logits"
+            yield Problem(("space", "distillation", index), text)
+    for index, backbone in enumerate(backbones):
+        if isinstance(backbone, OnnxSection):
+            text = f"an ONNX file is searched as a classifier, not for task {task.kind}"
+            yield Problem(("space", "backbone", index), text)
+
+
+def unlabelled_images_teach_nothing(
+    task: Task, data: Data, teacher: str | TeacherSection, base: BaseSection, fine_tune: FineTune
+) -> Problems:
+    if data.labels != "none" or task.labels != "needed":
         return
     if isinstance(teacher, TeacherSection):
         yield Problem(("task", "teacher"), "has no effect with data.labels none: nothing is trained")
@@ -183,6 +235,9 @@ RULES: tuple[Callable[..., Problems], ...] = (
     devices_have_names,
     fleet_fits_its_devices,
     data_keys_fit_the_source,
+    kind_is_a_task,
+    qualities_are_those_of_the_task,
+    a_reference_is_what_is_learned,
     only_one_file_labels_images,
     unlabelled_images_teach_nothing,
     distillation_has_a_teacher,

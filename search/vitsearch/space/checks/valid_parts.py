@@ -10,12 +10,14 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from vitsearch.core.networks import Network
+from vitsearch.errors import VitsearchError
 from vitsearch.space.globs import is_glob
 from vitsearch.space.knobs import AnyBackbone, Baseline, Knobs
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.networks import NetworkSection
 from vitsearch.space.nodes import Path
 from vitsearch.space.task import Data, TeacherSection
+from vitsearch.tasks import CLASSIFICATION, Task, TaskSource
 
 M = TypeVar("M", bound=BaseModel)
 Names = tuple[str, ...]
@@ -45,6 +47,8 @@ def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
     """
     parts = {name: _part(raw, path) for name, path in READS.items()}
     parts["data"] = valid_data(raw)
+    parts["task_source"] = _task_source(raw)
+    parts["task"] = _task(parts["task_source"])
     parts["objective_names"] = _names(raw, "objectives")
     mapped = _names(raw, "devices") or ()
     parts["device_names"] = mapped or _listed(raw, "devices")
@@ -100,6 +104,22 @@ def valid_data(raw: dict[str, Any]) -> Data | None:
     if data is None or (isinstance(raw_data, dict) and raw_data.get("root") is not None and data.root is None):
         return None
     return data
+
+
+def _task_source(raw: dict[str, Any]) -> TaskSource | None:
+    """Where the task is; None where the file does not say that in words."""
+    section = raw.get("task")
+    written = section if isinstance(section, dict) else {}
+    kind, folder = written.get("kind", CLASSIFICATION.kind), written.get("folder") or ""
+    return TaskSource(kind, folder) if isinstance(kind, str) and isinstance(folder, str) else None
+
+
+def _task(source: TaskSource | None) -> Task | None:
+    """What the models are for; None where there is no such task."""
+    try:
+        return None if source is None else source.find()
+    except VitsearchError:
+        return None
 
 
 def _values(raw: dict[str, Any], knob: str) -> list[tuple[Path, Any]]:

@@ -31,10 +31,10 @@ from vitsearch.storage.ledger.provenance import StageResult
 from vitsearch.storage.ledger.read_only import is_there
 from vitsearch.storage.ledger.restore import Destination
 from vitsearch.storage.ledger.rows import (
-    AccuracyRow,
     ArtifactRow,
     BlockStructureRow,
     Claim,
+    EvaluationRow,
     MeasurementRow,
     ReferenceKey,
     Row,
@@ -47,7 +47,7 @@ from vitsearch.storage.ledger.trial_rows import StudyRow, StudyTable, TrialRow, 
 
 __all__ = [
     "VERSION",
-    "AccuracyRow",
+    "EvaluationRow",
     "ArtifactRow",
     "BlockStructureRow",
     "Claim",

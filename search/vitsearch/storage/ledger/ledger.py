@@ -37,11 +37,11 @@ from vitsearch.storage.ledger.inventory import Inventory
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.provenance import Provenance
 from vitsearch.storage.ledger.rows import (
-    AccuracyRow,
     ArtifactRow,
     BlockStructureRow,
     Claim,
     Detail,
+    EvaluationRow,
     MeasurementRow,
     R,
     ReferenceKey,
@@ -55,7 +55,7 @@ _TABLES: dict[type[Any], Table] = {
     BlockStructureRow: tables.block_structure,
     TrainingRow: tables.training,
     ArtifactRow: tables.artifact,
-    AccuracyRow: tables.accuracy,
+    EvaluationRow: tables.evaluation,
     MeasurementRow: tables.measurement,
 }
 
@@ -124,14 +124,14 @@ class Ledger:
         self._cache.clear()
 
     def drop(self, row: Row) -> None:
-        """Delete a row whose file is gone, and the accuracies of that file: its stage runs again."""
+        """Delete a row whose file is gone, and the evaluations of that file: its stage runs again."""
         self.forget()
         table, values = _TABLES[type(row)], _values(row)
         with self._engine.begin() as connection:
             connection.execute(delete(table).where(_same(table, values)))
             if isinstance(row, ArtifactRow):
-                accuracies = tables.accuracy.c.artifact_key == row.artifact_key
-                connection.execute(delete(tables.accuracy).where(accuracies))
+                evaluations = tables.evaluation.c.artifact_key == row.artifact_key
+                connection.execute(delete(tables.evaluation).where(evaluations))
 
     def block_structure(self, key: str) -> BlockStructureRow | None:
         return self._row(BlockStructureRow, key=key)
@@ -176,9 +176,9 @@ class Ledger:
         with self._at_once.connect() as connection:
             return dict(connection.execute(query).scalar_one())
 
-    def accuracy(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> AccuracyRow | None:
+    def evaluation(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> EvaluationRow | None:
         """The result on the most images when there are several; `evaluated_on` may be a device's id."""
-        rows = self._all(AccuracyRow, artifact_key=artifact_key, split=split, evaluated_on=evaluated_on)
+        rows = self._all(EvaluationRow, artifact_key=artifact_key, split=split, evaluated_on=evaluated_on)
         return max(rows, key=lambda row: row.n, default=None)
 
     def measurements(self, graph_key: str, device_id: str, protocol: str | None = None) -> list[MeasurementRow]:

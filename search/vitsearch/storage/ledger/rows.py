@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, TypeAlias, TypedDict, TypeVar
 
-from vitsearch.core.confusion import Confusion
-from vitsearch.core.decoding import damaged, decoded
+from vitsearch.core.decoding import decoded
+from vitsearch.core.figures import Metrics
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.stage import Stage
 from vitsearch_agent.wire.protocol import Measurement
@@ -34,18 +35,18 @@ class TrainingRow:
 
     Attributes:
         weights_key: Of the training; `rung` is the one that has ended, in epochs.
-        accuracy: On `n` images: of a rung on the holdout, of a base on the validation split.
-        kl: From the unpruned model, in nats; None for a base.
-        confusion: The answers of a base, counted; None for rungs, and for a base whose accuracy was known.
+        qualities: The metrics of the task on `n` images: of a rung on the holdout, of a base on the validation split.
+        divergence: From the unpruned model, in the unit of the task; None for a base.
+        errors: The standard deviations of the qualities, from the number of images.
     """
 
     weights_key: str
     rung: int
-    accuracy: float
-    kl: float | None
+    qualities: dict[str, float]
+    divergence: float | None
     n: int
     checkpoint_sha256: str | None
-    confusion: list[list[int]] | None = None
+    errors: dict[str, float] = field(default_factory=dict)
 
     @property
     def file(self) -> str | None:
@@ -61,7 +62,6 @@ class Detail(TypedDict, total=False):
     options: dict[str, Any]
     structure: str | None
     judged_sha256: str | None
-    only_class: str | None
     shares: dict[str, float]
 
 
@@ -89,28 +89,35 @@ class ArtifactRow:
 
 
 @dataclass(frozen=True)
-class AccuracyRow:
-    """`batch`: images in one run. `confusion` counts the answers: the JSON form of
-    `vitsearch.core.confusion.Confusion`."""
+class EvaluationRow:
+    """What a task made of the outputs of a file, in runs of `batch` images.
+
+    Attributes:
+        split: The digest of the images and of what they are judged by.
+        evaluated_on: `worker`, or the id of a device.
+        figures: The JSON form of `vitsearch.core.figures.Metrics`.
+        tally: What else the task keeps of them, such as confusion counts.
+    """
 
     artifact_key: str
     split: str
     n: int
     evaluated_on: str
-    correct: int
     batch: int
-    confusion: list[list[int]]
+    figures: dict[str, Any]
+    tally: Any = None
 
     file: ClassVar[None] = None
 
     @property
-    def counts(self) -> Confusion:
+    def where(self) -> str:
+        """Names the row in a message."""
+        return f"vs_evaluation of artifact {self.artifact_key[:12]}"
+
+    @cached_property
+    def metrics(self) -> Metrics:
         """Decoded. Raises `Damaged`."""
-        where = f"vs_accuracy of artifact {self.artifact_key[:12]}: confusion"
-        confusion = decoded(Confusion.from_json, self.confusion, where)
-        if (confusion.correct, confusion.n) != (self.correct, self.n):
-            raise damaged(where, f"counts {confusion.correct} of {confusion.n}, and the row {self.correct} of {self.n}")
-        return confusion
+        return decoded(Metrics.from_json, self.figures, f"{self.where}: figures")
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ class Claim:
     token: str
 
 
-Row: TypeAlias = BlockStructureRow | TrainingRow | ArtifactRow | AccuracyRow | MeasurementRow
+Row: TypeAlias = BlockStructureRow | TrainingRow | ArtifactRow | EvaluationRow | MeasurementRow
 R = TypeVar("R", bound=Row)
 
 

@@ -21,7 +21,7 @@ from vitsearch.storage.ledger.rows import Detail
 
 Row: TypeAlias = dict[str, Any]
 
-RESULTS = (tables.block_structure, tables.training, tables.artifact, tables.accuracy, tables.measurement)
+RESULTS = (tables.block_structure, tables.training, tables.artifact, tables.evaluation, tables.measurement)
 SHARED = (*RESULTS, tables.reference_times)
 """The tables whose rows belong to no single study."""
 MODEL = "model"
@@ -29,7 +29,7 @@ MODEL = "model"
 KEYS = {
     tables.training.name: "weights_key",
     tables.artifact.name: "artifact_key",
-    tables.accuracy.name: "artifact_key",
+    tables.evaluation.name: "artifact_key",
     tables.measurement.name: "graph_key",
 }
 """By which key of a trial its results are found."""

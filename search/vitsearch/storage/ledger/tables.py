@@ -3,7 +3,7 @@
     block_structure  what may be cut and how important it is     (starting weights, resolution, calibration)
     training         one finished rung of one training           (weights_key, rung); rung 0: closed form
     artifact         a stored file                               (artifact_key)
-    accuracy         of an artifact on a split, on its runtime   (artifact_key, split, n, evaluated_on)
+    evaluation       of an artifact on a split, on its runtime   (artifact_key, split, n, evaluated_on)
     measurement      of a graph on a device                      (graph_key, device, environment, protocol, repeat)
     reference_times  of the reference models, as known now       (device, environment, reference, runtime, threads)
     claim            which driver makes one of the above now, until when (database time)
@@ -17,8 +17,9 @@
     trial            what was asked, who runs it, its record     (study, number)
     version          one row: which program made all of these (`vitsearch.storage.ledger.schema`)
 
-`confusion` is a list of `[class, predicted class, images]`, one for each pair that occurs
-(`vitsearch.core.confusion`).
+`qualities` are the metrics of the task by name, `errors` their standard deviations, `figures` the same with intervals
+and reasons (`core.figures.Metrics`),
+`tally` what else the task keeps of outputs, such as confusion counts.
 
 A row of a result is written once and never changed, except for reference times, claims, and what a run does and when
 it ends; it is deleted when its file is gone. What it cost stays. `versions` are columns for people, never part of a
@@ -64,11 +65,11 @@ training = Table(
     metadata,
     Column("weights_key", String(64), primary_key=True),
     Column("rung", Integer, primary_key=True),
-    Column("accuracy", Float, nullable=False),
-    Column("kl", Float),
+    Column("qualities", JSON, nullable=False),
+    Column("divergence", Float),
+    Column("errors", JSON, nullable=False),
     Column("n", Integer, nullable=False),
     Column("checkpoint_sha256", String(64)),
-    Column("confusion", JSON),
     *_made_columns(),
 )
 
@@ -84,16 +85,16 @@ artifact = Table(
     *_made_columns(),
 )
 
-accuracy = Table(
-    "vs_accuracy",
+evaluation = Table(
+    "vs_evaluation",
     metadata,
     Column("artifact_key", String(64), primary_key=True),
     Column("split", String(64), primary_key=True),
     Column("n", Integer, primary_key=True),
     Column("evaluated_on", String(64), primary_key=True),
-    Column("correct", Integer, nullable=False),
     Column("batch", Integer, nullable=False),
-    Column("confusion", JSON, nullable=False),
+    Column("figures", JSON, nullable=False),
+    Column("tally", JSON),
     *_made_columns(),
 )
 

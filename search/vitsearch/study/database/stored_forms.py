@@ -133,10 +133,6 @@ def _require_possible(record: Record, where: str) -> None:
         if metric is None:
             raise damaged(where, f"{shown(name)} is no metric")
         value = figure.value
-        if (
-            value is None
-            or (value >= 0.0 and (value <= 1.0 or not metric.is_share))
-            or name.startswith(MAY_BE_NEGATIVE)
-        ):
+        if value is None or metric.can_be(value) or name.startswith(MAY_BE_NEGATIVE):
             continue
-        raise damaged(where, f"{name} is {shown(value)}, allowed: {'0 to 1' if metric.is_share else 'from 0'}")
+        raise damaged(where, f"{name} is {shown(value)}, allowed: {metric.allowed}")

@@ -21,6 +21,9 @@ from vitsearch.storage.ledger import Engine, StudyRow, StudyTable, TrialRow, Tri
 from vitsearch.study.database.stored_forms import attribute_of_study
 from vitsearch.study.database.trial_forms import Parameters, StoredTrial, comparable, stored_trial
 
+SPACE = "space"
+"""The attribute that has the space file."""
+
 
 class StudyView:
     """The one study that a driver has open."""
@@ -61,6 +64,7 @@ class StudyView:
         return state == "RUNNING" and number not in self._own
 
     def _take_in(self, numbers: Iterable[int]) -> None:
+        self._know_metrics()
         for row in self._rows.read(set(numbers)):
             self._keep(stored_trial(row, self.storage))
 
@@ -81,17 +85,23 @@ class StudyView:
 
     def attributes(self) -> Mapping[str, Any]:
         """Each is parsed again only when its text has changed; not to be changed."""
-        stored = self._rows.attributes()
-        self._attributes = {key: self._parsed(key, text) for key, text in stored.items()}
+        stored = sorted(self._rows.attributes().items(), key=lambda item: item[0] != SPACE)
+        self._attributes = {key: self._parsed(key, text) for key, text in stored}
         return {key: value for key, (_, value) in self._attributes.items()}
 
     def attribute(self, key: str) -> Any:
         """One of them; None where there is none."""
+        self._know_metrics(key)
         text = self._rows.attribute(key)
         if text is None:
             return None
         self._attributes[key] = self._parsed(key, text)
         return self._attributes[key][1]
+
+    def _know_metrics(self, key: str = "") -> None:
+        """Read the space before anything that has figures: it knows the metrics of a task of the user's own."""
+        if key != SPACE and SPACE not in self._attributes:
+            self.attribute(SPACE)
 
     def change_attribute(self, key: str, change: Callable[[Any], Any]) -> Any:
         """As `TrialRows.change_attribute`."""

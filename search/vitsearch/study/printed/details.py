@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from vitsearch.core.confusion import ClassAccuracy
 from vitsearch.core.record import Keys, ProxyScore
 from vitsearch.storage.ledger import StageResult
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.printed.models import PrintedModel, PrintedPoint, fields_of
-from vitsearch.study.results.comparison import Comparison, McNemar, MetricCompared
+from vitsearch.study.results.comparison import Comparison, McNemar, MetricCompared, Paired, PairedMeans
 from vitsearch.study.results.detail import File, TrialDetail
+from vitsearch.tasks.classification.confusion import ClassAccuracy
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,28 @@ class PrintedPairing:
 
 
 @dataclass(frozen=True)
+class PrintedPairedMeans:
+    """One value for each image of two files, on the same images."""
+
+    n: int
+    """Images."""
+    change: float
+    """Mean of the second model's values minus the first one's."""
+    interval: tuple[float, float]
+    """Its 95 % interval by Student's t."""
+
+    @classmethod
+    def of(cls, test: PairedMeans) -> PrintedPairedMeans:
+        return cls(test.n, test.change, test.interval)
+
+
+def _printed(paired: Paired | None) -> PrintedPairing | PrintedPairedMeans | None:
+    if paired is None:
+        return None
+    return PrintedPairing.of(paired) if isinstance(paired, McNemar) else PrintedPairedMeans.of(paired)
+
+
+@dataclass(frozen=True)
 class PrintedComparison:
     """Two models."""
 
@@ -201,8 +223,8 @@ class PrintedComparison:
     """Knobs that differ -> both values."""
     images: int | None
     """Validation images of both accuracies."""
-    paired: PrintedPairing | None
-    """The answers of both files, with --paired."""
+    paired: PrintedPairing | PrintedPairedMeans | None
+    """The answers of both files, with --paired: counted where the first metric of the task counts images."""
 
     @classmethod
     def of(cls, comparison: Comparison) -> PrintedComparison:
@@ -214,5 +236,5 @@ class PrintedComparison:
             comparison.metrics,
             comparison.knobs,
             comparison.images,
-            None if comparison.paired is None else PrintedPairing.of(comparison.paired),
+            _printed(comparison.paired),
         )

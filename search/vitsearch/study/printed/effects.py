@@ -78,7 +78,7 @@ class PrintedObjectiveEffects:
     measured: int
     """Models with a measured value."""
     predicted: int
-    """Models with a predicted accuracy."""
+    """Models with a predicted value."""
     explained: float | None
     """Share of the variance that all knobs explain together."""
     importances: Mapping[str, float]
@@ -99,17 +99,19 @@ class PrintedObjectiveEffects:
 
 
 @dataclass(frozen=True)
-class PrintedPredictedAccuracy:
-    """An accuracy that was predicted and measured later."""
+class PrintedPredictedQuality:
+    """A metric of the task that was predicted and measured later."""
 
+    metric: str
+    """Its name."""
     trial: int
     """Number of the trial."""
     predicted: float
-    """Accuracy predicted without training."""
+    """Value predicted without training."""
     deviation: float
     """One standard deviation."""
     measured: float
-    """Accuracy of the exported file."""
+    """Value of the exported file."""
     low: float
     """Lower end of its 95 % interval."""
     high: float
@@ -117,14 +119,14 @@ class PrintedPredictedAccuracy:
     was_trained: bool
     """Whether it was trained in between."""
     error: float
-    """The measured accuracy minus the predicted one."""
+    """The measured value minus the predicted one."""
     interval: tuple[float, float]
-    """Where a measured accuracy lies with 95 % probability, by the errors of the prediction and the images."""
+    """Where a measured value lies with 95 % probability, by the errors of the prediction and the images."""
     holds: bool
     """Whether the measured one lies within it."""
 
     @classmethod
-    def of(cls, prediction: EvaluatedPrediction) -> PrintedPredictedAccuracy:
+    def of(cls, prediction: EvaluatedPrediction) -> PrintedPredictedQuality:
         error, interval = prediction.error, prediction.interval
         return cls(**vars(prediction), error=error, interval=interval, holds=prediction.holds)
 
@@ -143,8 +145,8 @@ class PrintedExplanation:
     """Objective by objective."""
     lines: tuple[str, ...]
     """What gains nothing, in plain lines."""
-    predictions: tuple[PrintedPredictedAccuracy, ...]
-    """Accuracies that were predicted and measured later."""
+    predictions: tuple[PrintedPredictedQuality, ...]
+    """Values of the first quality that were predicted and measured later."""
     calibration: tuple[str, ...]
     """What the predictions were worth, in plain lines."""
     dropped: tuple[DroppedBackbone, ...]
@@ -160,7 +162,7 @@ class PrintedExplanation:
             explanation.shown_devices,
             tuple(map(PrintedObjectiveEffects.of, explanation.objectives)),
             tuple(explanation.lines()),
-            tuple(map(PrintedPredictedAccuracy.of, explanation.predictions)),
+            tuple(map(PrintedPredictedQuality.of, explanation.predictions)),
             () if explanation.calibration is None else tuple(explanation.calibration.lines()),
             explanation.dropped,
             explanation.backbones,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import WithJsonSchema
 
 from vitsearch.core.figures import PrintedMetrics
-from vitsearch.study.front import Classified, Front, Point
+from vitsearch.study.front import Evaluated, Front, Point
 from vitsearch.study.results.nearest import Miss, Nearest, NearModel
 from vitsearch.study.results.selection import ties
 from vitsearch.study.retargeted import Fit, Prediction, Retargeted
@@ -36,27 +36,29 @@ PlanJson = Annotated[
 
 
 @dataclass(frozen=True)
-class PrintedShare:
-    """How many images are classified correctly."""
+class PrintedEvaluation:
+    """The first metric of the task on certain images."""
 
-    correct: int
-    """Images that are classified correctly."""
-    n: int
-    """Images that were classified."""
+    metric: str
+    """Its name."""
+    value: float
+    """Of the model."""
     interval: tuple[float, float]
-    """95 % interval of the share."""
+    """Its 95 % interval."""
+    n: int
+    """Number of images."""
 
     @classmethod
-    def of(cls, counted: Classified) -> PrintedShare:
-        return cls(counted.correct, counted.n, counted.interval)
+    def of(cls, evaluated: Evaluated) -> PrintedEvaluation:
+        return cls(evaluated.metric, evaluated.value, evaluated.interval, evaluated.n)
 
 
 @dataclass(frozen=True)
-class PrintedAgreement(PrintedShare):
-    """How many images are classified correctly on the device."""
+class PrintedAgreement(PrintedEvaluation):
+    """The first metric of the task on the device."""
 
     agrees: bool | None
-    """Whether chance explains the difference to the accuracy of the worker."""
+    """Whether chance explains the difference to the value of the worker."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,9 @@ class PrintedPoint(PrintedMetrics):
     warnings: tuple[str, ...]
     """Classes that it misses; what is known against its precision or combination."""
     on_device: PrintedAgreement | None
-    """Its accuracy on the device itself."""
-    on_test: PrintedShare | None
-    """Its accuracy on the test images; null before it was shipped."""
+    """Its quality on the device itself."""
+    on_test: PrintedEvaluation | None
+    """Its quality on the test images; null before it was shipped."""
     sha256: str | None
     """Digest of its exported file; null where there is none."""
 
@@ -98,19 +100,20 @@ def fields_of(point: Point) -> dict[str, Any]:
         "flags": point.flags,
         "basis": point.basis,
         "shares": point.shares,
-        "warnings": (*point.class_warnings, *point.warnings),
+        "warnings": (*point.quality_warnings, *point.warnings),
         "on_device": _on_device(point),
-        "on_test": None if point.on_test is None else PrintedShare.of(point.on_test),
+        "on_test": None if point.on_test is None else PrintedEvaluation.of(point.on_test),
         "sha256": point.sha256,
     }
 
 
 def _on_device(point: Point) -> PrintedAgreement | None:
-    counted, accuracy = point.on_device, point.metrics.value("accuracy")
-    if counted is None:
+    there = point.on_device
+    if there is None:
         return None
-    agrees = None if accuracy is None else counted.agrees(accuracy)
-    return PrintedAgreement(counted.correct, counted.n, counted.interval, agrees)
+    here = point.metrics.value(there.metric)
+    agrees = None if here is None else there.agrees(here)
+    return PrintedAgreement(there.metric, there.value, there.interval, there.n, agrees)
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,8 @@ class PrintedNearModel:
     """Its plan."""
     values: Mapping[str, float | None]
     """Its metrics."""
-    accuracy_is_predicted: bool
-    """Whether its accuracy is predicted, because it was not trained."""
+    predicted: tuple[str, ...]
+    """Metrics that are predicted, because it was not trained."""
     misses: tuple[PrintedMiss, ...]
     """The limits that it breaks."""
     unjudged: tuple[str, ...]
@@ -180,7 +183,7 @@ class PrintedNearModel:
     @classmethod
     def of(cls, near: NearModel) -> PrintedNearModel:
         model, misses = near.candidate, tuple(map(PrintedMiss.of, near.misses))
-        return cls(model.trial, model.plan.to_json(), model.values, model.is_predicted, misses, near.unjudged)
+        return cls(model.trial, model.plan.to_json(), model.values, model.predicted, misses, near.unjudged)
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ class PrintedFront:
     """Whether its times are those of an emulated device."""
     labelled_by: str | None
     """The ONNX network whose own fp32 outputs are the labels; null where the images have labels."""
-    class_warnings: tuple[str, ...]
+    quality_warnings: tuple[str, ...]
     """What accuracy is without labels; classes that the baseline or the front misses, in words."""
     baseline: PrintedModel | None
     """The unpruned model that relative limits refer to, on this device."""
@@ -229,7 +232,7 @@ class PrintedFront:
             front.shown_device,
             front.emulated,
             front.labelled_by,
-            tuple(front.class_warnings()),
+            tuple(front.quality_warnings()),
             None if front.baseline is None else PrintedModel.of(front.baseline),
             tuple(
                 PrintedFrontModel(

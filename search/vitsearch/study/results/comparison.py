@@ -4,17 +4,18 @@ Costs are compared as a ratio, on the logarithms of their values, whose errors f
 errors of both are taken as independent; times that were taken beside the same reference models share a part of theirs,
 so the true interval is narrower.
 
-Accuracies are those of the same validation images. Which images each model classifies correctly is not stored, so the
-interval of their difference is that of two independent samples, which is wider than that of paired ones. What can be
-said of the paired test (McNemar's, exact) without the answers is said: how many images the two may judge differently at
-most for the difference to be significant. With the answers that test decides, and its interval takes the place of the
-other one.
+Qualities are those of the same validation images. What each model makes of each image is not stored, so the
+interval of their difference is that of two independent samples, which is wider than that of paired ones. Where the
+first metric of the task counts images that are right, what can be said of the paired test (McNemar's, exact) without
+the answers is said: how many images the two may judge differently at most for the difference to be significant. With
+the answers that test decides, and its interval takes the place of the other one; where the metric is a mean of one
+value for each image, Student's test of the differences does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import Front, Point, read_models
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.results.detail import point_of, record_of
+from vitsearch.study.results.effects import student
 from vitsearch.study.study import Study
 
 SIGNIFICANT = 0.05
@@ -89,6 +91,36 @@ class McNemar:
         return (2.0 * float(low) - 1.0) * both, (2.0 * float(high) - 1.0) * both
 
 
+@dataclass(frozen=True)
+class PairedMeans:
+    """A metric of two models that is the mean of one value for each image, on the same `n` images: the mean of the
+    second values minus the first, with its 95 % interval by Student's t, and whether more is better."""
+
+    n: int
+    change: float
+    interval: tuple[float, float]
+    more_is_better: bool
+
+    @classmethod
+    def of(cls, first: Sequence[float], second: Sequence[float], more_is_better: bool) -> PairedMeans:
+        """Of the values of the same images, in the same order."""
+        differences = [other - value for value, other in zip(first, second, strict=True)]
+        n, mean = len(differences), math.fsum(differences) / len(differences)
+        if n < 2:
+            return cls(n, mean, (-math.inf, math.inf), more_is_better)
+        scatter = math.sqrt(math.fsum((each - mean) ** 2 for each in differences) / (n - 1))
+        half = student(n - 1) * scatter / math.sqrt(n)
+        return cls(n, mean, (mean - half, mean + half), more_is_better)
+
+    @property
+    def is_significant(self) -> bool:
+        low, high = self.interval
+        return low > 0.0 or high < 0.0
+
+
+Paired = McNemar | PairedMeans
+
+
 def most_differing(apart: int, n: int) -> int | None:
     """Two models of which one classifies `apart` more of `n` images correctly: how many images they may judge
     differently at most for the exact test to be significant. None where no number is small enough: below 6."""
@@ -105,8 +137,8 @@ def most_differing(apart: int, n: int) -> int | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`knobs` are those that differ: name -> both values. `paired` is the test on the answers of both files, where
-    it was asked for."""
+    """`knobs` are those that differ: name -> both values. `metric` is the first one of the task, which `paired` tests
+    on the answers of both files, where it was asked for."""
 
     study: str
     emulated: bool
@@ -115,12 +147,13 @@ class Comparison:
     metrics: tuple[MetricCompared, ...]
     knobs: dict[str, tuple[Any, Any]]
     images: int | None
-    paired: McNemar | None = None
+    metric: str = "accuracy"
+    paired: Paired | None = None
 
-    def with_answers(self, counted: McNemar) -> Comparison:
-        """The same with the answers of both files: the accuracies are judged by them."""
-        metrics = (_paired(metric, counted) if metric.name == "accuracy" else metric for metric in self.metrics)
-        return replace(self, metrics=tuple(metrics), paired=counted)
+    def with_answers(self, answers: Paired) -> Comparison:
+        """The same with the answers of both files: their first metric is judged by them."""
+        metrics = (_paired(metric, answers) if metric.name == self.metric else metric for metric in self.metrics)
+        return replace(self, metrics=tuple(metrics), paired=answers)
 
     def summary(self) -> Iterator[str]:
         """Which of the two is better in what, in plain lines."""
@@ -130,22 +163,23 @@ class Comparison:
                 yield f"{point.name} is better in {', '.join(names)}"
         if names := [metric.name for metric in shown if metric.verdict == "not significant"]:
             yield f"not significant: {', '.join(names)}"
-        if (text := self.accuracy_text()) is not None:
+        if (text := self.quality_text()) is not None:
             yield text
 
-    def accuracy_text(self) -> str | None:
-        """What is known of the accuracies, beyond their intervals."""
+    def quality_text(self) -> str | None:
+        """What is known of the first metric of the task, beyond its intervals."""
         if self.paired is not None:
-            return _paired_text(self)
-        first, second = self.first.metrics.value("accuracy"), self.second.metrics.value("accuracy")
-        if first is None or second is None or self.images is None:
+            return _paired_text(self, self.paired)
+        name = self.metric
+        first, second = self.first.metrics.value(name), self.second.metrics.value(name)
+        if first is None or second is None or self.images is None or not split(name)[0].is_count:
             return None
         apart = abs(round((second - first) * self.images))
         on = f"the same {self.images:,} validation images"
         if apart == 0:
-            return f"accuracy: both classify equally many of {on} correctly"
+            return f"{name}: both classify equally many of {on} correctly"
         better = self.second if second > first else self.first
-        more = f"accuracy: {better.name} classifies {apart} more of {on} correctly"
+        more = f"{name}: {better.name} classifies {apart} more of {on} correctly"
         most = most_differing(apart, self.images)
         if most is None:
             why = "by McNemar's exact test a difference below 6 never is"
@@ -156,18 +190,29 @@ class Comparison:
         )
 
 
-def _paired_text(comparison: Comparison) -> str:
-    paired = comparison.paired
-    assert paired is not None  # asked by the caller
+def _paired_text(comparison: Comparison, paired: Paired) -> str:
     says = "significant" if paired.is_significant else "not significant"
+    if isinstance(paired, PairedMeans):
+        low, high = paired.interval
+        return (
+            f"{comparison.metric} on the same {paired.n:,} images: that of {comparison.second.name} is higher by "
+            f"{paired.change:+.4f} on average ({low:+.4f} to {high:+.4f}): {says} (Student's test of the differences)"
+        )
     return (
-        f"accuracy on the same {paired.n:,} images: {comparison.first.name} alone is right on {paired.only_first}, "
-        f"{comparison.second.name} alone on {paired.only_second}: {says} (McNemar's exact test, p = {paired.p:.2g})"
+        f"{comparison.metric} on the same {paired.n:,} images: {comparison.first.name} alone is right on "
+        f"{paired.only_first}, {comparison.second.name} alone on {paired.only_second}: {says} (McNemar's exact test, "
+        f"p = {paired.p:.2g})"
     )
 
 
-def _paired(metric: MetricCompared, counted: McNemar) -> MetricCompared:
-    """A difference of accuracies by the answers on the same images."""
+def _paired(metric: MetricCompared, answers: Paired) -> MetricCompared:
+    """A difference of qualities by the answers on the same images."""
+    if isinstance(answers, PairedMeans):
+        low, high = answers.interval
+        first_or_second: Verdict = "second" if (answers.change > 0) == answers.more_is_better else "first"
+        verdict: Verdict = first_or_second if answers.is_significant else "not significant"
+        return replace(metric, change=answers.change, low=low, high=high, verdict=verdict)
+    counted = answers
     change = (counted.only_second - counted.only_first) / counted.n
     better: Verdict = "second" if change > 0 else "first"
     if counted.only_first == counted.only_second == 0:
@@ -178,18 +223,19 @@ def _paired(metric: MetricCompared, counted: McNemar) -> MetricCompared:
     )
 
 
-def compare(models: Front, first: Point, second: Point, images: int | None) -> Comparison:
-    """Two models of a study. `images`: the number of validation images that both accuracies were computed on."""
+def compare(models: Front, first: Point, second: Point, images: int | None, quality: str = "accuracy") -> Comparison:
+    """Two models of a study. `images`: the number of validation images on which both were evaluated; `quality`: the
+    first metric of the task."""
     names = dict.fromkeys([*first.metrics.figures, *second.metrics.figures])
     metrics = tuple(
         _of_images(compared(name, first.metrics, second.metrics), images)
-        if name == "accuracy"
+        if name == quality and split(name)[0].is_count
         else compared(name, first.metrics, second.metrics)
         for name in names
     )
     own, other = knob_values(first.plan), knob_values(second.plan)
     knobs = {name: (own[name], other[name]) for name in own if own[name] != other[name]}
-    return Comparison(models.study, models.emulated, first, second, metrics, knobs, images)
+    return Comparison(models.study, models.emulated, first, second, metrics, knobs, images, quality)
 
 
 def _of_images(metric: MetricCompared, images: int | None) -> MetricCompared:
@@ -247,5 +293,6 @@ def read_comparison(study: Study, ledger: Ledger, first: int | None, second: int
     models = read_models(study, ledger)
     points = [point_of(models, number, record_of(study, number)) for number in (first, second)]
     validation = (study.attributes.get("data") or {}).get("splits", {}).get("validation", {})
-    evaluated = all(point.metrics.value("accuracy") is not None for point in points)
-    return compare(models, points[0], points[1], validation.get("images") if evaluated else None)
+    quality = study.space().purpose.metrics[0].name
+    evaluated = all(point.metrics.value(quality) is not None for point in points)
+    return compare(models, points[0], points[1], validation.get("images") if evaluated else None, quality)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vitsearch.core.confusion import ClassAccuracy
+from vitsearch.core.decoding import decoded
 from vitsearch.core.limits import bounds
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.preprocessing import Preprocessing
@@ -19,6 +19,8 @@ from vitsearch.study.current_figures import devices_of
 from vitsearch.study.devices import shown_worker
 from vitsearch.study.front import Front, OwnTimes, Point, read_models
 from vitsearch.study.study import Study
+from vitsearch.tasks import CLASSIFICATION
+from vitsearch.tasks.classification.confusion import ClassAccuracy, Confusion
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class TrialDetail:
 
     `place` says where it stands: on the front, dominated by which trials, the limits that it breaks, or not trained.
     `shown_device` is the name and host of the device. `labelled_by` is the network whose own fp32 outputs are the
-    labels; None where the images have labels.
+    labels; None where the images have labels. `divergence_unit` is that of the task.
     """
 
     study: str
@@ -78,6 +80,7 @@ class TrialDetail:
     emulated: bool
     shown_device: str
     labelled_by: str | None = None
+    divergence_unit: str = ""
 
 
 def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) -> TrialDetail:
@@ -113,6 +116,7 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) 
         models.emulated,
         models.shown_device,
         models.labelled_by,
+        study.space().purpose.divergence.unit,
     )
 
 
@@ -125,13 +129,15 @@ def _shown(run: StageResult, study: Study) -> StageResult:
 def read_classes(study: Study, ledger: Ledger, number: int | None) -> list[ClassAccuracy]:
     """What the file of trial `number` (None for the baseline) finds of each class of the validation images. Raises
     `StudyError` for a trial that was not evaluated."""
+    if (kind := study.space().task.kind) != CLASSIFICATION.kind:
+        raise StudyError(f"the task of study {study.name!r} is {kind}, which has no classes")
     record, data = record_of(study, number), study.attributes.get("data") or {}
     key = record.keys.artifact_key if record.keys else None
-    evaluated = ledger.accuracy(key or "", data.get("fingerprint", ""))
+    evaluated = ledger.evaluation(key or "", study.judged_by)
     if evaluated is None:
         name = "the baseline" if number is None else f"trial {number}"
         raise StudyError(f"{name} has no exported model: its outcome is {record.outcome}")
-    return evaluated.counts.by_class(data["class_names"])
+    return decoded(Confusion.from_json, evaluated.tally, f"{evaluated.where}: tally").by_class(data["class_names"])
 
 
 def record_of(study: Study, number: int | None) -> Record:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vitsearch.core.figures import Z_95, Metrics
+from vitsearch.core.metrics import split
+from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.current_figures import CurrentFigures
@@ -21,9 +23,10 @@ from vitsearch.study.study import Study
 
 @dataclass(frozen=True)
 class EvaluatedPrediction:
-    """An accuracy that was predicted without training, with one standard `deviation`, and what was `measured`, with
-    its own 95 % interval from `low` to `high`, that of a finite number of images."""
+    """A metric of the task that was predicted without training, with one standard `deviation`, and what was `measured`,
+    with its own 95 % interval from `low` to `high`, that of a finite number of images."""
 
+    metric: str
     trial: int
     predicted: float
     deviation: float
@@ -38,10 +41,11 @@ class EvaluatedPrediction:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where a measured accuracy lies with 95 % probability: the error of the prediction, and that of an accuracy on
+        """Where a measured value lies with 95 % probability: the error of the prediction, and that of a value on
         these images."""
         half = math.hypot(Z_95 * self.deviation, (self.high - self.low) / 2)
-        return max(0.0, self.predicted - half), min(1.0, self.predicted + half)
+        low, high = self.predicted - half, self.predicted + half
+        return (max(0.0, low), min(1.0, high)) if split(self.metric)[0].is_share else (low, high)
 
     @property
     def holds(self) -> bool:
@@ -94,7 +98,8 @@ class PredictionCalibration:
     def lines(self) -> Iterator[str]:
         """How good the predictions were; the intervals are those that the table shows."""
         n = len(self.predictions)
-        count = f"{n} predicted accurac{'y was' if n == 1 else 'ies were'} measured later"
+        name = self.predictions[0].metric
+        count = f"{n} predicted value{' of' if n == 1 else 's of'} {name} {'was' if n == 1 else 'were'} measured later"
         holding = sum(prediction.holds for prediction in self.predictions)
         lie = "lies within its" if holding == 1 else "lie within their"
         yield (
@@ -103,6 +108,11 @@ class PredictionCalibration:
         )
         if (shared := self.common()) is not None:
             yield shared
+        if not prior_of(name).is_measured:
+            yield (
+                f"Before the first training nothing is measured of how {name} falls with a cut: its predictions begin "
+                f"with errors {prior_of(name).noise / prior_of('accuracy').noise:.0f} times those of accuracy"
+            )
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class Explanation:
     def lines(self) -> Iterator[str]:
         """What a person should know, one sentence for each: what gains nothing, and what makes it worse."""
         for objective in self.objectives:
-            if objective.is_accuracy:
+            if objective.is_quality:
                 continue
             for backbone in objective.backbones:
                 for effect in backbone.effects:
@@ -157,19 +167,22 @@ def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     figures = {number: current.now(record)[0] for number, record in records.items()}
     objectives = objective_effects(space.objectives, records, figures)
     devices = tuple(shown_target(name, study.devices) for name in space.device_names)
-    predictions = tuple(predictions_of(records, figures))
+    predictions = tuple(predictions_of(study.space().qualities[0], records, figures))
     backbones = standings(read_models(study, ledger))
     dropped = dropped_backbones(study)
     return Explanation(study.name, study.is_emulated, objectives, predictions, devices, dropped, backbones)
 
 
-def predictions_of(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[EvaluatedPrediction]:
-    """The predictions of confirmed models, beside the `figures` that each trial has now."""
+def predictions_of(
+    name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]
+) -> Iterator[EvaluatedPrediction]:
+    """The predictions of a metric of the task for confirmed models, beside the `figures` that each trial has now."""
     for number, record in records.items():
-        measured, proxy = figures[number].value("accuracy"), record.proxy
-        if not record.is_confirmed or measured is None or proxy is None:
+        measured = figures[number].value(name)
+        predicted = None if record.proxy is None else record.proxy.predicted.get(name)
+        if not record.is_confirmed or measured is None or predicted is None:
             continue
-        low, high = figures[number].intervals.get("accuracy", (measured, measured))
+        low, high = figures[number].intervals.get(name, (measured, measured))
         yield EvaluatedPrediction(
-            number, proxy.predicted_accuracy, proxy.deviation, measured, low, high, record.rung > 0
+            name, number, predicted.mean, predicted.deviation, measured, low, high, record.rung > 0
         )

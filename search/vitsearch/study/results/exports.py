@@ -12,7 +12,7 @@ import yaml
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.metrics import METRICS, OF_CLASSES, split
+from vitsearch.core.metrics import METRICS, is_quality, split
 from vitsearch.core.plan import plan_text
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.pooled_measurements import MEDIANS
@@ -23,9 +23,6 @@ from vitsearch_agent.base.printable import printable
 
 PRECISIONS = {"fp32": "float", "int8_ptq": "w8a8", "int8_qat": "w8a8"}
 """Our precisions -> the names of AI Hub, where it has one."""
-
-WITH_INTERVAL = ("accuracy", *OF_CLASSES, *MEDIANS)
-"""Metrics that have 95 % intervals."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,11 @@ def _row(point: Point, condition: Condition | None) -> dict[str, Any]:
     ours: dict[str, Any] = {"trial": point.trial, "plan": plan_text(point.plan)}
     ours["feasible"] = point.feasible
     ours |= {name: value for name, value in knob_values(point.plan).items() if name != "resolution"}
-    for name in dict.fromkeys([*METRICS, *values]):
+    costs = [name for name, metric in METRICS.items() if not metric.is_quality]
+    qualities = [name for name in values if is_quality(name)]
+    for name in dict.fromkeys([*qualities, *costs, *values]):
         ours[name] = values.get(name)
-        if name.partition("@")[0] in WITH_INTERVAL:
+        if is_quality(name) or name.partition("@")[0] in MEDIANS:
             ours[f"{name}_low"], ours[f"{name}_high"] = metrics.intervals.get(name, (None, None))
     return timm | ours
 

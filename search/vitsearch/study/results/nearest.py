@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from vitsearch.core.figures import means
 from vitsearch.core.limits import StatedLimit, stated_limits
+from vitsearch.core.metrics import is_quality
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
@@ -21,13 +23,13 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class InfeasibleModel:
-    """A model that breaks a limit, with what is known of it. `is_predicted`: its accuracy is, because it was not
+    """A model that breaks a limit, with what is known of it. `predicted` are the metrics that are, because it was not
     trained."""
 
     trial: int
     plan: Plan
     values: Mapping[str, float | None]
-    is_predicted: bool = False
+    predicted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class Nearest:
         for near in self.single or self.models[:1]:
             texts = [f"{miss.limit.path} from {miss.limit.value:g} to {miss.loosened:g}" for miss in near.misses]
             passes, open_ = "passes", []
-            if near.candidate.is_predicted:
-                open_ += ["its accuracy is predicted, it was not trained"]
+            if names := near.candidate.predicted:
+                open_ += [f"its {', '.join(names)} {'is' if len(names) == 1 else 'are'} predicted, it was not trained"]
             if near.unjudged:
                 open_ += [f"its {', '.join(near.unjudged)} is not known yet"]
             if open_:
@@ -93,7 +95,7 @@ def nearest(candidates: Iterable[InfeasibleModel], limits: Sequence[StatedLimit]
     """Rank models that break limits by how far they are off. Those of which a limit cannot be judged come after the
     others at the same distance."""
     ranked = [near for candidate in candidates if (near := _judged(candidate, limits)).misses]
-    ranked.sort(key=lambda near: (near.distance, len(near.unjudged), near.candidate.is_predicted))
+    ranked.sort(key=lambda near: (near.distance, len(near.unjudged), bool(near.candidate.predicted)))
     single: dict[str, NearModel] = {}
     for near in ranked:
         if len(near.misses) == 1:
@@ -130,18 +132,18 @@ def read_nearest(study: Study, ledger: Ledger, device: str | None = None) -> Nea
 def _candidate(number: int, record: Record, confirmed: Point | None) -> InfeasibleModel:
     if confirmed is not None:
         return InfeasibleModel(number, confirmed.plan, confirmed.metrics.values)
-    predicted = None if record.proxy is None else record.proxy.predicted_accuracy
-    values = {**record.metrics.values, "accuracy": predicted}
-    return InfeasibleModel(number, record.plan, values, predicted is not None)
+    predicted = {} if record.proxy is None else means(record.proxy.predicted)
+    evaluated = {name: value for name, value in record.metrics.values.items() if not is_quality(name)}
+    return InfeasibleModel(number, record.plan, {**evaluated, **predicted}, tuple(predicted))
 
 
 def near_text(near: NearModel) -> str:
     """A model and what it misses, in one line."""
-    misses = ", ".join(_missed(miss, near.candidate.is_predicted) for miss in near.misses)
+    misses = ", ".join(_missed(miss, near.candidate) for miss in near.misses)
     return f"trial {near.candidate.trial}: {plan_text(near.candidate.plan)}: {misses}"
 
 
-def _missed(miss: Miss, is_predicted: bool) -> str:
+def _missed(miss: Miss, model: InfeasibleModel) -> str:
     bound = miss.limit.bound
-    predicted = "predicted " if is_predicted and bound.metric == "accuracy" else ""
+    predicted = "predicted " if bound.metric in model.predicted else ""
     return f"{predicted}{bound.metric} {bound.shown(miss.seen)} ({bound.sense} {bound.value:.6g} is asked)"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitsearch.core.figures import Z_95, Metrics
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import is_quality, split
 from vitsearch.core.record import Record
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.results.effects import (
@@ -46,13 +46,13 @@ class ObjectiveEffects:
     predicted: int
 
     @property
-    def is_accuracy(self) -> bool:
-        return _is_accuracy(self.name)
+    def is_quality(self) -> bool:
+        return is_quality(self.name)
 
     def change(self, difference: float) -> float:
-        """The change that a difference means: of a cost as a share, of an accuracy as it is. The end of a
+        """The change that a difference means: of a cost as a share, of a quality as it is. The end of a
         hopelessly wide interval stays a number."""
-        return difference if self.is_accuracy else math.expm1(min(difference, LARGEST))
+        return difference if self.is_quality else math.expm1(min(difference, LARGEST))
 
     def gain(self, difference: float) -> float:
         """The change in the better direction."""
@@ -66,7 +66,8 @@ class ObjectiveEffects:
             return "better"
         if max(ends) < 0.0:
             return "worse"
-        return "nothing" if max(ends) < (SMALL_LOSS if self.is_accuracy else SMALL_CHANGE) else "open"
+        small = SMALL_LOSS * split(self.name)[0].width if self.is_quality else SMALL_CHANGE
+        return "nothing" if max(ends) < small else "open"
 
 
 def objective_effects(
@@ -78,7 +79,7 @@ def objective_effects(
 
 
 def _of_objective(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> ObjectiveEffects:
-    entries = _accuracies(records, figures) if _is_accuracy(name) else _costs(name, records, figures)
+    entries = _qualities(name, records, figures) if is_quality(name) else _costs(name, records, figures)
     observed = unique((key, observation) for key, observation, _ in entries)
     kinds = {key: is_predicted for key, _, is_predicted in reversed(entries)}
     predicted = sum(kinds.values())
@@ -91,10 +92,6 @@ def _of_objective(name: str, records: Mapping[int, Record], figures: Mapping[int
         len(kinds) - predicted,
         predicted,
     )
-
-
-def _is_accuracy(name: str) -> bool:
-    return split(name)[0].name == "accuracy"
 
 
 _Entries = list[tuple[str, Observation, bool]]
@@ -119,25 +116,26 @@ def _log_deviation(metrics: Metrics, name: str) -> float:
     return math.log(high / low) / (2 * Z_95) if low > 0.0 else 0.0
 
 
-def _accuracies(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Entries:
-    """Measured accuracies; for plans that were not confirmed, the predicted ones. Both have the error of a finite
+def _qualities(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Entries:
+    """Evaluated qualities; for plans that were not confirmed, the predicted ones. Both have the error of a finite
     number of images, and the predicted ones their own."""
     entries: _Entries = []
-    sampling = max(map(_deviation, figures.values()), default=0.0)
+    sampling = max((_deviation(name, metrics) for metrics in figures.values()), default=0.0)
     for number, record in records.items():
         if record.keys is None:
             continue
         key, knobs = f"{record.keys.weights_key} {record.keys.graph_key}", knob_values(record.plan)
-        measured = figures[number].value("accuracy") if record.is_confirmed else None
-        if measured is not None:
-            entries.append((key, Observation(knobs, measured, _deviation(figures[number])), False))
-        elif record.proxy is not None:
-            error = math.hypot(record.proxy.deviation, sampling)
-            entries.append((key, Observation(knobs, record.proxy.predicted_accuracy, error), True))
+        evaluated = figures[number].value(name) if record.is_confirmed else None
+        predicted = None if record.proxy is None else record.proxy.predicted.get(name)
+        if evaluated is not None:
+            entries.append((key, Observation(knobs, evaluated, _deviation(name, figures[number])), False))
+        elif predicted is not None:
+            error = math.hypot(predicted.deviation, sampling)
+            entries.append((key, Observation(knobs, predicted.mean, error), True))
     return sorted(entries, key=lambda entry: entry[2])  # measured ones first: they count where both are known
 
 
-def _deviation(metrics: Metrics) -> float:
-    """One standard deviation of an accuracy; 0 where it was not measured."""
-    low, high = metrics.intervals.get("accuracy", (0.0, 0.0))
+def _deviation(name: str, metrics: Metrics) -> float:
+    """One standard deviation of a quality; 0 where it was not evaluated."""
+    low, high = metrics.intervals.get(name, (0.0, 0.0))
     return (high - low) / (2 * Z_95)

@@ -55,11 +55,11 @@ class LearningTests(Subject):
             before = [value.clone() for value in cut.parameters()]
             fine_tune.fine_tune(
                 cut,
-                fine_tune.FineTuneTask(
+                fine_tune.TrainingSpec(
                     *(images, np.zeros(2, np.int64), *seen[1:], ONE_STEP),
                     epochs=1,
                     distillation=name,
-                    teacher_logits=logits,
+                    teacher_outputs=logits,
                     teacher_features=features,
                 ),
             )
@@ -106,9 +106,9 @@ class LearningTests(Subject):
             _assert_zeros_of(ships, small, precision)
 
 
-def _one_step(spec: ModelSpec) -> fine_tune.FineTuneTask:
+def _one_step(spec: ModelSpec) -> fine_tune.TrainingSpec:
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, spec.channels), dtype=np.uint8)
-    return fine_tune.FineTuneTask(images, np.array([0, 1]), spec.resolution, _halves(spec), ONE_STEP, epochs=1)
+    return fine_tune.TrainingSpec(images, np.array([0, 1]), spec.resolution, _halves(spec), ONE_STEP, epochs=1)
 
 
 def _halves(spec: ModelSpec) -> Preprocessing:

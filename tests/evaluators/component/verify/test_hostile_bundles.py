@@ -8,23 +8,22 @@ import signal
 import socket
 import struct
 import zlib
-from collections import namedtuple
 from xml.etree import ElementTree
 
 import pytest
 
-from support.bundles import PREPROCESSING, image_files, manifest, write_bundle
+from support.bundles import PREPROCESSING, embedding_files, image_files, manifest, manifest_of, saved, write_bundle
 from vitsearch_agent.base.canonical_json import parse_json
 from vitsearch_agent.base.printable import printable
 from vitsearch_agent.cli import app
 from vitsearch_agent.cli import verify as command
-from vitsearch_agent.errors import AgentError
+from vitsearch_agent.errors import AgentError, InvalidRequest
 from vitsearch_agent.measure.local_job import Request, local_job
 from vitsearch_agent.measure.measure_job import measure_job
 from vitsearch_agent.verify import images
 from vitsearch_agent.verify.bundle import read
 from vitsearch_agent.verify.junit import junit
-from vitsearch_agent.verify.model_runner import Classified, Measured, ModelRunner
+from vitsearch_agent.verify.model_runner import Measured, ModelRunner
 from vitsearch_agent.verify.verify import VerifyOptions, verify
 
 numpy = pytest.importorskip("numpy")
@@ -60,12 +59,6 @@ def refused(capsys):
     return refused
 
 
-def saved(array, **options):
-    stream = io.BytesIO()
-    numpy.save(stream, array, **options)
-    return stream.getvalue()
-
-
 def zipped(array):
     stream = io.BytesIO()
     numpy.savez(stream, array)
@@ -88,7 +81,7 @@ ARRAYS = {
     "truncated in the header": image_files()[IMAGES][:40],
     "truncated": image_files()[IMAGES][:-1],
     "too long": image_files()[IMAGES] + b"x",
-    "pickled": saved(numpy.array([os.getpid, "x"], dtype=object), allow_pickle=True),
+    "pickled": saved(numpy.array([os.getpid, "x"], dtype=object)),
     "npz": zipped(numpy.zeros((4, 2, 2, 1), "u1")),
     "no dimension": saved(numpy.array(1, "u1")),
     "one dimension": saved(numpy.zeros(16, "u1")),
@@ -133,6 +126,56 @@ def test_labels_and_predictions_that_are_none_are_named(tmp_path, refused, name,
     code, line = refused(folder, "--no-measure")
     assert code == 2
     assert name in line
+
+
+def claims_floats(shape):
+    return claims(shape, "<f4")
+
+
+EMBEDDINGS = dict(
+    {name: content for name, content in ARRAYS.items() if name not in ("npz", "31 GiB", "floats")},
+    npz=zipped(numpy.zeros((4, 4), "<f4")),
+    huge=claims_floats((4, 1 << 40)),
+    flat=saved(numpy.zeros(4, "<f4")),
+    three=saved(numpy.zeros((4, 2, 2), "<f4")),
+    many=saved(numpy.zeros((5, 4), "<f4")),
+    doubles=saved(numpy.zeros((4, 4), "<f8")),
+    halves=saved(numpy.zeros((4, 4), "<f2")),
+    big=saved(numpy.zeros((4, 4), ">f4")),
+    wide=saved(numpy.zeros((4, 5), "<f4")),
+    none=saved(numpy.zeros((4, 0), "<f4")),
+    nan=saved(numpy.full((4, 4), numpy.nan, "<f4")),
+    infinity=saved(numpy.full((4, 4), -numpy.inf, "<f4")),
+)
+
+
+@pytest.mark.parametrize("content", EMBEDDINGS.values(), ids=EMBEDDINGS)
+@pytest.mark.parametrize("name", ["images/reference.npy", "images/outputs.npy"])
+def test_embeddings_that_are_none_are_named(tmp_path, refused, name, content):
+    files = dict(embedding_files(), **{name: content})
+    code, line = refused(write_bundle(tmp_path, manifest_of("embedding", figures={}), files), "--no-measure")
+    assert code == 2
+    assert name in line
+
+
+def test_outputs_that_no_job_could_give_are_refused(tmp_path, refused):
+    files = dict(embedding_files(), **{"images/outputs.npy": claims_floats((4, 1 << 25)).ljust(128)})
+    folder = write_bundle(tmp_path, manifest_of("depth", figures={}), files)
+    path = tmp_path / "images" / "outputs.npy"
+    content = path.read_bytes()
+    with path.open("r+b") as stream:
+        stream.truncate(len(content) + (1 << 29))
+    with pytest.raises(InvalidRequest, match="images/outputs.npy: 536870912 bytes, allowed are 268435456"):
+        images.outputs_of(read(folder), "images/outputs.npy", 4)
+
+
+@pytest.mark.parametrize("missing", sorted(embedding_files()))
+def test_embeddings_that_are_missing_are_named(tmp_path, refused, missing):
+    files = embedding_files()
+    del files[missing]
+    code, line = refused(write_bundle(tmp_path, manifest_of("embedding", figures={}), files), "--no-measure")
+    assert code == 2
+    assert missing in line
 
 
 @pytest.mark.parametrize("missing", sorted(image_files()))
@@ -263,7 +306,7 @@ def test_the_inputs_that_are_made_at_a_time_are_bounded(tmp_path):
         sizes.append(last - first)
         return numpy.zeros((last - first, 1024, 1024, 3), "u1")
 
-    chosen = images.Images("", numpy.zeros(9, "<i8"), give)
+    chosen = images.Images("", 9, give)
     assert len(list(images.chunks(chosen, bundle, str(tmp_path)))) == 3
     assert sizes == [4, 4, 1]
 
@@ -278,14 +321,14 @@ def measured(tiny_protocol, tmp_path_factory):
 
 
 class Stub(ModelRunner):
-    """Gives each image its own class and finds one measurement: what a hostile manifest does beside these counts."""
+    """Gives each image its pixels and finds one measurement: what a hostile manifest does beside these counts."""
 
     def __init__(self, measured):
         self.measured = measured
 
-    def classify(self, chunk):
-        labels = numpy.load(chunk.labels)
-        return Classified(namedtuple("Result", "correct")(len(labels)), labels)
+    def outputs(self, chunk):
+        images = numpy.load(chunk.images)
+        return images.reshape(len(images), -1)
 
     def measure(self):
         return self.measured
@@ -340,6 +383,23 @@ def test_a_value_of_another_type_anywhere_is_one_line(tmp_path, measured, name, 
         content = json.dumps(changed(CONTENTS[name], path, new)).encode()
         folder = write_bundle(tmp_path / str(number), SHIPPED, dict(image_files(), **{name: content}))
         for options in (VerifyOptions(), VerifyOptions(measures=False), VerifyOptions(measures=False, baseline=folder)):
+            lines = outcome(folder, options, measured)
+            assert lines
+            assert all(line.isprintable() and len(line) < 10000 for line in lines), new
+
+
+EMBEDDED = parse_json(
+    json.dumps(manifest_of("embedding", device={"name": "d", "kind": "physical", "environment": {"cpu": "c"}})).encode()
+)
+OF_QUALITIES = [path for path in places(EMBEDDED) if path[:1] in (("task",), ("qualities",))]
+
+
+@pytest.mark.parametrize("path", OF_QUALITIES, ids=[".".join(path) for path in OF_QUALITIES])
+def test_a_quality_of_another_type_anywhere_is_one_line(tmp_path, measured, path):
+    for number, new in enumerate((*OTHER_TYPES, "depth", ...)):
+        content = json.dumps(changed(EMBEDDED, path, new)).encode()
+        folder = write_bundle(tmp_path / str(number), EMBEDDED, dict(embedding_files(), **{"bundle.json": content}))
+        for options in (VerifyOptions(measures=False), VerifyOptions(measures=False, baseline=folder)):
             lines = outcome(folder, options, measured)
             assert lines
             assert all(line.isprintable() and len(line) < 10000 for line in lines), new

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from support.bundles import image_files, manifest, write_bundle
+from support.bundles import QUALITIES, embedding_files, image_files, manifest, manifest_of, saved, write_bundle
 from vitsearch_agent.cli import app
 from vitsearch_agent.verify import checks
 
@@ -44,7 +44,7 @@ def test_a_terminal_is_cleared_of_the_progress_before_the_checks_are_printed(fol
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert app.main(["verify", folder, "--no-measure"]) == 0
     shown = capsys.readouterr().err
-    assert "tiny-trial-1: accuracy" in shown
+    assert "tiny-trial-1: outputs" in shown
     assert shown.endswith("\r\x1b[K")
 
 
@@ -167,6 +167,127 @@ def test_a_baseline_without_images_is_compared_by_its_own(tmp_path, folder, caps
     assert app.main(["verify", folder, "--no-measure", "--baseline", old]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "baseline accuracy" in line]
     assert line.endswith("; the baseline: 0.9000 (0.8256 to 0.9448) on 100 test images of its own")
+
+
+@pytest.fixture
+def checked(tmp_path, capsys):
+    """checked(kind of task, changes of the files, options, changes of the manifest) -> exit code, lines by check."""
+    pytest.importorskip("numpy")
+    pytest.importorskip("onnxruntime")
+
+    def checked(kind="embedding", files=(), options=(), name="other", **changes):
+        folder = write_bundle(
+            tmp_path / name, manifest_of(kind, figures={}, **changes), dict(embedding_files(), **dict(files))
+        )
+        code = app.main(["verify", folder, "--no-measure", "--json", *options])
+        printed = capsys.readouterr()
+        if code == 2:
+            return code, printed.err
+        return code, {check["name"]: check for check in json.loads(printed.out)["checks"]}
+
+    return checked
+
+
+def test_an_embedding_is_judged_by_its_reference(checked):
+    code, lines = checked()
+    assert code == 0
+    assert lines["outputs"]["message"].startswith("every image gets the output that it was shipped with: least cosine ")
+    expected = "mean 1.0000 on the images in the bundle; shipped: 0.9000 (0.8000 to 1.0000) on 4 test images"
+    assert lines["cosine"]["message"] == lines["neighbours"]["message"] == expected
+
+
+def embeddings(change):
+    import numpy
+
+    values = numpy.full((4, 4), 10, numpy.float32)
+    values[numpy.arange(4), numpy.arange(4)] = 200
+    change(values)
+    return saved((values / 255).astype("<f4"))
+
+
+def test_an_embedding_that_was_shipped_otherwise_fails(checked):
+    def turn(values):
+        values[2] = [200, 10, 10, 10]
+
+    code, lines = checked(files={"images/outputs.npy": embeddings(turn)})
+    assert code == 1
+    assert [name for name, check in lines.items() if check["outcome"] == "failed"] == ["outputs"]
+    message = "1 of 4 images gets another output than when shipped: cosine below 0.999, the worst 0.1042 (image 2)"
+    assert lines["outputs"]["message"] == message
+
+
+def test_an_embedding_below_the_shipped_likeness_fails(checked):
+    def turn(values):
+        values[:] = values[::-1].copy()
+
+    code, lines = checked(files={"images/reference.npy": embeddings(turn)})
+    assert code == 1
+    assert (lines["outputs"]["outcome"], lines["cosine"]["outcome"]) == ("passed", "failed")
+
+
+def test_a_likeness_without_an_interval_is_not_judged(checked):
+    alone = {"value": 1.0, "low": None, "high": None, "n": 4}
+    qualities = dict(QUALITIES, on_images={"cosine": alone, "neighbours": alone})
+    code, lines = checked(qualities=qualities)
+    assert code == 0
+    assert lines["cosine"]["outcome"] == "not judged"
+    assert lines["cosine"]["message"].endswith("shipped: 1.0000 on 4 test images; it has no interval to judge by")
+
+
+def test_another_task_is_judged_by_the_outputs_shipped(checked):
+    qualities = dict(QUALITIES, on_images={"iou": {"value": 0.7, "low": 0.6, "high": 0.8, "n": 4}})
+    code, lines = checked("depth-map", qualities=qualities)
+    assert code == 0
+    assert lines["outputs"]["message"].startswith("the outputs of 4 images differ from those shipped by at most ")
+    assert lines["metrics"]["outcome"] == "not judged"
+    assert lines["metrics"]["message"] == (
+        "the metrics of the task depth-map are not computed here; shipped: iou 0.7000 (0.6000 to 0.8000)"
+    )
+
+    def add(values):
+        values[1, 2] += 10
+
+    code, lines = checked("depth-map", {"images/outputs.npy": embeddings(add)}, qualities=qualities)
+    assert code == 1
+    assert lines["outputs"]["message"].endswith("by at most 0.05 of the largest; allowed: 0.02")
+
+
+def test_outputs_of_another_shape_fail(checked):
+    numpy = pytest.importorskip("numpy")
+    code, lines = checked("depth", {"images/outputs.npy": saved(numpy.zeros((4, 2, 2), "<f4"))})
+    assert code == 1
+    assert lines["outputs"]["message"].endswith("each image gets outputs of shape [4], shipped were [2, 2]")
+
+
+def test_an_embedding_without_images_is_not_judged(checked):
+    code, lines = checked(qualities=dict(QUALITIES, images=None, on_images={}))
+    assert code == 0
+    assert lines["outputs"]["message"] == "the bundle has no images (--no-images)"
+
+
+def test_other_images_judge_only_classifiers(checked, tmp_path):
+    code, line = checked(options=("--data", str(tmp_path)))
+    assert code == 2
+    assert "only a classifier is judged by other images; the task of this bundle is embedding" in line
+
+
+def test_an_embedding_is_compared_with_a_baseline(checked, folder, tmp_path):
+    better = {"value": 1.0, "low": 0.99, "high": 1.0, "n": 4}
+    qualities = dict(QUALITIES, on_images={"cosine": better, "neighbours": better})
+    assert checked(name="old", qualities=qualities)[0] == 0
+    code, lines = checked(options=("--baseline", str(tmp_path / "old")))
+    assert code == 0
+    assert (
+        lines["baseline cosine"]["message"] == "mean 1.0000; the baseline: 1.0000 (0.9900 to 1.0000) on the same images"
+    )
+
+    checked(name="without", qualities=dict(QUALITIES, images=None, on_images={}))
+    code, lines = checked(options=("--baseline", str(tmp_path / "without")))
+    assert lines["baseline neighbours"]["message"].endswith("(0.8000 to 1.0000) on 100 images of its own")
+
+    code, line = checked(options=("--baseline", folder))
+    assert code == 2
+    assert "its task is classification, that of the bundle is embedding" in line
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_end_to_end(version, python_of, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("version", ["3.6", "3.8"])
 def test_real_models_under_old_pythons(version, python_of, tmp_path):
-    """Times, accuracy and peaks with the newest onnxruntime for this Python, unpacked for this test."""
+    """Times, outputs and peaks with the newest onnxruntime for this Python, unpacked for this test."""
     python, libraries = python_of(version), str(tmp_path / "libraries")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", libraries]
     command += [

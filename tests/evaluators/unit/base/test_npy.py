@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from vitsearch_agent.base.npy import check_subset, read_header
+from vitsearch_agent.base.npy import check_images, header_of, read_header
 from vitsearch_agent.errors import InvalidRequest
 
 numpy = pytest.importorskip("numpy")
@@ -81,18 +81,32 @@ def test_a_header_is_never_evaluated(tmp_path):
         read_header(str(tmp_path / "evil"), "evil")
 
 
+@pytest.mark.parametrize("array", [numpy.zeros((3, 1, 2, 2), "float32"), numpy.zeros((3, 3, 2, 2), "uint8")])
+def test_images_are_accepted(save, array):
+    assert check_images(save("images.npy", array)).shape == array.shape
+
+
 @pytest.mark.parametrize(
-    ("images", "labels", "message"),
+    ("array", "message"),
     [
-        (numpy.zeros((3, 1, 2, 2), "float64"), numpy.zeros(3, "int64"), "images: expected float32 or uint8"),
-        (numpy.zeros((3, 4), "float32"), numpy.zeros(3, "int64"), "images: expected .* N x C x H x W"),
-        (numpy.zeros((0, 1, 2, 2), "float32"), numpy.zeros(0, "int64"), "images: expected"),
-        (numpy.zeros((3, 1, 2, 2), "float32"), numpy.zeros(2, "int64"), "labels: expected .* 3 of them"),
-        (numpy.zeros((3, 1, 2, 2), "uint8"), numpy.zeros(3, "float32"), "labels: expected int64 or int32"),
+        (numpy.zeros((3, 1, 2, 2), "float64"), "images: expected float32 or uint8"),
+        (numpy.zeros((3, 4), "float32"), "images: expected .* N x C x H x W"),
+        (numpy.zeros((0, 1, 2, 2), "float32"), "images: expected"),
     ],
 )
-def test_a_subset_needs_images_and_one_label_for_each(save, images, labels, message):
-    good = save("images.npy", numpy.zeros((3, 1, 2, 2), "uint8")), save("labels.npy", numpy.zeros(3, "int32"))
-    assert check_subset(*good) == 3
+def test_what_no_model_takes_is_refused(save, array, message):
     with pytest.raises(InvalidRequest, match=message):
-        check_subset(save("images.npy", images), save("labels.npy", labels))
+        check_images(save("images.npy", array))
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "|u1", "<u2"])
+@pytest.mark.parametrize("shape", [(), (3,), (3, 2), (2, 3, 4, 5), (1, *[2] * 8)])
+def test_numpy_reads_the_headers_that_are_written(tmp_path, dtype, shape):
+    expected = numpy.arange(numpy.prod(shape, dtype=int)).astype(dtype).reshape(shape)
+    header = header_of(dtype, shape)
+    assert len(header) % 64 == 0
+    (tmp_path / "array.npy").write_bytes(header + expected.tobytes())
+    read = numpy.load(str(tmp_path / "array.npy"))
+    assert (read.dtype, read.shape) == (expected.dtype, shape)
+    assert numpy.array_equal(read, expected)
+    assert read_header(str(tmp_path / "array.npy"), "array") == (dtype, shape, len(header))

@@ -11,7 +11,7 @@ ABSENT = RuntimeInfo("openvino", False, "no module openvino", None, (), ("openvi
 
 
 def device(**more):
-    return DeviceInfo(2, 2, "0", "id", "physical", "ef" * 32, {}, (ABSENT,), ("measure",), 2_000_000, 0, 0)._replace(
+    return DeviceInfo(3, 3, "0", "id", "physical", "ef" * 32, {}, (ABSENT,), ("measure",), 2_000_000, 0, 0)._replace(
         **more
     )
 

@@ -11,7 +11,7 @@ SPEC = JobSpec("measure", (BlobRef("model.onnx", "ab" * 32, 1),), "noop", {}, SC
 FULL = TransferFailed("no room for 40000000 bytes", {"reason": "no_space"})
 
 
-INFO = DeviceInfo(2, 2, "0", "id", "physical", "ef" * 32, {}, (), ("measure",), 2_000_000, 0, 0)
+INFO = DeviceInfo(3, 3, "0", "id", "physical", "ef" * 32, {}, (), ("measure",), 2_000_000, 0, 0)
 
 
 class Endpoints:

@@ -4,7 +4,7 @@ from vitsearch_agent.config import LimitsConfig
 from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.measure.time_limits import refuse_too_long, time_limit
 from vitsearch_agent.wire.job_spec import BlobRef, JobSpec
-from vitsearch_agent.wire.measure_protocol import ACCURACY, CONFIRM, ONE_PROCESS, PEAKS, SCREEN
+from vitsearch_agent.wire.measure_protocol import CONFIRM, ONE_PROCESS, OUTPUTS, PEAKS, SCREEN
 
 MODEL = (BlobRef("model.onnx", "ab" * 32, 10),)
 SLOW_BOARD = CONFIRM._replace(
@@ -28,7 +28,7 @@ def spec(kind="measure", protocol=SCREEN, runtime="onnxruntime"):
         (spec(protocol=ONE_PROCESS._replace(power_s=60.0, idle_s=10.0)), 180.0 + 260.0),
         (spec(protocol=SCREEN._replace(cooldown_max_s=100.0)), 2 * 280.0),
         (spec(protocol=ONE_PROCESS, runtime="trtexec"), 180.0 + 180.0 + 1800.0),
-        (spec("accuracy", ACCURACY), 3600.0),
+        (spec("outputs", OUTPUTS), 3600.0),
         (spec("peaks", PEAKS._replace(timeout_s=10.0)), 40.0),
         (spec("peaks", PEAKS._replace(timeout_s=10.0, threads=4)), 70.0),
     ],

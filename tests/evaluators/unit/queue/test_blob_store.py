@@ -190,6 +190,18 @@ def test_an_adopted_file_is_read_in_pieces_and_evicted_like_a_blob(store, tmp_pa
     assert reason_of(store.adopt, str(tmp_path / "made")) == "no_space"
 
 
+def test_the_parts_of_one_result_are_not_evicted_for_each_other(tmp_path):
+    store = BlobStore(str(tmp_path), LIMITS)
+    made = tmp_path / "made"
+    digests = []
+    for content in (b"first", b"second"):
+        made.write_bytes(content * 200)
+        digests.append(store.adopt(str(made), frozenset(digests)))
+    made.write_bytes(b"third" * 200)
+    assert reason_of(store.adopt, str(made), frozenset(digests)) == "no_space"
+    assert all(store.has(digest) for digest in digests)
+
+
 def test_uses_that_may_disturb_a_measurement_are_counted(store):
     assert store.uses == 0
     sha256 = put(store, b"a" * 100)

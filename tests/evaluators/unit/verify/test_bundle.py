@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from support.bundles import PREPROCESSING, manifest, write_bundle
+from support.bundles import PREPROCESSING, QUALITIES, manifest, manifest_of, write_bundle
 from vitsearch_agent.errors import DamagedBundle, InvalidRequest
 from vitsearch_agent.verify import bundle
 
@@ -212,7 +212,7 @@ def test_what_is_neither_a_folder_nor_a_zip_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 3}, r"bundle.json.schema: expected a whole number from 2 to 2, got 3"),
+        ({"schema": 4}, r"bundle.json.schema: expected a whole number from 3 to 3, got 4"),
         ({"model": "../model.onnx"}, r"bundle.json.model: '../model.onnx' is not one of model.onnx, model.xml"),
         ({"figures": {"cpu_ms_p50": {}}}, r"bundle.json.figures.cpu_ms_p50: missing high, low, value"),
         (
@@ -227,6 +227,51 @@ def test_what_is_neither_a_folder_nor_a_zip_is_refused(tmp_path):
 def test_a_wrong_manifest_is_refused(tmp_path, changes, message):
     with pytest.raises(InvalidRequest, match=message):
         bundle.read(write_bundle(tmp_path, manifest(**changes)))
+
+
+def test_a_bundle_of_another_task_has_qualities(tmp_path):
+    folder = write_bundle(tmp_path, manifest_of("embedding"))
+    read = bundle.read(folder).manifest
+    assert read.task == bundle.Task("embedding")
+    assert read.qualities.on_images["cosine"] == bundle.Quality(0.9, 0.8, 1.0, 4)
+    assert (read.accuracy, read.images) == (None, None)
+
+
+def test_a_bundle_of_another_task_may_have_no_labels(tmp_path):
+    folder = write_bundle(tmp_path, manifest_of("depth", qualities=dict(QUALITIES, on_split={}, on_images={})))
+    (tmp_path / "labels.json").unlink()
+    assert bundle.read(folder).labels == ()
+    (tmp_path / "labels.json").write_text("{")
+    with pytest.raises(InvalidRequest, match="labels.json is not JSON"):
+        bundle.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": None}, "bundle.json.task: expected an object, got None"),
+        ({"task": {}}, "bundle.json.task: missing kind"),
+        ({"task": {"kind": "classification"}}, "bundle.json: unknown qualities and missing accuracy, images"),
+        ({"task": {"kind": "Embedding"}}, "bundle.json.task.kind: expected a name of small letters, got 'Embedding'"),
+        ({"task": {"kind": ["embedding"]}}, "bundle.json.task.kind: expected a string"),
+        ({"task": {"kind": "x\n"}}, "bundle.json.task.kind: expected a name"),
+        ({"accuracy": {"split": "test", "n": 4, "correct": 4}}, "bundle.json: unknown accuracy"),
+        ({"qualities": None}, "bundle.json.qualities: expected an object"),
+        ({"qualities": dict(QUALITIES, images=10001)}, "bundle.json.qualities.images: .* from 1 to 10000"),
+        ({"qualities": dict(QUALITIES, on_split={})}, "bundle.json.qualities.on_split: missing cosine, neighbours"),
+        ({"qualities": dict(QUALITIES, on_images={})}, "bundle.json.qualities.on_images: missing cosine, neighbours"),
+        ({"qualities": dict(QUALITIES, on_split={"cosine": 1})}, "on_split.cosine: expected an object"),
+    ],
+)
+def test_a_wrong_task_is_refused(tmp_path, changes, message):
+    with pytest.raises(InvalidRequest, match=message):
+        bundle.read(write_bundle(tmp_path, manifest_of("embedding", **changes)))
+
+
+def test_without_images_there_are_no_qualities_of_them(tmp_path):
+    qualities = dict(QUALITIES, images=None, on_images={})
+    read = bundle.read(write_bundle(tmp_path, manifest_of("embedding", qualities=qualities)))
+    assert read.manifest.qualities.images is None
 
 
 @pytest.mark.parametrize(
@@ -254,7 +299,7 @@ HOSTILE_JSON = {
     "infinity": b'{"schema": 1e999}',
     "half a character": b'{"schema": "\\ud800"}',
     "not UTF-8": b'{"schema": "\xff"}',
-    "twice": b'{"schema": 2, "schema": 2}',
+    "twice": b'{"schema": 3, "schema": 3}',
     "long": b'{"schema": "' + b"x" * (4 << 20) + b'"}',
 }
 

@@ -6,8 +6,9 @@ import pytest
 
 from support.bundles import manifest
 from vitsearch_agent.verify import checks
-from vitsearch_agent.verify.bundle import Counted, Figure, Manifest
+from vitsearch_agent.verify.bundle import Counted, Figure, Manifest, Quality
 from vitsearch_agent.verify.checks import FAILED, NOT_JUDGED, PASSED, ImageCounts
+from vitsearch_agent.verify.metrics import Estimate
 from vitsearch_agent.verify.model_runner import Measured
 
 HERE = {"board": "b", "cpu": "c"}
@@ -93,6 +94,45 @@ def test_a_baseline_of_other_images_fails_where_both_intervals_say_so(correct, o
     check = checks.baseline_accuracy(ImageCounts("the images in the bundle", 500, correct), Counted("test", 2000, 1809))
     assert check.outcome == outcome
     assert check.message.endswith("; the baseline: 0.9045 (0.8908 to 0.9166) on 2000 test images of its own")
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "low", "outcome"),
+    [
+        ("cosine", 0.9791, 0.98, PASSED),
+        ("cosine", 0.9789, 0.98, FAILED),
+        ("neighbours", 0.996, 1.0, PASSED),
+        ("neighbours", 0.994, 1.0, FAILED),
+    ],
+)
+def test_a_quality_fails_below_its_interval_by_more_than_rounding(name, now, low, outcome):
+    shipped = Quality((1 + low) / 2, low, 1.0, 500)
+    check = checks.quality(name, Estimate(now, None, None, 500), "the images in the bundle", shipped, "test")
+    assert check.outcome == outcome
+    interval = f"{shipped.value:.4f} ({low:.4f} to 1.0000) on 500 test images"
+    assert check.message == f"mean {now:.4f} on the images in the bundle; shipped: {interval}"
+
+
+@pytest.mark.parametrize(
+    ("same_images", "high", "outcome"), [(True, 0.99, FAILED), (False, 0.99, PASSED), (False, 0.97, FAILED)]
+)
+def test_a_baseline_of_other_images_needs_both_intervals(same_images, high, outcome):
+    now, earlier = Estimate(0.97, 0.95, high, 4), Quality(0.985, 0.98, 0.99, 500)
+    assert checks.baseline_quality("cosine", now, earlier, same_images).outcome == outcome
+
+
+def test_embeddings_are_counted_that_differ_from_those_shipped():
+    numpy = pytest.importorskip("numpy")
+    assert checks.same_embeddings(numpy.array([1.0, 0.999])).outcome == PASSED
+    check = checks.same_embeddings(numpy.array([0.9989, 1.0, -0.5]))
+    assert check.outcome == FAILED
+    assert check.message.startswith("2 of 3 images get another output than when shipped: cosine below 0.999, ")
+    assert check.message.endswith("the worst -0.5000 (image 2)")
+
+
+def test_other_outputs_may_differ_by_two_steps_of_int8():
+    assert checks.same_outputs(2 / 127, 4).outcome == PASSED
+    assert checks.same_outputs(3 / 127, 4).outcome == FAILED
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class Measures(ModelRunner):
         self.measured = 0
         self.disturbed = disturbed
 
-    def classify(self, chunk):
+    def outputs(self, chunk):
         raise AssertionError("the bundle has no images")
 
     def measure(self):
@@ -70,7 +70,7 @@ class Refuses(Measures):
     def measure(self):
         raise MeasurementFailed(self.kind, "it does not run")
 
-    def classify(self, chunk):
+    def outputs(self, chunk):
         self.measure()
 
 

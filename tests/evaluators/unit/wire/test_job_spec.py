@@ -4,7 +4,8 @@ from vitsearch_agent.base.canonical_json import canonical_json
 from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.runtimes import reference_models
 from vitsearch_agent.wire.job_spec import BlobRef, JobSpec, Owner, job_id
-from vitsearch_agent.wire.measure_protocol import ACCURACY, CONFIRM, REFERENCE, SCREEN, MeasureProtocol
+from vitsearch_agent.wire.measure_protocol import CONFIRM, OUTPUTS, REFERENCE, SCREEN, MeasureProtocol
+from vitsearch_agent.wire.reductions import REDUCTIONS
 
 SPEC = JobSpec(
     kind="measure",
@@ -37,7 +38,6 @@ SPEC_JSON = {
     "repeat": 0,
 }
 IMAGES = {"name": "images.npy", "sha256": "cd" * 32, "size": 9}
-LABELS = {"name": "labels.npy", "sha256": "ef" * 32, "size": 9}
 # A change here means that devices measure everything again: raise JOB_ID_SCHEMA with intent.
 JOB_ID = "e79a2b21de5d5d9829c623a7a0e4deeaa4705b965296ce2bba869600557c4101"
 
@@ -61,8 +61,8 @@ def test_the_reference_models_are_those_of_the_digest():
     assert reference_models.reference_digest() == REFERENCE
 
 
-def test_accuracy_is_judged_at_the_batch_of_the_measurements():
-    assert ACCURACY.batch == SCREEN.batch == CONFIRM.batch
+def test_outputs_are_those_of_the_batch_of_the_measurements():
+    assert OUTPUTS.batch == SCREEN.batch == CONFIRM.batch
 
 
 def test_job_id_depends_only_on_what_is_measured():
@@ -85,9 +85,16 @@ def test_job_id_depends_only_on_what_is_measured():
     [
         ({"kind": "dance"}, "is not one of"),
         ({"kind": "peaks"}, "needs exactly no files; got model.onnx"),
-        ({"kind": "accuracy"}, "with images.npy and labels.npy; got model.onnx"),
+        ({"kind": "outputs", "reduction": "none"}, "with images.npy; got model.onnx"),
+        ({"kind": "outputs"}, "reduction: an outputs job needs one of none, argmax_uint8, argmax_uint16"),
+        ({"reduction": "none"}, "reduction: only an outputs job has one of none"),
+        ({"kind": "outputs", "reduction": "sum"}, "reduction: 'sum' is not one of none"),
         ({"manifest": [*SPEC_JSON["manifest"], IMAGES]}, "needs exactly .*; got model.onnx and images.npy"),
-        ({"kind": "accuracy", "manifest": [IMAGES, LABELS]}, "needs exactly .*; got images.npy and labels.npy"),
+        ({"kind": "outputs", "reduction": "none", "manifest": [IMAGES]}, "needs exactly .*; got images.npy"),
+        (
+            {"manifest": [{"name": "labels.npy", "sha256": "ab" * 32, "size": 1}]},
+            "'labels.npy' is not one of",
+        ),
         (
             {"manifest": []},
             "needs exactly model.onnx or .* or model.mlmodel and model.bin; got nothing",
@@ -107,10 +114,13 @@ def test_invalid_specifications_are_refused(change, message):
         JobSpec.from_json(dict(SPEC_JSON, **change))
 
 
-def test_an_accuracy_job_has_a_model_and_a_subset():
-    spec = JobSpec.from_json(dict(SPEC_JSON, kind="accuracy", manifest=[*SPEC_JSON["manifest"], IMAGES, LABELS]))
+def test_an_outputs_job_has_a_model_images_and_a_reduction():
+    described = dict(SPEC_JSON, kind="outputs", reduction="none", manifest=[*SPEC_JSON["manifest"], IMAGES])
+    spec = JobSpec.from_json(described)
+    assert spec.to_json() == described
     assert (spec.artifact, spec.artifact_kind, spec.model_name) == ("ab" * 32, "onnx", "model.onnx")
-    assert job_id(spec, "device-1") != job_id(spec._replace(kind="measure"), "device-1")
+    different = [spec._replace(kind="measure"), *(spec._replace(reduction=name) for name in REDUCTIONS)]
+    assert len({job_id(other, "device-1") for other in different}) == 1 + len(REDUCTIONS)
 
 
 def test_owner_round_trip():

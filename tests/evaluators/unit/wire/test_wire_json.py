@@ -13,7 +13,7 @@ from vitsearch_agent.wire.measurement import Contention, Latency, Measurement, P
 from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_agent.wire.processor_counters import Counters
 from vitsearch_agent.wire.restriction import Restriction
-from vitsearch_agent.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
+from vitsearch_agent.wire.results import PART_MAX_BYTES, Gemm, OutputsResult, Part, PeaksResult, Rate
 
 LATENCY = Latency(70, 2.0, 2.5, None, None, 2.1, 1.9, 3.0, 1.95, 2.05)
 LATENCY_JSON = {
@@ -200,26 +200,24 @@ STATUS_JSON = {
     "error": None,
     "result": MEASUREMENT_JSON,
 }
-ACCURACY_JSON = {
+OUTPUTS_JSON = {
     "job_id": "a1" * 32,
     "artifact": "b2" * 32,
     "images": "c3" * 32,
-    "labels": "d4" * 32,
     "device_id": "device-1",
     "environment_id": "e5" * 32,
     "runtime": "onnxruntime",
     "runtime_version": "1.20.1",
+    "reduction": "argmax_uint16",
     "options": {},
     "batch": 16,
     "shapes": None,
     "n": 200,
-    "correct": 170,
+    "item_shape": [256, 256],
+    "dtype": "<u2",
     "not_finite": 1,
-    "classes": 10,
-    "confusion": [[0, -1, 1], [0, 0, 170], [1, 0, 29]],
-    "ci95_low": 0.79,
-    "ci95_high": 0.89,
-    "logits_sha256": "f6" * 32,
+    "parts": [{"sha256": f"{number:064x}", "size": PART_MAX_BYTES} for number in range(3)]
+    + [{"sha256": "f6" * 32, "size": 200 * 256 * 256 * 2 - 3 * PART_MAX_BYTES}],
     "attempts": 1,
     "queue_s": 0.5,
     "seconds": 12.5,
@@ -227,7 +225,9 @@ ACCURACY_JSON = {
     "emulated": False,
     "started_at": "2026-11-25T12:00:00Z",
 }
-ACCURACY = AccuracyResult(**dict(ACCURACY_JSON, confusion=((0, -1, 1), (0, 0, 170), (1, 0, 29))))
+OUTPUTS = OutputsResult(
+    **dict(OUTPUTS_JSON, item_shape=(256, 256), parts=tuple(Part(**part) for part in OUTPUTS_JSON["parts"]))
+)
 PEAKS_JSON = {
     "job_id": "a1" * 32,
     "device_id": "device-1",
@@ -256,11 +256,11 @@ PEAKS = PeaksResult(
     )
 )
 GOLDEN = [
-    (ACCURACY, ACCURACY_JSON),
+    (OUTPUTS, OUTPUTS_JSON),
     (PEAKS, PEAKS_JSON),
     (
-        STATUS._replace(kind="accuracy", result=ACCURACY),
-        dict(STATUS_JSON, kind="accuracy", result=ACCURACY_JSON),
+        STATUS._replace(kind="outputs", result=OUTPUTS),
+        dict(STATUS_JSON, kind="outputs", result=OUTPUTS_JSON),
     ),
     (LATENCY, LATENCY_JSON),
     (MEASUREMENT, MEASUREMENT_JSON),
@@ -289,9 +289,31 @@ def test_missing_and_unknown_keys_are_refused(record, golden):
 
 def test_a_result_is_read_by_its_kind():
     with pytest.raises(InvalidRequest, match="job.result: unknown .* and missing"):
-        JobStatus.from_json(dict(STATUS_JSON, kind="accuracy"))
-    with pytest.raises(InvalidRequest, match="job.kind: 'dance' is not one of measure, accuracy, peaks"):
+        JobStatus.from_json(dict(STATUS_JSON, kind="outputs"))
+    with pytest.raises(InvalidRequest, match="job.kind: 'dance' is not one of measure, outputs, peaks"):
         JobStatus.from_json(dict(STATUS_JSON, kind="dance"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reduction": "sum"}, "reduction: 'sum' is not one of none, argmax_uint8, argmax_uint16"),
+        ({"dtype": "<f4"}, "dtype: argmax_uint16 keeps <u2, not <f4"),
+        ({"not_finite": 201}, "not_finite: 201 of 200 images"),
+        ({"n": 199}, "parts: not the sizes of <u2 of shape"),
+        ({"item_shape": [256]}, "parts: not the sizes"),
+        ({"item_shape": [0]}, r"item_shape\[0\]: expected a whole number from 1"),
+        ({"item_shape": [2**31 - 1] * 8}, "allowed are 268435456"),
+        ({"parts": OUTPUTS_JSON["parts"][:3]}, "parts: not the sizes"),
+        ({"parts": OUTPUTS_JSON["parts"][::-1]}, "parts: not the sizes"),
+        ({"parts": [dict(OUTPUTS_JSON["parts"][0], size=PART_MAX_BYTES + 1)]}, r"parts\[0\].size: expected a whole"),
+        ({"parts": OUTPUTS_JSON["parts"] * 9}, "parts: expected a list of at most 32"),
+    ],
+)
+def test_outputs_whose_parts_are_not_theirs_are_refused(change, message):
+    """Their sizes decide how much a client fetches."""
+    with pytest.raises(InvalidRequest, match=message):
+        OutputsResult.from_json(dict(OUTPUTS_JSON, **change))
 
 
 def test_final_states():

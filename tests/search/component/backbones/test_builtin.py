@@ -7,10 +7,11 @@ from safetensors.torch import load_file
 
 from vitsearch import data
 from vitsearch.backbones import ModelSpec, find, weights
-from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON, Judged
+from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON, JudgedOn
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import WeightsError
 from vitsearch.space.section_base import BUILTIN_BASES
+from vitsearch.tasks import CLASSIFICATION, Truth
 from vitsearch_agent.base.canonical_json import file_digest
 
 
@@ -42,14 +43,15 @@ def test_a_base_is_loaded_strictly(name, channels):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", sorted(BUILTIN))
-def test_the_accuracy_that_ships_with_a_base_is_what_it_has(name, tmp_path):
+def test_the_qualities_that_ship_with_a_base_are_what_it_has(name, tmp_path):
     images, base = data.load(data.DataSpec.from_json({"source": "builtin:fashion-mnist-14k"}), tmp_path), BUILTIN[name]
-    assert Judged(images.identity.fingerprint, len(images.validation.images)) == JUDGED_ON
+    assert JudgedOn(images.identity.fingerprint, len(images.validation.images)) == JUDGED_ON
     model = find(name).build(ModelSpec(name, "builtin", base.resolution, base.classes, base.channels)).model.eval()
     inputs = to_tensor(images.validation.images, base.resolution, base.preprocessing)
     with torch.inference_mode():
-        predicted = torch.cat([model(batch).argmax(1) for batch in inputs.split(250)])
-    assert int((predicted.numpy() == images.validation.labels).sum()) == base.correct
+        outputs = torch.cat([model(batch) for batch in inputs.split(250)]).numpy()
+    judged = CLASSIFICATION.judge(outputs, Truth(images.validation.labels, images.class_names))
+    assert judged.values == pytest.approx(dict(base.qualities))
 
 
 def test_starting_weights_default_to_the_built_in_bases():

@@ -11,7 +11,7 @@ from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import WeightsError
 from vitsearch.testing.families import BackboneTestCase
-from vitsearch.training.fine_tune import FineTuneTask, fine_tune
+from vitsearch.training.fine_tune import TrainingSpec, fine_tune
 
 SMALL = "levit_128s"
 FAMILY = backbones.find(SMALL)
@@ -164,7 +164,7 @@ def test_a_cut_model_with_two_classifiers_is_fine_tuned():
     recipe = Recipe((0, 1), 16, 8, 1e-3, 0.05, 0, 0.0, 1.0, 0)
     before = model.head_dist.linear.weight.clone()
     report = fine_tune(
-        model, FineTuneTask(pixels, np.arange(16) % 2, 64, Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, epochs=2)
+        model, TrainingSpec(pixels, np.arange(16) % 2, 64, Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, epochs=2)
     )
     assert (report.steps, report.images) == (4, 32)
     assert not torch.equal(before, model.head_dist.linear.weight)

@@ -89,6 +89,20 @@ def test_it_is_built_for_the_classes_and_channels_of_the_data(network):
     assert classifiers_of(made.model) == [made.model.out]
 
 
+def test_without_classes_it_gives_what_its_classifier_reads(network, tmp_path):
+    ours = network()
+    weights = saved(built(ours, classes=4).model.state_dict(), tmp_path)
+    encoder = built(ours, weights=weights, classes=0)
+    assert not encoder.head_is_new
+    assert class_count(encoder.model) == 0
+    read = []
+    whole = built(ours, weights=weights, classes=4).model
+    whole.out.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    images = torch.randn(2, 1, 16, 16)
+    whole(images)
+    torch.testing.assert_close(encoder.model(images), read[0])
+
+
 def test_its_hidden_channels_and_blocks_are_found(network):
     family, ours = PythonFamily(network()), built(network())
     shapes = [(unit.name, unit.ffn_width, unit.removable) for unit in family.units(ours.model)]

@@ -21,7 +21,6 @@ from vitsearch.cli.results.front import print_front, print_models
 from vitsearch.cli.results.show import print_classes, print_detail
 from vitsearch.cli.results.studies import print_databases
 from vitsearch.core.backbone_check import BackboneCheck, FileCheck
-from vitsearch.core.confusion import ClassAccuracy
 from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Keys, Record
 from vitsearch.devices.survey import DevicePart, DeviceSurvey
@@ -34,6 +33,7 @@ from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation
 from vitsearch.study.results.objectives import ObjectiveEffects
 from vitsearch.study.status import DiskUse, LeaderboardRow, PrintedLiveRun, Status
+from vitsearch.tasks.classification.confusion import ClassAccuracy
 
 DEVICES = [f"{which}-of-the-orchard-behind-the-old-mill-{which[:2]}" for which in ("nano", "orin")]
 HOST = f"{'h' * 34}.local"
@@ -114,7 +114,7 @@ def test_the_state_of_a_study(long_plan):
         data=None,
         reference_point=None,
         leaderboard=(LeaderboardRow(**vars(metrics.printed()), plan=long_plan.to_json(), shares={}, warnings=()),),
-        class_warnings=(),
+        quality_warnings=(),
         cpu_seconds={"train": 61.7},
         busy_share=None,
         trainer_seconds=61.2,

@@ -75,7 +75,7 @@ STATE = Status(
     data=None,
     reference_point=None,
     leaderboard=(),
-    class_warnings=(),
+    quality_warnings=(),
     cpu_seconds={"block_structure": 2.4, "train": 61.7, "export": 0.0},
     busy_share=0.756,
     trainer_seconds=61.2,
@@ -112,7 +112,7 @@ def test_what_was_not_counted_on_disk_is_said():
 
 def test_classes_that_are_missed_are_named(plan):
     missed = "trial 7, the knee, finds 12 of 150 'local': less than half of the mean recall, 0.61"
-    assert missed in shown(print_status, replace(STATE, class_warnings=(missed,))).splitlines()
+    assert missed in shown(print_status, replace(STATE, quality_warnings=(missed,))).splitlines()
 
 
 def test_a_model_that_predicts_one_class_is_named_under_the_leaderboard(plan):

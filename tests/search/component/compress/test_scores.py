@@ -53,7 +53,7 @@ def test_statistics_agree_with_autograd_and_numpy(base):
 
 def test_the_batch_size_does_not_matter(base):
     inputs, labels = (part[:24] for part in base.calibration)
-    whole, pieces = (scores.collect(base.model(), base.family, inputs, labels, size) for size in (24, 5))
+    whole, pieces = (scores.collect(base.model(), base.family, inputs, labels, batch_size=size) for size in (24, 5))
     for first, second in zip(whole.blocks, pieces.blocks, strict=True):
         np.testing.assert_allclose(first.ffn.taylor, second.ffn.taylor, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(first.ffn.covariance, second.ffn.covariance, atol=1e-5)
@@ -74,7 +74,7 @@ def test_scores_of_windows_are_summed_over_their_image():
     with smaller_models(name, {"depths": (2, 2, 1, 1), "embed_dim": 48}):
         model = family.build(backbones.ModelSpec(name, "none", 64, 10)).model
     inputs, labels = torch.randn(3, 3, 64, 64), torch.tensor([0, 1, 2])
-    whole, pieces = (scores.collect(model, family, inputs, labels, size).depth for size in (3, 2))
+    whole, pieces = (scores.collect(model, family, inputs, labels, batch_size=size).depth for size in (3, 2))
     assert min(whole) > 0
     np.testing.assert_allclose(whole, pieces, rtol=1e-3)
 

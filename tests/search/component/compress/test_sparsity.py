@@ -141,7 +141,7 @@ def test_an_equal_input_takes_over_the_weight_of_a_dropped_one(smaller, larger):
 def task(base):
     images, labels = base.calibration
     pixels = ((images * 0.353 + 0.286) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    return fine_tune.FineTuneTask(
+    return fine_tune.TrainingSpec(
         pixels[:64], labels[:64].numpy(), 28, Preprocessing((0.286,), (0.353,)), RECIPE, epochs=1
     )
 

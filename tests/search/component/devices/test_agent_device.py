@@ -16,7 +16,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import AgentDevice, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
-from vitsearch_agent.client.client import DeviceClient, Subset
+from vitsearch_agent.client.client import DeviceClient
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 from vitsearch_agent.errors import JobCancelled
 from vitsearch_agent.wire.protocol import SCREEN, DeviceInfo, RuntimeInfo
@@ -37,6 +37,18 @@ def write_model(path: Path, name: str) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
+    return path
+
+
+def write_flat(path: Path) -> Path:
+    """A model whose outputs are the eight numbers of its image."""
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["images"], ["logits"])],
+        "flat",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 2, 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 8])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
 
 
@@ -186,7 +198,7 @@ ORT = RuntimeInfo("onnxruntime", True, None, "1.9.0", (), max_opset=15, max_ir_v
 
 
 def test_a_device_without_a_meter_is_refused_for_power_metrics():
-    info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, (ORT,), ("measure",), 1, 0, 0)
+    info = DeviceInfo(3, 3, "0", "d", "physical", "0" * 64, {}, (ORT,), ("measure",), 1, 0, 0)
     message = "device nano has no usable power meter, but energy_mj@nano needs one: .*'vitsearch-agent power'"
     with pytest.raises(ResourceError, match=message):
         refuse_unmetered("nano", info, ["accuracy", "cpu_ms_p50", "energy_mj@nano"])
@@ -194,27 +206,35 @@ def test_a_device_without_a_meter_is_refused_for_power_metrics():
     refuse_unmetered("nano", info, ["accuracy", "cpu_ms_p50"])
 
 
+def test_outputs_that_the_device_has_removed_are_made_again(agent, device, tmp_path):
+    path = tmp_path / "images.npy"
+    np.save(path, np.eye(8, dtype="f4").reshape(8, 1, 2, 4))
+    flat = write_flat(tmp_path / "flat")
+    first = asyncio.run(device.outputs(flat, path, DEPLOYMENT, "none"))
+    for part in first.result.parts:
+        os.remove(tmp_path / "agent" / "blobs" / part.sha256)
+    again = asyncio.run(device.outputs(flat, path, DEPLOYMENT, "none"))
+    assert again.result.job_id != first.result.job_id
+    assert np.array_equal(again.values, np.eye(8))
+
+
 @pytest.mark.long
-def test_accuracy_on_the_device_and_its_failure(device, tmp_path):
+def test_outputs_of_the_device_and_their_failure(device, tmp_path):
     generator = np.random.default_rng(0)
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["images"], ["logits"])],
-        "flat",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 2, 4])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 8])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "flat")
+    write_flat(tmp_path / "flat")
     images = generator.standard_normal((9, 1, 2, 4)).astype("float32")
     np.save(tmp_path / "images.npy", images)
-    labels = images.reshape(9, 8).argmax(1)
-    labels[0] = (labels[0] + 1) % 8
-    np.save(tmp_path / "labels.npy", labels)
-    subset = Subset(str(tmp_path / "images.npy"), str(tmp_path / "labels.npy"))
-    result = asyncio.run(device.accuracy(tmp_path / "flat", subset, DEPLOYMENT))
-    assert (result.correct, result.n, result.classes) == (8, 9, 8)
+    path = tmp_path / "images.npy"
+    kept = asyncio.run(device.outputs(tmp_path / "flat", path, DEPLOYMENT, "argmax_uint8"))
+    assert kept.values.dtype == np.uint8
+    assert kept.values.tolist() == images.reshape(9, 8).argmax(1).tolist()
+    assert (kept.result.n, kept.result.item_shape, kept.result.not_finite) == (9, (), 0)
+    whole = asyncio.run(device.outputs(tmp_path / "flat", path, DEPLOYMENT, "none"))
+    assert np.array_equal(whole.values, images.reshape(9, 8))
     here = device.info.environment_id
     device.info = device.info._replace(environment_id="ab" * 32)  # a runtime was updated since
-    assert asyncio.run(device.accuracy(tmp_path / "flat", subset, DEPLOYMENT)).environment_id == here
+    again = asyncio.run(device.outputs(tmp_path / "flat", path, DEPLOYMENT, "argmax_uint8"))
+    assert again.result.environment_id == here
     assert device.info.environment_id == here
     with pytest.raises(StageError, match="noop gives no outputs"):
-        asyncio.run(device.accuracy(tmp_path / "flat", subset, Deployment("local", "noop", "", "fp32")))
+        asyncio.run(device.outputs(tmp_path / "flat", path, Deployment("local", "noop", "", "fp32"), "none"))

@@ -76,7 +76,7 @@ def test_a_file_is_judged_at_the_batch_that_the_device_measures(pipeline, cut, f
     pipeline.protocols = replace(pipeline.protocols, confirm=CONFIRM._replace(batch=2))
     keys, _ = asyncio.run(through(pipeline, replace(cut, deployments=(replace(cut.deployment, batch=None),))))
     assert [job.batch for job in jobs if isinstance(job, ExportJob)] == [2]
-    assert ledger.accuracy(keys.artifact_key, pipeline.config.data.fingerprint).batch == 2
+    assert ledger.evaluation(keys.artifact_key, pipeline.config.data.fingerprint).batch == 2
 
 
 def test_a_later_run_makes_nothing(pipeline, cut, fake_study, ledger):
@@ -249,7 +249,7 @@ def test_one_that_gives_up_does_not_stop_the_other(pipeline, cut, fake_study):
         first.cancel()
         return await second
 
-    assert asyncio.run(both()).accuracy > 0.8
+    assert asyncio.run(both()).qualities["accuracy"] > 0.8
 
 
 # ---- claims
@@ -434,7 +434,7 @@ def test_a_named_teacher_is_a_base_of_its_own(fake_study, ledger, cut):
         "fake_vit": pipeline.config.base_recipe,
         "big_vit": longer,
     }
-    assert pipeline.base_accuracy.keys() == {"fake_vit"}  # nobody searches among the teacher's plans
+    assert pipeline.bases.keys() == {"fake_vit"}  # nobody searches among the teacher's plans
 
 
 def test_a_teacher_of_the_same_name_with_a_budget_of_its_own_is_another_stage(fake_study, ledger, cut):
@@ -497,8 +497,8 @@ def test_augmented_images_are_distilled_from_the_live_teacher_at_its_own_resolut
     for recipe in (cut.recipe, views):
         asyncio.run(through(pipeline, replace(cut, recipe=recipe)))
     cached, live = seen
-    assert (cached.targets.logits_sha256 is None, cached.targets.live_teacher) == (False, None)
-    assert live.targets.logits_sha256 is None
+    assert (cached.targets.outputs_sha256 is None, cached.targets.live_teacher) == (False, None)
+    assert live.targets.outputs_sha256 is None
     assert (live.targets.live_teacher.backbone, live.targets.live_teacher.resolution) == ("big_vit", 56)
     assert live.targets.live_teacher.weights.startswith("stored:")
     assert fake_study.runner.runs["logits"] == 2  # the teacher's for the first plan, the base's for both

@@ -69,9 +69,7 @@ def test_what_was_not_measured_has_its_reason(report):
     accuracy = power["accuracy"]
     missing = [index for index, value in enumerate(accuracy["value"]) if value is None]
     assert missing
-    assert {column(accuracy["reason"])[index] for index in missing} == {
-        "accuracy is evaluated when a model is confirmed"
-    }
+    assert {column(accuracy["reason"])[index] for index in missing} == {"it is evaluated when a model is confirmed"}
 
 
 def test_the_hypervolume_ends_with_that_of_the_front(report):

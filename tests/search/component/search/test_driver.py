@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import trainings
 from vitsearch.core.stage import Stage
@@ -21,7 +20,9 @@ from vitsearch.pipeline.progress import Silent
 from vitsearch.search.driver import SearchEnd
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
-from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner
+from vitsearch.tasks.classification.confusion import Confusion
+from vitsearch.tasks.classification.task import judged_counts
+from vitsearch.testing.fakes import FakeDevice, FakeRunner
 from vitsearch_agent.wire.protocol import CONFIRM
 
 
@@ -102,7 +103,9 @@ def test_trained_weights_are_asked_for_in_the_deployments_that_may_be_on_the_fro
 
 def test_a_plan_next_to_its_base_is_confirmed_without_training(finished):
     near = [
-        record for record in finished.records().values() if record.proxy and record.proxy.kl < POLICY.rung_zero.small_kl
+        record
+        for record in finished.records().values()
+        if record.proxy and record.proxy.divergence < POLICY.rung_zero.small_kl
     ]
     assert all(record.rung == 0 or record.outcome != "confirmed" for record in near)
 
@@ -202,7 +205,7 @@ class ConstantModels(FakeRunner):
         answer = super()._answer(job)
         is_unpruned = isinstance(job, ExportJob) and job.checkpoint_sha256 is None
         counts = Confusion(tuple((label, 6, 100) for label in range(10)))
-        return replace(answer, only_class="Shirt", confusion=counts) if is_unpruned else answer
+        return replace(answer, judged=judged_counts(counts, ["Shirt"] * 10)) if is_unpruned else answer
 
 
 def test_a_base_that_predicts_one_class_only_is_named_wherever_it_is_kept(fake_study):
@@ -322,12 +325,11 @@ class EvaluatingDevice(FakeDevice):
 
     refused: StageError | None = None
 
-    async def accuracy(self, artifact, subset, deployment):
-        assert Path(subset.images).exists()
-        assert Path(subset.labels).exists()
+    async def outputs(self, artifact, images, deployment, reduction):
+        assert Path(images).exists()
         if self.refused:
             raise self.refused
-        return await super().accuracy(artifact, subset, deployment)
+        return await super().outputs(artifact, images, deployment, reduction)
 
 
 @pytest.mark.long
@@ -337,14 +339,15 @@ def test_the_device_evaluates_the_front_once(fake_study):
     study.run()
     with study.opened() as (opened, ledger):
         shown = read_front(opened, ledger).shown()
-    assert all((point.on_device.correct, point.on_device.n) == (9, 10) for point in shown)
+    assert all((point.on_device.value, point.on_device.n) == (0.9, 100) for point in shown)
     with study.opened() as (opened, ledger):
-        there = [ledger.accuracy(point.keys.artifact_key, DATA["fingerprint"], point.keys.device_id) for point in shown]
-    assert [row.confusion for row in there] == [[[0, 0, 9], [1, 0, 1]]] * len(shown)
-    assert study.device.measured["accuracy"] == len(shown)
-    assert sum("classifies 9 of 10 images correctly on the device" in said for said in notes.said) == len(shown)
+        there = [ledger.evaluation(point.keys.artifact_key, opened.judged_by, point.keys.device_id) for point in shown]
+    expected = [[label, label, 10] for label in range(9)] + [[9, 0, 10]]
+    assert [row.tally for row in there] == [expected] * len(shown)
+    assert study.device.measured["outputs"] == len(shown)
+    assert sum("has accuracy 0.9000 on 100 images on the device" in said for said in notes.said) == len(shown)
     study.run()
-    assert study.device.measured["accuracy"] == len(shown)
+    assert study.device.measured["outputs"] == len(shown)
 
 
 def test_a_device_that_cannot_evaluate_does_not_end_the_run(fake_study):
@@ -356,7 +359,7 @@ def test_a_device_that_cannot_evaluate_does_not_end_the_run(fake_study):
 
 
 def test_this_machine_is_not_asked_again(finished):
-    assert finished.device.measured["accuracy"] == 0
+    assert finished.device.measured["outputs"] == 0
     assert finished.runner.runs["subset"] == 0
 
 

@@ -105,6 +105,7 @@ def test_each_board_of_the_list_has_its_space_file():
         "quickstart",
         "everything",
         "cnns_and_vits",
+        "embedding",
     }
 
 

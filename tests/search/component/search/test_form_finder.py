@@ -16,7 +16,7 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.form_finder import FormFinder, fastest, why_fastest
-from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_confusion
+from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_judged
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Runner(FakeRunner):
     def _answer(self, job):
         answer = super()._answer(job)
         covers = isinstance(job, ExportJob) and job.deployment.quantized_ops == "all"
-        return replace(answer, confusion=fake_confusion(answer.confusion.accuracy - self.lost)) if covers else answer
+        return replace(answer, judged=fake_judged(answer.judged.values["accuracy"] - self.lost)) if covers else answer
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def run(fake_study, ledger):
     pipeline = fake_study.pipeline(ledger)
 
     def run_(*plans, bounds=(), candidates=1):
-        posterior = Posterior(Goals(OBJECTIVES, bounds, REFERENCE, 0.01), {}, pipeline.base_accuracy)
+        posterior = Posterior(Goals(OBJECTIVES, bounds, REFERENCE, 0.01), {}, pipeline.bases)
         scheduler = TrialScheduler(Rules(candidates, 9, 99), posterior)
 
         async def all_():
@@ -60,7 +60,7 @@ def test_a_plan_that_keeps_all_limits_is_confirmed(run, cut):
     (record,) = run(cut)
     assert (record.outcome, record.rung, record.was_trained) == ("confirmed", 1, True)
     assert record.keys.artifact_key is not None
-    assert record.proxy.accuracy < record.metrics.value("accuracy")
+    assert record.proxy.figures["accuracy"].value < record.metrics.value("accuracy")
     assert record.metrics.value("cpu_ms_p50") == pytest.approx(2.0)
 
 

@@ -18,7 +18,6 @@ from PIL import Image
 from torch import nn
 
 from vitsearch import data
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.precisions import RUNTIMES
@@ -27,10 +26,13 @@ from vitsearch.core.record import Keys, Shipped
 from vitsearch.export import EXPORTERS, ExportTask, metadata
 from vitsearch.export.device_jobs import ON_DEVICE
 from vitsearch.pipeline import jobs
-from vitsearch.ship.bundled_model import Accuracy, BundledModel
+from vitsearch.ship.bundled_model import BundledModel, SplitResult
 from vitsearch.ship.prepare import Final
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import ArtifactRow
+from vitsearch.tasks import CLASSIFICATION, Tally
+from vitsearch.tasks.classification.confusion import Confusion
+from vitsearch.tasks.classification.task import judged_counts
 from vitsearch.testing.fakes import fake_measurement
 from vitsearch.workers import exporting, images, shipping
 from vitsearch_agent.measure.local_job import Request
@@ -188,6 +190,9 @@ def _described(
     }
     agents = ON_DEVICE[deployment.runtime][0]
     request = Request(agents, {}, PROTOCOL)
+    judged = judged_counts(Confusion(((0, 0, 6), (0, 1, len(data_set.validation) - 6))), data_set.class_names)
+    tally = Tally(CLASSIFICATION, judged.tally, data_set.class_names)
+    validation = SplitResult("validation", len(data_set.validation), Metrics(judged.figures), tally)
     return BundledModel(
         study="tiny",
         trial=7,
@@ -197,9 +202,12 @@ def _described(
         artifact=ArtifactRow(KEY, "model", job.model_sha256, size, "", detail),
         path=store.model(job.model_sha256),
         images=store.get(shipped.images_sha256),
+        outputs=store.get(shipped.outputs_sha256),
+        reference=None,
         shipped=shipped,
-        validation=Accuracy("validation", len(data_set.validation), 6),
-        confusion=Confusion(((0, 0, 6), (0, 1, len(data_set.validation) - 6))),
+        task=CLASSIFICATION,
+        quality="accuracy",
+        validation=validation,
         device={
             "name": "local",
             "kind": "physical",

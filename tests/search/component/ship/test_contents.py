@@ -12,22 +12,30 @@ import pytest
 
 from support.marks import long
 from vitsearch.cli.bundles import summary
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
 from vitsearch.export import metadata
-from vitsearch.ship.bundled_model import Accuracy, Standing
+from vitsearch.ship.bundled_model import SplitResult, Standing
 from vitsearch.ship.card import card
 from vitsearch.ship.contents import contents
 from vitsearch.ship.ship import Bundle
 from vitsearch.ship.writing import write
 from vitsearch.study.front import Point
+from vitsearch.tasks import CLASSIFICATION, Tally
+from vitsearch.tasks.classification.confusion import Confusion
+from vitsearch.tasks.classification.task import judged_counts
 from vitsearch_agent.base.printable import printable
 from vitsearch_agent.cli import app as agent
 from vitsearch_agent.verify import bundle
 from vitsearch_agent.verify.checks import FAILED, PASSED
 from vitsearch_agent.verify.model_runner import LocalRunner, ModelRunner
 from vitsearch_agent.verify.verify import VerifyOptions, verify
+
+
+def counted(split, counts, names):
+    """What classification makes of these confusion counts of a split."""
+    judged = judged_counts(counts, names)
+    return SplitResult(split, counts.n, Metrics(judged.figures), Tally(CLASSIFICATION, judged.tally, names))
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +132,7 @@ def hostile(task):
         target=f"there{INVISIBLE}",
         final=replace(model.final, plan=plan),
         data=model.data | {"class_names": names},
-        confusion=Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20), (3, 3, 20))),
+        validation=counted("validation", Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20), (3, 3, 20))), names),
         device=model.device | device,
         measurements=tuple(
             measurement._replace(runtime_version=f"1.2{INVISIBLE}") for measurement in model.measurements
@@ -148,7 +156,7 @@ TEXTS = (".md", ".py", ".cpp", ".txt", ".json", "SHA256SUMS")
 def test_the_labels_of_a_bundle_are_the_true_ones(hostile):
     files = contents(hostile, with_images=False)
     assert json.loads(files["labels.json"]) == hostile.data["class_names"]
-    classes = json.loads(files["measurements.json"])["accuracy"]["classes"]
+    classes = json.loads(files["measurements.json"])["qualities"]["test"]["classes"]
     assert list(classes) == sorted(hostile.data["class_names"])
     assert json.loads(files["bundle.json"])["device"]["name"] == f"board{INVISIBLE}"
 
@@ -171,7 +179,7 @@ def test_the_example_shows_the_label_as_one_line(hostile, task, without_vitsearc
     done = without_vitsearch(tmp_path / "bundle", "example.py", "images/0.png")
     assert done.returncode == 0, done.stderr
     ((_, label, _),) = (line.split("\t") for line in done.stdout.splitlines())
-    predicted = hostile.data["class_names"][hostile.shipped.predicted[0]]
+    predicted = hostile.data["class_names"][np.load(hostile.outputs)[0].argmax()]
     assert label == printable(predicted)
     assert label.endswith(VISIBLE + "'\"\\")
 
@@ -201,8 +209,8 @@ def test_the_agent_reproduces_the_accuracy_to_the_image(folder):
 def test_the_same_images_as_files_have_the_same_accuracy(task, folder, pictures, tmp_path):
     pictures(tmp_path / "files" / "test", 24, 40, False, 2000)  # those of the task's test split
     (_, accuracy) = verify(str(folder), LocalRunner, VerifyOptions(str(tmp_path / "files"), measures=False)).checks
-    shipped = task.model.shipped
-    assert accuracy.message.startswith(f"{shipped.correct} of {shipped.n} correct")
+    judged = task.model.judged
+    assert accuracy.message.startswith(f"{round(judged.metrics.value('accuracy') * judged.n)} of {judged.n} correct")
 
 
 def test_a_bundle_without_images_is_verified_on_a_folder_alone(task, tmp_path):
@@ -243,7 +251,8 @@ def test_the_card_says_what_speaks_for_the_model(task):
     metrics = Metrics.of({"accuracy": 0.5, "latency_ms_p50": 8.0, "size_mb": None})
     baseline = Point(None, plan, task.model.final.keys, metrics)
     standing = Standing("on the front, its knee", ("accuracy", "latency_ms_p50", "size_mb"), baseline)
-    text = card(replace(task.model, standing=standing, validation=Accuracy("validation", 24, 15)), True)
+    validation = counted("validation", Confusion(((0, 0, 15), (0, 1, 9))), task.images.class_names)
+    text = card(replace(task.model, standing=standing, validation=validation), True)
     assert (
         "Beside the unpruned baseline (unpruned\\_vit@32 fp32): 25 % of its latency, median (2 of 8 ms); "
         "+12.50 points of accuracy on the validation images (0.6250, baseline 0.5000).\n\n"
@@ -260,11 +269,12 @@ def test_the_card_says_what_accuracy_is_without_labels(task):
 
 
 def test_the_card_explains_the_accuracy_that_verify_finds(task):
-    shipped = replace(task.model.shipped, labels=(0, 1, 2, 3), predicted=(0, 1, 2, 0), n=10, correct=6)
+    figures = (Metrics.of({"accuracy": value}) for value in (0.6, 0.75))
+    shipped = replace(task.model.shipped, n=40, **dict(zip(("figures", "on_images"), figures, strict=True)))
     text = " ".join(card(replace(task.model, shipped=shipped), True).split())
-    assert "It classifies 4 of the 10 test images, those in `images/`. On these the accuracy is 0.7500, " in text
+    assert "It runs 20 of the 40 test images, those in `images/`. On these accuracy is 0.7500, " in text
     assert "on all of them 0.6000." in text
-    assert "It classifies" not in card(replace(task.model, shipped=shipped), False)
+    assert "It runs" not in card(replace(task.model, shipped=shipped), False)
 
 
 def test_the_card_names_the_runtime_of_the_device(task):
@@ -302,7 +312,7 @@ def test_the_card_names_no_package_that_somebody_else_could_register(folder):
 
 def test_an_earlier_bundle_that_was_more_accurate_raises_the_alarm(task, folder, tmp_path, capsys):
     shipped = task.model.shipped
-    better = replace(task.model, shipped=replace(shipped, n=1000, correct=999))
+    better = replace(task.model, shipped=replace(shipped, n=1000, figures=Metrics.of({"accuracy": 0.999})))
     write("tiny", contents(better, with_images=False), tmp_path / "old")
     junit = tmp_path / "junit.xml"
     code = agent.main(
@@ -325,22 +335,28 @@ def test_data_without_test_images_is_judged_by_the_validation_images_and_says_so
     files = contents(task.model, with_images=True)
     assert task.model.on_test is None
     assert b"The data has no test images." in files["README.md"]
-    assert json.loads(files["bundle.json"])["accuracy"]["split"] == "validation"
-    assert json.loads(files["measurements.json"])["accuracy"]["test"] is None
+    described = json.loads(files["bundle.json"])
+    assert (described["task"], described["accuracy"]["split"]) == ({"kind": "classification"}, "validation")
+    assert json.loads(files["measurements.json"])["qualities"].keys() == {"validation"}
 
 
 def test_the_card_says_what_the_accuracy_hides(task):
     rare = Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20)))
-    shipped = replace(task.model.shipped, confusion=rare, n=rare.n, correct=rare.correct)
-    data = task.model.data | {"class_names": ["none", "scratch", "local"]}
-    files = contents(replace(task.model, shipped=shipped, data=data, confusion=rare), with_images=False)
-    said, numbers = files["README.md"].decode(), json.loads(files["measurements.json"])["accuracy"]
-    figures = rare.figures()
-    assert f"| test | {figures['accuracy_balanced'].value:.4f} (" in said
+    names = ["none", "scratch", "local"]
+    validation, figures = counted("validation", rare, names), Metrics(judged_counts(rare, names).figures)
+    shipped = replace(task.model.shipped, figures=figures, tally=rare.to_json(), n=rare.n)
+    model = replace(task.model, shipped=shipped, data=task.model.data | {"class_names": names}, validation=validation)
+    files = contents(model, with_images=False)
+    said, numbers = files["README.md"].decode(), json.loads(files["measurements.json"])["qualities"]
+    assert f"| 70 test | accuracy_balanced | {figures.value('accuracy_balanced'):.4f} | " in said
     assert "**On the test images the model finds 1 of 10 'scratch': less than half of the mean recall, 0.70.**" in said
-    assert numbers["confusion"] == {"test": rare.to_json(), "validation": rare.to_json()}
-    assert numbers["test"]["recall_min"]["value"] == 0.1
-    assert (numbers["classes"]["scratch"]["n"], numbers["classes"]["scratch"]["correct"]) == (10, 1)
+    assert {split: result["confusion"] for split, result in numbers.items()} == {
+        "test": rare.to_json(),
+        "validation": rare.to_json(),
+    }
+    assert numbers["test"]["values"]["recall_min"] == 0.1
+    scratch = numbers["test"]["classes"]["scratch"]
+    assert (scratch["n"], scratch["correct"]) == (10, 1)
 
 
 def test_unknown_licences_are_said_to_be_unknown(folder):

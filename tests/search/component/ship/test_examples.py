@@ -25,6 +25,7 @@ from vitsearch.export.device_jobs import device_job
 from vitsearch.ship import examples
 from vitsearch.ship.contents import contents
 from vitsearch.ship.writing import write
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch.workers.images import batches
 from vitsearch_agent import runtimes
 from vitsearch_agent.errors import MeasurementFailed
@@ -145,7 +146,7 @@ def described(runtime, options, threads=1, version="1.30.0"):
     deployment = SimpleNamespace(batch=None, runtime="litert" if runtime == "benchmark_model" else runtime)
     return SimpleNamespace(
         job=job, confirmation=measured, deployment=deployment, data={"channels": 3}, shipped=SimpleNamespace(batch=1),
-        final=SimpleNamespace(plan=plan), preprocessing={},
+        final=SimpleNamespace(plan=plan), preprocessing={}, task=CLASSIFICATION,
     )  # fmt: skip
 
 

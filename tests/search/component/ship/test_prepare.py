@@ -83,8 +83,8 @@ def test_a_model_is_evaluated_and_confirmed_once_and_again_only_on_request(shop)
 
 def test_the_accuracy_on_the_test_images_is_found_in_the_ledger(shop):
     final = shop.prepare()
-    accuracy = shop.with_opened(lambda opened, _: find(opened.ledger, final.keys.artifact_key, opened.fingerprint))
-    assert (accuracy.split, accuracy.n, accuracy.correct) == ("test", 1000, 880)
+    tested = shop.with_opened(lambda opened, _: find(opened.ledger, final.keys.artifact_key, opened.judged_by))
+    assert (tested.split, tested.n, tested.figures.value("accuracy")) == ("test", 1000, 0.88)
 
 
 def test_a_deleted_model_is_exported_again(shop):
@@ -155,8 +155,8 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
     monkeypatch.setattr(prepare.finished_session, "opened", never)
     first, other = (ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / name), Silent()) for name in ("a", "b"))
     assert first.archive.read_bytes() == other.archive.read_bytes()
-    tested = json_of(PrintedBundle.of(first))["accuracy"]["test"]
-    assert (tested["n"], tested["correct"], tested["recall_min"]) == (1000, 880, 0.88)
+    tested = json_of(PrintedBundle.of(first))["quality"]["test"]
+    assert (tested["n"], tested["values"]["accuracy"], tested["values"]["recall_min"]) == (1000, 0.88, 0.88)
     described = json.loads((tmp_path / "a" / "bundle.json").read_text())
     assert described["accuracy"] == {"split": "test", "n": 1000, "correct": 880}
     said = (tmp_path / "a" / "README.md").read_text()

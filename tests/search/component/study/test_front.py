@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from support.evaluations import evaluation
 from vitsearch.cli.results.front import print_front
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.json_value import json_of, json_text
-from vitsearch.core.metrics import OF_CLASSES
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
@@ -19,15 +18,17 @@ from vitsearch.core.stage import Stage
 from vitsearch.space.sections import LimitSection
 from vitsearch.storage import shipped
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger, MeasurementRow, ReferenceKey
+from vitsearch.storage.ledger import ArtifactRow, Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import OwnTimes, Point, read_front
-from vitsearch.study.identity import adopt_data
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.results.selection import Selection
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
+from vitsearch.tasks.classification.confusion import Confusion
+from vitsearch.tasks.classification.task import judged_counts
 from vitsearch.testing.fakes import DATA, fake_measurement, fake_times
 from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
@@ -50,6 +51,7 @@ def front_of(space):
             study.remember("baseline", {"plan": plan, "keys": keys, "metrics": metrics})
         if data:
             adopt_data(study, data)
+            adopt_judge(study, data["fingerprint"])
         for record in records:
             trial = study.ask(plans, ME)
             study.tell(trial, replace(record, plan=trial.plan))
@@ -96,7 +98,7 @@ def test_an_empty_study_has_an_empty_front(front_of):
         "shown_device": "local",
         "emulated": False,
         "labelled_by": None,
-        "class_warnings": [],
+        "quality_warnings": [],
         "baseline": None,
         "points": [],
     }
@@ -233,7 +235,7 @@ def test_the_json_form_has_values_intervals_and_reasons(finished):
         "shown_device",
         "emulated",
         "labelled_by",
-        "class_warnings",
+        "quality_warnings",
         "baseline",
         "points",
     }
@@ -261,12 +263,15 @@ def test_no_point_of_a_real_run_dominates_another(finished):
 def test_the_device_may_disagree_beyond_chance(front_of, capsys, correct, agrees):
     front_of()  # the study is there
     counts = [[0, 0, correct], [0, 1, 100 - correct]]
-    front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct, 1, counts), StageCost(0, {}))
+    front_of.ledger.add(evaluation("a-a", DATA["fingerprint"], counts, "device"), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
     on_device = json_of(printed(front))["points"][0]["on_device"]
-    assert (on_device["correct"], on_device["n"], on_device["agrees"]) == (correct, 100, agrees)
+    assert (on_device["metric"], on_device["value"], on_device["n"]) == ("accuracy", correct / 100, 100)
+    assert on_device["agrees"] == agrees
     print_front(front)
-    assert ("classifies 0.700 of 100 images correctly" in capsys.readouterr().out) is not agrees
+    assert (
+        "has accuracy 0.700 (0.604 to 0.781) on 100 images on the device itself" in capsys.readouterr().out
+    ) is not agrees
 
 
 def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
@@ -275,17 +280,21 @@ def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
         "split": "test",
         "sha256": "c" * 64,
         "n": 100,
-        "correct": 84,
-        "confusion": [[0, 0, 84], [0, 1, 16]],
+        "figures": Metrics.of({"accuracy": 0.84}, {"accuracy": (0.756, 0.899)}).to_json(),
+        "tally": [[0, 0, 84], [0, 1, 16]],
+        "on_images": Metrics.of({"accuracy": 1.0}).to_json(),
+        "outputs_sha256": "f" * 64,
+        "reference_sha256": None,
     }
-    tested |= {"labels": [0], "predicted": [0], "licences": {}, "batch": 1}
+    tested |= {"labels": [0], "licences": {}, "batch": 1}
     key = shipped.key_of("a-a", DATA["fingerprint"])
     front_of.ledger.add(ArtifactRow(key, Stage.SHIP, "e" * 64, 1, "here", tested), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
-    assert json_of(printed(front))["points"][0]["on_test"] | {"interval": None} == {
-        "correct": 84,
+    assert json_of(printed(front))["points"][0]["on_test"] == {
+        "metric": "accuracy",
+        "value": 0.84,
+        "interval": [0.756, 0.899],
         "n": 100,
-        "interval": None,
     }
 
 
@@ -348,8 +357,7 @@ def front_of_defects(front_of):
     """Models a, b, c whose files were evaluated on 1,150 images of three classes."""
     front_of()  # the study is there
     for name, cells in COUNTS.items():
-        counts = Confusion.from_json(cells)
-        row = AccuracyRow(f"a-{name}", DATA["fingerprint"], counts.n, "worker", counts.correct, 1, cells)
+        row = evaluation(f"a-{name}", DATA["fingerprint"], cells)
         front_of.ledger.add(row, StageCost(0, {}))
 
     def model(name, ms):
@@ -368,7 +376,7 @@ def test_a_front_names_the_classes_that_its_knee_and_its_other_models_miss(front
         "trial 0, the knee, finds 8 of 90 'local': less than half of the mean recall, 0.67",
         "trial 1 of the front misses a class in the same way: 'local'",
     ]
-    assert front_of_defects.class_warnings() == said
+    assert front_of_defects.quality_warnings() == said
     print_front(front_of_defects)
     shown = " ".join(capsys.readouterr().out.split())
     assert all(line in shown for line in said)
@@ -398,6 +406,6 @@ def test_a_limit_of_the_worst_class_keeps_a_model_off_the_front(front_of, front_
 def test_every_model_of_a_run_has_the_figures_of_its_classes(finished):
     with finished.opened() as (study, ledger):
         for point in read_front(study, ledger).shown():
-            counts = Confusion.from_json(ledger.accuracy(point.keys.artifact_key, DATA["fingerprint"]).confusion)
-            assert {name: point.metrics.figures[name] for name in OF_CLASSES} == counts.figures()
-            assert counts.accuracy == point.metrics.value("accuracy")
+            evaluated = ledger.evaluation(point.keys.artifact_key, DATA["fingerprint"])
+            judged = judged_counts(Confusion.from_json(evaluated.tally), DATA["class_names"])
+            assert {name: point.metrics.figures[name] for name in judged.figures} == judged.figures

@@ -29,7 +29,7 @@ from vitsearch.testing.fakes import DATA
 def test_what_makes_numbers_comparable_cannot_change(open_study, change, message):
     open_study()
     with pytest.raises(
-        StudyError, match="cannot continue with another objective, data set, baseline or fleet"
+        StudyError, match="cannot continue with another objective, task, data set, baseline or fleet"
     ) as caught:
         open_study(**change)
     assert message in str(caught.value)

@@ -16,7 +16,8 @@ from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
-from vitsearch.models.divergence import divergence
+from vitsearch.tasks import CLASSIFICATION
+from vitsearch.tasks.classification.divergence import divergence
 from vitsearch.training import distillation, fine_tune, inference
 
 RECIPE = Recipe(
@@ -53,17 +54,17 @@ def teacher(data):
 @pytest.fixture(scope="module")
 def teacher_outputs(data, teacher):
     seen = (teacher, data.train.images[:ROWS], 28, Preprocessing(data.mean, data.std))
-    return {"teacher_logits": inference.predict_logits(*seen), "teacher_features": inference.predict_features(*seen)}
+    return {"teacher_outputs": inference.predict_logits(*seen), "teacher_features": inference.predict_features(*seen)}
 
 
-def task(data, **values) -> fine_tune.FineTuneTask:
+def task(data, **values) -> fine_tune.TrainingSpec:
     images, labels = data.train.images[:ROWS], data.train.labels[:ROWS]
-    return fine_tune.FineTuneTask(
+    return fine_tune.TrainingSpec(
         images, labels, 28, Preprocessing(data.mean, data.std), **{"recipe": RECIPE, "epochs": 1.0} | values
     )
 
 
-def wrong(changed: fine_tune.FineTuneTask) -> fine_tune.FineTuneTask:
+def wrong(changed: fine_tune.TrainingSpec) -> fine_tune.TrainingSpec:
     """The same task with wrong labels."""
     return dataclasses.replace(changed, labels=(changed.labels + 1) % 10)
 
@@ -82,7 +83,7 @@ def test_every_method_follows_the_teacher_not_the_labels(data, teacher_outputs, 
     student = distilled()
     fine_tune.fine_tune(student, wrong(task(data, distillation=name, epochs=8, **teacher_outputs)))
     logits = inference.predict_logits(student, data.train.images[:ROWS], 28, Preprocessing(data.mean, data.std))
-    agreement = inference.accuracy(logits, teacher_outputs["teacher_logits"].argmax(1))
+    agreement = inference.accuracy(logits, teacher_outputs["teacher_outputs"].argmax(1))
     assert agreement > inference.accuracy(logits, (data.train.labels[:ROWS] + 1) % 10) + 0.2
 
 
@@ -90,7 +91,7 @@ def test_features_are_the_inputs_of_the_classifier(data, teacher, teacher_output
     assert teacher_outputs["teacher_features"].shape == (ROWS, 48)
     assert distillation.feature_width(teacher) == 48
     logits = teacher.head(torch.tensor(teacher_outputs["teacher_features"])).detach().numpy()
-    np.testing.assert_allclose(logits, teacher_outputs["teacher_logits"], atol=1e-4)
+    np.testing.assert_allclose(logits, teacher_outputs["teacher_outputs"], atol=1e-4)
 
 
 def test_a_hint_brings_the_features_nearer(data, teacher_outputs):
@@ -105,10 +106,13 @@ def test_a_hint_brings_the_features_nearer(data, teacher_outputs):
 
 def test_the_hint_is_in_units_of_the_teachers_variance():
     model, seen = tiny(width=48), targets()
-    with distillation.method("feature", model, RECIPE, 48) as method, distillation.features_of(model) as features:
+    with (
+        distillation.method("feature", model, CLASSIFICATION, RECIPE, 48) as method,
+        distillation.features_of(model) as features,
+    ):
         outputs = model(batch())
         distance = method.distance(outputs, seen)
-        plain = divergence(outputs, seen.logits, 2.0)
+        plain = divergence(outputs, seen.outputs, 2.0)
         assert method.parameters() == []
         hint = functional.mse_loss(features(), seen.features) / seen.features.var(dim=0).mean()
     assert distance.item() == pytest.approx((plain + hint).item(), rel=1e-5)
@@ -116,7 +120,7 @@ def test_the_hint_is_in_units_of_the_teachers_variance():
 
 def test_different_widths_are_bridged_by_a_trained_map():
     model = tiny()
-    with distillation.method("feature", model, RECIPE, 48) as method:
+    with distillation.method("feature", model, CLASSIFICATION, RECIPE, 48) as method:
         method.distance(model(batch()), targets()).backward()
         (bridge,) = method.parameters()
     assert bridge.shape == (48, 32)
@@ -126,18 +130,18 @@ def test_different_widths_are_bridged_by_a_trained_map():
 @pytest.mark.parametrize("name", ["token", "token_hard"])
 def test_the_class_head_learns_from_labels_the_other_from_the_teacher(name):
     model, seen = distilled().train(), targets()
-    with distillation.method(name, model, RECIPE, None) as method:
+    with distillation.method(name, model, CLASSIFICATION, RECIPE, None) as method:
         outputs = model(batch())
-        assert torch.equal(method.class_logits(outputs), outputs[0])
+        assert torch.equal(method.outputs(outputs), outputs[0])
         distance = method.distance(outputs, seen)
-    hard = functional.cross_entropy(outputs[1], seen.logits.argmax(1))
-    expected = hard if name == "token_hard" else divergence(outputs[1], seen.logits, 2.0)
+    hard = functional.cross_entropy(outputs[1], seen.outputs.argmax(1))
+    expected = hard if name == "token_hard" else divergence(outputs[1], seen.outputs, 2.0)
     assert distance.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_a_distilled_model_returns_one_tensor_again_afterwards():
     model = distilled().train()
-    with distillation.method("token", model, RECIPE, None):
+    with distillation.method("token", model, CLASSIFICATION, RECIPE, None):
         assert len(model(batch())) == 2
     assert model(batch()).shape == (8, 10)
 

@@ -24,7 +24,8 @@ from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
-from vitsearch.models.divergence import kl_divergence
+from vitsearch.tasks import CLASSIFICATION
+from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import distillation, fine_tune, inference
 
 RECIPE = Recipe(
@@ -44,11 +45,15 @@ def tiny(seed: int = 0, **options) -> torch.nn.Module:
     return timm.create_model("vit_tiny_patch16_224", embed_dim=32, depth=2, num_heads=2, **sizes, **options)
 
 
-def task(data, count=256, **values) -> fine_tune.FineTuneTask:
+def task(data, count=256, **values) -> fine_tune.TrainingSpec:
     images, labels = data.train.images[:count], data.train.labels[:count]
-    return fine_tune.FineTuneTask(
+    return fine_tune.TrainingSpec(
         images, labels, 28, Preprocessing(data.mean, data.std), **{"recipe": RECIPE, "epochs": 1.0} | values
     )
+
+
+def _divergence(base, logits) -> float:
+    return float(kl_divergences(base, logits).mean())
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:
@@ -111,11 +116,11 @@ def test_distillation_follows_the_teacher_not_the_labels(data):
     recipe = dataclasses.replace(RECIPE, distillation_weight=1.0)
     wrong = (data.train.labels[:256] + 1) % 10
     student = tiny()
-    training = task(data, recipe=recipe, epochs=8, teacher_logits=logits)
+    training = task(data, recipe=recipe, epochs=8, teacher_outputs=logits)
     report = fine_tune.fine_tune(student, dataclasses.replace(training, labels=wrong))
     predicted = inference.predict_logits(student, images, 28, Preprocessing(data.mean, data.std))
     assert report.loss_last < report.loss_first
-    assert kl_divergence(logits, predicted) < kl_divergence(
+    assert _divergence(logits, predicted) < _divergence(
         logits, inference.predict_logits(tiny(), images, 28, Preprocessing(data.mean, data.std))
     )
     assert inference.accuracy(predicted, logits.argmax(1)) > inference.accuracy(predicted, wrong) + 0.2
@@ -125,15 +130,15 @@ def test_the_loss_weighs_labels_and_teacher(data):
     model, rng = tiny().eval(), np.random.default_rng(0)
     teacher = rng.normal(size=(256, 10)).astype(np.float32)
     batch = np.arange(8)
-    training = task(data, teacher_logits=teacher)
+    training = task(data, teacher_outputs=teacher)
     loss = fine_tune._batch(training, None, batch, "fp32")
     logits = torch.tensor(
         inference.predict_logits(model, training.images[batch], 28, Preprocessing(data.mean, data.std))
     )
-    with distillation.method("logits", model, training.recipe, None) as method:
+    with distillation.method("logits", model, training.task, training.recipe, None) as method:
         seen = fine_tune._loss(method, model(loss.inputs), loss, training).item()
     ce = torch.nn.functional.cross_entropy(logits, torch.tensor(training.labels[batch])).item()
-    soft = kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
+    soft = _divergence(teacher[batch] / 2, logits.numpy() / 2)
     assert seen == pytest.approx(0.5 * ce + 0.5 * 4 * soft, rel=1e-4)
 
 
@@ -142,19 +147,19 @@ def test_weights_of_classes_multiply_the_loss_of_the_labels_and_not_that_of_the_
     weights, rng = tuple(float(weight) for weight in range(1, 11)), np.random.default_rng(0)
     logits, batch = torch.tensor(rng.normal(size=(8, 10)), dtype=torch.float32), np.arange(8)
     teacher = rng.normal(size=(256, 10)).astype(np.float32)
-    training = task(data, teacher_logits=teacher, recipe=dataclasses.replace(RECIPE, label_smoothing=smoothing))
-    loss = fine_tune._batch(training, None, batch, "fp32")
-    with distillation.method("logits", tiny(), training.recipe, None) as method:
+    training = task(data, teacher_outputs=teacher, recipe=dataclasses.replace(RECIPE, label_smoothing=smoothing))
+    weighted = [dataclasses.replace(training, class_weights=each) for each in (None, (1.0,) * 10, weights)]
+    with distillation.method("logits", tiny(), training.task, training.recipe, None) as method:
         losses = [
-            fine_tune._loss(method, logits, loss, dataclasses.replace(training, class_weights=weighting)).item()
-            for weighting in (None, (1.0,) * 10, weights)
+            fine_tune._loss(method, logits, fine_tune._batch(each, None, batch, "fp32"), each).item()
+            for each in weighted
         ]
     assert losses[0] == pytest.approx(losses[1])
     log = logits.log_softmax(1).numpy()
     spread = np.full((8, 10), smoothing / 10)
     spread[np.arange(8), training.labels[batch]] += 1 - smoothing
     labels = -(spread * np.array(weights) * log).sum(1).mean()
-    soft = kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
+    soft = _divergence(teacher[batch] / 2, logits.numpy() / 2)
     assert losses[2] == pytest.approx(0.5 * labels + 0.5 * 4 * soft, rel=1e-4)
 
 
@@ -166,7 +171,7 @@ def test_images_that_count_more_are_learned(data):
     for weights in ((4.0, 0.25), (0.25, 4.0)):
         model = tiny()
         images, seen = data.train.images[rows], Preprocessing(data.mean, data.std)
-        training = fine_tune.FineTuneTask(images, labels, 28, seen, RECIPE, 2.0, class_weights=weights + (1.0,) * 8)
+        training = fine_tune.TrainingSpec(images, labels, 28, seen, RECIPE, 2.0, class_weights=weights + (1.0,) * 8)
         fine_tune.fine_tune(model, training)
         predicted = inference.predict_logits(model, images, 28, seen).argmax(1)
         learned.append((predicted == 0).mean())
@@ -216,9 +221,9 @@ NO_LOGITS = np.zeros((256, 10), np.float32)
     [
         {"epochs": 0},
         {"epochs_before": -1.0},
-        {"teacher_logits": NO_LOGITS[:3]},
-        {"teacher_logits": NO_LOGITS, "pool": np.arange(9)},
-        {"teacher_logits": NO_LOGITS, "recipe": AUGMENTED},
+        {"teacher_outputs": NO_LOGITS[:3]},
+        {"teacher_outputs": NO_LOGITS, "pool": np.arange(9)},
+        {"teacher_outputs": NO_LOGITS, "recipe": AUGMENTED},
     ],
 )
 def test_contradictory_tasks_are_refused(data, values):
@@ -259,7 +264,7 @@ def test_a_live_teacher_gives_the_same_training_as_its_cached_logits(data, monke
     monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp32")
     teacher, students = tiny(seed=5), (tiny(), tiny())
     logits = inference.predict_logits(teacher, data.train.images[:256], 28, Preprocessing(data.mean, data.std))
-    fine_tune.fine_tune(students[0], task(data, teacher_logits=logits))
+    fine_tune.fine_tune(students[0], task(data, teacher_outputs=logits))
     fine_tune.fine_tune(
         students[1], task(data, live_teacher=fine_tune.LiveTeacher(teacher, 28, Preprocessing(data.mean, data.std)))
     )
@@ -306,12 +311,13 @@ def test_frozen_blocks_keep_their_weights_and_the_rest_learns(data):
 
 
 def test_label_smoothing_raises_the_loss_of_confident_outputs(data):
-    batch = fine_tune._Batch(torch.empty(0), torch.tensor([0]), None)
-    logits = torch.tensor([[20.0, 0.0]])
-    with distillation.method("none", tiny(), RECIPE, None) as plain:
-        smooth = task(data, recipe=dataclasses.replace(RECIPE, label_smoothing=0.1))
-        assert fine_tune._loss(plain, logits, batch, task(data)).item() == pytest.approx(0, abs=1e-6)
-        assert fine_tune._loss(plain, logits, batch, smooth).item() == pytest.approx(20 * 0.05, rel=1e-3)
+    logits = torch.zeros(1, 10)
+    logits[0, data.train.labels[0]] = 20.0
+    with distillation.method("none", tiny(), CLASSIFICATION, RECIPE, None) as plain:
+        for smoothing, expected in ((0.0, 0.0), (0.1, 20 * 0.09)):
+            training = task(data, recipe=dataclasses.replace(RECIPE, label_smoothing=smoothing))
+            batch = fine_tune._batch(training, None, np.arange(1), "fp32")
+            assert fine_tune._loss(plain, logits, batch, training).item() == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

@@ -15,9 +15,9 @@ from vitsearch.pipeline.jobs import ExportJob, ScreenJob, TrainJob
 from vitsearch.search.session import Session
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.identity import adopt_data
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.study import Study
-from vitsearch.testing.fakes import DATA, FakeRunner, fake_accuracy, fake_confusion
+from vitsearch.testing.fakes import DATA, FakeRunner, fake_accuracy, fake_judged
 from vitsearch.tune import knobs, rungs
 from vitsearch.tune.rungs import RungTrial, ThreadRunner
 
@@ -45,6 +45,7 @@ def trial_of(fake_study):
     def opened(config, study=fake_study):
         ledger, opened_study = Ledger.open(study.space.storage), Study.open(study.space)
         adopt_data(opened_study, DATA)
+        adopt_judge(opened_study, DATA["fingerprint"])
         driver = DriverId.current()
         session = Session(study.space, opened_study, ledger, study.runner, study.device, driver, 1, study.progress)
         yield RungTrial(config, session, study.pipeline(ledger, driver))
@@ -164,7 +165,7 @@ class LossyRunner(FakeRunner):
         answer = super()._answer(job)
         if isinstance(job, ExportJob) and job.deployment.precision != "fp32":
             accuracy = fake_accuracy(job.spec.resolved, trained=job.checkpoint_sha256 is not None)
-            return replace(answer, confusion=fake_confusion(accuracy - 0.05))
+            return replace(answer, judged=fake_judged(accuracy - 0.05))
         return answer
 
 

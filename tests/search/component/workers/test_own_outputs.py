@@ -76,7 +76,7 @@ def exported(workspace, deployment):
 
 def test_the_fp32_file_agrees_with_itself(workspace, folder):
     base, file = exported(workspace(network(folder)), FP32)
-    assert base.accuracy == file.confusion.accuracy == 1.0
+    assert base.qualities["accuracy"] == file.judged.values["accuracy"] == 1.0
     assert file.detail()["cosine"] == pytest.approx(1.0)
 
 
@@ -84,8 +84,8 @@ def test_a_rounded_file_has_the_share_that_gets_the_same_class(workspace, folder
     place = workspace(network(folder))
     _, file = exported(place, replace(FP32, precision="int8_ptq", quantized_ops="all"))
     assert 0.99 < file.cosine < 1.0
-    assert file.confusion.n == len(load_data(place).validation)
-    assert file.confusion.accuracy >= 0.5
+    assert file.n == len(load_data(place).validation)
+    assert file.judged.values["accuracy"] >= 0.5
 
 
 def test_labels_are_the_classes_of_the_outputs(workspace, folder):
@@ -139,7 +139,7 @@ def test_names_of_classes_are_those_of_the_file_and_differ(workspace, folder):
     theirs = replace(network(folder), classes=str(folder / "labels.txt"))
     _, file = exported(workspace(theirs), FP32)
     assert load_data(workspace(theirs)).class_names == ("crane (0)", "bolt", "crane (2)")
-    assert file.confusion.accuracy == 1.0
+    assert file.judged.values["accuracy"] == 1.0
 
 
 def test_the_cosine_is_the_mean_of_those_of_the_images():

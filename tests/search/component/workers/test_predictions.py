@@ -1,4 +1,4 @@
-"""The answers of a stored file."""
+"""The outputs of a stored file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import ResourceError
-from vitsearch.workers.predictions import RunnableFile, predicted
+from vitsearch.workers.predictions import RunnableFile, outputs_of
 
 VIEW = ModelView(28, FASHION_MNIST)
 
@@ -22,9 +22,9 @@ def test_a_file_that_this_machine_cannot_run_is_refused(plan):
     deployment = replace(plan.deployment, runtime="tensorrt", provider="gpu")
     file = RunnableFile(Path("model.onnx"), replace(plan, deployments=(deployment,)), VIEW, {}, 1)
     with pytest.raises(ResourceError) as caught:
-        predicted(file, None)
+        outputs_of(file, None)
     assert str(caught.value) == (
-        "a file of tensorrt cannot be run on this machine; accuracies of single images are computed for onnxruntime, "
+        "a file of tensorrt cannot be run on this machine; outputs for single images are computed for onnxruntime, "
         "openvino, litert"
     )
 
@@ -44,7 +44,7 @@ def test_the_file_is_run_on_the_validation_images(plan, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
     images = load(DataSpec.from_json({"source": "builtin:fashion-mnist-14k"}))
-    labels = predicted(RunnableFile(path, plan, VIEW, {}, 4), images)
+    outputs = outputs_of(RunnableFile(path, plan, VIEW, {}, 4), images)
     pixels = images.validation.images[..., 0].astype(np.float64)
-    assert len(labels) == len(images.validation)
-    assert (labels == pixels[:, :10].sum(2).argmax(1)).mean() > 0.999  # sums of equal rows may tie
+    assert outputs.shape == (len(images.validation), 10)
+    assert (outputs.argmax(1) == pixels[:, :10].sum(2).argmax(1)).mean() > 0.999  # sums of equal rows may tie

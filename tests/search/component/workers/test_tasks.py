@@ -21,10 +21,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from vitsearch import backbones
-from vitsearch.backbones.builtin import FASHION_MNIST
+from vitsearch.backbones.builtin import BUILTIN, FASHION_MNIST
 from vitsearch.compress import sparse_file
 from vitsearch.compress.quantization import quantize
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import Preprocessing
@@ -37,9 +36,10 @@ from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
+from vitsearch.tasks import CLASSIFICATION, Judged, Truth
 from vitsearch.training import fine_tune, inference
 from vitsearch.workers import images, models, tasks
-from vitsearch_agent.base.npy import check_subset
+from vitsearch_agent.base.npy import check_images
 
 OPSET = 17
 VALIDATION = 500
@@ -56,7 +56,7 @@ DATA = {
     "seed": 0,
     "holdout_images": 100,
 }
-UNKNOWN = jobs.Evaluation(accuracy=0.0, kl=math.inf, n=0)
+UNKNOWN = jobs.Evaluation(qualities={}, divergence=math.inf, n=0)
 """A start that is worse than anything that follows."""
 
 
@@ -100,7 +100,7 @@ def block_structure(workspace, source) -> jobs.BlockStructureFound:
 @pytest.fixture(scope="module")
 def reference(workspace, source, base) -> jobs.Reference:
     logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
-    return jobs.Reference(logits, base.accuracy)
+    return jobs.Reference(logits, base.qualities)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_the_data_is_described_without_its_pixels(workspace):
 
 @pytest.mark.long
 def test_a_base_that_knows_the_classes_is_not_trained(base):
-    assert base.accuracy > 0.88
+    assert base.qualities["accuracy"] > 0.88
     assert base.n == VALIDATION
 
 
@@ -231,13 +231,13 @@ def test_what_can_be_cut_is_known_without_images_and_without_trained_weights(wor
 
 def test_the_proxy_of_an_uncut_model_has_no_divergence(workspace, cut, reference):
     seen = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0), reference))
-    assert seen.kl == pytest.approx(0.0, abs=1e-6)
+    assert seen.divergence == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_proxy_ranks_a_light_cut_before_a_heavy_one(workspace, cut, reference):
     light = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0.5), reference))
     heavy = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), reference))
-    assert light.kl < heavy.kl
+    assert light.divergence < heavy.divergence
     assert light.n == 100
 
 
@@ -253,7 +253,7 @@ def trained(workspace, source, cut, reference) -> jobs.Trained:
 def test_training_never_ends_worse_than_its_start(workspace, cut, reference, trained):
     before = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), reference))
     assert trained.steps == 4
-    best = jobs.Evaluation(before.accuracy, 0.0, before.n)
+    best = jobs.Evaluation(before.qualities, 0.0, before.n)
     job = jobs.TrainJob(
         workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, jobs.DistillationTargets("none"), reference, best
     )
@@ -272,8 +272,8 @@ def test_a_rung_keeps_what_diverges_least_of_its_end_and_its_average(workspace, 
     monkeypatch.setattr(tasks, "_judged", lambda *arguments: seen.append(judge(*arguments)) or seen[-1])
     trained = tasks.train_rung(job)
     last, average = seen
-    assert trained.evaluation == min(seen, key=lambda end: end.kl)
-    assert trained.kept == ("last" if last.kl <= average.kl else "average")
+    assert trained.evaluation == min(seen, key=lambda end: end.divergence)
+    assert trained.kept == ("last" if last.divergence <= average.divergence else "average")
 
 
 def test_nothing_learns_from_the_holdout(workspace, source, base, cut, monkeypatch):
@@ -288,12 +288,16 @@ def test_nothing_learns_from_the_holdout(workspace, source, base, cut, monkeypat
 def test_a_base_is_as_accurate_as_on_the_validation_split(workspace, cut, base, reference):
     """Though it has seen the holdout in its training. A model that is far from it has forgotten that."""
     seen = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0), reference))
-    assert seen.accuracy == pytest.approx(base.accuracy, abs=1e-4)
+    assert seen.qualities == pytest.approx(base.qualities, abs=1e-4)
     heavy = jobs.ProxyJob(workspace, cut(0.67, 0.875), reference)
-    far = tasks.score_proxy(replace(heavy, reference=replace(reference, accuracy=reference.accuracy - 0.1)))
-    kept = math.exp(-far.kl / POLICY.rung_zero.forgetting_kl)
+    worse = {name: value - 0.1 for name, value in reference.qualities.items()}
+    far = tasks.score_proxy(replace(heavy, reference=replace(reference, qualities=worse)))
+    kept = math.exp(-far.divergence / POLICY.rung_zero.forgetting_kl)
     assert 0 < kept < 0.5
-    assert tasks.score_proxy(heavy).accuracy - far.accuracy == pytest.approx(0.1 * kept)
+    near = tasks.score_proxy(heavy).qualities
+    assert {name: near[name] - value for name, value in far.qualities.items()} == pytest.approx(
+        dict.fromkeys(base.qualities, 0.1 * kept)
+    )
 
 
 @pytest.mark.long
@@ -301,20 +305,21 @@ def test_the_exported_artifact_reports_its_own_accuracy(workspace, cut, trained)
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, cut(0.67, 0.875), FP32, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.confusion.n == VALIDATION
-    assert exported.confusion.accuracy == pytest.approx(trained.evaluation.accuracy, abs=0.15)
+    assert exported.n == VALIDATION
+    assert exported.judged.values["accuracy"] == pytest.approx(trained.evaluation.qualities["accuracy"], abs=0.15)
     assert load_file(workspace.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
 
 
 @pytest.mark.long
 def test_an_artifact_that_predicts_one_class_only_names_it(workspace, cut, trained, tmp_path):
-    assert _exported(workspace, cut, trained.checkpoint_sha256).only_class is None
+    assert _exported(workspace, cut, trained.checkpoint_sha256).judged.figures["accuracy"].note is None
     weights = load_file(workspace.store.get(trained.checkpoint_sha256))
     weights["head.weight"].zero_()
     weights["head.bias"] = torch.eye(10)[6]
     save_file(weights, tmp_path / "constant.safetensors")
     constant = workspace.store.put(tmp_path / "constant.safetensors")
-    assert _exported(workspace, cut, constant).only_class == "Shirt"
+    accuracy = _exported(workspace, cut, constant).judged.figures["accuracy"]
+    assert accuracy.note == "the model predicts one class only, 'Shirt'"
 
 
 def _exported(workspace, cut, checkpoint_sha256) -> jobs.Exported:
@@ -332,11 +337,12 @@ def test_dynamic_int8_is_judged_at_the_batch_it_is_measured_at(workspace, cut, t
     loaded, path = images.load_data(workspace), workspace.store.model(exported.graph.sha256)
     inputs = to_tensor(loaded.validation.images, 28, Preprocessing(loaded.mean, loaded.std)).numpy()
 
-    def counted(batch: int) -> Confusion:
-        return Confusion.of(loaded.validation.labels, evaluate.logits(path, inputs, batch).argmax(1))
+    def judged(batch: int) -> Judged:
+        truth = Truth(loaded.validation.labels, loaded.class_names)
+        return CLASSIFICATION.judge(evaluate.logits(path, inputs, batch), truth)
 
-    assert exported.confusion == counted(1)
-    assert tasks.export_artifact(replace(job, batch=100)).confusion == counted(100)
+    assert exported.judged == judged(1)
+    assert tasks.export_artifact(replace(job, batch=100)).judged == judged(100)
 
 
 @pytest.mark.long
@@ -349,14 +355,14 @@ def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut
     whole = tasks.build_graph(jobs.ScreenJob(workspace, cut(0.33, 0.5), FP32, OPSET, CALIBRATION))
     assert graph.macs_m < 0.75 * whole.macs_m
     assert graph.params_m == pytest.approx(whole.params_m + 2 * 0.0606, abs=1e-3)
-    assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference)).accuracy > 0.6
+    assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference)).qualities["accuracy"] > 0.6
     teacher = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
-    targets = jobs.DistillationTargets("logits", logits_sha256=teacher)
+    targets = jobs.DistillationTargets("logits", outputs_sha256=teacher)
     trained = tasks.train_rung(jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, UNKNOWN))
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.confusion.accuracy == pytest.approx(trained.evaluation.accuracy, abs=0.15)
+    assert exported.judged.values["accuracy"] == pytest.approx(trained.evaluation.qualities["accuracy"], abs=0.15)
 
 
 STRUCTURE = {
@@ -394,14 +400,14 @@ def test_a_sampled_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
     assert graph.params_m < 0.75**2 * half.params_m
     unfitted = tasks.score_proxy(jobs.ProxyJob(workspace, replace(spec, calibrations=Calibrations()), reference))
     fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
-    assert fitted.kl < 0.7 * unfitted.kl
+    assert fitted.divergence < 0.7 * unfitted.divergence
     trained = tasks.train_rung(
         jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, jobs.DistillationTargets("none"), reference, UNKNOWN)
     )
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, spec, plan.deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.confusion.accuracy == pytest.approx(trained.evaluation.accuracy, abs=0.15)
+    assert exported.judged.values["accuracy"] == pytest.approx(trained.evaluation.qualities["accuracy"], abs=0.15)
 
 
 @pytest.mark.long
@@ -412,7 +418,7 @@ def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, referen
     spec = replace(spec, calibrations=Calibrations(refit=few, sparsity=few))
     deployment, targets = replace(FP32, precision="int8_qat"), jobs.DistillationTargets("none")
     graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, CALIBRATION))
-    assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference)).accuracy > 0.6
+    assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference)).qualities["accuracy"] > 0.6
     trained = tasks.train_rung(jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, UNKNOWN))
     start = trained.checkpoint_sha256
     rounded = tasks.train_quantized(
@@ -464,7 +470,7 @@ def test_static_int8_of_the_base_keeps_its_accuracy(workspace, cut, base):
     deployment = replace(FP32, precision="int8_ptq")
     job = jobs.ExportJob(workspace, cut(0, 0, "int8_ptq"), deployment, OPSET, CALIBRATION, None)
     exported = tasks.export_artifact(job)
-    assert exported.confusion.accuracy >= base.accuracy - 0.01
+    assert exported.judged.values["accuracy"] >= base.qualities["accuracy"] - 0.01
 
 
 @pytest.mark.long
@@ -522,9 +528,10 @@ def test_recalibrated_batch_norms_come_nearer_to_the_base_at_another_resolution(
     logits = tasks.cache_logits(jobs.LogitsJob(few, replace(small, resolution=28), "holdout", RECIPE)).sha256
     recalibrated = replace(unchanged, calibrations=Calibrations(batch_norms=Calibration(512, 0)))
     before, after = (
-        tasks.score_proxy(jobs.ProxyJob(few, spec, jobs.Reference(logits, 0.912))) for spec in (unchanged, recalibrated)
+        tasks.score_proxy(jobs.ProxyJob(few, spec, jobs.Reference(logits, BUILTIN[small.backbone].qualities)))
+        for spec in (unchanged, recalibrated)
     )
-    assert after.kl < 0.8 * before.kl
+    assert after.divergence < 0.8 * before.divergence
 
 
 def test_batch_norms_are_recalibrated_in_the_base_before_the_cut(workspace):
@@ -584,11 +591,12 @@ def test_a_base_for_other_classes_is_trained(tmp_path):
     base = tasks.prepare_base(jobs.BaseJob(workspace, BUILTIN_VIT, recipe))
     weights = load_file(workspace.store.get(base.weights_sha256))
     assert weights["head.weight"].shape == (2, 192)
-    assert base.accuracy == 1.0  # dark or light
-    assert base.confusion == Confusion(((0, 0, 2), (1, 1, 2)))
+    assert base.n == 4
+    assert base.qualities["accuracy"] == base.qualities["recall_min"] == 1.0  # dark or light
+    assert "accuracy_top5" not in base.qualities
     longer = replace(recipe, rungs=(0, 4), augmentation=Augmentation(flip=0.5), layer_decay=0.75, label_smoothing=0.1)
     again = tasks.prepare_base(jobs.BaseJob(workspace, BUILTIN_VIT, longer))
-    assert again.accuracy == 1.0
+    assert again.qualities["accuracy"] == 1.0
     assert again.weights_sha256 != base.weights_sha256
 
 
@@ -596,7 +604,7 @@ def test_a_base_for_other_classes_is_trained(tmp_path):
 def test_a_subset_is_the_first_validation_images_as_the_model_takes_them(workspace, source):
     stored_images = workspace.store.get(tasks.make_subset(jobs.SubsetJob(workspace, source.view, 40)).sha256)
     labels = workspace.store.get(tasks.make_subset(jobs.SubsetJob(workspace, None, 40)).sha256)
-    assert check_subset(str(stored_images), str(labels)) == 40
+    assert check_images(str(stored_images)).shape[0] == 40
     split = images.load_data(workspace).validation
     assert (np.load(labels) == split.labels[:40]).all()
     model = models.base_model(source, workspace)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vitsearch.core.limits import Bound, bounds, constraints, reference_values, screened
+from vitsearch.core.limits import Bound, bounds, constraints, reference_values, screened, stated_limits
 
 
 @dataclass(frozen=True)
@@ -105,3 +105,29 @@ def test_a_value_is_shown_on_its_side_of_the_bound(value, off, sense):
 def test_as_few_digits_are_shown_as_tell_the_side():
     bound = Bound("accuracy", ">=", 0.8755)
     assert [bound.shown(seen) for seen in (0.888, 0.87549, 0.8755, 0.5 / 3)] == ["0.888", "0.87549", "0.8755", "0.1667"]
+
+
+def test_what_is_minimised_may_be_as_much_higher_as_its_drop_says(pixel_error):
+    (limit,) = stated_limits({pixel_error: Limit(max_drop=0.5)}, {pixel_error: 2.0})
+    assert limit.bound == Bound(pixel_error, "<=", 2.5)
+    assert limit.bound.violation(2.5) <= 0.0 < limit.bound.violation(2.6)
+    assert limit.needed(3.0) == 1.0
+    assert limit.bound_at(limit.needed(3.0)) == Bound(pixel_error, "<=", 3.0)
+
+
+def test_the_reference_of_a_quality_is_a_share_of_its_span_worse_than_the_baseline(pixel_error):
+    """15 % of a recall are 15 points; of an error that is at worst 10 pixels they are 1.5 pixels. Of accuracies, which
+    are predicted more closely, it is 5 points."""
+    baseline = {"accuracy": 0.9, "recall_min": 0.6, pixel_error: 2.0}
+    corner = reference_values(("accuracy", "recall_min", pixel_error), (), baseline)
+    assert corner == pytest.approx({"accuracy": 0.85, "recall_min": 0.45, pixel_error: 3.5})
+
+
+def test_the_strictest_limit_of_a_minimised_quality_is_its_reference(pixel_error):
+    limits = bounds({pixel_error: Limit(max=3.0, max_drop=0.2)}, {pixel_error: 2.0})
+    assert reference_values((pixel_error,), limits, {pixel_error: 2.0}) == {pixel_error: pytest.approx(2.2)}
+
+
+def test_a_limit_of_one_quality_leaves_the_reference_of_another():
+    limits = bounds({"recall_min": Limit(min=0.5)}, BASELINE)
+    assert reference_values(("accuracy",), limits, BASELINE) == {"accuracy": pytest.approx(0.85)}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.core.pareto import dominates, front, gain, hypervolume, knee, loss, wilson
+from vitsearch.core.pareto import dominates, front, gain, hypervolume, knee, loss, value_of, wilson
 
 number = st.integers(-8, 8).map(float)
 flat = st.tuples(number, number)
@@ -134,3 +134,12 @@ def test_the_interval_contains_the_share(seen):
     low, high = wilson(correct, n)
     assert 0.0 <= low <= correct / n + 1e-12
     assert correct / n - 1e-12 <= high <= 1.0
+
+
+def test_a_quality_is_its_error_in_a_loss_whichever_way_is_better(pixel_error):
+    objectives = ("accuracy", "recall_min", pixel_error, "cpu_ms_p50")
+    values = {"accuracy": 0.9, "recall_min": 0.5, pixel_error: 2.5, "cpu_ms_p50": 4.0}
+    point = loss(objectives, values)
+    assert point == pytest.approx((0.1, 0.5, 0.25, math.log(4.0)))
+    assert {name: value_of(name, each) for name, each in zip(objectives, point, strict=True)} == pytest.approx(values)
+    assert dominates(loss(objectives, values | {pixel_error: 2.0}), point)

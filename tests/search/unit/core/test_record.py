@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from vitsearch.core.figures import Figure, Metrics
-from vitsearch.core.record import PRUNED, Keys, Outcome, ProxyScore, Record
+from vitsearch.core.record import PRUNED, Keys, Outcome, ProxyFigure, ProxyScore, Record
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def full(plan) -> Record:
             }
         ),
         constraints={"accuracy>=0.86": -0.01},
-        proxy=ProxyScore(0.8, 0.25, 0.1, 0.86, 0.009),
+        proxy=ProxyScore(0.25, False, {"accuracy": ProxyFigure(0.8, 0.1, 0.86, 0.009)}),
         rung=1,
     )
 

@@ -114,7 +114,7 @@ def test_the_device_is_not_lost_while_other_work_runs(single_flight, clock, mode
 
         async def train():
             await trained.wait()
-            return TrainingRow("ab" * 32, 1, 0.9, None, 100, None), StageCost(1.0, {})
+            return TrainingRow("ab" * 32, 1, {"accuracy": 0.9}, None, 100, None), StageCost(1.0, {})
 
         training = asyncio.ensure_future(single_flight.get(StageKey(Stage.TRAIN, "it"), lambda: None, train))
         request = measuring(device, model)

@@ -33,7 +33,7 @@ TFLITE_TOOL = RuntimeInfo("benchmark_model", True, None, "sha256:00", (), ("tfli
 
 
 def device(*runtimes: RuntimeInfo) -> DeviceInfo:
-    return DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, runtimes, ("measure",), 1, 0, 0)
+    return DeviceInfo(3, 3, "0", "d", "physical", "0" * 64, {}, runtimes, ("measure",), 1, 0, 0)
 
 
 def on(runtime: str, provider: str = "cpu", precision: str = "fp32") -> Deployment:

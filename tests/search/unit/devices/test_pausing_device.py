@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -292,8 +293,9 @@ def test_closing_lets_the_workers_continue(machine):
     assert machine.log == ["pause", "measure 0", "resume"]
 
 
-def test_nothing_pauses_for_accuracy(machine):
-    asyncio.run(machine.pausing.accuracy(Path("model"), None, DEPLOYMENT))
+def test_nothing_pauses_for_outputs(machine, tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((1, 1, 1, 1), "f4"))
+    asyncio.run(machine.pausing.outputs(Path("model"), tmp_path / "images.npy", DEPLOYMENT, "argmax_uint8"))
     assert machine.log == []
 
 

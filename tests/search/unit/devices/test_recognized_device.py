@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 
+import numpy as np
 import pytest
 
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.recognized_device import RecognizedDevice
 from vitsearch.errors import StudyError
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_agent.client.client import Subset
 from vitsearch_agent.wire.protocol import SCREEN
 
 DEPLOYMENT = Deployment("nano", "onnxruntime", "cpu", "fp32")
@@ -24,14 +24,15 @@ def model(tmp_path):
     return path
 
 
-def test_results_have_the_id_by_which_the_study_knows_the_device(model):
+def test_results_have_the_id_by_which_the_study_knows_the_device(model, tmp_path):
     adopted = []
     device = RecognizedDevice(FakeDevice("nano"), "first", lambda: adopted.append(1))
     assert device.info.device_id == "first"
     assert adopted == []
     measured = [asyncio.run(device.measure(model, DEPLOYMENT, SCREEN, repeat)) for repeat in (0, 1)]
-    evaluated = asyncio.run(device.accuracy(model, Subset("images", "labels"), DEPLOYMENT))
-    assert {result.device_id for result in (*measured, evaluated)} == {"first"}
+    np.save(tmp_path / "images.npy", np.zeros((10, 1, 1, 1), "f4"))
+    kept = asyncio.run(device.outputs(model, tmp_path / "images.npy", DEPLOYMENT, "argmax_uint8"))
+    assert {result.device_id for result in (*measured, kept.result)} == {"first"}
     assert adopted == [1]
 
 

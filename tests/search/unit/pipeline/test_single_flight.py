@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import pytest
 
+from support.evaluations import evaluation
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.errors import StageError, WorkerCrashed
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
-from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Claim, Ledger
+from vitsearch.storage.ledger import ArtifactRow, Claim, Ledger
 from vitsearch.storage.stage_cost import StageCost
 
 FILE = hashlib.sha256(b"model").hexdigest()
@@ -65,12 +66,12 @@ def test_a_row_whose_file_is_gone_is_made_again_and_replaced(ledger, store, capl
     caplog.set_level("WARNING")  # whatever a converter in the same process has made of the root logger
     first, again = Maker(ledger, store), Maker(ledger, store, b"the model, made again")
     asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, first.find, first.make))
-    ledger.add(AccuracyRow("k", "split", 10, "worker", 9, 1, [[0, 0, 9], [0, 1, 1]]), StageCost(0.0, {}))
+    ledger.add(evaluation("k", "split", [[0, 0, 9], [0, 1, 1]]), StageCost(0.0, {}))
     shutil.rmtree(store.root)
     row = asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, again.find, again.make))
     assert row == ledger.artifact("k") != ROW
     assert store.holds(row.sha256)
-    assert ledger.accuracy("k", "split") is None, "it was that of another file"
+    assert ledger.evaluation("k", "split") is None, "it was that of another file"
     assert caplog.messages == [f"files are gone from {store.root}: the stages that made them run again"]
 
 

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from support.schedulers import KEYS, OBJECTIVES, PLAN, REFERENCE, metrics, posterior_of, screened
+from support.schedulers import KEYS, OBJECTIVES, PLAN, REFERENCE, expected, metrics, posterior_of, proxy, screened
 from vitsearch.core import pareto
+from vitsearch.core.figures import Estimate
 from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import loss
 from vitsearch.core.policy import POLICY
-from vitsearch.core.record import ProxyScore, Record, RunningTrial
+from vitsearch.core.record import Record, RunningTrial
 from vitsearch.search.acquisition import expected_front, expected_gain, gain_of_put_aside
 from vitsearch.search.goals import Goals
 from vitsearch.search.posterior import Posterior
@@ -22,7 +23,7 @@ def gain_now(posterior, trial):
 
 
 def predicted(accuracy, ms, deviation=0.0):
-    return RunningTrial(1, PLAN, KEYS, metrics(cpu_ms_p50=ms), accuracy=accuracy, deviation=deviation)
+    return RunningTrial(1, PLAN, KEYS, metrics(cpu_ms_p50=ms), qualities=expected(accuracy, deviation))
 
 
 def test_the_gain_of_a_certain_plan_is_the_hypervolume_that_it_adds(confirmed):
@@ -65,22 +66,22 @@ def test_what_is_being_trained_counts_as_predicted(confirmed):
 def test_a_plan_without_all_objectives_or_prediction_has_no_gain():
     posterior = posterior_of()
     assert gain_now(posterior, predicted(0.9, None)) == 0.0
-    assert gain_now(posterior, predicted(None, 1.0)) == 0.0
+    assert gain_now(posterior, replace(predicted(0.9, 1.0), qualities={})) == 0.0
 
 
 def test_what_would_break_a_limit_of_accuracy_adds_nothing(plan):
     objectives = ("cpu_ms_p50", "size_mb")
     corner = loss(objectives, {"cpu_ms_p50": 4.4, "size_mb": 9.0})
     goals = Goals(objectives, (Bound("accuracy", ">=", 0.8),), corner, 0.01)
-    posterior = Posterior(goals, {}, {"fake_vit": 0.9})
-    trial = replace(screened(plan, 1.0), metrics=metrics(cpu_ms_p50=1.0, size_mb=1.0), deviation=0.01)
-    assert gain_now(posterior, replace(trial, accuracy=0.3)) == 0.0
-    assert gain_now(posterior, replace(trial, accuracy=0.85)) > 0.0
+    posterior = Posterior(goals, {}, {"fake_vit": {"accuracy": 0.9}})
+    trial = replace(screened(plan, 1.0), metrics=metrics(cpu_ms_p50=1.0, size_mb=1.0))
+    assert gain_now(posterior, replace(trial, qualities=expected(0.3, 0.01))) == 0.0
+    assert gain_now(posterior, replace(trial, qualities=expected(0.85, 0.01))) > 0.0
 
 
 def put_aside(plan, outcome, ms, predicted=None):
-    proxy = ProxyScore(0.8, 0.1, 0.1, predicted, 0.0) if predicted else None
-    return Record(outcome, plan, keys=KEYS, metrics=metrics(cpu_ms_p50=ms), proxy=proxy)
+    score = proxy(0.1, 0.8, 0.1, predicted, 0.0) if predicted else None
+    return Record(outcome, plan, keys=KEYS, metrics=metrics(cpu_ms_p50=ms), proxy=score)
 
 
 def test_a_relaxed_limit_readmits_infeasible_trials(plan):
@@ -98,3 +99,53 @@ def test_a_trial_behind_the_front_stays_aside(plan, confirmed):
 @pytest.mark.parametrize("outcome", ["confirmed", "failed", "does_not_fit", "off_space", "duplicate"])
 def test_finished_trials_are_not_readmitted(plan, outcome):
     assert gain_of_put_aside(posterior_of(), 9, put_aside(plan, outcome, 1.0, predicted=0.9)) == 0.0
+
+
+# ---- several qualities, and one in which less is better
+
+
+def goals_of(objectives, corner, bounds=()):
+    return Goals(objectives, tuple(bounds), loss(objectives, corner), 0.01)
+
+
+def expecting(**qualities):
+    estimates = {name: each if isinstance(each, Estimate) else Estimate(each) for name, each in qualities.items()}
+    return RunningTrial(1, PLAN, KEYS, metrics(cpu_ms_p50=1.0), qualities=estimates)
+
+
+def test_the_gain_of_a_plan_counts_every_quality_that_is_an_objective(plan):
+    objectives = ("accuracy", "recall_min", "cpu_ms_p50")
+    goals = goals_of(objectives, {"accuracy": 0.8, "recall_min": 0.4, "cpu_ms_p50": 4.4})
+    known = Record("confirmed", plan, metrics=metrics(accuracy=0.9, recall_min=0.5, cpu_ms_p50=1.0), rung=1)
+    posterior = Posterior(goals, {0: known}, {"fake_vit": {"accuracy": 0.92, "recall_min": 0.7}})
+    points = [
+        loss(objectives, {"accuracy": a, "recall_min": r, "cpu_ms_p50": 1.0}) for a, r in ((0.88, 0.6), (0.9, 0.5))
+    ]
+    gain = gain_now(posterior, expecting(accuracy=0.88, recall_min=0.6))
+    assert gain == pytest.approx(pareto.gain(points[0], points[1:], goals.reference))
+    assert gain_now(posterior, expecting(accuracy=0.88, recall_min=0.5)) == 0.0
+    assert gain_now(posterior, expecting(accuracy=0.95, recall_min=0.39)) == 0.0, "beyond the reference"
+    assert gain_now(posterior, expecting(accuracy=0.88)) == 0.0, "an objective is not known"
+    open_ = Estimate(0.5, 0.05)
+    assert gain_now(posterior, expecting(accuracy=0.9, recall_min=open_)) > 0.0
+
+
+def test_a_limit_of_a_quality_that_is_an_objective_too_is_kept():
+    objectives = ("accuracy", "recall_min", "cpu_ms_p50")
+    corner = {"accuracy": 0.8, "recall_min": 0.4, "cpu_ms_p50": 4.4}
+    limits = [Bound("recall_min", ">=", 0.55)]
+    base = {"fake_vit": {"accuracy": 0.92, "recall_min": 0.7}}
+    posterior = Posterior(goals_of(objectives, corner, limits), {}, base)
+    assert gain_now(posterior, expecting(accuracy=0.9, recall_min=0.54)) == 0.0
+    assert gain_now(posterior, expecting(accuracy=0.9, recall_min=0.56)) > 0.0
+
+
+def test_less_of_what_is_minimised_is_a_gain_and_more_breaks_its_limit(plan, pixel_error):
+    objectives = (pixel_error, "cpu_ms_p50")
+    goals = goals_of(objectives, {pixel_error: 4.0, "cpu_ms_p50": 4.4}, [Bound(pixel_error, "<=", 3.0)])
+    known = Record("confirmed", plan, metrics=metrics(**{pixel_error: 2.0, "cpu_ms_p50": 1.0}), rung=1)
+    posterior = Posterior(goals, {0: known}, {"fake_vit": {pixel_error: 2.0}})
+    assert gain_now(posterior, expecting(**{pixel_error: 1.8})) > 0.0
+    assert gain_now(posterior, expecting(**{pixel_error: 2.2})) == 0.0
+    assert gain_now(posterior, expecting(**{pixel_error: Estimate(2.2, 0.5)})) > 0.0, "it may be better than that"
+    assert gain_now(posterior, replace(expecting(**{pixel_error: 3.1}), metrics=metrics(cpu_ms_p50=0.5))) == 0.0

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from support.schedulers import expected
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import loss
@@ -30,7 +31,7 @@ def scheduler(plan):
             for number, (accuracy, ms) in enumerate(front)
         }
         goals = Goals(OBJECTIVES, tuple(bounds), REFERENCE, 0.01)
-        return TrialScheduler(Rules(2, 1, 9), Posterior(goals, records, {"fake_vit": 0.92}))
+        return TrialScheduler(Rules(2, 1, 9), Posterior(goals, records, {"fake_vit": {"accuracy": 0.92}}))
 
     return of
 
@@ -41,8 +42,8 @@ def measured(ms, low=None, high=None):
 
 @pytest.fixture
 def trial(plan):
-    def of(accuracy, metrics, **more):
-        return RunningTrial(9, plan, KEYS, metrics, accuracy=accuracy, **more)
+    def of(accuracy, metrics, deviation=0.0):
+        return RunningTrial(9, plan, KEYS, metrics, qualities=expected(accuracy, deviation))
 
     return of
 

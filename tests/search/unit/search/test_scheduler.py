@@ -12,6 +12,7 @@ from support.schedulers import (
     PLAN,
     answers,
     candidate,
+    expected,
     let_tasks_run,
     scheduler_of,
 )
@@ -60,7 +61,7 @@ def test_the_largest_gain_beats_the_highest_accuracy(confirmed):
     """By accuracy alone a slow copy of a known model would be trained; by hypervolume the fast one is."""
     scheduler = scheduler_of({0: confirmed(0.9, 3.0)})
     accurate, fast = candidate(1, 0.899, 2.95), candidate(2, 0.86, 1.0)
-    assert accurate.accuracy > fast.accuracy
+    assert accurate.qualities["accuracy"].mean > fast.qualities["accuracy"].mean
     assert answers(scheduler, accurate, fast)[2] is None
 
 
@@ -145,10 +146,10 @@ def test_what_is_trained_elsewhere_is_promoted_if_it_may_add_enough(confirmed):
     assert scheduler.in_training == 0
 
 
-@pytest.mark.parametrize(("measured", "expected"), [(0.85, 0.86), (0.87, 0.87)])
-def test_a_rung_only_raises_what_was_predicted_of_the_last_one(measured, expected):
-    after = candidate(0, 0.86, 2.0).after_rung(1, measured, 0.007)
-    assert (after.rung, after.accuracy) == (1, expected)
+@pytest.mark.parametrize(("measured", "best"), [(0.85, expected(0.86)), (0.87, expected(0.87, 0.007))])
+def test_a_rung_only_raises_what_was_predicted_of_the_last_one(measured, best):
+    after = candidate(0, 0.86, 2.0).after_rung(1, expected(measured, 0.007))
+    assert (after.rung, after.qualities, after.rung_values) == (1, best, {"accuracy": measured})
 
 
 def test_a_stopped_trial_frees_its_slot():
@@ -321,7 +322,7 @@ def test_without_the_device_no_more_are_trained_than_are_wanted():
 def measured(number, ms, half, accuracy=None):
     """A screened trial whose cost has an interval of `half` on either side."""
     cost = Figure(ms, ms * (1 - half), ms * (1 + half))
-    return RunningTrial(number, PLAN, KEYS, Metrics({"cpu_ms_p50": cost}), accuracy=accuracy)
+    return RunningTrial(number, PLAN, KEYS, Metrics({"cpu_ms_p50": cost}), qualities=accuracy or {})
 
 
 @pytest.mark.parametrize(
@@ -340,8 +341,8 @@ def test_the_interval_decides_at_a_limit():
 
 def test_the_interval_decides_whether_a_prediction_adds_anything(confirmed):
     scheduler = scheduler_of({0: confirmed(0.9, 2.0)})
-    assert scheduler.interval_decides(measured(1, 2.0, 0.05, accuracy=0.85))
-    assert not scheduler.interval_decides(measured(1, 1.0, 0.05, accuracy=0.85))
+    assert scheduler.interval_decides(measured(1, 2.0, 0.05, expected(0.85)))
+    assert not scheduler.interval_decides(measured(1, 1.0, 0.05, expected(0.85)))
 
 
 def test_nothing_is_measured_again_while_the_device_is_unavailable(confirmed):

@@ -10,7 +10,7 @@ import pytest
 from support import REPOSITORY, SPACE_FILES
 from vitsearch.core.plan import Augmentation, QuantizationAware, Recipe
 from vitsearch.core.tuning import tuning_of
-from vitsearch.errors import StudyError
+from vitsearch.errors import SpaceError, StudyError
 from vitsearch.space import SearchSpace, json_schema, load
 
 ROOT = Path(REPOSITORY)
@@ -301,3 +301,13 @@ def test_a_database_that_was_edited_is_one_clear_line(device, problem):
         SearchSpace.from_json(stored)
     assert str(error.value).startswith(f"the space file that the study keeps is not valid: {problem}")
     assert str(error.value).isprintable()
+
+
+def test_a_task_of_ones_own_is_looked_for_beside_the_file(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(SMALL.read_text().replace("task:\n", "task:\n  kind: no_such_module_here:TASK\n"))
+    with pytest.raises(SpaceError) as caught:
+        load(path)
+    (problem,) = caught.value.problems
+    where = f"neither installed nor in {tmp_path}"
+    assert problem.endswith(f"task 'no_such_module_here:TASK': there is no module 'no_such_module_here': {where}")

@@ -154,7 +154,8 @@ def test_invalid_jobs_are_refused(ask, job, change, status, code):
     ("change", "status", "code", "message"),
     [
         ({"repeat": 1}, 409, "job_conflict", "is not the id of this job"),
-        ({"kind": "accuracy"}, 400, "invalid_request", "with images.npy and labels.npy; got model.onnx"),
+        ({"kind": "outputs"}, 400, "invalid_request", "an outputs job needs one of none, argmax_uint8"),
+        ({"kind": "outputs", "reduction": "none"}, 400, "invalid_request", "with images.npy; got model.onnx"),
         ({"runtime": "nop"}, 400, "invalid_request", "did you mean 'noop'"),
         ({"options": {"plugin": "x.so"}}, 400, "invalid_request", "no such option"),
     ],

@@ -10,17 +10,17 @@ import pytest
 from support.terminal import shown
 from vitsearch.cli.results.front import front_table, print_front, print_models, print_nearest, print_nothing
 from vitsearch.cli.terminal import Terminal
-from vitsearch.core.caveats.classes import ClassCounts
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import stated_limits
 from vitsearch.core.plan import Compression
 from vitsearch.core.record import Keys
 from vitsearch.space.sections import LimitSection
-from vitsearch.study.front import Classified, Front, Point
+from vitsearch.study.front import Evaluated, Front, Point
 from vitsearch.study.printed.models import PrintedModel
 from vitsearch.study.results.nearest import InfeasibleModel, nearest
 from vitsearch.study.results.selection import Selection
+from vitsearch.tasks import CLASSIFICATION, Tally
+from vitsearch.tasks.classification.confusion import Confusion
 
 ONE_CLASS = "the model predicts one class only, 'Shirt'"
 KEYS = Keys("w", "g", "a", "d")
@@ -86,9 +86,9 @@ def test_models_that_differ_by_one_image_are_shown_apart(front):
 
 
 def test_what_was_shipped_has_its_accuracy_on_the_test_images(front):
-    shipped = replace(front.points[1], on_test=Classified(1837, 2000))
+    shipped = replace(front.points[1], on_test=Evaluated("accuracy", 0.9185, (0.906, 0.93), 2000))
     assert shown(print_front, replace(front, points=(front.points[0], shipped))).endswith(
-        "\ntrial 12 was shipped: it classifies 0.918 (0.906 to 0.930) of 2000 test images correctly"
+        "\ntrial 12 was shipped: accuracy 0.918 (0.906 to 0.930) on 2000 test images"
     )
 
 
@@ -233,12 +233,13 @@ def print_front_of(chosen):
 def test_names_in_tables_are_shown_with_escapes_for_what_nobody_sees(front, show):
     invisible = "x\x1b[2J\x07\r\n\x7f\x9b31m\u200e\u202e\u2066"
     metric = f"cpu_ms_p50@board{invisible}"
-    counts = ClassCounts(Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20))).to_json(), ("a", invisible, "c"))
+    counts = Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20)))
+    tally = Tally(CLASSIFICATION, counts.to_json(), ("a", invisible, "c"))
 
     def renamed(point):
         metrics = Metrics.of(point.metrics.values | {metric: 1.0}, reasons={"peak_memory_mb": f"no{invisible}"})
         plan = replace(point.plan, backbone=f"vit{invisible}")
-        return replace(point, plan=plan, metrics=metrics, class_counts=counts)
+        return replace(point, plan=plan, metrics=metrics, tally=tally)
 
     points = tuple(map(renamed, front.points))
     changes = {"objectives": ("accuracy", metric), "points": points, "baseline": renamed(front.baseline)}

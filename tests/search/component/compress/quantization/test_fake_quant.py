@@ -28,7 +28,7 @@ from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
 from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.testing.outliers import add_outliers
-from vitsearch.training.fine_tune import FineTuneTask, fine_tune, training_pool
+from vitsearch.training.fine_tune import TrainingSpec, fine_tune, training_pool
 from vitsearch.training.inference import accuracy, predict_logits
 
 LAYERS = 4 * 6 + 1
@@ -52,7 +52,7 @@ def trained(rounded):
     model, draw = copy.deepcopy(rounded), np.random.default_rng(0)
     pixels, labels = draw.integers(0, 256, (32, 28, 28, 1), np.uint8), draw.integers(0, 10, 32)
     recipe = Recipe((0, 1), 32, 16, 1e-4, 0.05, 0, 0.0, 1.0, 0)
-    fine_tune(model, FineTuneTask(pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1))
+    fine_tune(model, TrainingSpec(pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1))
     return model
 
 
@@ -275,8 +275,8 @@ def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images
     recipe = Recipe((0, 1), 512, 64, 2e-4, 0.05, 2, 0.5, 2.0, 0)
     pool = training_pool(np.arange(len(pixels)), recipe)
     teacher = predict_logits(model, pixels, 28, Preprocessing((0.286,), (0.353,)), precision="bf16", rows=pool)
-    task = FineTuneTask(
-        pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1, teacher_logits=teacher, pool=pool
+    task = TrainingSpec(
+        pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1, teacher_outputs=teacher, pool=pool
     )
     fine_tune(rounded, task)
     accuracies = {}

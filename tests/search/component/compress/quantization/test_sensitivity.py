@@ -5,6 +5,7 @@ import torch
 
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.quantization.sensitivity import rounding_sensitivity
+from vitsearch.tasks import CLASSIFICATION
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def images(base):
 
 @pytest.fixture(scope="module")
 def sensitivity(base, images):
-    return rounding_sensitivity(base.model(), images)
+    return rounding_sensitivity(base.model(), images, CLASSIFICATION)
 
 
 @pytest.mark.long
@@ -27,7 +28,7 @@ def test_every_linear_layer_has_a_sensitivity(sensitivity):
 @pytest.mark.long
 def test_sensitivities_are_reproducible_and_the_model_is_not_changed(base, images, sensitivity, logits):
     model = base.model()
-    assert rounding_sensitivity(model, images) == sensitivity
+    assert rounding_sensitivity(model, images, CLASSIFICATION) == sensitivity
     assert fake_quant.quantized(model) == []
     assert torch.equal(logits(model, images), logits(base.model(), images))
 
@@ -40,6 +41,6 @@ def test_a_layer_with_outliers_is_the_most_sensitive(base, images, sensitivity):
         block.norm2.weight[:4] *= 300
         block.norm2.bias[:4] *= 300
         block.mlp.fc1.weight[:, :4] /= 300
-    with_outliers = rounding_sensitivity(copy.deepcopy(model), images)
+    with_outliers = rounding_sensitivity(copy.deepcopy(model), images, CLASSIFICATION)
     assert max(with_outliers, key=with_outliers.get) == "blocks.3.mlp.fc1"
     assert with_outliers["blocks.3.mlp.fc1"] > 10 * sensitivity["blocks.3.mlp.fc1"]

@@ -11,6 +11,7 @@ from torch import nn
 from vitsearch.compress import tokens
 from vitsearch.compress.tokens import attention
 from vitsearch.compress.tokens.dynamicvit import Masked, PolicyBlock, Predictor, masked_attention
+from vitsearch.tasks import CLASSIFICATION
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_the_losses_lower_the_share_of_tokens_that_the_network_keeps(vit, model,
     assert share_kept(model, deciding, images) > 0.99
     model.train()
     optimizer = torch.optim.Adam(deciding.predictor.parameters(), lr=1e-2)
-    with tokens.auxiliary_loss(model, vit()) as loss:
+    with tokens.auxiliary_loss(model, vit(), CLASSIFICATION) as loss:
         for step in range(40):
             torch.manual_seed(step)
             optimizer.zero_grad()
@@ -164,7 +165,7 @@ def test_the_losses_lower_the_share_of_tokens_that_the_network_keeps(vit, model,
 
 def test_every_weight_of_the_networks_gets_a_gradient(vit, model, deciding, images):
     model.train()
-    with tokens.auxiliary_loss(model, vit()) as loss:
+    with tokens.auxiliary_loss(model, vit(), CLASSIFICATION) as loss:
         loss(images, model(images)).backward()
     assert all(value.grad.any() for value in deciding.predictor.parameters())
 
@@ -173,14 +174,14 @@ def test_a_model_that_keeps_all_tokens_has_only_the_ratio_loss(vit, model, decid
     """Its logits and tokens are those of the unpruned model, so the loss is 2 (1 - 8 / 16)^2."""
     with torch.no_grad():
         deciding.predictor.decide.bias[0] += 1000.0
-    with tokens.auxiliary_loss(model.train(), vit()) as loss:
+    with tokens.auxiliary_loss(model.train(), vit(), CLASSIFICATION) as loss:
         assert float(loss(images, model(images)).detach()) == pytest.approx(2 * 0.25, abs=1e-3)
 
 
 def test_frozen_networks_have_only_the_loss_of_the_logits(vit, model, deciding, images):
     model.train()
     deciding.eval()
-    with tokens.auxiliary_loss(model, vit()) as loss:
+    with tokens.auxiliary_loss(model, vit(), CLASSIFICATION) as loss:
         logits = model(images)
         value = loss(images, logits)
     expected = nn.functional.kl_div(
@@ -190,6 +191,6 @@ def test_frozen_networks_have_only_the_loss_of_the_logits(vit, model, deciding, 
 
 
 def test_hooks_are_removed_afterwards(vit, model, images):
-    with tokens.auxiliary_loss(model, vit()):
+    with tokens.auxiliary_loss(model, vit(), CLASSIFICATION):
         pass
     assert not any(module._forward_hooks for module in model.modules())

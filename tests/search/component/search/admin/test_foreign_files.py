@@ -255,7 +255,7 @@ def test_files_that_others_put_into_our_folders_stay(space, tmp_path):
     ledger = Ledger.open(space.storage)
     store = adopt_store(ledger, None, {})
     (tmp_path / "model").write_text("model")
-    ledger.add(TrainingRow("w", 1, 0.9, 0.1, 100, store.put(tmp_path / "model")), StageCost(0.0))
+    ledger.add(TrainingRow("w", 1, {"accuracy": 0.9}, 0.1, 100, store.put(tmp_path / "model")), StageCost(0.0))
     ledger.close()
     notes = [home.shared / "notes.md", home.own / "notes.md", home.shared / "artifacts" / "v1" / "notes.md"]
     for note in notes:

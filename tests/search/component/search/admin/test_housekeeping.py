@@ -41,7 +41,7 @@ def stored(space, opened, tmp_path):
         (tmp_path / name).write_text(name * 100)
         digest = store.put(tmp_path / name)
         if name == "named":
-            ledger.add(TrainingRow("w", 1, 0.9, 0.1, 100, digest), StageCost(0.0))
+            ledger.add(TrainingRow("w", 1, {"accuracy": 0.9}, 0.1, 100, digest), StageCost(0.0))
     ledger.close()
     return opened
 
@@ -115,7 +115,7 @@ def test_on_a_server_the_results_stay(space, postgresql, tmp_path, monkeypatch):
     for name in ("fake", "other"):
         Study.open(SearchSpace.from_json(space.to_json() | {"storage": url, "study": name})).close()
     ledger = Ledger.open(url)
-    ledger.add(TrainingRow("w", 1, 0.9, 0.1, 100, "c"), StageCost(0.0))
+    ledger.add(TrainingRow("w", 1, {"accuracy": 0.9}, 0.1, 100, "c"), StageCost(0.0))
     planned = plan_deletion(f"{url}#other")
     assert (planned.others, planned.keeps_results) == (("fake",), True)
     delete(planned)

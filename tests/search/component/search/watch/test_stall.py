@@ -88,7 +88,7 @@ def test_nothing_is_said_in_the_first_minute_and_nothing_read_in_the_first_secon
 
 def test_several_stages_of_workers_are_named_together(quiet):
     quiet.share, quiet.running = 0.1, (Stage.EXPORT, Stage.PROXY)
-    assert quiet.after(75).startswith("predicting an accuracy and exporting got 10 % of a core")
+    assert quiet.after(75).startswith("scoring before training and exporting got 10 % of a core")
 
 
 def test_the_queue_of_the_device_is_named(quiet, fake_study):

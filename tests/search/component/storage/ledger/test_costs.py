@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
+from support.evaluations import evaluation
 from vitsearch.core.stage import Stage
-from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger
+from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.ledger.costs import Spent, StageRun
 from vitsearch.storage.stage_cost import StageCost, StageKind
 
@@ -42,7 +43,7 @@ def test_a_stage_with_two_results_is_counted_once(ledger):
     ledger.costs.start_run("study", 2)
     exported = cost(1.5)
     ledger.costs.note(Stage.EXPORT, exported)
-    ledger.add(AccuracyRow("k", "split", 10, "worker", 9, 1, [[0, 0, 9], [0, 1, 1]]), exported)
+    ledger.add(evaluation("k", "split", [[0, 0, 9], [0, 1, 1]]), exported)
     ledger.add(ArtifactRow("k", "model", "s", 1, "here", {}), exported)
     assert ledger.costs.spent("study").cpu_seconds == {"export": 1.5}
 

@@ -8,12 +8,13 @@ from threading import Barrier
 
 import pytest
 
+from support.evaluations import evaluation
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import (
-    AccuracyRow,
     ArtifactRow,
     BlockStructureRow,
     Claim,
+    EvaluationRow,
     Ledger,
     MeasurementRow,
     ReferenceKey,
@@ -24,9 +25,9 @@ from vitsearch.storage.stage_cost import StageCost
 KEY, OTHER = "a" * 64, "b" * 64
 MADE = StageCost(1.5, {"torch": "2.9"})
 ANATOMY = BlockStructureRow(KEY, "1" * 64, 28, "2" * 64, {"blocks": [{"heads": 6}]}, {"heads": [[0.5]]}, "3" * 64)
-TRAINING = TrainingRow(KEY, 1, 0.875, 0.25, 1000, "4" * 64)
+TRAINING = TrainingRow(KEY, 1, {"accuracy": 0.875, "recall_min": 0.5}, 0.25, 1000, "4" * 64)
 ARTIFACT = ArtifactRow(KEY, "onnx", "5" * 64, 3 * 10**6, "/store", {"macs_m": 1.5})
-ACCURACY = AccuracyRow(KEY, "6" * 64, 1000, "worker", 880, 1, [[0, 0, 880], [0, 1, 120]])
+EVALUATION = evaluation(KEY, "6" * 64, [[0, 0, 880], [0, 1, 120]])
 MEASUREMENT = MeasurementRow(KEY, "5" * 64, "7" * 64, "8" * 64, "screen-1", 0, {"cpu_ms": {"p50": 1.25}})
 
 
@@ -45,15 +46,15 @@ def read(ledger, row):
             return ledger.training(KEY, row.rung)
         case ArtifactRow():
             return ledger.artifact(KEY)
-        case AccuracyRow():
-            return ledger.accuracy(KEY, row.split)
+        case EvaluationRow():
+            return ledger.evaluation(KEY, row.split)
         case MeasurementRow():
             (measurement,) = ledger.measurements(KEY, row.device_id)
             return measurement
 
 
 def test_each_row_comes_out_as_it_went_in(ledger):
-    for row in (ANATOMY, TRAINING, ARTIFACT, ACCURACY, MEASUREMENT):
+    for row in (ANATOMY, TRAINING, ARTIFACT, EVALUATION, MEASUREMENT):
         ledger.add(row, MADE)
         assert read(ledger, row) == row
         ledger.forget()  # what it keeps in memory
@@ -91,7 +92,7 @@ def test_what_is_not_there_is_none(ledger):
     assert ledger.block_structure(OTHER) is None
     assert ledger.training(KEY, 0) is None
     assert ledger.artifact(OTHER) is None
-    assert ledger.accuracy(KEY, "test") is None
+    assert ledger.evaluation(KEY, "test") is None
     assert ledger.measurements(KEY, "nobody") == []
 
 
@@ -99,9 +100,9 @@ def test_what_is_not_there_is_none(ledger):
     ("first", "change"),
     [
         (ANATOMY, {"resolution": 14}),
-        (TRAINING, {"accuracy": 0.1}),
+        (TRAINING, {"qualities": {}}),
         (ARTIFACT, {"size_bytes": 1}),
-        (ACCURACY, {"correct": 1}),
+        (EVALUATION, {"figures": {}}),
         (MEASUREMENT, {"result": {}}),
     ],
     ids=lambda value: type(value).__name__,
@@ -115,17 +116,17 @@ def test_the_first_write_wins(ledger, first, change):
 
 def test_each_rung_is_a_row(ledger):
     for rung in (0, 1, 3):
-        ledger.add(replace(TRAINING, rung=rung, accuracy=rung / 4), MADE)
-    assert [ledger.training(KEY, rung).accuracy for rung in (0, 1, 3)] == [0, 0.25, 0.75]
+        ledger.add(replace(TRAINING, rung=rung, qualities={"accuracy": rung / 4}), MADE)
+    assert [ledger.training(KEY, rung).qualities["accuracy"] for rung in (0, 1, 3)] == [0, 0.25, 0.75]
 
 
-def test_the_accuracy_on_most_images_is_told(ledger):
+def test_the_evaluation_on_most_images_is_told(ledger):
     for n in (500, 2000, 1000):
-        ledger.add(replace(ACCURACY, n=n, correct=n // 2), MADE)
-    assert ledger.accuracy(KEY, ACCURACY.split).n == 2000
-    ledger.add(replace(ACCURACY, n=500, evaluated_on="device-1"), MADE)
-    assert ledger.accuracy(KEY, ACCURACY.split).n == 2000
-    assert ledger.accuracy(KEY, ACCURACY.split, evaluated_on="device-1").n == 500
+        ledger.add(replace(EVALUATION, n=n), MADE)
+    assert ledger.evaluation(KEY, EVALUATION.split).n == 2000
+    ledger.add(replace(EVALUATION, n=500, evaluated_on="device-1"), MADE)
+    assert ledger.evaluation(KEY, EVALUATION.split).n == 2000
+    assert ledger.evaluation(KEY, EVALUATION.split, evaluated_on="device-1").n == 500
 
 
 def test_measurements_are_told_oldest_first_and_by_protocol(ledger):

@@ -32,8 +32,8 @@ def filled(ledger):
 
     write(Stage.SCREEN, ArtifactRow("s", "screen", "graph", 1, "here", {}), 0)
     write(Stage.MEASURE, MeasurementRow("g", "graph", "d", "e", "screen-1", 0, {}), 1)
-    write(Stage.PROXY, TrainingRow("w", 0, 0.8, 0.1, 100, None), 2)
-    write(Stage.TRAIN, TrainingRow("w", 1, 0.9, 0.1, 100, "c"), 3)
+    write(Stage.PROXY, TrainingRow("w", 0, {"accuracy": 0.8}, 0.1, 100, None), 2)
+    write(Stage.TRAIN, TrainingRow("w", 1, {"accuracy": 0.9}, 0.1, 100, "c"), 3)
     write(Stage.EXPORT, ArtifactRow("a", "model", "file", 1, "here", {}), 4)
     write(Stage.MEASURE, MeasurementRow("g", "file", "other", "e", "screen-1", 0, {}), 5)
     return ledger

@@ -40,7 +40,7 @@ def filled(url):
     ledger.costs.start_run("one", 2)
     cost = StageCost(1.5, {"torch": "2"}, 10.0, 2.0, "worker here/1")
     ledger.costs.note(Stage.TRAIN, cost)
-    ledger.add(TrainingRow("w", 1, 0.1 + 0.2, None, 10, "checkpoint"), cost)
+    ledger.add(TrainingRow("w", 1, {"accuracy": 0.1 + 0.2}, None, 10, "checkpoint"), cost)
     ledger.add(ArtifactRow("a", "model", "model", 1, "old place", {"b": 1, "a": [0.1, None]}), cost)
     ledger.set_reference_times(LOCAL, {"ms": 1.0})
     ledger.close()
@@ -104,7 +104,7 @@ def test_results_are_the_same_in_the_other_database(storage, other, destination)
 def test_a_result_that_is_there_stays(storage, other, destination):
     _, results = taken(filled(storage))
     there = Ledger.open(other)
-    there.add(TrainingRow("w", 1, 0.5, None, 10, "mine"), StageCost(0.0))
+    there.add(TrainingRow("w", 1, {"accuracy": 0.5}, None, 10, "mine"), StageCost(0.0))
     assert destination.add_results(results, "") == 1
     assert destination.add_results(results, "") == 0
     assert there.training("w", 1).checkpoint_sha256 == "mine"

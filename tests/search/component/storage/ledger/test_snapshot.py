@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from support.evaluations import evaluation
 from support.studies import stored_study
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import (
-    AccuracyRow,
     ArtifactRow,
     BlockStructureRow,
     Ledger,
@@ -48,9 +48,9 @@ def make(ledger):
 
 def add_results(ledger, suffix):
     """One result of each kind that a trial names by a key that ends in `suffix`."""
-    ledger.add(TrainingRow(f"w{suffix}", 1, 0.9, 0.1, 10, f"checkpoint{suffix}"), COST)
+    ledger.add(TrainingRow(f"w{suffix}", 1, {"accuracy": 0.9}, 0.1, 10, f"checkpoint{suffix}"), COST)
     ledger.add(ArtifactRow(f"a{suffix}", "model", f"model{suffix}", 1, "here", {}), COST)
-    ledger.add(AccuracyRow(f"a{suffix}", "split", 10, "worker", 9, 1, [[0, 0, 9], [0, 1, 1]]), COST)
+    ledger.add(evaluation(f"a{suffix}", "split", [[0, 0, 9], [0, 1, 1]]), COST)
     ledger.add(MeasurementRow(f"g{suffix}", "sha", "device", "environment", "screen", 0, {"ms": 1.5}), COST)
 
 
@@ -112,7 +112,7 @@ def test_a_snapshot_stops_no_writer(make, ledger, storage):
     with snapshot(storage) as seen:
         seen.study("one")
         study.change_attribute("written", lambda _: "meanwhile")
-        ledger.add(TrainingRow("w", 1, 0.9, 0.1, 10, "c"), COST)
+        ledger.add(TrainingRow("w", 1, {"accuracy": 0.9}, 0.1, 10, "c"), COST)
     assert ledger.training("w", 1) is not None
 
 
@@ -122,12 +122,12 @@ def test_results_that_only_other_studies_name_stay_behind(make, ledger, storage)
     for suffix in (1, 2, 3):
         add_results(ledger, suffix)
     ledger.add(BlockStructureRow("b", "base", 28, "c", {}, {}, "statistics"), COST)
-    ledger.add(TrainingRow("base", 1, 0.9, None, 10, "base"), COST)  # no trial names it, and both need it
+    ledger.add(TrainingRow("base", 1, {"accuracy": 0.9}, None, 10, "base"), COST)  # no trial names it, and both need it
     with snapshot(storage) as seen:
         results = seen.results(["one"])
         assert {row["weights_key"] for row in results.tables["vs_training"]} == {"w1", "w3", "base"}
         assert {row["artifact_key"] for row in results.tables["vs_artifact"]} == {"a1", "a3"}
-        assert {row["artifact_key"] for row in results.tables["vs_accuracy"]} == {"a1", "a3"}
+        assert {row["artifact_key"] for row in results.tables["vs_evaluation"]} == {"a1", "a3"}
         assert {row["graph_key"] for row in results.tables["vs_measurement"]} == {"g1", "g3"}
         assert set(results.files()) == {"checkpoint1", "checkpoint3", "base", "statistics"}
         assert set(results.models()) == {"model1", "model3"}
@@ -148,7 +148,7 @@ def test_files_of_screened_graphs_are_not_named_and_those_that_judge_are(make, l
     ledger.add(ArtifactRow("m", "model", "model", 1, "here", {"judged_sha256": "judged"}), COST)
     ledger.add(ArtifactRow("n", "model", "other", 1, "here", {"judged_sha256": None}), COST)
     ledger.add(ArtifactRow("l", "logits", "logits", 1, "here", {}), COST)
-    ledger.add(TrainingRow("w", 0, 0.9, 0.1, 1, None), COST)
+    ledger.add(TrainingRow("w", 0, {"accuracy": 0.9}, 0.1, 1, None), COST)
     with snapshot(storage) as seen:
         results = seen.results([])
     assert (results.models(), results.files()) == (["model", "judged", "other"], ["logits"])

@@ -32,8 +32,8 @@ def objective(name="cpu_ms_p50", **changes):
 @pytest.fixture
 def explanation():
     predictions = (
-        EvaluatedPrediction(4, 0.90, 0.01, 0.91, 0.90, 0.92, True),
-        EvaluatedPrediction(5, 0.85, 0.001, 0.95, 0.94, 0.96, False),
+        EvaluatedPrediction("accuracy", 4, 0.90, 0.01, 0.91, 0.90, 0.92, True),
+        EvaluatedPrediction("accuracy", 5, 0.85, 0.001, 0.95, 0.94, 0.96, False),
     )
     return Explanation("fake", False, (objective(),), predictions)
 
@@ -68,7 +68,7 @@ def test_predictions_are_held_against_what_came(finished):
         number for number, record in records.items() if record.is_confirmed and record.proxy is not None
     }
     assert next(explanation.calibration.lines()).startswith(
-        f"{len(explanation.predictions)} predicted accuracies were measured later"
+        f"{len(explanation.predictions)} predicted values of accuracy were measured later"
     )
 
 
@@ -109,8 +109,8 @@ knob                      from > to        change  95 % interval     is
 quantization in openvino  fp32 > int8_ptq    +1 %   -2 % to +4 %  small
 
 Intervals are those of the effect: from the scatter of the models around the sum of all effects, or
-from the errors of the times, predictions and accuracies themselves where those are larger. Small:
-gains of 5% of a cost, or 0.5 points of accuracy, or more lie outside of it.
+from the errors of the times, predictions and qualities themselves where those are larger. Small:
+gains of 5% of a cost, or 0.5 points of a share, or more lie outside of it.
 
 In short
 int8_ptq gains at most 2 % for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32
@@ -119,9 +119,9 @@ Predicted accuracy and what came
 trial  predicted     95 % interval  measured    error  within  trained
     5     0.8500  0.8398 to 0.8602    0.9500  +0.1000      no       no
     4     0.9000  0.8780 to 0.9220    0.9100  +0.0100     yes      yes
-2 predicted accuracies were measured later: error 0.0711 (root mean square), +0.0550 on average; 1
-of 2 lies within its 95 % interval, which has the errors of the prediction and of these validation
-images
+2 predicted values of accuracy were measured later: error 0.0711 (root mean square), +0.0550 on
+average; 1 of 2 lies within its 95 % interval, which has the errors of the prediction and of these
+validation images
 Both came out higher than predicted, by 0.0100 to 0.1000"""
     )
 
@@ -131,7 +131,7 @@ accuracies = st.floats(0.05, 0.95)
 
 @given(accuracies, st.floats(0.0, 0.05), accuracies, st.floats(0.001, 0.05))
 def test_a_prediction_holds_where_what_was_measured_lies_in_the_interval_that_is_shown(predicted, by, measured, half):
-    prediction = EvaluatedPrediction(0, predicted, by, measured, measured - half, measured + half, False)
+    prediction = EvaluatedPrediction("accuracy", 0, predicted, by, measured, measured - half, measured + half, False)
     low, high = prediction.interval
     assert prediction.holds == (low <= measured <= high)
     assert low <= predicted <= high
@@ -142,7 +142,7 @@ def test_the_count_is_that_of_the_rows_that_are_shown_within():
     """Two of three lay outside the interval shown, and "3 of 3 lie within" stood below."""
     measured = (0.8735, 0.9000, 0.8950)
     predictions = tuple(
-        EvaluatedPrediction(number, value - 0.058, 0.0275, value, value - 0.0135, value + 0.0135, True)
+        EvaluatedPrediction("accuracy", number, value - 0.058, 0.0275, value, value - 0.0135, value + 0.0135, True)
         for number, value in enumerate(measured)
     )
     text = shown(print_explanation, Explanation("fake", False, (), predictions))
@@ -171,7 +171,7 @@ def test_the_count_is_that_of_the_rows_that_are_shown_within():
 )
 def test_an_error_that_the_predictions_share_is_said(errors, said):
     calibration = PredictionCalibration(
-        tuple(EvaluatedPrediction(0, 0.8, 0.02, 0.8 + error, 0.78, 0.82, True) for error in errors)
+        tuple(EvaluatedPrediction("accuracy", 0, 0.8, 0.02, 0.8 + error, 0.78, 0.82, True) for error in errors)
     )
     common = calibration.common()
     assert common == said or (said is not None and common is not None and common.startswith(said))

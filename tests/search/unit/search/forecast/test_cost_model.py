@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitsearch.core.figures import Figure, Metrics
-from vitsearch.core.metrics import METRICS, OF_CLASSES
+from vitsearch.core.metrics import METRICS
 from vitsearch.search.forecast.cost_model import PROPORTIONAL_TO, predict_costs
 
 
@@ -39,7 +39,7 @@ def test_a_cost_without_data_has_no_prediction():
 
 
 def test_every_cost_is_screened_or_predicted():
-    costs = {name for name, metric in METRICS.items() if name not in ("accuracy", *OF_CLASSES) and not metric.screened}
+    costs = {name for name, metric in METRICS.items() if not metric.is_quality and not metric.screened}
     assert costs == set(PROPORTIONAL_TO)
 
 

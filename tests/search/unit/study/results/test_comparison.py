@@ -15,7 +15,7 @@ from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.record import Keys
 from vitsearch.study.front import Front, Point
 from vitsearch.study.printed.details import PrintedComparison
-from vitsearch.study.results.comparison import McNemar, compare, most_differing
+from vitsearch.study.results.comparison import McNemar, PairedMeans, compare, most_differing
 
 RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 PLAN = Plan(
@@ -80,7 +80,7 @@ def test_knobs_that_differ_are_named(point):
 
 def test_the_paired_test_is_described_without_its_answers(point):
     comparison = compare(MODELS, point(1, {"accuracy": 0.9105}), point(2, {"accuracy": 0.9225}), 2000)
-    assert comparison.accuracy_text() == (
+    assert comparison.quality_text() == (
         "accuracy: trial 2 classifies 24 more of the same 2,000 validation images correctly. The interval above takes "
         "the two as independent. On paired answers the difference is significant if at most 138 images are judged "
         "differently (McNemar's exact test); --paired counts them"
@@ -90,7 +90,7 @@ def test_the_paired_test_is_described_without_its_answers(point):
 @pytest.mark.parametrize("apart", [1, 5])
 def test_a_difference_of_few_images_cannot_be_significant(point, apart):
     comparison = compare(MODELS, point(1, {"accuracy": 0.91}), point(2, {"accuracy": 0.91 + apart / 2000}), 2000)
-    assert comparison.accuracy_text() == (
+    assert comparison.quality_text() == (
         f"accuracy: trial 2 classifies {apart} more of the same 2,000 validation images correctly, which is not "
         "significant however they pair: by McNemar's exact test a difference below 6 never is"
     )
@@ -115,14 +115,14 @@ def test_the_most_images_that_may_differ():
 def test_equal_accuracies_need_no_test(point):
     comparison = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.9}), 2000)
     assert (
-        comparison.accuracy_text()
+        comparison.quality_text()
         == "accuracy: both classify equally many of the same 2,000 validation images correctly"
     )
 
 
 def test_the_paired_answers_decide_where_they_are_known(point):
     comparison = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), 2000)
-    assert replace(comparison, paired=McNemar(2000, 10, 50)).accuracy_text() == (
+    assert replace(comparison, paired=McNemar(2000, 10, 50)).quality_text() == (
         "accuracy on the same 2,000 images: trial 1 alone is right on 10, trial 2 alone on 50: significant "
         "(McNemar's exact test, p = 1.6e-07)"
     )
@@ -149,7 +149,7 @@ def test_few_images_apart_are_not_significant_in_the_table_either(point):
     wide = {"accuracy": (0.531, 0.888)}, {"accuracy": (0.839, 1.0)}
     comparison = compare(MODELS, point(1, {"accuracy": 0.75}, wide[0]), point(2, {"accuracy": 1.0}, wide[1]), 20)
     assert comparison.metrics[0].verdict == "not significant"
-    assert "not significant however they pair" in comparison.accuracy_text()
+    assert "not significant however they pair" in comparison.quality_text()
 
 
 counts = st.integers(0, 300)
@@ -213,3 +213,44 @@ def test_the_summary_names_what_is_better_without_raw_times(point):
 def test_without_a_first_value_there_is_no_ratio(point):
     metric = only(point, ({"energy_mj": 0.0},), ({"energy_mj": 1.0},))
     assert (metric.change, metric.verdict) == (None, "no interval")
+
+
+def test_means_of_the_same_images_are_compared_by_their_differences():
+    """Images differ by far more than the models: only the pairs show it."""
+    first = [float(number) for number in range(100)]
+    second = [value + (0.2 if number % 2 else 0.0) for number, value in enumerate(first)]
+    paired = PairedMeans.of(first, second, more_is_better=True)
+    assert (paired.n, paired.change) == (100, pytest.approx(0.1))
+    half = 1.984 * 0.1 * math.sqrt(100 / 99) / 10  # R: qt(.975, 99)
+    assert paired.interval == pytest.approx((0.1 - half, 0.1 + half), abs=1e-4)
+    assert paired.is_significant
+    assert not PairedMeans.of(first, first, more_is_better=True).is_significant
+
+
+def test_one_image_tells_nothing_of_a_mean():
+    paired = PairedMeans.of([0.5], [0.9], more_is_better=True)
+    assert (paired.change, paired.is_significant) == (pytest.approx(0.4), False)
+
+
+@pytest.mark.parametrize(("more_is_better", "verdict"), [(True, "second"), (False, "first")])
+def test_the_better_of_two_means_depends_on_the_direction(point, more_is_better, verdict):
+    values = [0.5, 0.52, 0.48, 0.51]
+    paired = PairedMeans.of(values, [value + 0.1 for value in values], more_is_better)
+    comparison = compare(MODELS, point(1, {"accuracy": 0.5}), point(2, {"accuracy": 0.6}), None)
+    (metric,) = comparison.with_answers(paired).metrics
+    assert (metric.verdict, metric.change) == (verdict, pytest.approx(0.1))
+
+
+def test_the_paired_means_are_told_with_their_interval(point):
+    comparison = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), None)
+    paired = PairedMeans(2000, 0.02, (0.01, 0.03), more_is_better=True)
+    assert replace(comparison, paired=paired).quality_text() == (
+        "accuracy on the same 2,000 images: that of trial 2 is higher by +0.0200 on average (+0.0100 to +0.0300): "
+        "significant (Student's test of the differences)"
+    )
+
+
+def test_a_minimised_quality_in_a_unit_is_compared_by_its_ratio(point, pixel_error):
+    spans = {pixel_error: (1.9, 2.1)}, {pixel_error: (2.9, 3.1)}
+    metric = only(point, ({pixel_error: 2.0}, spans[0]), ({pixel_error: 3.0}, spans[1]))
+    assert (metric.verdict, metric.change) == ("first", 1.5)

@@ -18,8 +18,8 @@ LIMITS = {"accuracy": LimitSection(max_drop=0.02), "cpu_ms_p50": LimitSection(ma
 BASELINE = {"accuracy": 0.9, "cpu_ms_p50": 4.0}
 
 
-def candidate(trial, accuracy, ms, is_predicted=False):
-    return InfeasibleModel(trial, None, {"accuracy": accuracy, "cpu_ms_p50": ms}, is_predicted)
+def candidate(trial, accuracy, ms, predicted=()):
+    return InfeasibleModel(trial, None, {"accuracy": accuracy, "cpu_ms_p50": ms}, predicted)
 
 
 def ranked(*candidates, limits=LIMITS):
@@ -54,14 +54,14 @@ def test_without_such_a_model_both_limits_of_the_nearest_are_loosened():
 
 
 def test_what_is_not_known_or_predicted_is_said():
-    unknown, predicted = ranked(candidate(1, None, 2.5)), ranked(candidate(2, 0.86, 1.0, is_predicted=True))
+    unknown, predicted = ranked(candidate(1, None, 2.5)), ranked(candidate(2, 0.86, 1.0, predicted=("accuracy",)))
     assert unknown.models[0].unjudged == ("accuracy",)
     assert next(unknown.advice()).endswith("trial 1 may pass; its accuracy is not known yet")
     assert next(predicted.advice()).endswith("trial 2 may pass; its accuracy is predicted, it was not trained")
 
 
 def test_a_predicted_accuracy_is_called_so(plan):
-    (near,) = ranked(replace(candidate(2, 0.86, 1.0, is_predicted=True), plan=plan)).models
+    (near,) = ranked(replace(candidate(2, 0.86, 1.0, predicted=("accuracy",)), plan=plan)).models
     assert ": predicted accuracy 0.86 (" in near_text(near)
 
 

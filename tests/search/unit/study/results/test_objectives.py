@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from support.schedulers import proxy
 from vitsearch.core.figures import Metrics
-from vitsearch.core.record import Keys, ProxyScore, Record
+from vitsearch.core.record import Keys, Record
 from vitsearch.study.printed.effects import PrintedObjectiveEffects
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
@@ -91,9 +92,9 @@ def test_what_was_not_measured_does_not_count(cut, plan):
 
 
 def test_accuracies_are_predicted_where_they_were_not_measured(cut):
-    proxy = ProxyScore(0.6, 0.1, 0.2, 0.8, 0.01)
-    cut[7] = replace(cut[7], outcome="not_promoted", proxy=proxy)
-    cut[8] = replace(cut[8], proxy=proxy)
+    score = proxy(0.1, 0.6, 0.2, 0.8, 0.01)
+    cut[7] = replace(cut[7], outcome="not_promoted", proxy=score)
+    cut[8] = replace(cut[8], proxy=score)
     figures = dict.fromkeys(cut, Metrics.of({"accuracy": 0.9}))
     (of_objective,) = objective_effects(["accuracy"], cut, figures)
     assert (of_objective.measured, of_objective.predicted) == (8, 1)
@@ -106,8 +107,8 @@ def test_a_study_without_trials_has_no_effects():
 
 def test_a_prediction_has_its_error_and_that_of_the_images(cut):
     figures = {number: Metrics.of({"accuracy": 0.9}, {"accuracy": (0.888, 0.912)}) for number in cut}
-    proxy = ProxyScore(0.7, 0.8, 0.2, 0.8, 0.157)
-    cut[8] = Record("not_promoted", cut[8].plan, keys=cut[8].keys, proxy=proxy)
+    score = proxy(0.8, 0.7, 0.2, 0.8, 0.157)
+    cut[8] = Record("not_promoted", cut[8].plan, keys=cut[8].keys, proxy=score)
     figures[8] = NO_METRICS
     (of_objective,) = objective_effects(["accuracy"], cut, figures)
     (effect,) = [effect for effect in of_objective.backbones[0].effects if effect.knob == "ffn_pruning_ratio"]

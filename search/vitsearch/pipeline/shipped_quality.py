@@ -1,12 +1,12 @@
-"""The accuracy of one model on the test images. Asked for what is shipped alone: nothing else reads these images."""
+"""The quality of one model on the test images. Asked for what is shipped alone: nothing else reads these images."""
 
 from __future__ import annotations
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Shipped
 from vitsearch.core.stage import Stage, StageKey
-from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import ShipJob, Source
+from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.storage.shipped import key_of, of_row, to_row
 from vitsearch.storage.stage_cost import StageCost
@@ -14,14 +14,14 @@ from vitsearch.storage.stage_cost import StageCost
 BUNDLED_IMAGES = 500
 
 
-async def on_test(context: StageContext, plan: Plan, keys: Keys, fingerprint: str, again: bool = False) -> Shipped:
-    """Evaluate the stored artifact of `keys` on the test images of the data with this fingerprint, once, or
-    `again`."""
+async def on_test(pipeline: Pipeline, plan: Plan, keys: Keys, again: bool = False) -> Shipped:
+    """Evaluate the stored artifact of `keys` on the test images of the study, once, or `again`."""
+    context, judged_by = pipeline.context, pipeline.config.judged_by
     ledger = context.ledger
     artifact = ledger.artifact(keys.artifact_key or "")
     assert artifact is not None  # a confirmed trial has one
-    evaluated = ledger.accuracy(artifact.artifact_key, fingerprint)
-    key = key_of(artifact.artifact_key, fingerprint)
+    evaluated = ledger.evaluation(artifact.artifact_key, judged_by)
+    key = key_of(artifact.artifact_key, judged_by)
 
     async def make() -> tuple[ArtifactRow, StageCost]:
         job = ShipJob(
@@ -32,6 +32,7 @@ async def on_test(context: StageContext, plan: Plan, keys: Keys, fingerprint: st
             artifact.detail.get("judged_sha256"),
             evaluated.batch if evaluated else plan.deployment.batch or 1,
             BUNDLED_IMAGES,
+            await pipeline.truth("shipped"),
         )
         shipped, cost = await context.run(job)
         return to_row(shipped, key, context.workspace.store.address), cost

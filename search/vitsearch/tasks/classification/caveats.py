@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from vitsearch.core.confusion import ClassAccuracy, Confusion
 from vitsearch.core.pareto import wilson
+from vitsearch.tasks.classification.confusion import ClassAccuracy, Confusion
 
 MISSED = 0.5
 """A class is missed if its recall is below this share of the mean recall."""
@@ -63,17 +63,6 @@ def class_warnings(named: Mapping[str, ClassCaveats], others: Mapping[str, Class
         shown = [repr(name) for name in names][:NAMED] + (["others"] if len(names) > NAMED else [])
         trials = f"trial{'s' if len(missing) > 1 else ''} {listed(list(missing))} of the front"
         yield f"{trials} {'miss' if len(missing) > 1 else 'misses'} a class in the same way: {listed(shown)}"
-
-
-@dataclass(frozen=True)
-class ClassCounts:
-    """The confusion counts of a model as they are stored, on classes called `names`."""
-
-    cells: Sequence[Sequence[int]]
-    names: Sequence[str]
-
-    def judged(self) -> ClassCaveats:
-        return class_caveats(Confusion.from_json(self.cells), self.names)
 
 
 def class_caveats(confusion: Confusion, names: Sequence[str]) -> ClassCaveats:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 
-def kl_divergence(base_logits: NDArray[Any], logits: NDArray[Any]) -> float:
-    """Mean over n of `KL(softmax(base) || softmax(model))` of logits (n, classes), in nats; 0 for equal softmaxes."""
+def kl_divergences(base_logits: NDArray[Any], logits: NDArray[Any]) -> NDArray[np.float64]:
+    """`KL(softmax(base) || softmax(model))` of each row of logits (n, classes), in nats; 0 for equal softmaxes."""
     base, model = (_log_softmax(values.astype(np.float64)) for values in (base_logits, logits))
-    return max(0.0, float((np.exp(base) * (base - model)).sum(axis=1).mean()))
+    return np.asarray((np.exp(base) * (base - model)).sum(axis=1))
 
 
 def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:

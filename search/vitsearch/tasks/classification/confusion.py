@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING
 
 from vitsearch.core.figures import Figure
 from vitsearch.core.pareto import wilson
+from vitsearch.tasks.base import NO_CLASS
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-NO_CLASS = -1
-"""The predicted class of an image whose logits are not all finite; it counts as wrong."""
 DRAWS = 1000
 """Resamples of the bootstrap: the ends of a 95 % interval are its 25th and 975th value."""
 DRAWN_CELLS = 2_000_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.core.caveats.classes import class_caveats, class_warnings
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.pareto import wilson
+from vitsearch.tasks.classification.caveats import class_caveats, class_warnings
+from vitsearch.tasks.classification.confusion import Confusion
 
 NAMES = ("none", "scratch", "local")
 counts = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40).map(

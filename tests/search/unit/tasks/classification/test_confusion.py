@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitsearch.core.confusion import NO_CLASS, Confusion
 from vitsearch.core.pareto import wilson
+from vitsearch.tasks.classification.confusion import NO_CLASS, Confusion
 
 DEFECTS = Confusion(((0, 0, 790), (0, 1, 10), (1, 0, 60), (1, 1, 200), (2, 0, 100), (2, 1, 38), (2, 2, 12)))
 NAMES = ("none", "scratch", "local")
