@@ -180,7 +180,7 @@ def test_a_network_of_ones_own_is_searched_and_changed_code_reuses_nothing(tmp_p
     done = run_network(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     before = keys_of_trials(tmp_path)
-    assert len(before["artifact_key"]) >= 2
+    assert all(before.values())
 
     code = tmp_path / "own_model" / "haarnet.py"
     code.write_text(code.read_text().replace("functional.silu", "functional.gelu"))
@@ -191,7 +191,7 @@ def test_a_network_of_ones_own_is_searched_and_changed_code_reuses_nothing(tmp_p
     other = run_network(tmp_path, "study=changed", "storage=sqlite:///studies/own_model.db")
     assert other.returncode == 0, other.stdout + other.stderr
     after = keys_of_trials(tmp_path, "changed")
-    assert len(after["artifact_key"]) >= 2
+    assert all(after.values())
     assert not any(before[name] & after[name] for name in before)
 
 
@@ -201,7 +201,8 @@ def keys_of_trials(folder: Path, study: str = "own_model") -> dict[str, set[str]
     with closing(sqlite3.connect(folder / "studies" / "own_model.db")) as database:
         records = [json.loads(record) for (record,) in database.execute(query, [study])]
     stored = [record["keys"] for record in records if record.get("keys")]
-    return {name: {keys[name] for keys in stored} for name in ("weights_key", "graph_key", "artifact_key")}
+    names = "weights_key", "graph_key", "artifact_key"
+    return {name: {keys[name] for keys in stored if keys[name] is not None} for name in names}
 
 
 @pytest.mark.long
@@ -247,7 +248,7 @@ def test_an_encoder_is_searched_shipped_and_verified(tmp_path):
     changes = ["task.base.epochs=1", "task.base.images_per_epoch=640", "task.fine_tune.images_per_epoch=256"]
     changes += ["space.backbone=[vit_fmnist_p4, efficientvit_fmnist]", "search.trials=1", "search.candidates=1"]
     changes += ["space.resolution=28", "space.quantization=[fp32]", "space.backend=[onnxruntime]", "limits={}"]
-    done = run_quickly(tmp_path, command, "run", REPOSITORY / "spaces" / "embedding.yaml", *changes)
+    done = run_quickly(tmp_path, command, "run", Path(REPOSITORY, "spaces", "embedding.yaml"), *changes)
     assert done.returncode == 0, done.stdout + done.stderr
     paired = run(tmp_path, "-m", "vitsearch", "compare", "embedding", "baseline", "0", "--paired")
     assert "cosine on the same 2,000 images" in paired.stdout, paired.stdout + paired.stderr
