@@ -198,7 +198,7 @@ def test_the_run_waits_for_a_device_that_is_away_and_says_which(study, boards, m
 def test_a_study_goes_on_with_the_same_devices_and_rule_only(study, boards):
     study.run()
     weighted = study.with_space(fleet={"weights": {"nano": 1, "pi5": 1}})
-    with pytest.raises(StudyError, match="another objective, data set, baseline or fleet"):
+    with pytest.raises(StudyError, match="another objective, task, data set, baseline or fleet"):
         weighted.run()
     more = on(study, [*boards, board("orin")])
     with pytest.raises(StudyError, match="What differs: devices: nano, pi5 -> nano, pi5, orin"):
