@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from support.real_search import write_images
-from vitsearch.core.policy import POLICY
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import AgentDevice
 from vitsearch.devices.connection import FOREVER_S
@@ -36,6 +35,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.storage.stores import store_of
 from vitsearch.study.study import Study
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch.workers.ray_runner import run_task
 from vitsearch_agent.client.client import Backoff, DeviceClient
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
@@ -150,8 +150,8 @@ def board(tmp_path, make_proxy, monkeypatch):
         "vitsearch.pipeline.fleet_measure.Protocols.of",
         lambda phases, info: Protocols(QUICK, QUICK._replace(id="full")),
     )
-    training_all = replace(POLICY, rung_zero=replace(POLICY.rung_zero, small_kl=0.0))
-    monkeypatch.setattr("vitsearch.core.record.POLICY", training_all)  # 20 images train a model that hardly moves
+    trains_all = replace(CLASSIFICATION.divergence, small=0.0)  # 20 images train a model that hardly moves
+    monkeypatch.setattr(type(CLASSIFICATION), "divergence", trains_all)
     monkeypatch.setattr(availability, "OUTAGE_AFTER_S", 0.3)
     monkeypatch.setattr(availability, "POLL_S", 0.2)
     monkeypatch.setattr(outage, "LOOK_EVERY_S", 0.05)
