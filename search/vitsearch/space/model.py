@@ -198,7 +198,11 @@ class SearchSpace(Section):
         return {section.name: section.facts for section in self.network_sections if section.facts is not None}
 
     def with_task_facts(self) -> SearchSpace:
-        """Keep what a task of one's own is with the space. Imports its code."""
+        """Keep what a task of one's own is with the space. Imports its code.
+
+        Returns:
+            The space with these facts, or itself for a task of vitsearch.
+        """
         if not self.task_source.is_own_code:
             return self
         facts = TaskFacts.of(self.task_source.find())

@@ -49,7 +49,16 @@ class Evaluated:
 
     @classmethod
     def of(cls, metric: str, metrics: Metrics, n: int) -> Evaluated | None:
-        """None where the metric has no value."""
+        """Take a figure out of metrics.
+
+        Args:
+            metric: Its name.
+            metrics: With its value and its interval.
+            n: Images that it was counted over.
+
+        Returns:
+            The figure; None where the metric has no value.
+        """
         value = metrics.value(metric)
         return None if value is None else cls(metric, value, metrics.intervals.get(metric, (value, value)), n)
 

@@ -120,21 +120,52 @@ class Task(Protocol):
     reduction: Reduction = "none"
 
     def outputs(self, classes: int) -> int:
-        """Give the number of outputs of the head, for data with so many classes (0 without labels). A task with a
-        reference is not asked: its models have the width of the reference."""
+        """Give the number of outputs of the head. A task with a reference is not asked: its models have its width.
+
+        Args:
+            classes: Of the data; 0 without labels.
+
+        Returns:
+            The width of the last layer.
+        """
         return classes
 
     def loss(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor | None:
-        """Give the loss of the labels, averaged over the batch; None for a task that learns from a reference alone."""
+        """Give the loss of the labels.
+
+        Args:
+            outputs: Of a batch in training, (images, ...).
+            targets: What they are compared with.
+
+        Returns:
+            A scalar, averaged over the batch; None for a task that learns from a reference alone.
+        """
         ...
 
     def distance(self, outputs: torch.Tensor, reference: torch.Tensor, temperature: float) -> torch.Tensor:
-        """Give the loss against the outputs of a teacher (images, ...), averaged over the batch."""
+        """Give the loss against the outputs of a teacher.
+
+        Args:
+            outputs: Of a batch in training, (images, ...).
+            reference: What the teacher gives for the same images, of the same shape.
+            temperature: By which a task with logits divides both.
+
+        Returns:
+            A scalar, averaged over the batch.
+        """
         ...
 
     def importance(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
-        """Give a scalar whose gradient says how much the outputs depend on an activation. By default that of the
-        outputs (images, ...) with one random sign each: the mean square of such gradients is that of all outputs."""
+        """Give a scalar whose gradient says how much the outputs depend on an activation.
+
+        Args:
+            outputs: Of a batch, (images, ...).
+            targets: What they are compared with.
+
+        Returns:
+            By default the sum of the outputs with one random sign each: the mean square of such gradients is that of
+            all outputs.
+        """
         import torch
 
         generator = torch.Generator(device="cpu").manual_seed(0)
@@ -142,8 +173,15 @@ class Task(Protocol):
         return (outputs * signs).sum()
 
     def diverge(self, outputs: Floats, reference: Floats) -> npt.NDArray[np.float64]:
-        """Give the divergence of the outputs of each image from another model's, both (images, ...): 0 for equal ones,
-        in the unit of `divergence`."""
+        """Give the divergence of the outputs of each image from another model's.
+
+        Args:
+            outputs: (images, ...).
+            reference: Those of the other model, of the same shape.
+
+        Returns:
+            (images,), in the unit of `divergence`: 0 for equal outputs.
+        """
         ...
 
     def judge(self, outputs: Floats, truth: Truth) -> Judged:
@@ -174,12 +212,28 @@ class Task(Protocol):
         return ()
 
     def details(self, tally: Any, class_names: Sequence[str]) -> Mapping[str, Any]:
-        """Give what a bundle has of a tally in `measurements.json`, in JSON types; by default nothing."""
+        """Give what a bundle has of a tally in `measurements.json`.
+
+        Args:
+            tally: What `judge` keeps of a model.
+            class_names: Of the data.
+
+        Returns:
+            Names and values in JSON types; by default none.
+        """
         return {}
 
     def batch_figure(self, outputs: torch.Tensor, targets: TrainingTargets, reference: torch.Tensor | None) -> float:
-        """Give the first metric of a batch in training, roughly, for the people who wait for it. By default `judge`
-        makes it."""
+        """Give the first metric of a batch in training, roughly, for the people who wait for it.
+
+        Args:
+            outputs: (images, ...).
+            targets: What they are compared with.
+            reference: What the teacher gives for the same images; None without one.
+
+        Returns:
+            The figure that `judge` makes by default; not a number without one.
+        """
         labels = targets.labels
         if labels is not None and labels.dim() > 1:
             labels = labels.argmax(1)
@@ -192,16 +246,23 @@ class Task(Protocol):
         return values.get(self.metrics[0].name, math.nan)
 
     def pair(self, outputs: Floats, truth: Truth) -> npt.NDArray[np.float64]:
-        """Give the first metric of each image (images,), by which two models are compared on the same images. By
-        default `judge` makes it of each image alone."""
+        """Give the first metric of each image, by which two models are compared on the same images.
+
+        Args:
+            outputs: (images, ...).
+            truth: What they are judged by.
+
+        Returns:
+            (images,): by default what `judge` makes of each image alone, not a number where it makes nothing.
+        """
         import numpy as np
 
         name, values = self.metrics[0].name, []
         for row in range(len(outputs)):
-            one = slice(row, row + 1)
-            labels = None if truth.labels is None else truth.labels[one]
-            reference = None if truth.reference is None else truth.reference[one]
-            judged = self.judge(outputs[one], Truth(labels, truth.class_names, reference))
+            image = slice(row, row + 1)
+            labels = None if truth.labels is None else truth.labels[image]
+            reference = None if truth.reference is None else truth.reference[image]
+            judged = self.judge(outputs[image], Truth(labels, truth.class_names, reference))
             values.append(judged.values.get(name, math.nan))
         return np.array(values, np.float64)
 
@@ -257,7 +318,17 @@ class Tally:
     where: str = "tally"
 
     def warnings(self, subject: str) -> tuple[str, ...]:
-        """What to know before the figures of the model, which is called `subject`, are believed. Raises `Damaged`."""
+        """Say what to know before the figures of the model are believed.
+
+        Args:
+            subject: What the model is called in a sentence.
+
+        Returns:
+            Sentences without a full stop.
+
+        Raises:
+            Damaged: The task cannot read what is stored.
+        """
 
         def said(value: Any) -> tuple[str, ...]:
             return tuple(self.task.warnings({subject: value}, {}, self.class_names))
@@ -265,5 +336,12 @@ class Tally:
         return decoded(said, self.value, self.where)
 
     def details(self) -> Mapping[str, Any]:
-        """What a bundle has of it. Raises `Damaged`."""
+        """Give what a bundle has of it.
+
+        Returns:
+            Names and values in JSON types.
+
+        Raises:
+            Damaged: The task cannot read what is stored.
+        """
         return decoded(lambda value: dict(self.task.details(value, self.class_names)), self.value, self.where)

@@ -37,20 +37,35 @@ class TaskTests:
     class_names: ClassVar[tuple[str, ...]] = ("a", "b", "c")
 
     def make_outputs(self, seed: int) -> Floats:
-        """Outputs for all images, float32 (IMAGES, ...). Override it for outputs of another shape."""
+        """Make outputs of all images. Override it for outputs of another shape.
+
+        Args:
+            seed: Of the random numbers.
+
+        Returns:
+            float32 (IMAGES, ...).
+        """
         width = WIDTH if self.task.has_reference else self.task.outputs(len(self.class_names))
         outputs: Floats = np.random.default_rng(seed).normal(size=(IMAGES, width)).astype(np.float32)
         return outputs
 
     def make_truth(self) -> Truth:
-        """What they are judged by."""
+        """Make what outputs are judged by.
+
+        Returns:
+            Labels and a reference, as the task has them.
+        """
         labels = None
         if self.task.labels != "unused":
             labels = (np.arange(IMAGES) % len(self.class_names)).astype(np.int64)
         return Truth(labels, self.class_names, self.make_outputs(9) if self.task.has_reference else None)
 
     def make_targets(self) -> TrainingTargets:
-        """What a batch in training is compared with."""
+        """Make what the outputs of a batch in training are compared with.
+
+        Returns:
+            Labels, as the task has them.
+        """
         labels = self.make_truth().labels
         return TrainingTargets(None if labels is None else torch.from_numpy(labels))
 

@@ -130,7 +130,6 @@ def lacks(function):
     return lacking if has_returns or str(returns) == "None" else [*lacking, "Returns"]
 
 
-@pytest.mark.long
 def test_public_names_say_what_they_take_and_return(pages):
     names = [*pages.API, *(name for names in pages.PLUGINS.values() for name in names)]
     parts = {name: value for shown in names for name, value in documented(shown)}
