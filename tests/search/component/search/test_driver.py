@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from vitsearch.study.front import read_front
 from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.tasks.classification.task import judged_counts
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
-from vitsearch_agent.wire.protocol import CONFIRM
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 
 @dataclass
@@ -366,10 +367,16 @@ def test_this_machine_is_not_asked_again(finished):
 # ---- a device that is slower than the trainers
 
 
+def always():
+    return True
+
+
 @dataclass
 class SlowConfirmations(FakeDevice):
-    """Measures one model at a time; a confirmation takes 50 ms. `most_waiting` models waited at the same time."""
+    """Measures one model at a time. A confirmation takes 50 ms, and as long as `is_long_enough` says, at most 5 s.
+    `most_waiting` models waited at the same time."""
 
+    is_long_enough: Callable[[], bool] = always
     confirming: bool = False
     waiting: int = 0
     most_waiting: int = 0
@@ -381,7 +388,10 @@ class SlowConfirmations(FakeDevice):
         try:
             async with self.turn:
                 self.confirming = protocol.id.startswith("confirm")
-                await asyncio.sleep(0.05 if self.confirming else 0.0)
+                for _ in range(100 if self.confirming else 0):
+                    await asyncio.sleep(0.05)
+                    if self.is_long_enough():
+                        break
                 self.confirming = False
                 return await super().measure(artifact, deployment, protocol, repeat)
         finally:
@@ -396,15 +406,30 @@ def slow(fake_study):
     return replace(study, device=SlowConfirmations())
 
 
-def test_trainings_go_on_while_the_device_confirms(slow):
-    during = []
+@dataclass
+class PatientTrainer(FakeRunner):
+    """A training ends once a round of candidates was screened beside it, or after 2 s. `during` says of each training
+    whether the device confirmed a model when it began."""
 
-    def note(job):
+    device: SlowConfirmations = field(default_factory=SlowConfirmations)
+    during: list[bool] = field(default_factory=list)
+
+    async def run(self, job):
         if isinstance(job, TrainJob):
-            during.append(slow.device.confirming)
+            self.during.append(self.device.confirming)
+            screened = self.device.measured[SCREEN.id]
+            for _ in range(40):
+                if any(self.during) or self.device.measured[SCREEN.id] >= screened + 2:
+                    break
+                await asyncio.sleep(0.05)
+        return await super().run(job)
 
-    assert replace(slow, runner=FakeRunner(before=note)).run().complete
-    assert any(during), "each training waited for the confirmation of the one before"
+
+def test_trainings_go_on_while_the_device_confirms(slow):
+    trainer = PatientTrainer(device=slow.device)
+    slow.device.is_long_enough = lambda: any(trainer.during)
+    assert replace(slow, runner=trainer).run().complete
+    assert any(trainer.during), "each training waited for the confirmation of the one before"
 
 
 @pytest.mark.long
