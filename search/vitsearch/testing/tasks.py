@@ -101,10 +101,13 @@ class TaskTests:
         assert self.judged(outputs[order], moved).values == pytest.approx(self.judged(outputs, truth).values)
 
     def test_what_is_judged_is_left_as_it_is(self) -> None:
-        outputs, truth = self.make_outputs(0), self.make_truth()
-        outputs.flags.writeable = False
+        outputs, others, truth = self.make_outputs(0), self.make_outputs(1), self.make_truth()
+        arrays = [array for array in (outputs, others, truth.labels, truth.reference) if array is not None]
+        before = [array.copy() for array in arrays]
         self.judged(outputs, truth)
-        self.task.diverge(outputs, self.make_outputs(1))
+        self.task.pair(outputs, truth)
+        self.task.diverge(outputs, others)
+        assert all(np.array_equal(array, kept) for array, kept in zip(arrays, before, strict=True))
 
     def test_the_tally_is_json_and_gives_the_warnings(self) -> None:
         tally = self.judged(self.make_outputs(0), self.make_truth()).tally
@@ -148,7 +151,7 @@ class TaskTests:
         if loss is None:
             assert self.task.has_reference, "a task that learns from no labels needs a reference"
             return
-        self._has_gradient(loss, outputs)
+        self._assert_gradient(loss, outputs)
 
     def test_the_loss_takes_the_labels_of_mixed_images(self) -> None:
         labels = self.make_targets().labels
@@ -157,16 +160,16 @@ class TaskTests:
         shares = torch.nn.functional.one_hot(labels, len(self.class_names)).float()
         mixed = self.task.loss(outputs := self._trained(), TrainingTargets(0.7 * shares + 0.3 * shares.roll(1, 0)))
         assert mixed is not None
-        self._has_gradient(mixed, outputs)
+        self._assert_gradient(mixed, outputs)
 
     def test_the_distance_to_a_teacher_has_a_gradient_and_is_least_at_its_outputs(self) -> None:
         teacher = torch.from_numpy(self.make_outputs(1))
         distance = self.task.distance(outputs := self._trained(), teacher, 2.0)
-        self._has_gradient(distance, outputs)
+        self._assert_gradient(distance, outputs)
         assert self.task.distance(teacher.clone(), teacher, 2.0) < distance.detach()
 
     def test_the_importance_has_a_gradient(self) -> None:
-        self._has_gradient(self.task.importance(outputs := self._trained(), self.make_targets()), outputs)
+        self._assert_gradient(self.task.importance(outputs := self._trained(), self.make_targets()), outputs)
 
     def test_a_batch_in_training_has_a_figure(self) -> None:
         teacher = torch.from_numpy(self.make_outputs(1))
@@ -181,7 +184,7 @@ class TaskTests:
     def _trained(self) -> torch.Tensor:
         return torch.from_numpy(self.make_outputs(0)).requires_grad_()
 
-    def _has_gradient(self, value: torch.Tensor, outputs: torch.Tensor) -> None:
+    def _assert_gradient(self, value: torch.Tensor, outputs: torch.Tensor) -> None:
         assert value.shape == (), f"a scalar, not {tuple(value.shape)}"
         (gradient,) = torch.autograd.grad(value, outputs)
         assert torch.isfinite(gradient).all()

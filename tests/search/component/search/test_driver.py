@@ -406,12 +406,12 @@ def slow(fake_study):
     return replace(study, device=SlowConfirmations())
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PatientTrainer(FakeRunner):
     """A training ends once a round of candidates was screened beside it, or after 2 s. `during` says of each training
     whether the device confirmed a model when it began."""
 
-    device: SlowConfirmations = field(default_factory=SlowConfirmations)
+    device: SlowConfirmations
     during: list[bool] = field(default_factory=list)
 
     async def run(self, job):
