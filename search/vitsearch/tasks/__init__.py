@@ -128,5 +128,11 @@ def _imported(source: TaskSource) -> Any:
             f"task {source.kind!r}: importing {module_name} failed: {type(error).__name__}: {error}"
         ) from error
     if not hasattr(module, attribute):
-        raise TaskError(f"task {source.kind!r}: {module.__file__} has no {attribute!r}")
+        own = [name for name, value in vars(module).items() if _is_derived(value)]
+        tasks = f"its tasks: {', '.join(own)}" if own else "it has no class that derives from Task"
+        raise TaskError(f"task {source.kind!r}: {module.__file__} has no {attribute!r}; {tasks}")
     return getattr(module, attribute)
+
+
+def _is_derived(value: object) -> bool:
+    return isinstance(value, type) and value is not Task and Task in value.__mro__

@@ -65,7 +65,8 @@ def test_a_task_of_a_users_module_makes_its_metrics_known(write):
     [
         ("raise ValueError('x')", "T", "importing task_of_a_test_.* failed: ValueError: x"),
         ("import no_such_module_here", "T", "importing task_of_a_test_.* failed: No module named"),
-        ("", "T", "has no 'T'"),
+        ("", "T", "has no 'T'; it has no class that derives from Task"),
+        (TASK, "Deep", "has no 'Deep'; its tasks: Depth$"),
         ("T = 3", "T", "has no kind, .*, judge; what a task has: docs/add_a_task.md"),
         (TASK.replace("def judge", "def weigh").replace("(Task)", ""), "Depth", "has no .*judge"),
         (TASK + "\n    metrics = ()\n", "Depth", "has no metric"),
