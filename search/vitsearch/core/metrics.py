@@ -67,6 +67,13 @@ class Metric:
             return value >= 0.0
         return self.error(value) >= -ROUNDING and (value >= 0.0 or not self.is_share_of_images)
 
+    def nearest_possible(self, value: float) -> float:
+        """The value nearest to this one that a model can have."""
+        if self.span is None:
+            return max(0.0, value)
+        possible = self.moved(value, 0.0)
+        return max(0.0, possible) if self.is_share_of_images else possible
+
     @property
     def allowed(self) -> str:
         """What `can_be` allows, in words."""

@@ -42,10 +42,9 @@ class EvaluatedPrediction:
     @property
     def interval(self) -> tuple[float, float]:
         """Where a measured value lies with 95 % probability: the error of the prediction, and that of a value on
-        these images."""
-        half = math.hypot(Z_95 * self.deviation, (self.high - self.low) / 2)
-        low, high = self.predicted - half, self.predicted + half
-        return (max(0.0, low), min(1.0, high)) if split(self.metric)[0].is_share else (low, high)
+        these images. No model is better than perfect."""
+        half, metric = math.hypot(Z_95 * self.deviation, (self.high - self.low) / 2), split(self.metric)[0]
+        return metric.nearest_possible(self.predicted - half), metric.nearest_possible(self.predicted + half)
 
     @property
     def holds(self) -> bool:

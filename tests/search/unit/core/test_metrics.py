@@ -158,6 +158,15 @@ def test_a_value_that_no_model_can_have_is_told(name, value, can_be):
     assert METRICS[name].can_be(value) == can_be
 
 
+@pytest.mark.parametrize("metric", [*METRICS.values(), quality("mean_cost", worst=0.5, best=0.0)], ids=lambda m: m.name)
+@given(value=st.floats(-3, 3))
+def test_the_nearest_possible_value_is_one_that_a_model_can_have(metric, value):
+    nearest = metric.nearest_possible(value)
+    assert metric.can_be(nearest)
+    if metric.can_be(value):
+        assert nearest == pytest.approx(value, abs=1e-5)
+
+
 def test_a_count_of_images_is_at_best_all_of_them():
     with pytest.raises(TaskError, match="metric warm: a share of the images that are right is at best 1"):
         quality("warm", worst=1.0, best=0.0, is_count=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.terminal import shown
 from vitsearch.cli.results.explain import print_explanation
 from vitsearch.core.json_value import json_text
+from vitsearch.core.metrics import split
 from vitsearch.study.printed.effects import PrintedExplanation
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import (
@@ -124,6 +125,15 @@ average; 1 of 2 lies within its 95 % interval, which has the errors of the predi
 validation images
 Both came out higher than predicted, by 0.0100 to 0.1000"""
     )
+
+
+def test_an_interval_does_not_go_beyond_what_is_perfect(pixel_error):
+    """A cost of mistakes was predicted between -0.004 and 0.09."""
+    best = split(pixel_error)[0].at_error(0.0)
+    low, high = EvaluatedPrediction(pixel_error, 1, best + 0.1, 0.5, best + 0.2, best + 0.1, best + 0.3, True).interval
+    assert (low, high > best + 1.0) == (best, True)
+    low, high = EvaluatedPrediction("accuracy", 1, 0.6, 0.5, 0.9, 0.8, 1.0, True).interval
+    assert (low, high) == (0.0, 1.0)
 
 
 accuracies = st.floats(0.05, 0.95)
