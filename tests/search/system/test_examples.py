@@ -238,6 +238,9 @@ def test_a_task_of_ones_own_is_searched_shipped_and_read_without_its_code(tmp_pa
     verified = run(tmp_path, "-m", "vitsearch", "verify", "bundle")
     assert "the metrics of the task costs are not computed here" in verified.stdout, verified.stdout + verified.stderr
     (tmp_path / "task" / "costs.py").unlink()
+    for words in (("show", "costs", "baseline"), ("show", "costs", "0"), ("status", "costs"), ("explain", "costs")):
+        read = run(tmp_path, "-m", "vitsearch", *words)
+        assert read.returncode == 0, f"{words}: {read.stdout}{read.stderr}"
     front = run(tmp_path, "-m", "vitsearch", "front", "costs", "--json")
     assert all(point["values"]["mean_cost"] < 0.5 for point in json.loads(front.stdout)["points"])
 

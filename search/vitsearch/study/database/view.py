@@ -144,6 +144,7 @@ class StudyView:
     def new_records(self, read: Container[int]) -> Iterator[tuple[int, str]]:
         """The number and the record of the finished trials that are not `read` yet. Before anything else of the
         trials was read, this reads nothing else."""
+        self._know_metrics()
         if not self._is_read:
             yield from self._rows.records(read)
             return

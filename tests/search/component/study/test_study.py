@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import optuna
@@ -10,7 +11,9 @@ import pytest
 from optuna.trial import TrialState
 
 from support.studies import ME, METRICS, only, trials
-from vitsearch.core.figures import Metrics
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.metrics import METRICS as METRICS_BY_NAME
+from vitsearch.core.metrics import quality
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger import Claim, Ledger
@@ -18,6 +21,8 @@ from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
 from vitsearch.study.suggest import make_sampler
+from vitsearch.tasks import Divergence
+from vitsearch.tasks.recorded import TaskFacts
 
 VALUES = {"accuracy": 0.875, "cpu_ms_p50": 1.25}
 
@@ -289,3 +294,17 @@ def test_what_the_sampler_expected_of_a_trial_is_told_once(open_study):
     assert open_trial.notes["noted"] == 1
     study.release(open_trial)
     assert study.ask(plans, ME).notes == {}
+
+
+def test_records_of_a_task_that_this_process_does_not_know_are_read(open_study, storage, monkeypatch):
+    """`show` and `status` called the database damaged: they read records first."""
+    metric = quality("mean_cost", worst=0.5, best=0.0)
+    facts = TaskFacts("costs", "needed", False, "logits", "none", Divergence("nats", 0.005, 0.2), (metric,))
+    changes = {"task__kind": "costs:Costs", "task__(facts)": facts.to_json(), "limits": {}}
+    study, plans = open_study(storage, objectives={"mean_cost": "minimize", "cpu_ms_p50": "minimize"}, **changes)
+    trial = study.ask(plans, ME)
+    values = {"mean_cost": 0.1, "cpu_ms_p50": 1.0}
+    study.tell(trial, Record("confirmed", trial.plan, metrics=Metrics({n: Figure(v) for n, v in values.items()})))
+    monkeypatch.delitem(METRICS_BY_NAME, "mean_cost")
+    with closing(Study.read(storage, study.name)) as reader:
+        assert reader.records()[0].metrics.value("mean_cost") == 0.1
