@@ -4,6 +4,7 @@
     flock LOCK python benchmarks/own_table.py measure FILE --seconds 270      CPU time of what was exported; again
     python benchmarks/own_table.py train FILE            60 of the shapes, to rungs 1 and 3
     python benchmarks/own_table.py pack FILE TABLE       a compressed table; the lines stay as they are
+    python benchmarks/own_table.py complete TABLE COMPLETIONS     what is taken to be true of what was not measured
     python benchmarks/own_table.py make FILE TABLE       all of it, in this order
 
 FILE has one JSON line for each unit of work (a shape, a measured file, a rung), so each command can be stopped at any
@@ -40,6 +41,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from own_table_data import OwnTable
 from own_table_lines import Lines, in_child
 from own_table_measure import measure
 from own_table_plans import Shape, every_plan, plans_by_shape, text_of
@@ -424,7 +426,13 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("file", type=Path)
         command.add_argument("table", type=Path)
+    completing = commands.add_parser("complete")
+    completing.add_argument("table", type=Path)
+    completing.add_argument("completions", type=Path)
     options = parser.parse_args()
+    if options.command == "complete":
+        OwnTable.read(options.table).completed().write(options.completions)
+        return
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     lines = Lines(options.file)

@@ -1,7 +1,8 @@
 """Our own table as searches see it: what each plan costs, and what its training gives.
 
 What is derived from the measurements, here and in
-no other place:
+no other place (what is not measured was derived once, by `own_table.py complete`, and is stored beside the table, so
+that a model of the search may be changed and the truth stays):
 
     unbuilt     rung 0, size and costs of shapes (or files) that were not built: by a Gaussian process over the knobs on
                 those of their backbone that were, with its error on parts that were left out.
@@ -40,11 +41,34 @@ from vitsearch.study.auto_sampler.gaussian_process import COSTS, ERRORS, Gaussia
 from vitsearch_agent.measure.figures.paired_ratio import prior_weight
 
 TABLE = Path(__file__).with_name("own_table.jsonl.xz")
+COMPLETIONS = Path(__file__).with_name("own_table_completions.json.xz")
 ROUNDED_IMAGES = 400
 VISIT_DEVIATION = 0.02
 """Of the lower of two visits, at least, relative."""
 MOST_SPREAD = 0.1
 """Half the difference of two visits above which neither is believed."""
+
+
+@dataclass(frozen=True)
+class Completions:
+    """What is taken to be true where nothing was measured: costs by shape and deployment, accuracies by shape and
+    epochs."""
+
+    costs: Mapping[tuple[str, str], Cost]
+    accuracies: Mapping[tuple[str, int], float]
+
+    @classmethod
+    def read(cls, path: Path = COMPLETIONS) -> Completions:
+        with lzma.open(path, "rt") as stream:
+            stored = json.load(stream)
+        costs = {(key, name): Cost(ms, error, measured=False) for key, name, ms, error in stored["costs"]}
+        return cls(costs, {(key, epochs): accuracy for key, epochs, accuracy in stored["accuracies"]})
+
+    def write(self, path: Path = COMPLETIONS) -> None:
+        costs = [[*at, cost.ms, cost.deviation] for at, cost in self.costs.items()]
+        accuracies = [[*at, accuracy] for at, accuracy in self.accuracies.items()]
+        text = json.dumps({"costs": costs, "accuracies": accuracies}, separators=(",", ":"))
+        path.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
 @dataclass(frozen=True)
@@ -92,7 +116,22 @@ class OwnTable:
         if epochs == 0 or shape.needs_no_training:
             return shape.validation
         validations = {rung.epochs: rung.validation for rung in shape.rungs}
-        return validations[epochs] if epochs in validations else self._surrogate(shape, epochs)
+        return validations[epochs] if epochs in validations else self.completions.accuracies[shape.key, epochs]
+
+    @cached_property
+    def completions(self) -> Completions:
+        return Completions.read()
+
+    def completed(self) -> Completions:
+        """What to store as the completions of this table."""
+        costs = {at: cost for at, cost in self._completed_costs().items() if not cost.measured}
+        accuracies = {
+            (shape.key, epochs): self._surrogate(shape, epochs)
+            for shape in self.shapes.values()
+            for epochs in self.forecasts
+            if not shape.needs_no_training and epochs not in {rung.epochs for rung in shape.rungs}
+        }
+        return Completions(costs, accuracies)
 
     def _surrogate(self, shape: Built, epochs: int) -> float:
         forecast = self.forecasts[epochs]
@@ -157,12 +196,18 @@ class OwnTable:
     @cached_property
     def costs(self) -> dict[tuple[str, str], Cost]:
         """Measured where the file was written, else predicted by the files of the same backbone and deployment."""
-        costs = {
+        return {**self.completions.costs, **self._measured_costs()}
+
+    def _measured_costs(self) -> dict[tuple[str, str], Cost]:
+        return {
             (shape.key, name): cost
             for shape in self.shapes.values()
             for name in DEPLOYMENTS
             if (cost := self._measured(shape, name)) is not None
         }
+
+    def _completed_costs(self) -> dict[tuple[str, str], Cost]:
+        costs = self._measured_costs()
         for (backbone, name), model in sorted(self.cost_models.items(), key=lambda item: item[0][1] == LATE):
             missing = [
                 shape
@@ -189,7 +234,11 @@ class OwnTable:
 
     def has(self, backbone: str, deployment: str) -> bool:
         """Whether there are files enough of a deployment to be in the table."""
-        return (backbone, deployment) in self.cost_models
+        return (backbone, deployment) in self._in_table
+
+    @cached_property
+    def _in_table(self) -> set[tuple[str, str]]:
+        return {(self.shapes[key].backbone, deployment) for key, deployment in self.completions.costs}
 
     def _log_cost(self, shape: Built, deployment: str) -> float | None:
         """Of a measured file; of the files of which there are few, beside that of the same shape in bf16."""

@@ -6,11 +6,21 @@
     tell          its accuracy, and, as its weights serve every deployment, those of the others that gain anything
 
 The sampler alone differs between searches (`vitsearch.search` has the rest, which is used here as it is).
+
+    python benchmarks/own_table_search.py --seeds 10 --rounds 14
+    python benchmarks/own_table_search.py --seeds 10 --rounds 14 --forecast-offset -0.02
+    python benchmarks/own_table_search.py --seeds 10 --rounds 14 --no-information --samplers auto random
+
+The second adds to every forecast of accuracy what the line of the forecast never sees; the third gives each shape the
+rung 0 of another one of its backbone, so that it says nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
+import statistics
+import time
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -24,7 +34,7 @@ from own_table_data import OwnTable, deployment_of
 from own_table_plans import plans_of_table, shape_of
 from own_table_rows import Built
 
-from vitsearch.core.figures import Z_95, Figure, Metrics
+from vitsearch.core.figures import Z_95, Estimate, Figure, Metrics
 from vitsearch.core.limits import bounds, constraints, reference_values
 from vitsearch.core.pareto import Loss, hypervolume, loss
 from vitsearch.core.plan import Plan
@@ -32,6 +42,7 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.acquisition import expected_front, expected_gain
+from vitsearch.search.forecast.quality_model import RefittedModel
 from vitsearch.search.goals import Goals
 from vitsearch.search.plan_requests import LeaderboardEntry
 from vitsearch.search.posterior import Posterior
@@ -104,9 +115,43 @@ def facts() -> Facts:
     return Facts(goals, leaders, hypervolume(first, corner), hypervolume(every, corner), bases)
 
 
+@dataclass(frozen=True)
+class Scenario:
+    """What is wrong with the forecasts: an accuracy that is added to each, or that rung 0 has no information."""
+
+    forecast_offset: float = 0.0
+    no_information: bool = False
+
+
+AS_IT_IS = Scenario()
+
+
+class MistakenPosterior(Posterior):
+    """The posterior of a search, with a line whose forecasts are off by a constant."""
+
+    def __init__(self, goals: Goals, bases: Mapping[str, Mapping[str, float]], offset: float) -> None:
+        self._offset = offset
+        super().__init__(goals, {}, bases)
+
+    def _predicted(self, name: str, plan: Plan, base: float, start: RefittedModel, is_near: bool) -> Estimate:
+        estimate = super()._predicted(name, plan, base, start, is_near)
+        return replace(estimate, mean=estimate.mean + (0.0 if is_near else self._offset))
+
+
 def evaluation_of(shape: Built) -> Evaluation:
     """What rung 0 of a shape says."""
     return Evaluation({"accuracy": shape.holdout}, shape.kl, 1000)
+
+
+@cache
+def evaluations_of_others(seed: int) -> Mapping[str, Evaluation]:
+    """By shape, the rung 0 of another shape of its backbone."""
+    evaluations = {}
+    for backbone in facts().bases:
+        shapes = [s for s in table().shapes.values() if s.backbone == backbone and not s.needs_no_training]
+        order = np.random.default_rng(seed).permutation(len(shapes))
+        evaluations |= {shape.key: evaluation_of(shapes[other]) for shape, other in zip(shapes, order, strict=True)}
+    return evaluations
 
 
 def true_loss(plan: Plan) -> Loss | None:
@@ -156,13 +201,14 @@ class TableSearch:
 
     sampler: str
     seed: int
+    scenario: Scenario = AS_IT_IS
     volumes: list[float] = field(default_factory=list)
     screened: int = 0
     trained: int = 0
 
     def __post_init__(self) -> None:
         self._facts, self._plans = facts(), plans_of_table()
-        self._posterior = Posterior(self._facts.goals, {}, self._facts.bases)
+        self._posterior = MistakenPosterior(self._facts.goals, self._facts.bases, self.scenario.forecast_offset)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=self._make_sampler())
@@ -233,7 +279,7 @@ class TableSearch:
         running = RunningTrial(trial.number, plan, keys, seen(metrics, keys, self.seed))
         if verdict := judge_screen(self._posterior, running):
             return verdict
-        running = self._posterior.predict(running, {"accuracy": shape.base}, evaluation_of(shape))
+        running = self._posterior.predict(running, {"accuracy": shape.base}, self._evaluation(shape))
         if keys.weights_key in self._posterior.trained or running.needs_no_training:
             if keys.weights_key in self._posterior.trained:
                 running = self._posterior.as_trained(running)
@@ -242,6 +288,10 @@ class TableSearch:
             return self._confirmed(trial.number, plan, running.rung, running)
         self._waiting[keys.graph_key] = trial, running
         return None
+
+    def _evaluation(self, shape: Built) -> Evaluation:
+        evaluation = evaluation_of(shape)
+        return evaluations_of_others(self.seed).get(shape.key, evaluation) if self.scenario.no_information else evaluation
 
     def _again(self, trial: optuna.Trial, plan: Plan, keys: Keys) -> Record:
         """As the scheduler answers it: what is final is told again, with its values."""
@@ -335,3 +385,35 @@ class TableSearch:
             self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             self._study.tell(trial, [accuracy, cost if self.sampler == "auto" else math.log(cost)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=14)
+    parser.add_argument("--samplers", nargs="+", default=["auto"])
+    parser.add_argument("--forecast-offset", type=float, default=0.0, metavar="ACCURACY")
+    parser.add_argument("--no-information", action="store_true")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    scenario, half = Scenario(options.forecast_offset, options.no_information), options.rounds // 2
+    print(f"{scenario}\n\n| sampler | seed | at {half} | at {options.rounds} | trained | screened | CPU s |")
+    print("|---|---|---|---|---|---|---|")
+    facts()
+    for sampler in options.samplers:
+        ends = []
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
+            started, search = time.process_time(), TableSearch(sampler, seed, scenario)
+            search.run(options.rounds)
+            ends.append(search.volumes[-1])
+            cells = [sampler, seed, f"{search.volumes[half - 1]:.3f}", f"{ends[-1]:.3f}", search.trained]
+            cells += [search.screened, f"{time.process_time() - started:.1f}"]
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        error = statistics.stdev(ends) / math.sqrt(len(ends)) if len(ends) > 1 else math.nan
+        print(f"| {sampler} | mean | | {statistics.mean(ends):.3f} +- {error:.3f} | | | |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
