@@ -15,16 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import torch
-from threadpoolctl import ThreadpoolController
 
-
-@cache
-def _libraries() -> ThreadpoolController:
-    """Those of this process: to look for them takes 1.2 ms, and a refit asks dozens of times."""
-    return ThreadpoolController()
+from vitsearch.blas import one_blas_thread
 
 
 @contextmanager
@@ -33,7 +27,7 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with _libraries().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             yield
     finally:
         torch.set_num_threads(before)
