@@ -37,10 +37,23 @@ class Figure:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is expected of a metric: its mean, and one standard deviation."""
+    """What is expected of a metric: its mean, and one standard deviation.
+
+    Attributes:
+        mean: In the metric's unit.
+        deviation: Of all errors together.
+        shared: What of that it has in common with the other estimates of its study: how far it moves with each of a
+            number of independent, standard normal errors. Empty for none.
+    """
 
     mean: float
     deviation: float = 0.0
+    shared: tuple[float, ...] = ()
+
+    @property
+    def own_deviation(self) -> float:
+        """The deviation of what no other estimate shares."""
+        return math.sqrt(max(0.0, self.deviation**2 - sum(loading**2 for loading in self.shared)))
 
     @property
     def text(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vitsearch.core.figures import NO_METRICS, Z_95, Figure
+from vitsearch.core.figures import NO_METRICS, Z_95, Estimate, Figure
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
@@ -33,7 +34,8 @@ def auto_sampler(
         pool=pool,
         prior=AsUnpruned(pool, posterior, leaders),
         evidence=TrialEvidence(posterior),
-        tolerances=[_tolerance(name, posterior) for name in posterior.goals.objectives],
+        costs=costs_of(posterior.goals.objectives),
+        tolerances=[_tolerance(name) for name in posterior.goals.objectives],
         reference=[corner[name] for name in posterior.goals.objectives],
     )
 
@@ -44,22 +46,15 @@ def searched_plans(plans: PlanSpace, leaders: Mapping[Plan, LeaderboardEntry]) -
     return PlanParameters(plans, lambda plan: (plan.backbone, plan.deployment) not in same)
 
 
-def _tolerance(name: str, posterior: Posterior) -> float:
-    """Of costs relative, of what is maximised in its unit."""
-    metric, baseline = split(name)[0], posterior.goals.baseline.value(name)
-    if metric.is_quality:
-        return POLICY.equality.accuracy_of_models * metric.width * _relative(name, baseline)
-    return POLICY.equality.cost_of_models * _unit(name, baseline)
+def costs_of(objectives: Sequence[str]) -> list[bool]:
+    """Which objectives the sampler is told are costs: they differ by factors, whichever direction is the better one."""
+    return [not split(name)[0].is_quality for name in objectives]
 
 
-def _unit(name: str, value: float | None) -> float:
-    """What a relative deviation is multiplied by for the sampler: it takes those of costs as they are."""
-    return 1.0 if split(name)[0].direction == "minimize" else abs(value or 0.0)
-
-
-def _relative(name: str, value: float | None) -> float:
-    """What a deviation of a quality is multiplied by for the sampler: it takes those of what is minimised relative."""
-    return 1.0 if split(name)[0].direction == "maximize" else 1.0 / max(abs(value or 0.0), 1e-9)
+def _tolerance(name: str) -> float:
+    """Of costs relative, of a quality in its unit."""
+    metric = split(name)[0]
+    return POLICY.equality.accuracy_of_models * metric.width if metric.is_quality else POLICY.equality.cost_of_models
 
 
 def gain_of_proposal(proposal: OpenTrial) -> float | None:
@@ -114,20 +109,23 @@ class TrialEvidence:
     def _evidence(self, record: Record) -> Evidence:
         from vitsearch.study.auto_sampler import Evidence
 
-        metrics, values, deviations = self._posterior.metrics_now(record), [], []
-        least, most = POLICY.equality.accuracy_of_trainings, POLICY.equality.accuracy_of_shelved
+        metrics, values, deviations, shared = self._posterior.metrics_now(record), [], [], []
+        least = POLICY.equality.accuracy_of_trainings
         qualities = self._posterior.qualities_of(record)
         for name in self._posterior.goals.objectives:
             metric = split(name)[0]
             if metric.is_quality:
                 estimate = qualities.get(name)
-                values.append(None if estimate is None else estimate.mean)
-                share = 0.0 if estimate is None else min(max(estimate.deviation / metric.width, least), most)
-                deviations.append(share * metric.width * _relative(name, values[-1]))
+                estimate = estimate or Estimate(math.nan)
+                values.append(None if math.isnan(estimate.mean) else estimate.mean)
+                deviations.append(max(estimate.own_deviation, least * metric.width))
+                shared.append(estimate.shared)
             else:
+                shared.append(())
                 values.append(metrics.value(name))
-                deviations.append(_relative_deviation(metrics.figures.get(name)) * _unit(name, metrics.value(name)))
-        return Evidence(tuple(values), tuple(deviations), self._posterior.goals.constraints_of(record, metrics))
+                deviations.append(_relative_deviation(metrics.figures.get(name)))
+        constraints = self._posterior.goals.constraints_of(record, metrics)
+        return Evidence(tuple(values), tuple(deviations), constraints, tuple(shared))
 
 
 def _relative_deviation(figure: Figure | None) -> float:

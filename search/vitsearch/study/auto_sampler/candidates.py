@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 
-from vitsearch.study.auto_sampler.encoding import Encoding, Floats, Points, key_of
+from vitsearch.study.auto_sampler.axes import Axis, value_at, value_near
+from vitsearch.study.auto_sampler.encoding import Encoding, Floats, Integers, Points, key_of
 
 Plan: TypeAlias = dict[str, Any]
 Pool: TypeAlias = Callable[[random.Random, int], Sequence[Plan]]
@@ -24,7 +24,9 @@ CHUNKS, CHUNK = 20, 100
 """The pool of a larger space: each trial draws a new chunk, and the oldest one goes."""
 DRAWN, MUTANTS, CROSSED = 1000, 500, 250
 CHANGED_KNOBS = (1, 1, 2, 3)
-STEP, SMALL_STEP = 0.15, 0.08
+STEP = 0.15
+LATIN_SETS = 30
+"""That are compared for the first plans of a space."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.points)
 
-    def take(self, rows: Sequence[int]) -> Candidates:
+    def take(self, rows: Sequence[int] | Integers) -> Candidates:
         points = self.points.take(rows)
         cost_points = points if self.cost_points is self.points else self.cost_points.take(rows)
         return Candidates(points, cost_points, self.prior[rows])
@@ -154,22 +156,23 @@ class DrawnPlans:
 
     def __init__(self, space: Mapping[str, BaseDistribution], rng: np.random.Generator) -> None:
         self._space, self._rng = space, rng
+        self._axes = [Axis(distribution) for distribution in space.values()]
         self._encoding = Encoding.of_distributions(space)
 
     def positions(self, parents: Floats) -> Floats:
         """Positions (plans, knobs) of random plans, mutants and children of the `parents` (n, knobs)."""
         drawn = self._random(DRAWN)
         if not len(parents):
-            return self._on_grid(drawn)
+            return drawn
         mutants = self._mutate(self._some(parents, MUTANTS), self._rng.choice(CHANGED_KNOBS, MUTANTS), STEP)
         mothers, fathers = self._some(parents, CROSSED), self._some(parents, CROSSED)
         crossed = np.where(self._rng.random(mothers.shape) < 0.5, mothers, fathers)
-        return self._on_grid(np.concatenate([drawn, mutants, crossed]))
+        return np.concatenate([drawn, mutants, crossed])
 
-    def near(self, best: Floats, each: int) -> Floats:
-        """Each of the best plans (n, knobs) with one knob changed a little, `each` times: (n * each, knobs)."""
+    def near(self, best: Floats, each: int, step: float) -> Floats:
+        """Each of the best plans (n, knobs) with one knob changed by about `step`, `each` times: (n * each, knobs)."""
         many = np.repeat(best, each, axis=0)
-        return self._on_grid(self._mutate(many, np.ones(len(many), dtype=int), SMALL_STEP))
+        return self._mutate(many, np.ones(len(many), dtype=int), step)
 
     def encode(self, positions: Floats) -> Candidates:
         """The candidates at `positions` (plans, knobs)."""
@@ -182,49 +185,40 @@ class DrawnPlans:
 
     def plan(self, positions: Floats) -> Plan:
         """The parameters at `positions` (knobs,)."""
-        return {name: value_at(self._space[name], at) for name, at in zip(self._space, positions, strict=True)}
+        return {name: value_near(self._space[name], at) for name, at in zip(self._space, positions, strict=True)}
 
     def _random(self, count: int) -> Floats:
-        drawn = self._rng.random((count, len(self._space)))
-        for j, knob in enumerate(self._encoding.knobs):
-            if knob.choices:
-                drawn[:, j] = np.floor(drawn[:, j] * len(knob.choices))
-        return drawn
+        return self._at_shares(self._rng.random((count, len(self._axes))))
+
+    def _at_shares(self, shares: Floats) -> Floats:
+        return np.column_stack([axis.draw(shares[:, j]) for j, axis in enumerate(self._axes)])
 
     def _some(self, parents: Floats, count: int) -> Floats:
         return parents[self._rng.integers(len(parents), size=count)]
 
     def _mutate(self, plans: Floats, changed: Floats, step: float) -> Floats:
-        """Change so many knobs of each plan: a number by a Gaussian step or, three times in ten, to any; a word to
-        any."""
+        """Change so many knobs of each plan: a number by a Gaussian step, of one level at least, or, three times in
+        ten, to any; a word to any."""
         order = self._rng.random(plans.shape).argsort(axis=1).argsort(axis=1)
         anew = self._random(len(plans))
-        stepped = np.clip(plans + self._rng.normal(0, step, plans.shape), 0, 1)
-        is_word = np.array([bool(knob.choices) for knob in self._encoding.knobs])
+        after = np.clip(plans + self._rng.normal(0, step, plans.shape), 0, 1)
+        stepped = np.column_stack([axis.moved(plans[:, j], after[:, j]) for j, axis in enumerate(self._axes)])
+        is_word = np.array([axis.is_word for axis in self._axes])
         other = np.where(is_word | (self._rng.random(plans.shape) < 0.3), anew, stepped)
         return np.where(order < changed[:, None], other, plans)
 
-    def _on_grid(self, positions: Floats) -> Floats:
-        """Numbers with a step at the positions that they can have."""
-        result = positions.copy()
-        for j, distribution in enumerate(self._space.values()):
-            if isinstance(distribution, IntDistribution) or getattr(distribution, "step", None):
-                knob = self._encoding.knobs[j]
-                result[:, j] = [knob.position(value_at(distribution, at)) for at in positions[:, j]]
-        return result
 
-
-def value_at(distribution: BaseDistribution, position: float) -> Any:
-    """The value at a position in [0, 1], or the choice with this index."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(position)]
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = distribution.low, distribution.high
-    if distribution.log:
-        value = math.exp(math.log(low) + position * (math.log(high) - math.log(low)))
-    else:
-        value = low + position * (high - low)
-    if distribution.step is not None:
-        value = low + round((value - low) / distribution.step) * distribution.step
-    value = min(max(value, low), high)
-    return round(value) if isinstance(distribution, IntDistribution) else float(value)
+def first_plans(space: Mapping[str, BaseDistribution], count: int, seed: Sequence[int]) -> list[Plan]:
+    """So many plans that cover the values of each knob evenly (a Latin hypercube): of some such sets, the one whose
+    nearest plans are farthest apart."""
+    rng = np.random.default_rng(seed)
+    best, apart = np.empty((count, 0)), -1.0
+    for _ in range(LATIN_SETS):
+        levels = np.argsort(rng.random((count, len(space))), axis=0)
+        shares = (levels + rng.random(levels.shape)) / count
+        squared = ((shares[:, None] - shares) ** 2).sum(axis=2) + 99.0 * np.eye(count)
+        if squared.min() > apart:
+            best, apart = shares, float(squared.min())
+    return [
+        {name: value_at(space[name], share) for name, share in zip(space, row.tolist(), strict=True)} for row in best
+    ]

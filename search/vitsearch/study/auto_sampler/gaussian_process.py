@@ -19,7 +19,11 @@ from vitsearch.study.auto_sampler.encoding import Floats, Points
 
 FIT_POINTS = 200
 """At most so many points decide the hyperparameters."""
-ITERATIONS = 30
+FIRST_ITERATIONS, ITERATIONS = 12, 60
+"""Of the fit from each start, and then from the best of them on."""
+STARTS = ((0.0, 0.0, 0.0), (1.5, -2.0, -1.5), (-1.5, 1.5, 1.5))
+"""What is added to the logarithms of weights, noise and additive weights: as expected, rough with little noise, smooth
+with much."""
 CHUNK = 250
 """Points that are predicted at a time: what is in work fits into the cache of a core."""
 JITTER = 1e-8
@@ -32,13 +36,15 @@ class Settings:
     """What is believed of an objective before it is seen: the share of noise, and whether knobs add up."""
 
     noise: float
-    most_noise: float
     additive: bool
 
 
-ERRORS = Settings(noise=0.01, most_noise=1.0, additive=False)
-COSTS = Settings(noise=1e-4, most_noise=0.1, additive=True)
-LEAST_NOISE = 1e-5
+ERRORS = Settings(noise=0.01, additive=False)
+ADDITIVE_ERRORS = Settings(noise=0.01, additive=True)
+COSTS = Settings(noise=1e-4, additive=True)
+NOISE_WIDTH = 2.0
+"""Of the prior of the logarithm of the noise: a cost with 3 % of noise is within two widths."""
+LEAST_NOISE, MOST_NOISE = 1e-5, 1.0
 
 
 @dataclass(frozen=True)
@@ -60,24 +66,36 @@ class Hyperparameters:
 class GaussianProcess:
     """A fitted process. `targets` (n,) and `deviations` (n,) of its points are in the unit of the objective."""
 
-    def __init__(self, points: Points, targets: Floats, deviations: Floats, hyperparameters: Hyperparameters) -> None:
+    def __init__(
+        self,
+        points: Points,
+        targets: Floats,
+        deviations: Floats,
+        hyperparameters: Hyperparameters,
+        shared: Floats | None = None,
+    ) -> None:
         self.hyperparameters = hyperparameters
         self._points = points
         self._mean = float(targets.mean())
         self._scale = float(targets.std()) or 1.0
         variances = (deviations / self._scale) ** 2
+        self._shared = (np.zeros((len(points), 0)) if shared is None else shared) / self._scale
         self._factor_with(variances, (targets - self._mean) / self._scale)
 
     @classmethod
-    def fit(cls, points: Points, targets: Floats, deviations: Floats, settings: Settings) -> GaussianProcess:
-        """Fit a process to `targets` (n,) at `points`, with the standard `deviations` (n,) of their errors."""
-        return cls(points, targets, deviations, fit_hyperparameters(points, targets, deviations, settings))
+    def fit(
+        cls, points: Points, targets: Floats, deviations: Floats, settings: Settings, shared: Floats | None = None
+    ) -> GaussianProcess:
+        """Fit a process to `targets` (n,) at `points`, with the standard `deviations` (n,) of their own errors and how
+        far they move with errors that they have in common, `shared` (n, errors)."""
+        hyperparameters = fit_hyperparameters(points, targets, deviations, settings, shared)
+        return cls(points, targets, deviations, hyperparameters, shared)
 
     def _factor_with(self, variances: Floats, standardised: Floats) -> None:
         covariance = _covariance(self._points, self._points, self.hyperparameters)
         noise = self.hyperparameters.amplitude * self.hyperparameters.noise + variances + JITTER
         self._standardised, self._variances = standardised, variances
-        self._lower = np.linalg.cholesky(covariance + np.diag(noise))
+        self._lower = np.linalg.cholesky(covariance + self._shared @ self._shared.T + np.diag(noise))
         self._weights = cho_solve((self._lower, True), standardised)
 
     def predict(self, points: Points) -> tuple[Floats, Floats]:
@@ -106,38 +124,75 @@ class GaussianProcess:
         believer = GaussianProcess.__new__(GaussianProcess)
         believer.hyperparameters, believer._mean, believer._scale = self.hyperparameters, self._mean, self._scale
         believer._points = self._points.and_then(points)
+        believer._shared = np.vstack([self._shared, np.zeros((len(points), self._shared.shape[1]))])
         standardised = np.concatenate([self._standardised, (means - self._mean) / self._scale])
         believer._factor_with(np.concatenate([self._variances, np.zeros(len(points))]), standardised)
         return believer
 
 
-def fit_hyperparameters(points: Points, targets: Floats, deviations: Floats, settings: Settings) -> Hyperparameters:
-    """The most probable hyperparameters of `targets` (n,) with errors of `deviations` (n,)."""
+@dataclass(frozen=True)
+class Fit:
+    """The most probable hyperparameters, and the logarithm of their posterior density with that of the data, which
+    compares fits of the same data on several scales."""
+
+    hyperparameters: Hyperparameters
+    evidence: float
+
+
+def fit_hyperparameters(
+    points: Points, targets: Floats, deviations: Floats, settings: Settings, shared: Floats | None = None
+) -> Hyperparameters:
+    """The most probable hyperparameters of `targets` (n,) with errors of `deviations` (n,) of their own and `shared`
+    ones (n, errors)."""
+    return best_fit(points, targets, deviations, settings, shared).hyperparameters
+
+
+def best_fit(
+    points: Points, targets: Floats, deviations: Floats, settings: Settings, shared: Floats | None = None
+) -> Fit:
+    """The fit of `targets` (n,), with `deviations` (n,) and `shared` (n, errors) as for `fit_hyperparameters`: of
+    several starts, the one that is ahead after a few iterations."""
     scale = float(targets.std()) or 1.0
-    loss = Loss(points, (targets - targets.mean()) / scale, (deviations / scale) ** 2, settings)
-    minimum = minimize(
-        loss, loss.start, jac=True, method="L-BFGS-B", bounds=loss.bounds, options={"maxiter": ITERATIONS}
-    )
-    return Hyperparameters.from_logs(minimum.x, points.knobs)
+    common = (np.zeros((len(points), 0)) if shared is None else shared) / scale
+    known = np.diag((deviations / scale) ** 2) + common @ common.T
+    loss = Loss(points, (targets - targets.mean()) / scale, known, settings)
+    tried = [_minimum(loss, start, FIRST_ITERATIONS) for start in loss.starts]
+    at = min(tried, key=lambda each: each[1])[0]
+    at, value = _minimum(loss, at, ITERATIONS)
+    return Fit(Hyperparameters.from_logs(at, points.knobs), -value - len(targets) * math.log(scale))
+
+
+def _minimum(loss: Loss, start: Floats, iterations: int) -> tuple[Floats, float]:
+    result = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=loss.bounds, options={"maxiter": iterations})
+    return result.x, float(result.fun)
 
 
 class Loss:
     """Negative log posterior of the logarithms (weights, noise, amplitude, additive weights), and its gradient."""
 
-    def __init__(self, points: Points, standardised: Floats, variances: Floats, settings: Settings) -> None:
+    def __init__(self, points: Points, standardised: Floats, known: Floats, settings: Settings) -> None:
+        """`known` (n, n) is the covariance of the errors of the targets."""
         self._knobs = points.knobs
         self._targets = standardised
-        self._variances = variances
+        self._known = known
         self._distances = _distances(points).reshape(self._knobs, -1)
         self._similarity = points.similarity if settings.additive else np.empty((len(points), 0))
         self._owners = points.similarity_owners if settings.additive else np.empty(0, dtype=np.int64)
         additive = self._knobs if settings.additive else 0
         weight, share = math.log(3 / self._knobs), math.log(1 / self._knobs)
         self.start = np.array([weight] * self._knobs + [math.log(settings.noise), 0.0] + [share] * additive)
-        self._widths = np.array([1.2] * self._knobs + [1.5, 1.0] + [1.5] * additive)
-        noise_bounds = (math.log(LEAST_NOISE), math.log(settings.most_noise))
+        self._widths = np.array([1.2] * self._knobs + [NOISE_WIDTH, 1.0] + [1.5] * additive)
+        noise_bounds = (math.log(LEAST_NOISE), math.log(MOST_NOISE))
         self.bounds = [(weight - 6, weight + 4)] * self._knobs + [noise_bounds, (-6.0, 6.0)]
         self.bounds += [(share - 6, share + 6)] * additive
+
+    @property
+    def starts(self) -> list[Floats]:
+        """Logarithms from which to look for a minimum, each (hyperparameters,)."""
+        additive = len(self.start) - self._knobs - 2
+        lowest, highest = np.array(self.bounds).T
+        moves = [[w] * self._knobs + [n, 0.0] + [a] * additive for w, n, a in STARTS]
+        return [np.clip(self.start + move, lowest, highest) for move in moves]
 
     def __call__(self, logs: Floats) -> tuple[float, Floats]:
         """The loss at `logs` (hyperparameters,), and its gradient of that shape."""
@@ -149,8 +204,8 @@ class Loss:
         if len(self._owners):
             shape += (self._similarity * hyperparameters.additive[self._owners]) @ self._similarity.T
         shape.flat[:: count + 1] += hyperparameters.noise
-        covariance = hyperparameters.amplitude * shape
-        covariance.flat[:: count + 1] += self._variances + JITTER
+        covariance = hyperparameters.amplitude * shape + self._known
+        covariance.flat[:: count + 1] += JITTER
         determinant, solved, inverse = _solve(covariance, self._targets)
         away = (logs - self.start) / self._widths
         value = 0.5 * self._targets @ solved + 0.5 * determinant + 0.5 * away @ away

@@ -9,6 +9,7 @@ mean over random directions of a one-dimensional integral (Zhang, Golovin: Rando
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ EXACT_OBJECTIVES = 4
 FRONT_MOST = {1: 1, 2: 200, 3: 60, 4: 22}
 """Points of a front that are used, by objectives; with more the boxes become too many."""
 DIRECTIONS, NODES = 20, 6
+MOST_EXPONENT = 600.0
 CHUNK = 250
 """Plans at a time: what is in work fits into the cache of a core."""
 
@@ -36,17 +38,45 @@ class Boxes:
 
 
 def expected_improvement(
-    means: Floats, deviations: Floats, front: Floats, reference: Floats, rng: np.random.Generator
+    means: Floats,
+    deviations: Floats,
+    front: Floats,
+    reference: Floats,
+    rng: np.random.Generator,
+    by_factors: Sequence[bool] | None = None,
 ) -> Floats:
     """That of each plan, (plans,), in units of hypervolume. `means` and `deviations` are (plans, objectives), `front`
-    (points, objectives), `reference` (objectives,). `rng` draws directions beyond four objectives.
+    (points, objectives), `reference` (objectives,). `rng` draws directions beyond four objectives. Of the objectives
+    that are `by_factors`, means and deviations are those of the logarithm; front and reference are not.
     """
-    inside = thin(front[np.all(front < reference, axis=1)])
-    if len(reference) > EXACT_OBJECTIVES:
-        return _scalarised(means, deviations, inside, reference, rng)
-    boxes = partition(inside, reference)
-    parts = [slice(start, start + CHUNK) for start in range(0, len(means), CHUNK)]
-    return np.concatenate([_over_boxes(means[part], deviations[part], boxes) for part in parts] or [np.empty(0)])
+    return Improvement.of(front, reference).expected(means, deviations, rng, by_factors)
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """That over one front. `inside` (points, objectives) are its points below the reference point, at most as many as
+    are used; `boxes` what they leave, none beyond four objectives."""
+
+    inside: Floats
+    reference: Floats
+    boxes: Boxes | None
+
+    @classmethod
+    def of(cls, front: Floats, reference: Floats) -> Improvement:
+        inside = thin(front[np.all(front < reference, axis=1)])
+        exact = len(reference) <= EXACT_OBJECTIVES
+        return cls(inside, reference, partition(inside, reference) if exact else None)
+
+    def expected(
+        self, means: Floats, deviations: Floats, rng: np.random.Generator, by_factors: Sequence[bool] | None = None
+    ) -> Floats:
+        """As `expected_improvement`."""
+        logs = np.array(by_factors or [False] * len(self.reference), dtype=bool)
+        if self.boxes is None:
+            return _scalarised(means, deviations, self, logs, rng)
+        parts = [slice(start, start + CHUNK) for start in range(0, len(means), CHUNK)]
+        gains = [_over_boxes(means[part], deviations[part], self.boxes, logs) for part in parts]
+        return np.concatenate(gains or [np.empty(0)])
 
 
 def hypervolume(front: Floats, reference: Floats) -> float:
@@ -58,12 +88,12 @@ def hypervolume(front: Floats, reference: Floats) -> float:
 
 
 def pareto(points: Floats) -> npt.NDArray[np.bool_]:
-    """Which of the `points` (n, objectives) no other one dominates, (n,). Equal points dominate each other's copies
-    behind them."""
-    no_worse = np.all(points[:, None] <= points, axis=2)
-    first_of_equals = np.triu(np.ones_like(no_worse), 1)
-    dominated: npt.NDArray[np.bool_] = (no_worse & (~no_worse.T | first_of_equals)).any(axis=0)
-    return ~dominated
+    """Which of the `points` (n, objectives) no other one dominates, (n,). Of equal points the first one counts."""
+    from moocore import is_nondominated  # as everywhere: it is slow to import
+
+    if not len(points):
+        return np.zeros(0, dtype=bool)
+    return np.asarray(is_nondominated(points), dtype=bool)
 
 
 def thin(front: Floats) -> Floats:
@@ -109,11 +139,12 @@ def _cut(upper: Floats, defining: Floats, point: Floats) -> tuple[Floats, Floats
     return np.concatenate(uppers), np.concatenate(definings)
 
 
-def _over_boxes(means: Floats, deviations: Floats, boxes: Boxes) -> Floats:
+def _over_boxes(means: Floats, deviations: Floats, boxes: Boxes, logs: npt.NDArray[np.bool_]) -> Floats:
     product = np.ones((len(means), len(boxes.upper)))
     for j in range(means.shape[1]):
         bounds, index = np.unique(np.concatenate([boxes.upper[:, j], boxes.lower[:, j]]), return_inverse=True)
-        below = expected_excess(bounds, means[:, j, None], deviations[:, j, None])
+        excess = expected_excess_by_factors if logs[j] else expected_excess
+        below = excess(bounds, means[:, j, None], deviations[:, j, None])
         upper, lower = np.split(index, 2)
         product *= below[:, upper] - below[:, lower]
     total: Floats = product.sum(axis=1)
@@ -131,16 +162,27 @@ def expected_excess(bound: Floats, mean: Floats, deviation: Floats) -> Floats:
     return np.where(np.isneginf(bound), 0.0, np.maximum(excess, 0.0))
 
 
+def expected_excess_by_factors(bound: Floats, mean: Floats, deviation: Floats) -> Floats:
+    """E[max(bound - y, 0)] where the logarithm of y is Gaussian with this mean and deviation; 0 for a bound of 0 or
+    less."""
+    spread = np.maximum(deviation, 1e-9)
+    z = (np.log(np.maximum(bound, np.finfo(float).tiny)) - mean) / spread
+    expected = np.exp(np.minimum(mean + 0.5 * spread**2, MOST_EXPONENT))
+    excess: Floats = np.maximum(bound, 0.0) * ndtr(z) - expected * ndtr(z - spread)
+    return np.maximum(excess, 0.0)
+
+
 def _scalarised(
-    means: Floats, deviations: Floats, front: Floats, reference: Floats, rng: np.random.Generator
+    means: Floats, deviations: Floats, over: Improvement, logs: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> Floats:
     """The hypervolume of a set is the mean over directions of its largest min_j((ref_j - y_j) / direction_j)^m."""
-    count = len(reference)
-    scale = np.maximum(reference - np.quantile(means, 0.05, axis=0), 1e-9)
+    reference, front, count = over.reference, over.inside, len(over.reference)
+    typical, best = (np.where(logs, np.exp(each), each) for each in (means, means - 3 * deviations))
+    scale = np.maximum(reference - np.quantile(typical, 0.05, axis=0), 1e-9)
     directions = np.abs(rng.standard_normal((DIRECTIONS, count)))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    optimistic = (reference - means + 3 * deviations) / scale
+    optimistic = (reference - best) / scale
     total = np.zeros(len(means))
     for direction in directions:
         reached = ((reference - front) / scale / direction).min(axis=1).max(initial=0.0)
@@ -148,6 +190,7 @@ def _scalarised(
         for node, weight in zip(nodes, weights, strict=True):
             length = reached + (most - reached) * (node + 1) / 2
             bound = reference - length * direction * scale
+            bound = np.where(logs, np.log(np.maximum(bound, np.finfo(float).tiny)), bound)
             chance = ndtr((bound - means) / np.maximum(deviations, 1e-12)).prod(axis=1)
             total += weight * (most - reached) / 2 * count * length ** (count - 1) * chance
     unit_ball_part = math.pi ** (count / 2) / 2**count / math.gamma(count / 2 + 1)

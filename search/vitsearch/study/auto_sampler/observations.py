@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,14 +19,19 @@ from vitsearch.study.auto_sampler.encoding import Floats
 class Evidence:
     """What is known of the objectives of a trial, each with one standard deviation.
 
-    `None` is not known. The deviation of a cost (minimised and positive) is relative: 0.02 for two percent. All
-    others are in the unit of the objective. `constraints` take the place of those of the trial, as where limits have
-    changed since; `None` leaves those.
+    `None` is not known. The deviation of an objective that the sampler was told is a cost is relative: 0.02 for two
+    percent. All others are in the unit of the objective, whatever scale the sampler models it on. `constraints` take
+    the place of those of the trial, as where limits have changed since; `None` leaves those.
+
+    `shared` are errors that trials have in common, such as that of the line by which all of them were forecast: of each
+    objective, how far the value moves with each of a number of independent, standard normal errors. Trials without any
+    leave it empty. `deviations` do not hold them. They have the units of the deviations.
     """
 
     values: tuple[float | None, ...]
     deviations: tuple[float, ...]
     constraints: Mapping[str, float] | None = None
+    shared: tuple[tuple[float, ...], ...] = ()
 
 
 Judge: TypeAlias = Callable[[FrozenTrial], Evidence | None]
@@ -41,22 +46,26 @@ def of_complete(trial: FrozenTrial) -> Evidence | None:
 
 @dataclass(frozen=True)
 class Objective:
-    """`is_cost`: minimised, and positive wherever it is known. Costs are modelled by their logarithm."""
+    """`is_cost`: declared as such. Costs differ by factors, so their logarithm stands for them; one that is not
+    positive is not known."""
 
     maximised: bool
     is_cost: bool
 
     def scaled(self, value: float | None) -> float:
-        """Minimised, on the scale of the model; NaN when it is not known."""
+        """Minimised, on the scale of the observations; NaN when it is not known."""
         if value is None or not math.isfinite(value):
             return math.nan
         if self.is_cost:
-            return math.log(value) if value > 0 else math.nan
+            value = math.log(value) if value > 0 else math.nan
         return -value if self.maximised else value
 
     def all_scaled(self, values: Floats) -> Floats:
         """`scaled` of each of `values` (n,)."""
-        return np.array([self.scaled(value) for value in values.tolist()], dtype=float)
+        known = np.where(np.isfinite(values), values, math.nan)
+        if self.is_cost:
+            known = np.log(np.where(known > 0, known, math.nan))
+        return -known if self.maximised else known
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class Observations:
         trials: In the order of the rows.
         values: Scaled, (trials, objectives), NaN if unknown.
         deviations: (trials, objectives), in the same units.
+        shared: Of each objective (trials, errors), how far its values move with errors that they share.
         constraints: (trials, names), NaN where a trial has none.
     """
 
@@ -75,6 +85,7 @@ class Observations:
     trials: tuple[FrozenTrial, ...]
     values: Floats
     deviations: Floats
+    shared: tuple[Floats, ...]
     constraints: Floats
 
     @property
@@ -92,22 +103,43 @@ class Observations:
         return self._in_state(TrialState.RUNNING)
 
     @property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """The finished trials (trials,) that meet their constraints and of which every objective is known. What was
+        put aside counts as it is known: its like would be put aside too."""
+        return self.valued & ~self.running & ~(self.constraints > 0).any(axis=1)
+
+    @property
     def reached(self) -> Floats:
-        """The objectives (n, objectives) of the finished trials that meet their constraints. What was put aside counts
-        as it is known: its like would be put aside too."""
-        feasible = ~(self.constraints > 0).any(axis=1)
-        return self.values[~self.running & feasible & self.valued]
+        """The objectives (n, objectives) of the trials that count."""
+        return self.values[self.counted]
 
     def _in_state(self, state: TrialState) -> npt.NDArray[np.bool_]:
         return np.array([trial.state == state for trial in self.trials], dtype=bool)
 
 
-def observe(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], judge: Judge) -> Observations:
+def observe(
+    trials: Sequence[FrozenTrial],
+    directions: Sequence[StudyDirection],
+    judge: Judge,
+    costs: Sequence[bool] | None = None,
+) -> Observations:
+    """What `judge` knows of the trials of a study with these `directions`; `costs`: which objectives are declared as
+    costs.
+
+    Raises:
+        ValueError: Evidence of a trial has another number of objectives.
+    """
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
     observed = [trial for trial in trials if trial.state in states and trial.params]
-    unknown = Evidence((None,) * len(directions), (0.0,) * len(directions))
+    count = len(directions)
+    unknown = Evidence((None,) * count, (0.0,) * count)
     evidence = [judge(trial) or unknown for trial in observed]
-    objectives = tuple(_objective(direction, [e.values[k] for e in evidence]) for k, direction in enumerate(directions))
+    for trial, each in zip(observed, evidence, strict=True):
+        _check(trial, each, count)
+    objectives = tuple(
+        Objective(direction == StudyDirection.MAXIMIZE, is_cost)
+        for direction, is_cost in zip(directions, costs or [False] * count, strict=True)
+    )
     values = [[o.scaled(value) for o, value in zip(objectives, e.values, strict=True)] for e in evidence]
     constraints_of = [
         trial.constraints if e.constraints is None else e.constraints
@@ -118,16 +150,32 @@ def observe(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection],
     return Observations(
         objectives,
         tuple(observed),
-        _table(values, len(objectives)),
-        _table([e.deviations for e in evidence], len(objectives)),
+        _table(values, count),
+        _table([e.deviations for e in evidence], count),
+        tuple(_shared(evidence, k) for k in range(count)),
         _table(constraints, len(names)),
     )
 
 
-def _objective(direction: StudyDirection, values: Sequence[float | None]) -> Objective:
-    maximised = direction == StudyDirection.MAXIMIZE
-    measured = [value for value in values if value is not None]
-    return Objective(maximised, not maximised and bool(measured) and min(measured) > 0)
+def _check(trial: FrozenTrial, evidence: Evidence, count: int) -> None:
+    check_length(f"values of the evidence of trial {trial.number}", evidence.values, count)
+    check_length(f"deviations of the evidence of trial {trial.number}", evidence.deviations, count)
+    if evidence.shared:
+        check_length(f"shared of the evidence of trial {trial.number}", evidence.shared, count)
+
+
+def check_length(name: str, values: Sized, count: int) -> None:
+    """Raise a `ValueError` unless there is one value per objective."""
+    if len(values) != count:
+        raise ValueError(
+            f"{name}: {len(values)} entries ({values}), but the study has {count} objectives: allowed are {count}"
+        )
+
+
+def _shared(evidence: Sequence[Evidence], k: int) -> Floats:
+    loadings = [each.shared[k] if each.shared else () for each in evidence]
+    longest = max(map(len, loadings), default=0)
+    return _table([[*row, *[0.0] * (longest - len(row))] for row in loadings], longest)
 
 
 def _table(rows: Sequence[Sequence[float]], columns: int) -> Floats:

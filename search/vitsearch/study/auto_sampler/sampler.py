@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +18,8 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from vitsearch.blas import one_blas_thread
+from vitsearch.study.auto_sampler.axes import value_at
 from vitsearch.study.auto_sampler.candidates import (
     Candidates,
     DrawnPlans,
@@ -24,19 +28,25 @@ from vitsearch.study.auto_sampler.candidates import (
     PlanPool,
     Pool,
     Prior,
-    value_at,
+    first_plans,
 )
 from vitsearch.study.auto_sampler.encoding import Floats, Points, key_of
 from vitsearch.study.auto_sampler.improvement import pareto
-from vitsearch.study.auto_sampler.observations import Judge, Observations, observe, of_complete
-from vitsearch.study.auto_sampler.proposal import CandidateScores, Proposals
+from vitsearch.study.auto_sampler.observations import Judge, Observations, check_length, observe, of_complete
+from vitsearch.study.auto_sampler.proposal import CandidateScores, Proposals, Scorer
 
 LOCAL_BEST, LOCAL_EACH = 10, 8
+LOCAL_STEPS = (0.08, 0.04, 0.02)
+"""Of the candidates around the best ones, round by round."""
 EXPECTED_GAIN = "auto:expected_gain"
 """The system attribute of a trial with the hypervolume that its plan was expected to add, as a share of what the study
 had reached. Trials that were enqueued, or asked before there was a model, have none."""
 REMEMBERED = 1000
 """Plans of trials that are being asked."""
+SILENT = timedelta(seconds=20)
+"""A trial that another process asked for has its plan by then, or never will: its process was killed."""
+MOST_SILENT = 8
+"""Processes that may ask at the same moment."""
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -59,15 +69,18 @@ class AutoSampler(BaseSampler):
             accuracy, deviation = forecast(measured)  # or what was confirmed, with a small deviation
             return Evidence((accuracy, measured["latency_ms"]), (deviation, 0.03))
 
-        AutoSampler(seed=0, pool=pool, evidence=evidence, reference=(0.87, 4.4))
+        AutoSampler(seed=0, pool=pool, evidence=evidence, costs=(False, True), reference=(0.87, 4.4))
 
     `pool` returns parameters of valid plans, each as the trial will suggest them; fewer than asked only when the
     space has no more. That of a space file is `vitsearch.study.plan_pool.PlanParameters`. Without a pool, the
     parameters that all complete trials have are sampled together, others at random. `evidence` is asked about
-    complete, pruned and running trials; without it the values of complete trials count. `reference` is the worst
-    point of interest, in units of the objectives; where it is `None` a rule decides. It may be assigned later.
-    `tolerances` are deviations of the objectives, of costs relative, that are no reason to ask: a plan that may be
-    better by so much is like those that are known. `features` are numbers that help to predict costs, such as the
+    complete, pruned and running trials; without it the values of complete trials count. `costs` says of each objective
+    whether it is a cost: it is positive, a factor counts the same anywhere, and most knobs multiply it. Its logarithm
+    is modelled and enters the hypervolume. All other objectives enter it as they are; whether logarithms model them
+    better, the data decide. `reference` is the worst point of interest, in units of the objectives; where it is `None`
+    a rule decides. It may be assigned later. `tolerances` are deviations of the objectives, of costs relative, of all
+    others in their unit, that are no reason to ask: a plan that may be better by so much is like those that are
+    known. `features` are numbers that help to predict costs, such as the
     logarithm of the multiplications. `prior` says of a plan of the pool, for each objective, what is expected before
     its like was tried and the best that is possible, `None` where that is open: such as the values of the model from
     which it is cut; it is asked again whenever its `revision` has changed, if it has one. A plan that the front
@@ -85,6 +98,7 @@ class AutoSampler(BaseSampler):
         *,
         pool: Pool | None = None,
         evidence: Judge | None = None,
+        costs: Sequence[bool] | None = None,
         reference: Sequence[float | None] | None = None,
         tolerances: Sequence[float] | None = None,
         features: Features | None = None,
@@ -95,17 +109,34 @@ class AutoSampler(BaseSampler):
         self._seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         self._pool, self._features, self._prior = pool, features, prior
         self._evidence = evidence or of_complete
+        self._costs, self._tolerances = costs, tolerances
         self._startup_trials = startup_trials
         self._plans: PlanPool | None = None
         self._proposals = Proposals(self._seed, tolerances)
         self._intersection = IntersectionSearchSpace()
         self._plan_of_trial: OrderedDict[int, Plan] = OrderedDict()
+        self._asked: OrderedDict[int, None] = OrderedDict()
+        self._rows: dict[int, Floats] = {}
+        self._rows_space: dict[str, BaseDistribution] = {}
         self._keys: dict[int, Any] = {}
         self._study_name = ""
         self._lock = threading.RLock()
         self._warned = False
 
     # ---- Optuna's interface
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Note that this process asks.
+
+        Raises:
+            ValueError: `costs`, `reference` or `tolerances` have another length than the study has objectives.
+        """
+        for name, values in (("costs", self._costs), ("reference", self.reference), ("tolerances", self._tolerances)):
+            if values is not None:
+                check_length(f"{name} of AutoSampler", values, len(study.directions))
+        with self._lock:
+            self._enter(study)
+            _limited(self._asked)[trial._trial_id] = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Nothing with a pool: its plans are answered parameter by parameter, as each decides which ones follow."""
@@ -121,7 +152,9 @@ class AutoSampler(BaseSampler):
             return {}
         with self._lock:
             self._enter(study)
-            return self._guarded(lambda: self._from_distributions(study, trial, search_space)) or {}
+            plan = self._from_distributions(study, trial, search_space)
+            _limited(self._plan_of_trial)[trial._trial_id] = plan
+            return plan
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -141,25 +174,24 @@ class AutoSampler(BaseSampler):
         """Forget the trials of another study: numbers mean something else here."""
         if study.study_name != self._study_name:
             self._study_name = study.study_name
-            self._plan_of_trial.clear()
-            self._keys.clear()
+            for memory in (self._plan_of_trial, self._asked, self._keys, self._rows):
+                memory.clear()
 
     # ---- a pool
 
     def _plan_of(self, study: Study, trial: FrozenTrial) -> Plan:
         """The plan of the pool that the trial follows; empty when none has what the trial has already."""
         if trial._trial_id not in self._plan_of_trial:
-            self._plan_of_trial[trial._trial_id] = self._from_pool(study, trial)
-            while len(self._plan_of_trial) > REMEMBERED:
-                self._plan_of_trial.popitem(last=False)
+            _limited(self._plan_of_trial)[trial._trial_id] = self._from_pool(study, trial)
         return self._plan_of_trial[trial._trial_id]
 
+    @one_blas_thread()
     def _from_pool(self, study: Study, trial: FrozenTrial) -> Plan:
         assert self._pool is not None
         if self._plans is None:
             self._plans = PlanPool(self._pool, self._features, self._prior, self._seed)
         plans, keys, candidates = self._plans.at(trial.number)
-        trials = study.get_trials(deepcopy=False)
+        trials = self._trials(study)
         taken = self._taken(trials, trial)
         agreeing = _agreeing(plans, trial.system_attrs.get("fixed_params", {}) | trial.params)
         rows = [row for row in agreeing if keys[row] not in taken] or agreeing
@@ -167,35 +199,76 @@ class AutoSampler(BaseSampler):
             return {}
         observed = self._observed(study, trials, trial)
         at = self._plans.encode(observed.plans, [self._key(each) for each in observed.trials])
-        scores = self._guarded(lambda: self._scores(observed, at, candidates.take(rows), trial.number))
+        open_candidates = candidates.take(rows)
+        scores = self._guarded(lambda: self._scores_of_pool(observed, at, open_candidates, trial.number))
         if scores is None:
             return plans[random.Random(f"{self._seed}:{trial.number}").choice(rows)]
         order: list[int] = np.argsort(-scores.scores, kind="stable").tolist()
-        chosen = _first_free([plans[rows[i]] for i in order], taken, _silent(trials, trial))
+        chosen = _first_free([plans[rows[i]] for i in order], taken, self._silent(trials, trial))
         self._note_gain(study, trial, scores.share(order[chosen]))
         return plans[rows[order[chosen]]]
 
+    def _scores_of_pool(
+        self, observed: Observations, at: Candidates, candidates: Candidates, number: int
+    ) -> CandidateScores:
+        if not self._is_modelled(observed):
+            return CandidateScores(_spread(at.points, candidates.points, number))
+        return self._scorer(observed, at, candidates, number).scores(candidates)
+
     # ---- distributions
 
+    @one_blas_thread()
     def _from_distributions(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        trials = study.get_trials(deepcopy=False)
+        trials = self._trials(study)
         observed = self._observed(study, trials, trial, space)
-        drawn = DrawnPlans(space, np.random.default_rng([self._seed, trial.number]))
-        known_positions = drawn.positions_of(observed.plans)
-        at = drawn.encode(known_positions)
-        positions = drawn.positions(known_positions[_best_rows(observed)])
-        scores = self._scores(observed, at, drawn.encode(positions), trial.number)
+        taken, silent = self._taken(trials, trial), self._silent(trials, trial)
         if self._is_modelled(observed):
-            near = drawn.near(positions[np.argsort(-scores.scores)[:LOCAL_BEST]], LOCAL_EACH)
+            drawn = DrawnPlans(space, np.random.default_rng([self._seed, trial.number]))
+            at = self._positions(drawn, observed, space)
+            ranked = self._guarded(lambda: self._ranked(observed, drawn, at, trial.number))
+            if ranked is not None:
+                positions, scores = ranked
+                chosen = _first_free(map(drawn.plan, positions), taken, silent)
+                self._note_gain(study, trial, scores.share(chosen))
+                return drawn.plan(positions[chosen])
+        count = max(self._startup_trials, 1)
+        block, place = divmod(trial.number, count)
+        plans = first_plans(space, count, [self._seed, block])
+        ordered = plans[place:] + plans[:place]
+        return ordered[_first_free(ordered, taken, 0)]
+
+    def _ranked(
+        self, observed: Observations, drawn: DrawnPlans, known: Floats, number: int
+    ) -> tuple[Floats, CandidateScores]:
+        """Positions (plans, knobs), the best one first, and their scores: drawn plans, and steps from the best ones."""
+        positions = drawn.positions(known[_best_rows(observed)])
+        candidates = drawn.encode(positions)
+        scorer = self._scorer(observed, drawn.encode(known), candidates, number)
+        scores = scorer.scores(candidates)
+        for step in LOCAL_STEPS:
+            best = np.argsort(-scores.scores, kind="stable")[:LOCAL_BEST]
+            near = drawn.near(positions[best], LOCAL_EACH, step)
             positions = np.concatenate([positions, near])
-            scores = self._scores(observed, at, drawn.encode(positions), trial.number)
-        taken = self._taken(trials, trial)
+            scores = scores.and_then(scorer.scores(drawn.encode(near)))
         order = np.argsort(-scores.scores, kind="stable")
-        chosen = _first_free((drawn.plan(row) for row in positions[order]), taken, _silent(trials, trial))
-        self._note_gain(study, trial, scores.share(int(order[chosen])))
-        return drawn.plan(positions[order[chosen]])
+        return positions[order], CandidateScores(scores.scores[order], scores.hypervolume)
+
+    def _positions(self, drawn: DrawnPlans, observed: Observations, space: Mapping[str, BaseDistribution]) -> Floats:
+        """Where the observed trials lie, (trials, knobs); of finished ones it is remembered."""
+        if dict(space) != self._rows_space:
+            self._rows_space = dict(space)
+            self._rows.clear()
+        rows = []
+        for trial in observed.trials:
+            row = self._rows.get(trial._trial_id)
+            if row is None:
+                row = drawn.positions_of([trial.params])[0]
+                if trial.state.is_finished():
+                    self._rows[trial._trial_id] = row
+            rows.append(row)
+        return np.array(rows).reshape(len(rows), len(space))
 
     # ---- both
 
@@ -209,16 +282,37 @@ class AutoSampler(BaseSampler):
         others = [trial for trial in trials if trial.number != current.number]
         if space is not None:
             others = [trial for trial in others if space.keys() <= trial.params.keys()]
-        return observe(others, study.directions, self._evidence)
+        return observe(others, study.directions, self._evidence, self._costs)
 
-    def _scores(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> CandidateScores:
-        if not self._is_modelled(observed):
-            return CandidateScores(_spread(at.points, candidates.points, number))
+    def _trials(self, study: Study) -> list[FrozenTrial]:
+        """All trials; those that this sampler gave a plan have it as their parameters, whatever they suggested yet."""
+        return [self._with_plan(trial) for trial in study.get_trials(deepcopy=False)]
+
+    def _with_plan(self, trial: FrozenTrial) -> FrozenTrial:
+        if trial.state != TrialState.RUNNING or not (plan := self._plan_of_trial.get(trial._trial_id)):
+            return trial
+        planned = copy.copy(trial)
+        planned.params = plan | trial.params
+        return planned
+
+    def _silent(self, trials: Sequence[FrozenTrial], current: FrozenTrial) -> int:
+        """How many trials other processes are asking for right now: they see what this trial sees, so they take the
+        best plans. What was asked for here is not among them, nor what was asked for before others that have their
+        plans, or long ago: whoever did so is dead."""
+        newest = max((t.number for t in trials if t.params and t.number < current.number), default=-1)
+        asking = [
+            t
+            for t in trials[newest + 1 :]
+            if t.state == TrialState.RUNNING and t.number < current.number and t._trial_id not in self._asked
+        ]
+        return min(sum(_are_close(t, current) for t in asking), MOST_SILENT)
+
+    def _scorer(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> Scorer:
         fixed = None
         if self.reference is not None:
             pairs = zip(observed.objectives, self.reference, strict=True)
             fixed = np.array([objective.scaled(value) for objective, value in pairs])
-        return self._proposals.scores(observed, at, candidates, fixed, number)
+        return self._proposals.scorer(observed, at, candidates, fixed, number)
 
     def _note_gain(self, study: Study, trial: FrozenTrial, share: float | None) -> None:
         if share is not None:
@@ -274,12 +368,18 @@ def _first_free(ranked: Iterable[Plan], taken: Collection[Any], passed: int) -> 
     return best
 
 
-def _silent(trials: Sequence[FrozenTrial], current: FrozenTrial) -> int:
-    """How many trials were asked before this one and have not said yet which plan they follow.
+def _are_close(trial: FrozenTrial, current: FrozenTrial) -> bool:
+    """Whether two trials were started at about the same time, by the clocks of two processes."""
+    if trial.datetime_start is None or current.datetime_start is None:
+        return False
+    return abs(current.datetime_start - trial.datetime_start) <= SILENT
 
-    They see what this trial sees, so they take the best plans.
-    """
-    return sum(t.state == TrialState.RUNNING and not t.params and t.number < current.number for t in trials)
+
+def _limited(memory: OrderedDict[int, Any]) -> OrderedDict[int, Any]:
+    """The memory without its oldest entries, so that there is room for one more."""
+    while len(memory) >= REMEMBERED:
+        memory.popitem(last=False)
+    return memory
 
 
 def _best_rows(observed: Observations) -> list[int]:

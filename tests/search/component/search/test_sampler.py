@@ -15,7 +15,7 @@ from vitsearch.core.record import Keys, Record
 from vitsearch.search.goals import Goals
 from vitsearch.search.plan_requests import LeaderboardEntry, same_as_fp32
 from vitsearch.search.posterior import Posterior
-from vitsearch.search.sampler import AsUnpruned, TrialEvidence, auto_sampler
+from vitsearch.search.sampler import AsUnpruned, TrialEvidence, auto_sampler, costs_of
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.auto_sampler import AutoSampler
 from vitsearch.study.plan_pool import PlanParameters
@@ -66,11 +66,12 @@ def test_a_trial_has_the_constraints_of_today_and_whether_it_fits(plan):
     assert evidence_of(Record("off_space", plan, constraints={"in_space": 1.0})).constraints == {}
 
 
-def test_what_is_maximised_has_its_deviation_in_its_unit(plan):
+def test_a_cost_that_is_maximised_has_a_relative_deviation_too(plan):
     goals = Goals(("accuracy", "throughput_ips"), (), (0.2, 1.5), 0.01)
     figures = metrics(accuracy=0.9, throughput_ips=Figure(500.0, 480.4, 519.6))
     judge = TrialEvidence(Posterior(goals, {3: Record("confirmed", plan, metrics=figures)}, BASES))
-    assert judge(Trial()).deviations[1] == pytest.approx(10.0)
+    assert judge(Trial()).deviations[1] == pytest.approx(0.02)
+    assert costs_of(goals.objectives) == [False, True]
 
 
 def test_a_repeated_model_counts_with_the_accuracy_that_was_found(plan):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import random
+import time
+from datetime import datetime, timedelta
 
 import moocore
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from threadpoolctl import threadpool_info
 
 from support.marks import long
 from vitsearch.study.auto_sampler import EXPECTED_GAIN, AutoSampler, Evidence
+from vitsearch.study.auto_sampler import proposal as proposal_module
 from vitsearch.study.auto_sampler import sampler as module
 from vitsearch.study.auto_sampler.candidates import PlanPool
 from vitsearch.study.auto_sampler.encoding import key_of
@@ -216,7 +220,7 @@ def test_a_fit_that_fails_leaves_random_asking_and_one_warning(monkeypatch, capl
     def fails(*args):
         raise np.linalg.LinAlgError("not positive definite")
 
-    monkeypatch.setattr(module.Proposals, "scores", fails)
+    monkeypatch.setattr(module.Proposals, "scorer", fails)
     with caplog.at_level(logging.WARNING):
         for with_pool in (True, False):
             go_on(new_study(AutoSampler(0, pool=pool if with_pool else None, startup_trials=2)), 6)
@@ -232,7 +236,7 @@ def screened(trial):
 
 
 def test_trials_that_were_only_screened_teach_the_model():
-    study = new_study(AutoSampler(0, pool=pool, evidence=screened, startup_trials=10))
+    study = new_study(AutoSampler(0, pool=pool, evidence=screened, costs=(False, True), startup_trials=10))
     go_on(study, 3)
     for plan in pool(random.Random(1), 30):
         study.enqueue_trial(plan)
@@ -246,7 +250,7 @@ def test_trials_that_were_only_screened_teach_the_model():
 
 
 def test_a_cost_that_was_only_measured_teaches_the_model():
-    study = new_study(AutoSampler(0, pool=pool, evidence=screened, startup_trials=4))
+    study = new_study(AutoSampler(0, pool=pool, evidence=screened, costs=(False, True), startup_trials=4))
     for ratio in RATIOS[:6]:
         study.enqueue_trial({"family": "b", "ratio@b": ratio, "width": 0.5})
     go_on(study, 6)
@@ -285,7 +289,13 @@ def aside(study, plan, seen):
 def first_asked(tolerances):
     """After six of family a, which scatter by what measuring does, and one of b in the middle."""
     sampler = AutoSampler(
-        0, pool=alike_and_others, evidence=like, reference=(0.8, 2.0), tolerances=tolerances, startup_trials=4
+        0,
+        pool=alike_and_others,
+        evidence=like,
+        costs=(False, True),
+        reference=(0.8, 2.0),
+        tolerances=tolerances,
+        startup_trials=4,
     )
     study = new_study(sampler)
     for number, idle in enumerate(RATIOS[:6]):
@@ -299,7 +309,11 @@ def test_what_may_be_better_only_within_the_tolerance_is_not_asked_for():
 
 
 def test_what_was_put_aside_is_not_asked_for_in_another_guise():
-    study = new_study(AutoSampler(0, pool=alike_and_others, evidence=like, reference=(0.8, 2.0), startup_trials=2))
+    study = new_study(
+        AutoSampler(
+            0, pool=alike_and_others, evidence=like, costs=(False, True), reference=(0.8, 2.0), startup_trials=2
+        )
+    )
     for ratio in RATIOS[:4]:
         aside(study, {"family": "b", "ratio@b": ratio, "idle": 0.0}, (0.89, 0.4))
     aside(study, {"family": "a", "ratio@a": 0.0, "idle": 0.0}, (0.82, 1.9))
@@ -438,3 +452,140 @@ def test_a_value_that_the_study_does_not_offer_is_drawn_anew():
     trial = study.ask()
     assert trial.suggest_categorical("family", FAMILIES) in FAMILIES
     assert 0 <= trial.suggest_float("width", 0, 1) <= 1
+
+
+# ---- what the caller gets wrong
+
+WIDTH = {"width": optuna.distributions.FloatDistribution(0, 1)}
+
+
+@pytest.mark.parametrize("with_pool", [True, False], ids=["pool", "distributions"])
+@pytest.mark.parametrize("name", ["reference", "tolerances", "costs"])
+def test_a_wrong_number_of_entries_is_an_error_that_names_it(name, with_pool):
+    study = new_study(AutoSampler(0, pool=pool if with_pool else None, **{name: (1.0, 1.0, 1.0)}))
+    with pytest.raises(ValueError, match=f"{name} of AutoSampler: 3 entries .*2 objectives"):
+        suggest(study.ask())
+
+
+@pytest.mark.parametrize("with_pool", [True, False], ids=["pool", "distributions"])
+@pytest.mark.parametrize(
+    ("evidence", "name"),
+    [
+        (Evidence((0.9,), (0.0, 0.0)), "values"),
+        (Evidence((0.9, 1.0), (0.0,)), "deviations"),
+        (Evidence((0.9, 1.0), (0.0, 0.0), shared=((0.1,),)), "shared"),
+    ],
+)
+def test_evidence_of_a_wrong_length_is_an_error_that_names_the_trial(evidence, name, with_pool):
+    study = new_study(AutoSampler(0, pool=pool if with_pool else None, evidence=lambda trial: evidence))
+    study.add_trial(optuna.trial.create_trial(params={"width": 0.5}, distributions=WIDTH, values=(0.9, 1.0)))
+    with pytest.raises(ValueError, match=f"{name} of the evidence of trial 0"):
+        study.ask().suggest_float("width", 0, 1)
+
+
+# ---- trials that say nothing
+
+
+def proposed(dead_among=0, dead_after=0, started=timedelta(hours=1), asked_here=False):
+    """What a study of 12 trials asks for next, where trials among or after them have no parameters."""
+    sampler = AutoSampler(0, pool=alike_and_others, startup_trials=5)
+    study = new_study(sampler)
+    silent = optuna.trial.create_trial(state=TrialState.RUNNING)
+    silent.datetime_start = datetime.now() - started
+    plans = alike_and_others(None, 22)[::2]
+    for number, plan in enumerate(plans):
+        study.add_trials([silent] * (dead_among if number == 5 else 0))
+        values = outcome(plan["family"], plan[f"ratio@{plan['family']}"], plan["idle"])[:2]
+        distributions = {name: optuna.distributions.CategoricalDistribution((value,)) for name, value in plan.items()}
+        study.add_trial(optuna.trial.create_trial(params=plan, distributions=distributions, values=values))
+    study.add_trials([silent] * dead_after)
+    for _ in range(30 if asked_here else 0):
+        study.ask()
+    trial = study.ask()
+    family = trial.suggest_categorical("family", FAMILIES)
+    return family, trial.suggest_float(f"ratio@{family}", 0, 1), trial.suggest_float("idle", 0, 1)
+
+
+def test_trials_of_killed_processes_do_not_change_what_is_proposed():
+    assert proposed(dead_after=30) == proposed(dead_among=30, started=timedelta(0)) == proposed()
+
+
+def test_trials_that_were_asked_for_here_and_say_nothing_do_not_change_what_is_proposed():
+    assert proposed(asked_here=True) == proposed()
+
+
+def test_what_another_process_asks_for_right_now_is_left_to_it():
+    assert proposed(dead_after=1, started=timedelta(seconds=1)) != proposed()
+
+
+def test_trials_asked_for_together_get_different_plans():
+    study = new_study(AutoSampler(0, startup_trials=5))
+    for number in range(8):
+        study.enqueue_trial({"family": "a", "ratio@a": number / 10, "width": 0.5, "method@a": "x"})
+    go_on(study, 8)
+    trials = [study.ask() for _ in range(6)]  # none has said anything yet
+    assert len({suggest(trial) for trial in trials}) == 6
+
+
+# ---- a front of one point, threads, long studies
+
+
+def test_the_expected_gain_over_a_front_of_one_point_is_a_share():
+    study = new_study(AutoSampler(0, startup_trials=4))
+    for number in range(8):
+        trial = study.ask()
+        x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+        trial.set_constraint("fits", -1.0 if number == 2 else 1.0)
+        study.tell(trial, (x, 1.0 + y))
+    study.ask().suggest_float("x", 0, 1)
+    assert 0.0 <= study.trials[-1].system_attrs[EXPECTED_GAIN] < 4.0
+
+
+def test_linear_algebra_keeps_to_one_thread(monkeypatch):
+    threads = []
+    fit = proposal_module.fit_hyperparameters
+
+    def watched(*args):
+        threads.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return fit(*args)
+
+    monkeypatch.setattr(proposal_module, "fit_hyperparameters", watched)
+    go_on(new_study(AutoSampler(0, pool=pool, startup_trials=4)), 8)
+    assert set(threads) == {1}
+
+
+@pytest.mark.long
+def test_the_cost_of_asking_grows_at_most_linearly():
+    def seconds(count):
+        study = optuna.create_study(directions=["minimize"] * 2, sampler=optuna.samplers.RandomSampler(0))
+        for _ in range(count):
+            trial = study.ask()
+            x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+            study.tell(trial, (x + y**2, 2 - x + y))
+        study.sampler = AutoSampler(0)
+        study.ask().suggest_float("x", 0, 1)
+        started = time.process_time()
+        for _ in range(5):
+            trial = study.ask()
+            trial.suggest_float("x", 0, 1)
+        return time.process_time() - started
+
+    assert seconds(3000) < 3.5 * seconds(1000)
+
+
+@pytest.mark.long
+def test_a_concave_front_of_three_objectives_is_covered():
+    """DTLZ2; with seeds 0 to 2 ours has .82 to .85, TPE .56 to .61 and NSGA-II .37 to .54."""
+
+    def sphere(trial):
+        a, b = trial.suggest_float("a", 0, 1), trial.suggest_float("b", 0, 1)
+        others = [trial.suggest_float("c", 0, 1), trial.suggest_int("m", 0, 10) / 10]
+        word = trial.suggest_categorical("e", ("p", "q", "r"))
+        radius = 1 + sum((other - 0.5) ** 2 for other in [*others, {"p": 0.9, "q": 0.5, "r": 0.0}[word]])
+        sine, cosine = np.sin(np.array([a, b]) * np.pi / 2), np.cos(np.array([a, b]) * np.pi / 2)
+        return tuple(radius * np.array([cosine[0] * cosine[1], cosine[0] * sine[1], sine[0]]))
+
+    study = optuna.create_study(directions=["minimize"] * 3, sampler=AutoSampler(0))
+    study.optimize(sphere, 50)
+    values = np.array([trial.values for trial in study.trials])
+    assert moocore.hypervolume(values, ref=[1.1] * 3) / (1.1**3 - np.pi / 6) > 0.7

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from vitsearch.study.auto_sampler.candidates import value_at
 from vitsearch.study.auto_sampler.encoding import WIDTH, Encoding, Knob, key_of
 
 PLANS = [{"family": "a", "ratio@a": 0.0}, {"family": "b", "word@b": "x"}, {"family": "a", "ratio@a": 0.5}]
@@ -64,26 +61,6 @@ def test_a_space_without_a_choice_can_be_encoded():
 def test_words_that_the_encoding_does_not_know_count_as_missing():
     assert math.isnan(Knob("w", ("x", "y")).position("gone"))
     assert math.isnan(Knob("x").position("word"))
-
-
-@pytest.mark.parametrize(
-    "distribution",
-    [
-        FloatDistribution(-2, 3),
-        FloatDistribution(0, 1, step=0.25),
-        FloatDistribution(1e-5, 1, log=True),
-        IntDistribution(2, 9),
-        IntDistribution(1, 11, step=5),
-        IntDistribution(1, 100, log=True),
-        CategoricalDistribution(("x", 3, None)),
-    ],
-)
-@given(at=st.floats(0, 1))
-def test_each_position_is_a_legal_value_whose_position_leads_back_to_it(distribution, at):
-    knob = Knob.of_distribution("k", distribution)
-    value = value_at(distribution, at * 2.9 if knob.choices else at)
-    assert distribution._contains(distribution.to_internal_repr(value))
-    assert value_at(distribution, knob.position(value)) == pytest.approx(value)
 
 
 def test_keys_tell_plans_apart_and_ignore_rounding():

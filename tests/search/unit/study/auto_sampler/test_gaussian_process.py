@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import approx_fprime
+from scipy.optimize import approx_fprime, minimize
 
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob
 from vitsearch.study.auto_sampler.gaussian_process import (
@@ -15,6 +15,7 @@ from vitsearch.study.auto_sampler.gaussian_process import (
     GaussianProcess,
     Hyperparameters,
     Loss,
+    best_fit,
     fit_hyperparameters,
 )
 
@@ -36,7 +37,7 @@ def smooth(positions):
 def test_the_gradient_equals_finite_differences(settings):
     encoded, positions = points(25)
     variances = np.random.default_rng(1).uniform(0, 0.1, 25)
-    loss = Loss(encoded, smooth(positions), variances, settings)
+    loss = Loss(encoded, smooth(positions), np.diag(variances), settings)
     at = loss.start + np.random.default_rng(2).normal(0, 0.3, len(loss.start))
     np.testing.assert_allclose(loss(at)[1], approx_fprime(at, lambda x: loss(x)[0], 1e-6), rtol=1e-3, atol=1e-4)
 
@@ -113,6 +114,33 @@ def test_equal_targets_are_predicted_as_they_are():
     encoded, _ = points(12)
     mean, _ = GaussianProcess.fit(encoded, np.full(12, 0.9), np.zeros(12), ERRORS).predict(encoded)
     np.testing.assert_allclose(mean, 0.9)
+
+
+def test_noise_of_a_cost_is_learned():
+    encoded, positions = points(60)
+    noise = np.random.default_rng(4).normal(0, 0.1, 60)
+    targets = smooth(positions) + noise
+    learned = fit_hyperparameters(encoded, targets, np.zeros(60), COSTS)
+    share = learned.noise * learned.amplitude * targets.var()
+    assert 0.25 < share / 0.1**2 < 2.5
+
+
+def test_a_fit_from_several_starts_is_no_worse_than_from_the_first_alone():
+    encoded, positions = points(30)
+    targets = np.sin(25 * positions[:, 0])
+    best = best_fit(encoded, targets, np.zeros(30), ERRORS)
+    loss = Loss(encoded, (targets - targets.mean()) / targets.std(), np.zeros((30, 30)), ERRORS)
+    alone = minimize(loss, loss.start, jac=True, method="L-BFGS-B", bounds=loss.bounds, options={"maxiter": 30})
+    assert best.evidence >= -alone.fun - 30 * np.log(targets.std()) - 1e-6
+
+
+def test_the_evidence_of_a_fit_moves_with_the_unit_as_a_density_does():
+    encoded, positions = points(20)
+    targets = smooth(positions)
+    in_thousandths = best_fit(encoded, 1000 * targets, np.zeros(20), ERRORS)
+    assert in_thousandths.evidence == pytest.approx(
+        best_fit(encoded, targets, np.zeros(20), ERRORS).evidence - 20 * np.log(1000)
+    )
 
 
 def test_repeated_plans_can_disagree():

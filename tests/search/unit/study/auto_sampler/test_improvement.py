@@ -12,6 +12,7 @@ from vitsearch.study.auto_sampler import improvement
 from vitsearch.study.auto_sampler.improvement import (
     FRONT_MOST,
     expected_excess,
+    expected_excess_by_factors,
     expected_improvement,
     pareto,
     partition,
@@ -112,6 +113,25 @@ def test_the_expected_excess_lies_between_the_known_one_and_that_plus_the_deviat
     excess = expected_excess(np.array([bound]), np.array([mean]), np.array([deviation]))[0]
     certain = max(bound - mean, 0.0)
     assert certain - 1e-9 <= excess <= certain + deviation + 1e-9
+
+
+def test_of_logarithms_it_is_the_mean_of_sampled_gains():
+    rng = np.random.default_rng(0)
+    front, reference = np.array([[2.0, 0.3], [1.0, 0.6]]), np.array([3.0, 1.0])
+    logs = rng.normal(np.log(1.5), 0.4, 20_000)
+    plans = np.column_stack([np.exp(logs), rng.normal(0.4, 0.1, 20_000)])
+    before = moocore.hypervolume(front, ref=reference)
+    gains = [moocore.hypervolume(np.vstack([front, plan]), ref=reference) - before for plan in plans[:4000]]
+    computed = expected_improvement(
+        np.array([[np.log(1.5), 0.4]]), np.array([[0.4, 0.1]]), front, reference, rng, by_factors=(True, False)
+    )
+    assert computed[0] == pytest.approx(np.mean(gains), rel=0.05)
+
+
+@given(st.floats(-1, 8), st.floats(-2, 2), st.floats(0, 2))
+def test_the_expected_excess_by_factors_lies_between_none_and_the_bound(bound, mean, deviation):
+    excess = expected_excess_by_factors(np.array([bound]), np.array([mean]), np.array([deviation]))[0]
+    assert max(bound - np.exp(mean + deviation**2 / 2), 0.0) - 1e-6 <= excess <= max(bound, 0.0) + 1e-9
 
 
 def test_equal_points_stay_once_in_a_front():
