@@ -10,6 +10,7 @@ import os
 import random
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from vitsearch.core.record import RunningTrial
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.pipeline import jobs
+from vitsearch.search.acquisition import Prospect
 from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.testing.fakes import FakeRunner, fake_accuracy, fake_cost_ms, fake_judged
@@ -99,17 +101,21 @@ def gain(_: object, trial: RunningTrial, *_front: object) -> float:
     return 1.0 if trial.number < int(os.environ[PLANS]) or trial.rung else -1e9
 
 
+def prospects(posterior: object, trials: Iterable[RunningTrial], *_: object) -> list[Prospect]:
+    return [Prospect(trial, gain(posterior, trial), -1e9, -1e9) for trial in trials]
+
+
 def train_the_list() -> None:
     from vitsearch.core.policy import POLICY
     from vitsearch.search import acquisition, run
     from vitsearch.search.session import Session
 
-    training = replace(POLICY.training, least_gain=-1.0, negligible_gain=-1.0)
+    training = replace(POLICY.training, least_gain=-1.0)
     policy = replace(POLICY, training=training, ending=replace(POLICY.ending, trials_without_gain=10**9))
     patched: Any = run
     patched.Session = partial(Session, policy=policy)
     patched = acquisition
-    patched.expected_gain = gain
+    patched.expected_gain, patched.prospects = gain, prospects
 
 
 def measure_for_a_moment() -> None:

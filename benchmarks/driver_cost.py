@@ -60,7 +60,7 @@ STAGES: list[float] = []
 """CPU-seconds of the stages that do nothing, each of which writes a small file."""
 ENDLESS = replace(
     POLICY,
-    training=replace(POLICY.training, least_gain=-1.0, negligible_gain=-1.0),
+    training=replace(POLICY.training, least_gain=-1.0),
     ending=replace(POLICY.ending, trials_without_gain=10**9),
 )
 """The policy of a search that goes on although nothing gains any more."""

@@ -39,9 +39,9 @@ from vitsearch.core.pareto import Loss, front, hypervolume, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record, RunningTrial
-from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.acquisition import expected_front, expected_gain
+from vitsearch.search.acquisition import Prospect, expected_front, most_promising, prospects
 from vitsearch.search.posterior import Posterior
+from vitsearch.search.scheduler import equal_price
 from vitsearch.search.verdicts import judge_screen
 from vitsearch.study.plan_pool import PlanParameters
 
@@ -140,19 +140,17 @@ class Ladder:
         return None
 
     def _best(self) -> RunningTrial | None:
-        front = expected_front(self._posterior, self._training.values())
-        gains = [expected_gain(self._posterior, self._now(trial), front) for trial in self._waiting]
-        pairs = list(zip(gains, self._waiting, strict=True))
-        self._waiting = [trial for gain, trial in pairs if gain > POLICY.training.negligible_gain * front.hypervolume]
-        gain, best = max(pairs, key=lambda pair: pair[0], default=(0.0, None))
-        return best if gain > POLICY.training.least_gain * front.hypervolume else None
+        weighed, least = self._worth(self._waiting)
+        self._waiting = [prospect.trial for prospect in weighed]
+        best = most_promising(weighed, least, equal_price)
+        return None if best is None else self._waiting[best]
 
-    def _now(self, running: RunningTrial) -> RunningTrial:
-        if running.rung or running.proxy is None:
-            return running
-        base, proxy = self._facts.bases[running.plan.backbone], running.proxy
-        value = proxy.figures["accuracy"].value
-        return self._posterior.predict(running, base, Evaluation({"accuracy": value}, proxy.divergence, 1000))
+    def _worth(self, trials: Sequence[RunningTrial]) -> tuple[list[Prospect], float]:
+        """Those that may add what is worth a training, and how much that is."""
+        running = list(self._training.values())
+        least = POLICY.training.least_gain * expected_front(self._posterior, running).hypervolume
+        weighed = prospects(self._posterior, trials, running)
+        return [prospect for prospect in weighed if prospect.is_worth(least)], least
 
     def _promotable(self) -> RunningTrial | None:
         done = self._halved[RUNGS[0]]
@@ -171,8 +169,7 @@ class Ladder:
             self._halved[rung].append(after)
         elif self.way == "stopped":
             best = running.after_rung(rung, seen)
-            front = expected_front(self._posterior, self._training.values())
-            if expected_gain(self._posterior, best, front) > POLICY.training.least_gain * front.hypervolume:
+            if self._worth([best])[0]:
                 self._waiting.append(best)
         else:
             self._waiting.append(after)

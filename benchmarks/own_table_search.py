@@ -10,9 +10,10 @@ The sampler alone differs between searches (`vitsearch.search` has the rest, whi
     python benchmarks/own_table_search.py --seeds 10 --rounds 14
     python benchmarks/own_table_search.py --seeds 10 --rounds 14 --forecast-offset -0.02
     python benchmarks/own_table_search.py --seeds 10 --rounds 14 --no-information --samplers auto random
+    python benchmarks/own_table_search.py --seeds 10 --rounds 14 --constant 0.2 0.05 --samplers auto random
 
 The second adds to every forecast of accuracy what the line of the forecast never sees; the third gives each shape the
-rung 0 of another one of its backbone, so that it says nothing.
+rung 0 of another one of its backbone, and the last one all the same rung 0, so that it says nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import statistics
 import time
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -39,14 +40,24 @@ from vitsearch.core.limits import bounds, constraints, reference_values
 from vitsearch.core.pareto import Loss, hypervolume, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
+from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.acquisition import expected_front, expected_gain
-from vitsearch.search.forecast.quality_model import RefittedModel
+from vitsearch.search.acquisition import (
+    Prospect,
+    expected_front,
+    expected_gain,
+    least_tested,
+    most_promising,
+    prospects,
+)
+from vitsearch.search.forecast.calibration import CalibratedModel
+from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel
 from vitsearch.search.goals import Goals
 from vitsearch.search.plan_requests import LeaderboardEntry
 from vitsearch.search.posterior import Posterior
-from vitsearch.search.sampler import AsUnpruned, TrialEvidence
+from vitsearch.search.sampler import AsUnpruned, TrialEvidence, costs_of
+from vitsearch.search.scheduler import equal_price
 from vitsearch.search.verdicts import judge_screen
 from vitsearch.study.auto_sampler import AutoSampler
 from vitsearch.study.plan_pool import PlanParameters
@@ -117,25 +128,40 @@ def facts() -> Facts:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is wrong with the forecasts: an accuracy that is added to each, or that rung 0 has no information."""
+    """What is wrong with the forecasts: an accuracy that is added to each, that each shape has the rung 0 of another
+    one, or that all have the same one (KL and accuracy lost)."""
 
     forecast_offset: float = 0.0
     no_information: bool = False
+    constant: tuple[float, float] | None = None
 
 
 AS_IT_IS = Scenario()
 
 
+@dataclass(frozen=True, eq=False)
+class MistakenModel(QualityModel):
+    """A line whose forecasts are off by a constant that its fit never sees."""
+
+    offset: float = 0.0
+
+    def predict(self, start: RefittedModel) -> Estimate:
+        estimate = super().predict(start)
+        return replace(estimate, mean=estimate.mean + self.offset)
+
+
 class MistakenPosterior(Posterior):
-    """The posterior of a search, with a line whose forecasts are off by a constant."""
+    """The posterior of a search, with such a line."""
 
     def __init__(self, goals: Goals, bases: Mapping[str, Mapping[str, float]], offset: float) -> None:
         self._offset = offset
         super().__init__(goals, {}, bases)
 
-    def _predicted(self, name: str, plan: Plan, base: float, start: RefittedModel, is_near: bool) -> Estimate:
-        estimate = super()._predicted(name, plan, base, start, is_near)
-        return replace(estimate, mean=estimate.mean + (0.0 if is_near else self._offset))
+    def _fit(self, name: str, observed: Sequence[FinishedTraining]) -> CalibratedModel:
+        def mistaken(*data: Any) -> QualityModel:
+            return MistakenModel(**vars(QualityModel.fit(*data)), offset=self._offset)
+
+        return CalibratedModel.fit(observed, prior_of(name), self.bases, mistaken)
 
 
 def evaluation_of(shape: Built) -> Evaluation:
@@ -146,7 +172,7 @@ def evaluation_of(shape: Built) -> Evaluation:
 @cache
 def evaluations_of_others(seed: int) -> Mapping[str, Evaluation]:
     """By shape, the rung 0 of another shape of its backbone."""
-    evaluations = {}
+    evaluations: dict[str, Evaluation] = {}
     for backbone in facts().bases:
         shapes = [s for s in table().shapes.values() if s.backbone == backbone and not s.needs_no_training]
         order = np.random.default_rng(seed).permutation(len(shapes))
@@ -214,6 +240,7 @@ class TableSearch:
             self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=self._make_sampler())
         self._waiting: dict[str, tuple[optuna.Trial, RunningTrial]] = {}
         self._seen: dict[str, int] = {}
+        self._low_rounds = 0
         self._reached: list[Loss] = []
 
     def _make_sampler(self) -> optuna.samplers.BaseSampler:
@@ -226,6 +253,7 @@ class TableSearch:
             pool=pool,
             prior=AsUnpruned(pool, self._posterior, self._facts.leaders),
             evidence=TrialEvidence(self._posterior),
+            costs=costs_of(OBJECTIVES),
             tolerances=[POLICY.equality.accuracy_of_models, POLICY.equality.cost_of_models],
             reference=[1.0 - corner[0], math.exp(corner[1])],
         )
@@ -291,7 +319,12 @@ class TableSearch:
 
     def _evaluation(self, shape: Built) -> Evaluation:
         evaluation = evaluation_of(shape)
-        return evaluations_of_others(self.seed).get(shape.key, evaluation) if self.scenario.no_information else evaluation
+        if self.scenario.constant and not shape.needs_no_training:
+            kl, lost = self.scenario.constant
+            return Evaluation({"accuracy": shape.base - lost}, kl, 1000)
+        if self.scenario.no_information:
+            return evaluations_of_others(self.seed).get(shape.key, evaluation)
+        return evaluation
 
     def _again(self, trial: optuna.Trial, plan: Plan, keys: Keys) -> Record:
         """As the scheduler answers it: what is final is told again, with its values."""
@@ -313,24 +346,22 @@ class TableSearch:
             if running.keys.weights_key in self._posterior.trained:  # meanwhile, for another deployment
                 del self._waiting[key]
                 self._tell(trial, running.to_record("not_promoted", "", {}))
-        gains = {
-            key: expected_gain(self._posterior, self._now(running), front)
-            for key, (_, running) in self._waiting.items()
-        }
-        for key, gain in gains.items():
-            if gain <= POLICY.training.least_gain / 2 * front.hypervolume:
+        least = POLICY.training.least_gain * front.hypervolume
+        weighed = dict(zip(self._waiting, self._prospects(), strict=True))
+        for key, prospect in weighed.items():
+            if not prospect.is_worth(least):
                 trial, running = self._waiting.pop(key)
                 self._tell(trial, running.to_record("not_promoted", "", {}))
-        best = max(gains, key=gains.__getitem__, default=None)
-        return best if best is not None and gains[best] > POLICY.training.least_gain * front.hypervolume else None
+        kept = list(self._waiting)
+        candidates = [weighed[key] for key in kept]
+        best = most_promising(candidates, least, equal_price)
+        self._low_rounds = 0 if best is not None else self._low_rounds + 1
+        if self._low_rounds >= POLICY.ending.low_rounds:
+            best, self._low_rounds = least_tested(candidates, least, equal_price), 0
+        return None if best is None else kept[best]
 
-    def _now(self, running: RunningTrial) -> RunningTrial:
-        """With the accuracy that is predicted of it by now."""
-        proxy = running.proxy
-        assert proxy is not None
-        base = self._facts.bases[running.plan.backbone]
-        value = proxy.figures["accuracy"].value
-        return self._posterior.predict(running, base, Evaluation({"accuracy": value}, proxy.divergence, 1000))
+    def _prospects(self) -> list[Prospect]:
+        return prospects(self._posterior, [running for _, running in self._waiting.values()])
 
     def _train(self, trial: optuna.Trial, running: RunningTrial) -> None:
         self._tell(trial, self._confirmed(trial.number, running.plan, 3, running))
@@ -395,10 +426,12 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", default=["auto"])
     parser.add_argument("--forecast-offset", type=float, default=0.0, metavar="ACCURACY")
     parser.add_argument("--no-information", action="store_true")
+    parser.add_argument("--constant", type=float, nargs=2, metavar=("KL", "LOST"))
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    scenario, half = Scenario(options.forecast_offset, options.no_information), options.rounds // 2
+    constant, half = tuple(options.constant) if options.constant else None, options.rounds // 2
+    scenario = Scenario(options.forecast_offset, options.no_information, constant)
     print(f"{scenario}\n\n| sampler | seed | at {half} | at {options.rounds} | trained | screened | CPU s |")
     print("|---|---|---|---|---|---|---|")
     facts()

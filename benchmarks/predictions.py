@@ -3,8 +3,8 @@
     python benchmarks/predictions.py STUDY...
 
 Takes the trainings of each study in the order in which they ended, and predicts each from its rung 0 by the line that
-is fitted to the ones before it, but for the last two: those were under way when it was chosen. Prints the error, how
-many of the 90 % intervals hold what came, and the mean log density (nats, more is better).
+is fitted to the ones before it and held to them, but for the last two: those were under way when it was chosen. Prints
+the error, how many of the 90 % intervals hold what came, and the mean log density (nats, more is better).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from statistics import NormalDist
 
 from vitsearch.core.priors import prior_of
 from vitsearch.core.record import trainings
-from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel
+from vitsearch.search.forecast.calibration import CalibratedModel
+from vitsearch.search.forecast.quality_model import FinishedTraining, RefittedModel
 from vitsearch.study.lookup import opened
 from vitsearch.study.study import Study
 
@@ -80,7 +81,7 @@ def of_study(study: Study) -> Iterator[Training]:
 def replayed(trainings: Sequence[Training]) -> Iterator[Outcome]:
     for place, training in enumerate(trainings):
         earlier = [before.seen for before in trainings[: max(0, place - TRAINERS)]]
-        change = QualityModel.fit(earlier, prior_of("accuracy")).predict(training.seen.start)
+        change = CalibratedModel.fit(earlier, prior_of("accuracy")).predict(training.seen.start)
         yield Outcome(training.accuracy - min(1.0, training.base + change.mean), change.deviation)
 
 

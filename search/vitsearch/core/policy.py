@@ -46,12 +46,6 @@ class EqualityPolicy:
         "Deviation between the accuracy on the holdout after a rung and that on the validation images.",
         "benchmarks/ladders.py",
     )
-    accuracy_of_shelved: float = rule(
-        0.01,
-        "The most that the predicted accuracy of a plan that was put aside counts as uncertain for the sampler: its"
-        " like would be put aside as well. Without it, cuts of an FFN by 88 % were asked for six times.",
-        "benchmarks/samplers.py",
-    )
     accuracy_of_files: float = rule(
         0.01, "What faster files may lose because their convolutions are quantized too.", "benchmarks/quantization.py"
     )
@@ -83,14 +77,16 @@ class TrainingPolicy:
 
     least_gain: float = rule(
         0.001,
-        "A plan that is expected to add less than this share of the hypervolume is not trained, trained no further,"
-        " and not asked for in another deployment.",
+        "A plan that adds less than this share of the hypervolume is not asked for in another deployment, and where it"
+        " adds less even at the upper end of the 90 % interval of its forecast, not trained, or trained no further.",
         "benchmarks/ladders.py",
     )
-    negligible_gain: float = rule(
-        0.0005,
-        "A candidate that is expected to add less is dropped: the front only moves further away.",
-        "benchmarks/ladders.py",
+
+    tests_of_backbone: int = rule(
+        3,
+        "Trainings of a backbone before their results may rule out that it reaches the front, and a search may end."
+        " Where rung 0 said nothing, one bad result ended it.",
+        "benchmarks/own_table_search.py",
     )
 
 
@@ -181,7 +177,7 @@ class ReferencePointPolicy:
     unmeasured_drop: float = rule(
         0.15,
         "The same of another metric of a task, as a share of its span: what is predicted of it is three times as "
-        "uncertain, and a plan that is likelier to miss the corner than to reach it is not trained.",
+        "uncertain.",
     )
 
 

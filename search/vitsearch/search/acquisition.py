@@ -1,24 +1,47 @@
 """What a plan is expected to add to the front: the mean of the hypervolume that is added, over what its qualities may
-become. Those of one plan are taken to be better or worse than predicted together."""
+become and its costs may be. The qualities of one plan are taken to be better or worse than predicted together."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import TypeAlias
 
 from vitsearch.core import pareto
-from vitsearch.core.figures import Estimate, means
+from vitsearch.core.figures import Z_95, Estimate, Figure, Metrics, means
 from vitsearch.core.limits import constraints
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import is_quality, split
 from vitsearch.core.pareto import Loss, hypervolume, loss
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record, RunningTrial
-from vitsearch.search.posterior import Posterior, Qualities
+from vitsearch.search.posterior import Posterior
 from vitsearch.search.verdicts import judge_screen
 
-QUADRATURE = ((0.0, 0.53333), (-1.35563, 0.22208), (1.35563, 0.22208), (-2.85697, 0.01126), (2.85697, 0.01126))
-"""Standard deviations from the mean of a normal distribution, and their weights (Gauss-Hermite, five nodes)."""
+SAMPLES = 16
+UPPER_END = NormalDist().inv_cdf(0.95)
+"""Of a 90 % interval, in standard deviations."""
+
+
+def _normal_strata(count: int) -> list[float]:
+    """The mean of a standard normal variable in each of `count` ranges of equal probability: what is linear has its
+    exact mean over them, and what begins at a limit is seen out to two deviations."""
+    normal = NormalDist()
+    density = [0.0, *(normal.pdf(normal.inv_cdf(i / count)) for i in range(1, count)), 0.0]
+    return [count * (below - above) for below, above in itertools.pairwise(density)]
+
+
+def _hammersley(count: int) -> tuple[tuple[float, float], ...]:
+    """Pairs of independent standard normal errors, each of the same weight (Hammersley 1960): in order along the first,
+    with their bits reversed along the second."""
+    strata, bits = _normal_strata(count), count.bit_length() - 1
+    return tuple((strata[i], strata[int(f"{i:0{bits}b}"[::-1], 2)]) for i in range(count))
+
+
+ERRORS = _hammersley(SAMPLES)
+"""Of the qualities of a plan and of its costs, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -31,48 +54,154 @@ class ExpectedFront:
 
 def expected_front(posterior: Posterior, in_training: Iterable[RunningTrial] = ()) -> ExpectedFront:
     """The front of the confirmed, feasible trials, and of those that are being trained as they are predicted."""
-    expected = (_allowed_loss(posterior, trial, means(trial.qualities)) for trial in in_training)
+    expected = (_allowed_loss(posterior, trial) for trial in in_training)
     points = [point for _, point in posterior.front_losses()] + [point for point in expected if point is not None]
     losses = tuple(points[index] for index in pareto.front(points))
     return ExpectedFront(losses, hypervolume(losses, posterior.goals.reference))
 
 
 def expected_gain(posterior: Posterior, trial: RunningTrial, front: ExpectedFront) -> float:
-    """The hypervolume that a trial is expected to add, with its costs at the worse end of their intervals: what is
-    better only within them would be chosen for its luck, and so would what is better only within what counts as
-    equal quality. 0 where it is likelier to miss the reference than to reach it: the next candidate costs little
-    beside a training."""
-    return expected_gain_as_measured(posterior, replace(trial, metrics=trial.metrics.at_end(better=False)), front)
-
-
-def expected_gain_as_measured(posterior: Posterior, trial: RunningTrial, front: ExpectedFront) -> float:
-    """The same with its costs as they were measured."""
-    expected, reference = _allowed_loss(posterior, trial, means(trial.qualities)), posterior.goals.reference
-    if expected is None or any(value >= worst for value, worst in zip(expected, reference, strict=True)):
+    """The hypervolume that a trial is expected to add: the mean over what its qualities and its costs may be, where
+    what breaks a limit adds nothing. Differences that count as equal (`POLICY.equality`) are no reason to train."""
+    open_ = _Open.of(trial)
+    if open_.is_certain:
+        return gain_as_predicted(posterior, trial, front)
+    if not gain_as_predicted(posterior, open_.moved(trial, *ERRORS[-1]), front) and not open_.costs:
         return 0.0
-    deviations = _open_deviations(trial)
-    if not any(deviations.values()):
-        return _added(expected, front, reference)
+    return sum(gain_as_predicted(posterior, open_.moved(trial, *errors), front) for errors in ERRORS) / SAMPLES
 
-    def shifted(by: float) -> Qualities:
-        return {
-            name: split(name)[0].moved(estimate.mean, by * deviations[name])
+
+def gain_as_predicted(posterior: Posterior, trial: RunningTrial, front: ExpectedFront) -> float:
+    """The hypervolume that a trial adds if it is as predicted."""
+    point = _allowed_loss(posterior, trial)
+    if point is None:
+        return 0.0
+    return max(0.0, hypervolume([*front.losses, point], posterior.goals.reference) - front.hypervolume)
+
+
+def at_best(trial: RunningTrial) -> RunningTrial:
+    """A trial at the upper end of the 90 % interval of its forecast."""
+    return _Open.of(trial).moved(trial, UPPER_END, 0.0)
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What a candidate for a training may add to the hypervolume.
+
+    Attributes:
+        trial: The candidate, with what is predicted of it by now.
+        expected: In the mean over what it may become.
+        possible: At the upper end of the 90 % interval of its forecast.
+        untested: At that of its forecast before any training, until enough trainings of its backbone were held to their
+            forecasts; 0 afterwards.
+    """
+
+    trial: RunningTrial
+    expected: float
+    possible: float
+    untested: float
+
+    def is_worth(self, least: float) -> bool:
+        """Whether it may add more than `least`. A forecast that says no is believed only with its interval: what nobody
+        trains corrects nothing."""
+        return max(self.expected, self.possible, self.untested) > least
+
+
+def prospects(
+    posterior: Posterior, trials: Iterable[RunningTrial], in_training: Iterable[RunningTrial] = ()
+) -> list[Prospect]:
+    """What each trial may add beside those in training, by the forecasts as they are now."""
+    front, weighed = expected_front(posterior, in_training), []
+    for trial in map(posterior.forecast, trials):
+        untested = 0.0
+        if not posterior.is_tested(trial.plan.backbone):
+            untested = gain_as_predicted(posterior, at_best(posterior.forecast_before_results(trial)), front)
+        possible = gain_as_predicted(posterior, at_best(trial), front)
+        weighed.append(Prospect(trial, expected_gain(posterior, trial, front), possible, untested))
+    return weighed
+
+
+Price: TypeAlias = Callable[[RunningTrial], float]
+"""What a training costs."""
+
+
+def most_promising(weighed: Sequence[Prospect], least: float, price: Price) -> int | None:
+    """Choose what is trained next.
+
+    Args:
+        weighed: The candidates.
+        least: The hypervolume that is worth a training.
+        price: Gains count per price.
+
+    Returns:
+        The place of the candidate that is expected to add most. While none is expected to add enough, of the one that
+        may add most; None where none may.
+    """
+    expected = _largest([each.expected for each in weighed], weighed, least, price)
+    return _largest([each.possible for each in weighed], weighed, least, price) if expected is None else expected
+
+
+def least_tested(weighed: Sequence[Prospect], least: float, price: Price) -> int | None:
+    """Choose what is trained before a search ends: what would add most if the results so far said nothing.
+
+    Args:
+        weighed: The candidates, none of which is promising.
+        least: The hypervolume that is worth a training.
+        price: Gains count per price.
+
+    Returns:
+        The place of a candidate; None where the backbones of all are tested, or out of reach in any case.
+    """
+    return _largest([each.untested for each in weighed], weighed, least, price)
+
+
+def _largest(gains: Sequence[float], weighed: Sequence[Prospect], least: float, price: Price) -> int | None:
+    worth = {place: gain / price(weighed[place].trial) for place, gain in enumerate(gains) if gain > least}
+    return max(worth, key=worth.__getitem__) if worth else None
+
+
+@dataclass(frozen=True)
+class _Open:
+    """How far the qualities of a trial may lie from what is predicted, as shares of their spans, and its costs from
+    what was measured, relative to them; beyond what counts as equal."""
+
+    qualities: Mapping[str, float]
+    costs: Mapping[str, float]
+
+    @classmethod
+    def of(cls, trial: RunningTrial) -> _Open:
+        equal = POLICY.equality
+        qualities = {
+            name: _beyond(estimate.deviation / split(name)[0].width, equal.accuracy_of_models)
             for name, estimate in trial.qualities.items()
         }
+        spans = {name: span for name, span in trial.metrics.intervals.items() if min(span) > 0.0}
+        costs = {
+            name: _beyond(math.log(high / low) / (2 * Z_95), equal.cost_of_models)
+            for name, (low, high) in spans.items()
+            if not is_quality(name)
+        }
+        return cls(qualities, {name: deviation for name, deviation in costs.items() if deviation})
 
-    return sum(
-        weight * _added(_allowed_loss(posterior, trial, shifted(shift)), front, reference)
-        for shift, weight in QUADRATURE
-    )
+    @property
+    def is_certain(self) -> bool:
+        return not self.costs and not any(self.qualities.values())
+
+    def moved(self, trial: RunningTrial, quality_error: float, cost_error: float) -> RunningTrial:
+        """The trial if its qualities were better and its costs higher than expected by so many deviations."""
+        qualities = {
+            name: Estimate(split(name)[0].moved(estimate.mean, quality_error * self.qualities[name]))
+            for name, estimate in trial.qualities.items()
+        }
+        if not self.costs:
+            return replace(trial, qualities=qualities)
+        values = trial.metrics.known
+        costs = {name: Figure(values[name] * math.exp(cost_error * each)) for name, each in self.costs.items()}
+        return replace(trial, qualities=qualities, metrics=trial.metrics | Metrics(costs))
 
 
-def _open_deviations(trial: RunningTrial) -> dict[str, float]:
-    """How far each quality may lie from what is predicted, beyond what counts as equal, as a share of its span."""
-    equal, deviations = POLICY.equality.accuracy_of_models, {}
-    for name, estimate in trial.qualities.items():
-        deviation = estimate.deviation / split(name)[0].width
-        deviations[name] = math.sqrt(max(deviation**2 - equal**2, 0.0))
-    return deviations
+def _beyond(deviation: float, equal: float) -> float:
+    return math.sqrt(max(deviation**2 - equal**2, 0.0))
 
 
 def gain_of_put_aside(posterior: Posterior, number: int, record: Record) -> float:
@@ -84,42 +213,23 @@ def gain_of_put_aside(posterior: Posterior, number: int, record: Record) -> floa
         caps = posterior.caps(record.plan.backbone)
         trial = replace(trial, qualities={name: Estimate(cap) for name, cap in caps.items()})
     else:
-        trial = trial.with_proxy(record.proxy)
+        trial = posterior.forecast(trial.with_proxy(record.proxy))
     return 0.0 if judge_screen(posterior, trial) else expected_gain(posterior, trial, expected_front(posterior))
 
 
-def losses_of(posterior: Posterior, trial: RunningTrial) -> tuple[Loss | None, Loss | None]:
-    """The predicted loss of a trial, with its costs as measured and at the worse end of their intervals."""
-    at_worst = replace(trial, metrics=trial.metrics.at_end(better=False))
-    qualities = means(trial.qualities)
-    return _loss(posterior, trial, qualities), _loss(posterior, at_worst, qualities)
+def predicted_loss(posterior: Posterior, trial: RunningTrial) -> Loss | None:
+    """The loss of a trial if it is as predicted; None where an objective has no value."""
+    return loss(posterior.goals.objectives, posterior.expected_values(trial, means(trial.qualities)))
 
 
 def predicted_to_break(posterior: Posterior, trial: RunningTrial) -> list[str]:
-    """The limits that are broken by what is predicted of a trial."""
-    return _broken(posterior, trial, means(trial.qualities))
-
-
-def _broken(posterior: Posterior, trial: RunningTrial, qualities: Qualities) -> list[str]:
-    goals, values = posterior.goals, posterior.expected_values(trial, qualities)
+    """The limits that are broken by what is predicted of a trial: a quality, or an objective that no screening
+    measurement has."""
+    goals, values = posterior.goals, posterior.expected_values(trial, means(trial.qualities))
     predicted = {name for name in goals.objectives if trial.metrics.value(name) is None} | {*goals.qualities}
     broken = constraints(goals.bounds, {name: values[name] for name in predicted})
     return [name for name, value in broken.items() if value > 0.0]
 
 
-def _allowed_loss(posterior: Posterior, trial: RunningTrial, qualities: Qualities) -> Loss | None:
-    """None too where a limit is broken by what is predicted: a quality, or an objective that no screening measurement
-    has."""
-    if _broken(posterior, trial, qualities):
-        return None
-    return _loss(posterior, trial, qualities)
-
-
-def _loss(posterior: Posterior, trial: RunningTrial, qualities: Qualities) -> Loss | None:
-    return loss(posterior.goals.objectives, posterior.expected_values(trial, qualities))
-
-
-def _added(point: Loss | None, front: ExpectedFront, reference: Loss) -> float:
-    if point is None:
-        return 0.0
-    return max(0.0, hypervolume([*front.losses, point], reference) - front.hypervolume)
+def _allowed_loss(posterior: Posterior, trial: RunningTrial) -> Loss | None:
+    return None if predicted_to_break(posterior, trial) else predicted_loss(posterior, trial)

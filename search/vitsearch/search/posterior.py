@@ -6,7 +6,7 @@ that is only predicted counts with its error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from types import MappingProxyType
@@ -19,8 +19,9 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Keys, ProxyFigure, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
+from vitsearch.search.forecast.calibration import CalibratedModel
 from vitsearch.search.forecast.cost_model import predict_costs
-from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel
+from vitsearch.search.forecast.quality_model import FinishedTraining, RefittedModel
 from vitsearch.search.goals import Goals
 
 Qualities = Mapping[str, float]
@@ -59,7 +60,9 @@ class Posterior:
         self.trained: dict[str, int] = {}
         self._device_metrics = device_metrics
         self._lost = lost
-        self._models: dict[str, QualityModel] = {}
+        self._models: dict[str, CalibratedModel] = {}
+        self._prior_models: dict[str, CalibratedModel] = {}
+        self._tests: dict[str, set[str]] = {}
         self._feasible: dict[int, Record] = {}
         self._changes = changes
         self._taken_in = 0
@@ -74,6 +77,8 @@ class Posterior:
         """A trial has ended. `trained` has the first trial of each training (`trainings`)."""
         self.records[number] = record
         self.plans.add(record.plan)
+        if record.rung and record.keys is not None:
+            self._tests.setdefault(record.plan.backbone, set()).add(record.keys.weights_key)
         self._models.clear()
         if not record.is_confirmed:
             return
@@ -90,6 +95,10 @@ class Posterior:
 
     # ---- qualities
 
+    def is_tested(self, backbone: str) -> bool:
+        """Whether enough trainings of a backbone were held against their forecasts."""
+        return len(self._tests.get(backbone, ())) >= POLICY.training.tests_of_backbone
+
     def caps(self, backbone: str) -> dict[str, float]:
         """The best qualities known for this backbone, trained or not, and a margin; never better than perfect."""
         base, best, caps = self.bases.get(backbone, NO_QUALITIES), self._best.get(backbone, {}), {}
@@ -105,11 +114,24 @@ class Posterior:
         for name in self._known(base, evaluation.qualities):
             metric, value = split(name)[0], evaluation.qualities[name]
             lost = max(0.0, metric.gain(base[name], value))
-            error = evaluation.errors.get(name, 0.0) / metric.width
-            start = RefittedModel(trial.plan.backbone, evaluation.divergence, lost, error)
-            predicted = self._predicted(name, trial.plan, base[name], start, is_near)
-            figures[name] = ProxyFigure(value, lost, predicted.mean, predicted.deviation, error)
-        return trial.with_proxy(ProxyScore(evaluation.divergence, is_near, figures))
+            figures[name] = ProxyFigure(value, lost, value, 0.0, evaluation.errors.get(name, 0.0) / metric.width)
+        return self.forecast(trial.with_proxy(ProxyScore(evaluation.divergence, is_near, figures)))
+
+    def forecast(self, trial: RunningTrial) -> RunningTrial:
+        """The trial with what is predicted of it by now, while rung 0 is all that it has."""
+        return self._forecast_by(self._model, trial)
+
+    def forecast_before_results(self, trial: RunningTrial) -> RunningTrial:
+        """The same as it was before any training."""
+        return self._forecast_by(self._prior_model, trial)
+
+    def _forecast_by(self, model: Callable[[str], CalibratedModel], trial: RunningTrial) -> RunningTrial:
+        if trial.rung or trial.proxy is None:
+            return trial
+        estimates, figures = self._forecasts_by(model, trial.plan, trial.proxy), dict(trial.proxy.figures)
+        for name, estimate in estimates.items():
+            figures[name] = replace(figures[name], predicted=estimate.mean, deviation=estimate.deviation)
+        return trial.with_proxy(replace(trial.proxy, figures=figures))
 
     def as_trained(self, trial: RunningTrial) -> RunningTrial:
         """A trial whose weights were trained for another deployment, with the qualities that they have there."""
@@ -140,7 +162,7 @@ class Posterior:
             estimates[name] = Estimate(metric.shifted(evaluated[name], -lost.get(name, 0.0)), deviation)
         return trial.after_rung(rung, estimates)
 
-    def _known(self, *qualities: Qualities) -> list[str]:
+    def _known(self, *qualities: Container[str]) -> list[str]:
         """The predicted metrics that have a value in all of these: of images of five classes there is no
         `accuracy_top5`."""
         return [name for name in self.goals.qualities if all(name in values for values in qualities)]
@@ -151,27 +173,43 @@ class Posterior:
 
     def qualities_of(self, record: Record) -> Estimates:
         """The qualities of a finished trial: evaluated, or predicted from its rung 0 as the line lies now."""
-        base, estimates = self.bases.get(record.plan.backbone, NO_QUALITIES), {}
-        for name in self.goals.qualities:
-            metric, value = split(name)[0], record.metrics.value(name)
-            figure = None if record.proxy is None else record.proxy.figures.get(name)
-            if record.outcome == "confirmed" and value is not None:
-                estimates[name] = Estimate(value, POLICY.equality.accuracy_of_trainings * metric.width)
-            elif record.proxy is not None and figure is not None and name in base:
-                start = RefittedModel(record.plan.backbone, record.proxy.divergence, figure.lost, figure.error)
-                estimates[name] = self._predicted(name, record.plan, base[name], start, record.proxy.is_near)
+        estimates = {} if record.proxy is None else self._forecasts(record.plan, record.proxy)
+        if record.outcome == "confirmed":
+            for name in self.goals.qualities:
+                width, value = split(name)[0].width, record.metrics.value(name)
+                if value is not None:
+                    estimates[name] = Estimate(value, POLICY.equality.accuracy_of_trainings * width)
         return estimates
 
-    def _predicted(self, name: str, plan: Plan, base: float, start: RefittedModel, is_near: bool) -> Estimate:
-        """What is so near to its base that it is not trained has the quality that it has; more would be luck."""
-        metric, change = split(name)[0], self._model(name).predict(start)
-        mean = metric.moved(base, change.mean - self.lost_in(plan).get(name, 0.0))
-        return Estimate(mean, 0.0 if is_near else change.deviation * metric.width)
+    def _forecasts(self, plan: Plan, proxy: ProxyScore) -> dict[str, Estimate]:
+        return self._forecasts_by(self._model, plan, proxy)
 
-    def _model(self, name: str) -> QualityModel:
+    def _forecasts_by(
+        self, model: Callable[[str], CalibratedModel], plan: Plan, proxy: ProxyScore
+    ) -> dict[str, Estimate]:
+        """What is so near to its base that it is not trained has the quality that it has; more would be luck."""
+        base, estimates, lost = self.bases.get(plan.backbone, NO_QUALITIES), {}, self.lost_in(plan)
+        for name in self._known(base, proxy.figures):
+            metric, figure = split(name)[0], proxy.figures[name]
+            start = RefittedModel(plan.backbone, proxy.divergence, figure.lost, figure.error)
+            change = model(name).predict(start)
+            shared = tuple(each * metric.width for each in change.shared)
+            estimate = Estimate(0.0) if proxy.is_near else Estimate(0.0, change.deviation * metric.width, shared)
+            estimates[name] = replace(estimate, mean=metric.moved(base[name], change.mean - lost.get(name, 0.0)))
+        return estimates
+
+    def _model(self, name: str) -> CalibratedModel:
         if name not in self._models:
-            self._models[name] = QualityModel.fit(list(self._observed(name)), prior_of(name))
+            self._models[name] = self._fit(name, list(self._observed(name)))
         return self._models[name]
+
+    def _prior_model(self, name: str) -> CalibratedModel:
+        if name not in self._prior_models:
+            self._prior_models[name] = self._fit(name, [])
+        return self._prior_models[name]
+
+    def _fit(self, name: str, observed: Sequence[FinishedTraining]) -> CalibratedModel:
+        return CalibratedModel.fit(observed, prior_of(name), self.bases)
 
     def _observed(self, name: str) -> Iterable[FinishedTraining]:
         metric = split(name)[0]

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from vitsearch.blas import one_blas_thread
 from vitsearch.core.activity import doing
 from vitsearch.core.metrics import metrics_on
 from vitsearch.core.networks import exporter_for
@@ -68,6 +69,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
     with ExitStack() as closing:
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
+        closing.enter_context(one_blas_thread())  # the other cores are for the trainers and the device
         remember_places(space.devices, os.environ)
         _try_what_is_needed(space, progress, options)
         cores = closing.enter_context(cores_kept_free(space))

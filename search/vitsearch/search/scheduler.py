@@ -17,7 +17,7 @@ from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.search import acquisition
-from vitsearch.search.acquisition import ExpectedFront
+from vitsearch.search.acquisition import ExpectedFront, Prospect
 from vitsearch.search.posterior import Posterior
 from vitsearch.search.verdicts import NO_GAIN, judge_screen
 
@@ -299,8 +299,10 @@ class TrialScheduler:
         most trainings were left half done, and a study ended lower (`benchmarks/ladders.py`)."""
         if self.closed:
             return ENDED
-        others = [other for number, other in self._training.items() if number != trial.number]
-        return None if self.may_gain(trial, acquisition.expected_front(self.posterior, others)) else NO_GAIN
+        others = [other for other in self._running() if other.number != trial.number]
+        [prospect] = acquisition.prospects(self.posterior, [trial], others)
+        least = self.least_gain * acquisition.expected_front(self.posterior, others).hypervolume
+        return None if prospect.is_worth(least) else NO_GAIN
 
     def mark_confirming(self, number: int) -> None:
         """A trial is trained and exported: it leaves its slot, and only the device works on it."""
@@ -329,31 +331,42 @@ class TrialScheduler:
         return next((waiting for waiting in left if self._trainings.claim(waiting.candidate)), None)
 
     def _best_of_round(self) -> _Waiting | None:
-        """The candidate of the highest expected gain for its price; None when it would add too little."""
+        """The candidate that is trained next; None when none is worth it."""
         for waiting in self._waiting:
             waiting.lost_round = True
-        gains, front = self._weigh()
-        if not gains or max(gains) <= self.least_gain * front.hypervolume:
+        weighed, least = self._weigh()
+        best = acquisition.most_promising(weighed, least, self._price)
+        if best is None:
             self._low_rounds += 1
-            self.converged = self._low_rounds >= self.rules.policy.ending.low_rounds
-            if self.is_last_round:
-                self._drop(self._waiting, NO_GAIN)
-            return None
-        self._low_rounds = 0
-        worth = [gain / self._price(waiting.candidate) for gain, waiting in zip(gains, self._waiting, strict=True)]
-        return self._waiting[max(range(len(worth)), key=worth.__getitem__)]
+            is_low = self._low_rounds >= self.rules.policy.ending.low_rounds
+            best = acquisition.least_tested(weighed, least, self._price) if is_low or self.is_last_round else None
+            self.converged = is_low and best is None
+        if best is not None:
+            self._low_rounds = 0
+            return self._waiting[best]
+        if self.is_last_round:
+            self._drop(self._waiting, NO_GAIN)
+        return None
 
-    def _weigh(self) -> tuple[list[float], ExpectedFront]:
-        """The expected gain of each candidate, without those that would add next to nothing: they are dropped."""
-        front = self.expected_front()
-        gains = [acquisition.expected_gain(self.posterior, waiting.candidate, front) for waiting in self._waiting]
-        least = self.rules.policy.training.negligible_gain * front.hypervolume
-        self._drop([waiting for gain, waiting in zip(gains, self._waiting, strict=True) if gain <= least], NO_GAIN)
-        return [gain for gain in gains if gain > least], front
+    def _weigh(self) -> tuple[list[Prospect], float]:
+        """What each candidate may add, without those that add too little even at their best: they are dropped. And the
+        least that is worth a training."""
+        candidates, running = [waiting.candidate for waiting in self._waiting], self._running()
+        weighed = acquisition.prospects(self.posterior, candidates, running)
+        least = self.least_gain * self.expected_front().hypervolume
+        for waiting, prospect in zip(self._waiting, weighed, strict=True):
+            waiting.candidate = prospect.trial
+        pairs = zip(self._waiting, weighed, strict=True)
+        self._drop([waiting for waiting, prospect in pairs if not prospect.is_worth(least)], NO_GAIN)
+        return [prospect for prospect in weighed if prospect.is_worth(least)], least
+
+    def _running(self) -> list[RunningTrial]:
+        """The trials in training, with what is predicted of them by now."""
+        return [self.posterior.forecast(trial) for trial in self._training.values()]
 
     def expected_front(self) -> ExpectedFront:
         """The front that a candidate is compared with: what is confirmed, and what is being trained."""
-        return acquisition.expected_front(self.posterior, self._training.values())
+        return acquisition.expected_front(self.posterior, self._running())
 
     def _has_slot(self) -> bool:
         """Never trains more plans than are still wanted, however many slots there are."""

@@ -68,6 +68,7 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
     for rung in () if is_trained or running.needs_no_training else recipe.rungs[1:]:
         if (reason := await scheduler.promote(running)) is not None:
             return not_promoted(running, reason, scheduler)
+        running = posterior.forecast(running)  # by which it was chosen, to be shown beside its result
         row = await pipeline.train(trial, rung)
         running = posterior.after_rung(running, rung, row.qualities, row.errors)
     if (reason := await scheduler.promote(running)) is not None:

@@ -12,8 +12,10 @@ sane from the first plan on: a line that was free collapsed when the first train
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,10 +54,11 @@ class QualityModel:
     noise: float
 
     @classmethod
-    def fit(cls, observed: Sequence[FinishedTraining], prior: Prior) -> QualityModel:
+    def fit(cls, observed: Sequence[FinishedTraining], prior: Prior, backbones: Iterable[str] = ()) -> QualityModel:
         """The posterior of the line, in closed form (Bishop 2006, section 3.3); plans with nothing cut say nothing of
         the slope and are welcome as they are."""
-        offsets = {name: index for index, name in enumerate(sorted({training.start.backbone for training in observed}))}
+        names = sorted({*backbones, *(training.start.backbone for training in observed)})
+        offsets = {name: index for index, name in enumerate(names)}
         prior_mean = np.array([prior.slope, prior.lost, *([0.0] * len(offsets))])
         precision = np.diag([prior.slope_error**-2, prior.lost_error**-2, *([prior.offset_error**-2] * len(offsets))])
         inputs = [_row(offsets, training.start, prior) for training in observed]
@@ -76,7 +79,12 @@ class QualityModel:
         offset_variance = 0.0 if start.backbone in self.offsets else self.prior.offset_error**2
         variance = float(row @ self.covariance @ row) + offset_variance + self.noise**2
         variance += float(self.mean[1] ** 2) * _believed(start, self.prior)[1]
-        return Estimate(float(row @ self.mean), math.sqrt(variance))
+        return Estimate(float(row @ self.mean), math.sqrt(variance), tuple((row @ self._loadings).tolist()))
+
+    @cached_property
+    def _loadings(self) -> NDArray[np.floating[Any]]:
+        """A square root of the covariance: the line is off by its product with independent standard errors."""
+        return np.linalg.cholesky(self.covariance)
 
 
 def _row(offsets: Mapping[str, int], start: RefittedModel, prior: Prior) -> list[float]:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.schedulers import KEYS, OBJECTIVES, PLAN, REFERENCE, expected, metrics, posterior_of, proxy, screened
 from vitsearch.core import pareto
-from vitsearch.core.figures import Estimate
+from vitsearch.core.figures import Estimate, Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import loss
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record, RunningTrial
-from vitsearch.search.acquisition import expected_front, expected_gain, gain_of_put_aside
+from vitsearch.search.acquisition import (
+    Prospect,
+    expected_front,
+    expected_gain,
+    gain_of_put_aside,
+    least_tested,
+    most_promising,
+    prospects,
+)
 from vitsearch.search.goals import Goals
 from vitsearch.search.posterior import Posterior
+from vitsearch.search.scheduler import equal_price
 
 
 def gain_now(posterior, trial):
@@ -51,10 +64,57 @@ def test_the_expected_gain_is_the_mean_over_what_the_accuracy_may_become(confirm
     assert open_ == pytest.approx(certain, rel=1e-3)
 
 
-def test_a_plan_that_is_likelier_to_miss_the_reference_is_not_worth_its_training():
+def test_a_plan_whose_mean_misses_the_reference_may_still_add_something():
+    """A mean beyond a limit was no gain: a forecast that was too low was never corrected."""
     posterior = posterior_of()
-    assert gain_now(posterior, predicted(0.79, 1.0, 0.05)) == 0.0  # the reference is at .8
-    assert gain_now(posterior, predicted(0.81, 1.0, 0.05)) > 0.0
+    assert 0.0 < gain_now(posterior, predicted(0.79, 1.0, 0.05)) < gain_now(posterior, predicted(0.81, 1.0, 0.05))
+    assert gain_now(posterior, predicted(0.7, 1.0, 0.02)) == 0.0, "five deviations below"
+
+
+def test_a_cost_that_is_within_its_interval_of_another_is_as_measured(confirmed):
+    posterior = posterior_of({0: confirmed(0.9, 2.0)})
+    exact = gain_now(posterior, predicted(0.9, 1.9))
+    narrow = replace(predicted(0.9, 1.9), metrics=Metrics({"cpu_ms_p50": Figure(1.9, 1.8, 2.0)}))
+    assert gain_now(posterior, narrow) == exact
+
+
+def test_the_expected_gain_is_the_mean_over_what_a_wide_cost_may_be():
+    posterior, front = posterior_of(), expected_front(posterior_of())
+    low, value, high = 0.5, 1.0, 2.0
+    wide = replace(predicted(0.9, 1.0), metrics=Metrics({"cpu_ms_p50": Figure(value, low, high)}))
+    deviation = math.sqrt((math.log(high / low) / (2 * 1.96)) ** 2 - POLICY.equality.cost_of_models**2)
+    draws = np.exp(deviation * np.random.default_rng(0).standard_normal(2000))
+    expected_of_draws = np.mean([expected_gain(posterior, predicted(0.9, value * draw), front) for draw in draws])
+    assert expected_gain(posterior, wide, front) == pytest.approx(expected_of_draws, rel=0.02)
+
+
+@given(st.floats(0.6, 0.95), st.floats(0.0, 0.1), st.floats(0.5, 4.0))
+def test_the_expected_gain_lies_between_the_ends_of_the_forecast(accuracy, deviation, ms):
+    posterior = posterior_of()
+    front = expected_front(posterior)
+    lower, upper = (predicted(accuracy + shift * deviation, ms) for shift in (-3.0, 3.0))
+    gain = expected_gain(posterior, predicted(accuracy, ms, deviation), front)
+    assert expected_gain(posterior, lower, front) - 1e-12 <= gain <= expected_gain(posterior, upper, front) + 1e-12
+
+
+def test_a_candidate_is_worth_a_training_while_the_upper_end_of_its_forecast_adds_something(confirmed):
+    posterior = posterior_of({0: confirmed(0.9, 2.0)})
+    wide, narrow = prospects(posterior, [predicted(0.88, 2.0, 0.02), predicted(0.88, 2.0, 0.005)])
+    assert wide.possible > wide.expected >= 0.0
+    assert wide.is_worth(0.001)
+    assert not narrow.is_worth(0.001)
+
+
+def test_what_may_add_something_is_chosen_only_where_nothing_is_expected_to():
+    trial = predicted(0.9, 1.0)
+    sure, possible = Prospect(trial, 0.02, 0.02, 0.0), Prospect(trial, 0.0, 0.9, 0.9)
+    untested, hopeless = Prospect(trial, 0.0, 0.0, 0.5), Prospect(trial, 0.0, 0.0, 0.0)
+    assert most_promising([possible, sure], 0.01, equal_price) == 1
+    assert most_promising([hopeless, possible], 0.01, equal_price) == 1
+    assert most_promising([hopeless, untested], 0.01, equal_price) is None
+    assert least_tested([hopeless, untested], 0.01, equal_price) == 1
+    assert least_tested([hopeless], 0.01, equal_price) is None
+    assert most_promising([], 0.01, equal_price) is None
 
 
 def test_what_is_being_trained_counts_as_predicted(confirmed):
@@ -93,7 +153,7 @@ def test_a_relaxed_limit_readmits_infeasible_trials(plan):
 def test_a_trial_behind_the_front_stays_aside(plan, confirmed):
     record = put_aside(plan, "not_promoted", 2.0, predicted=0.85)
     assert gain_of_put_aside(posterior_of(), 9, record) > 0.0
-    assert gain_of_put_aside(posterior_of({1: confirmed(0.9, 1.0)}), 9, record) == 0.0
+    assert gain_of_put_aside(posterior_of({1: confirmed(0.95, 1.0)}), 9, record) == 0.0
 
 
 @pytest.mark.parametrize("outcome", ["confirmed", "failed", "does_not_fit", "off_space", "duplicate"])

@@ -11,6 +11,7 @@ from vitsearch.core.figures import Estimate
 from vitsearch.core.limits import Bound
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.pareto import loss
+from vitsearch.core.priors import PRIORS
 from vitsearch.core.record import ProxyFigure, ProxyScore, Record
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.acquisition import predicted_to_break
@@ -69,6 +70,36 @@ def test_a_plan_that_was_confirmed_without_training_is_no_point_of_the_line(plan
         for posterior in (posterior_of(kept), posterior_of())
     )
     assert with_it == without
+
+
+def trained(confirmed, n, error=0.0, divergence=0.04):
+    """A training that came out by `error` better than the line of the prior says."""
+    accuracy = 0.9 + PRIORS["accuracy"].slope * divergence**0.5 + error
+    score = proxy(divergence, 0.9, 0.0, 0.0, 0.0)
+    return confirmed(accuracy, 1.0, keys=replace(KEYS, weights_key=f"{n:x}" * 64), proxy=score)
+
+
+def test_results_that_are_all_better_than_predicted_correct_what_waits(plan, confirmed):
+    """A forecast that was too low cost half of what could be gained, because nothing corrected it."""
+    evaluation, lines = Evaluation({"accuracy": 0.9}, 0.04, 100), {}
+    for count in (0, 1, 4):
+        posterior = posterior_of({n: trained(confirmed, n, error=0.02) for n in range(1, count + 1)})
+        lines[count] = accuracy_of(posterior.predict(screened(plan, 1.0), {"accuracy": 0.9}, evaluation))
+    assert lines[0].mean < lines[1].mean < lines[4].mean
+    assert lines[4].mean - lines[0].mean == pytest.approx(0.02, abs=0.004)
+    assert lines[0].deviation > lines[1].deviation > lines[4].deviation
+
+
+def test_a_trial_that_waits_is_predicted_by_what_was_trained_since(plan, confirmed):
+    posterior, evaluation = posterior_of(), Evaluation({"accuracy": 0.9}, 0.04, 100)
+    waiting = posterior.predict(screened(plan, 1.0), {"accuracy": 0.9}, evaluation)
+    assert posterior.forecast(waiting).qualities == {"accuracy": replace(accuracy_of(waiting), shared=())}
+    posterior.add(1, trained(confirmed, 1, error=-0.03))
+    now = posterior.forecast(waiting)
+    assert accuracy_of(now).mean < accuracy_of(waiting).mean - 0.01
+    assert now.proxy.predicted["accuracy"].mean == accuracy_of(now).mean, "its record has what it was chosen by"
+    after = posterior.after_rung(waiting, 1, {"accuracy": 0.95})
+    assert posterior.forecast(after) == after, "a rung says more"
 
 
 # ---- several qualities, and one in which less is better

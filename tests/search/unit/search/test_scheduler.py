@@ -15,11 +15,13 @@ from support.schedulers import (
     expected,
     let_tasks_run,
     scheduler_of,
+    screened,
 )
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import RunningTrial
+from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.scheduler import ENDED
 from vitsearch.search.verdicts import NO_GAIN
 
@@ -194,6 +196,56 @@ def test_rounds_without_a_candidate_worth_training_end_the_search(confirmed):
         return seen
 
     assert asyncio.run(ask()) == [False] * (low_rounds - 1) + [True]
+
+
+def test_a_search_has_not_converged_while_the_end_of_a_forecast_reaches_the_front(confirmed):
+    scheduler, low_rounds = scheduler_of({0: confirmed(0.9, 1.0)}, candidates=1), POLICY.ending.low_rounds
+    hopeless = [replace(candidate(n, 0.87, 1.0), qualities=expected(0.87, 0.01)) for n in range(1, low_rounds + 1)]
+    open_ = replace(candidate(9, 0.88, 1.0), qualities=expected(0.88, 0.02))
+
+    async def ask():
+        answers = [await scheduler.wait_for_slot(trial) for trial in [*hopeless[1:], open_, hopeless[0]]]
+        return answers, scheduler.converged
+
+    scheduler.rules = replace(scheduler.rules, slots=2)
+    assert asyncio.run(ask()) == ([NO_GAIN] * (low_rounds - 1) + [None, NO_GAIN], False)
+
+
+def test_before_a_search_ends_a_backbone_whose_results_were_bad_is_tried_again(plan, confirmed):
+    """Where rung 0 says nothing, one bad result ended a search."""
+    scheduler = scheduler_of(bounds=[Bound("accuracy", ">=", 0.893)], candidates=1)
+    low_rounds, evaluation = POLICY.ending.low_rounds, Evaluation({"accuracy": 0.9}, 0.04, 1000)
+    first, *others = (
+        scheduler.posterior.predict(replace(screened(plan, 1.0 / n), number=n), {"accuracy": 0.9}, evaluation)
+        for n in range(1, low_rounds + 2)
+    )
+    scheduler.posterior.add(1, confirmed(0.868, 1.0, keys=KEYS, proxy=first.proxy))
+    scheduler.posterior.add(2, confirmed(0.869, 1.0, keys=replace(KEYS, weights_key="v" * 64), proxy=first.proxy))
+    assert answers(scheduler, *others) == {n: "waits" for n in range(2, low_rounds + 1)} | {low_rounds + 1: None}
+    assert not scheduler.converged
+
+
+def test_a_candidate_that_waits_is_weighed_by_what_was_trained_since(plan, confirmed):
+    """Its forecast was that of the time of its rung 0."""
+    scheduler = scheduler_of(bounds=[Bound("accuracy", ">=", 0.89)], candidates=1)
+    evaluation = Evaluation({"accuracy": 0.9}, 0.04, 1000)
+    first, second = (
+        scheduler.posterior.predict(replace(screened(plan, ms), number=n), {"accuracy": 0.9}, evaluation)
+        for n, ms in ((1, 1.0), (2, 0.5))
+    )
+
+    async def ask():
+        tasks = [asyncio.create_task(scheduler.wait_for_slot(trial)) for trial in (first, second)]
+        await let_tasks_run()
+        assert (tasks[0].done(), tasks[1].done()) == (True, False)
+        for number in range(3, 7):
+            keys = replace(KEYS, weights_key=f"{number}" * 64)
+            scheduler.posterior.add(number, confirmed(0.87, 1.0, keys=keys, proxy=first.proxy))
+        scheduler.forget(1)
+        scheduler.choose()
+        return await tasks[1]
+
+    assert asyncio.run(ask()) == NO_GAIN
 
 
 def test_the_price_of_a_training_decides_between_equal_gains():
