@@ -21,6 +21,13 @@ gained over the leaderboard:
     python benchmarks/samplers.py report benchmarks/own_samplers.jsonl --at 7 14 40 60 \
         --svg docs/benchmarks/own_samplers.svg
 
+Three problems are formulas (`samplers_problems.py`: `numeric`, `memory`, `dtlz2`); each plan that is asked for is a
+training, and the curve is the hypervolume of their true values over that of the best known front. Optuna's samplers and
+ours are told the same values, and ours nothing else:
+
+    python benchmarks/samplers.py run benchmarks/formula_samplers.jsonl --data-sets numeric memory dtlz2
+    python benchmarks/samplers.py report benchmarks/formula_samplers.jsonl --data-sets dtlz2
+
 `run` appends one line per search and leaves out what the file has, so it can be stopped at any time.
 """
 
@@ -42,6 +49,7 @@ from typing import Any
 import moocore
 import numpy as np
 import optuna
+from samplers_problems import PROBLEMS, best_volume
 from samplers_report import SHOWN, report
 
 from vitsearch.study.auto_sampler import AutoSampler, Evidence
@@ -137,9 +145,10 @@ class SyneTuneSearch:
         self._scheduler.tell(trial, {"error": 1 - accuracy, "latency": math.log(latency)})
 
 
-def sampler_of(name: str, seed: int) -> optuna.samplers.BaseSampler:
+def sampler_of(name: str, seed: int, tells_all: bool = True) -> optuna.samplers.BaseSampler:
+    """`tells_all`: ours is told of trials that are known in part too."""
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        "auto": lambda: AutoSampler(seed, evidence=evidence),
+        "auto": lambda: AutoSampler(seed, evidence=evidence, costs=(False, True)) if tells_all else AutoSampler(seed),
         "gp": lambda: optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False),
         "tpe": lambda: optuna.samplers.TPESampler(n_startup_trials=20, seed=seed),
         "tpe multivariate": lambda: optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed),
@@ -233,10 +242,13 @@ def main() -> None:
     reporting = commands.add_parser("report")
     reporting.add_argument("file", type=Path)
     reporting.add_argument("--svg", type=Path)
+    reporting.add_argument("--data-sets", nargs="+", help="only these; all of the file without it")
     reporting.add_argument("--at", type=int, nargs="+", default=list(SHOWN), help="trainings")
     options = parser.parse_args()
     if options.command == "report":
-        report([json.loads(line) for line in options.file.read_text().splitlines()], options.svg, options.at)
+        lines = [json.loads(line) for line in options.file.read_text().splitlines()]
+        wanted = options.data_sets or {line["data_set"] for line in lines}
+        report([line for line in lines if line["data_set"] in wanted], options.svg, options.at)
         return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -259,6 +271,8 @@ def is_possible(way: str, data_set: str, sampler: str) -> bool:
     """Syne Tune cannot be told of an abandoned trial; a run always screens."""
     if data_set == OWN:
         return way == "screened" and sampler in OF_OWN
+    if data_set in PROBLEMS:
+        return way == "plain" and not sampler.startswith("syne")
     return way == "plain" or not sampler.startswith("syne")
 
 
@@ -266,6 +280,8 @@ def one_search(wanted: dict[str, Any], count: int) -> dict[str, Any]:
     name, seed = wanted["sampler"], wanted["seed"]
     if wanted["data_set"] == OWN:
         return on_our_own(name, seed, count)
+    if wanted["data_set"] in PROBLEMS:
+        return on_formula(wanted["data_set"], name, seed, count)
     trainings = Trainings(table_of(wanted["data_set"]), np.random.default_rng(NOISE_SEED + seed))
     started = time.process_time()
     if wanted["way"] == "plain":
@@ -273,6 +289,22 @@ def one_search(wanted: dict[str, Any], count: int) -> dict[str, Any]:
     else:
         screened(OptunaSearch(name, seed), trainings, count)
     return {"cpu_seconds": round(time.process_time() - started, 2), "hypervolume": trainings.volumes}
+
+
+def on_formula(data_set: str, name: str, seed: int, count: int) -> dict[str, Any]:
+    problem, most = PROBLEMS[data_set], best_volume(data_set)  # not timed
+    noise = np.random.default_rng(NOISE_SEED + seed)
+    started = time.process_time()
+    study = optuna.create_study(directions=problem.directions, sampler=sampler_of(name, seed, tells_all=False))
+    true_values = []
+    for _ in range(count):
+        trial = study.ask()
+        true_values.append(problem.values(problem.suggest(trial)))
+        factors = 1 + problem.noise * noise.standard_normal(len(problem.ideal))
+        study.tell(trial, (true_values[-1] * factors).tolist())
+    spent = round(time.process_time() - started, 2)
+    volumes = [problem.volume(np.array(true_values[: count + 1])) / most for count in range(count)]
+    return {"cpu_seconds": spent, "hypervolume": [round(volume, 4) for volume in volumes]}
 
 
 def on_our_own(name: str, seed: int, count: int) -> dict[str, Any]:

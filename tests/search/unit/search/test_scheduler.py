@@ -221,7 +221,7 @@ def test_before_a_search_ends_a_backbone_whose_results_were_bad_is_tried_again(p
     )
     scheduler.posterior.add(1, confirmed(0.868, 1.0, keys=KEYS, proxy=first.proxy))
     scheduler.posterior.add(2, confirmed(0.869, 1.0, keys=replace(KEYS, weights_key="v" * 64), proxy=first.proxy))
-    assert answers(scheduler, *others) == {n: "waits" for n in range(2, low_rounds + 1)} | {low_rounds + 1: None}
+    assert answers(scheduler, *others) == dict.fromkeys(range(2, low_rounds + 1), "waits") | {low_rounds + 1: None}
     assert not scheduler.converged
 
 
