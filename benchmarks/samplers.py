@@ -17,8 +17,9 @@ Our own table (`own_table.py`) is one more data set, `own`, which needs none of 
 decisions of a run (`own_table_search.py`); its curve is, by rounds of at most one training, the share of what can be
 gained over the leaderboard:
 
-    python benchmarks/samplers.py run benchmarks/own_samplers.jsonl --data-sets own
-    python benchmarks/samplers.py report benchmarks/own_samplers.jsonl --at 7 14 40 60 \
+    python benchmarks/samplers.py run benchmarks/own_samplers.jsonl --data-sets own --trainings 30 \
+        --samplers auto gp tpe nsga2 random
+    python benchmarks/samplers.py report benchmarks/own_samplers.jsonl --at 7 14 30 \
         --svg docs/benchmarks/own_samplers.svg
 
 Three problems are formulas (`samplers_problems.py`: `numeric`, `memory`, `dtlz2`); each plan that is asked for is a
