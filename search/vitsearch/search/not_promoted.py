@@ -10,6 +10,8 @@ from vitsearch.search.posterior import Posterior
 from vitsearch.search.scheduler import Scheduler
 from vitsearch.search.verdicts import NO_GAIN
 
+NOTHING = "would add nothing beside the plans that are being trained"
+
 
 def not_promoted(trial: RunningTrial, reason: str, scheduler: Scheduler) -> Record:
     """The record of a trial that stops before it is trained to its end; `reason` is what the scheduler answered."""
@@ -40,15 +42,16 @@ def _why_no_gain(trial: RunningTrial, scheduler: Scheduler) -> str:
     even = f", even with {', '.join(ends)}" if ends else ""
     if behind := _behind(best, point, posterior):
         return f"{behind}{even}"
-    # Without a volume there is no share: the plan that had one was in training, and has failed since.
     least, volume = scheduler.least_gain, front.hypervolume
-    possible = acquisition.gain_as_predicted(posterior, best, front) / volume if volume else 0.0
+    if not volume:  # there is no share of it: the plan that had one was in training, and has failed since
+        return NOTHING
+    possible = acquisition.gain_as_predicted(posterior, best, front) / volume
     if possible > least:
         expected = acquisition.expected_gain(posterior, trial, front) / volume
         return f"would add {_percent(expected)} to the hypervolume in the mean, less than {_percent(least)}"
     if possible:
         return f"would add {_percent(possible)} to the hypervolume{even}, less than {_percent(least)}"
-    return "would add nothing beside the plans that are being trained"
+    return NOTHING
 
 
 def _behind(trial: RunningTrial, point: Loss, posterior: Posterior) -> str:
