@@ -113,7 +113,8 @@ def facts() -> Facts:
     limits = bounds(plans.space.limits, baseline.values)
     corner = loss(OBJECTIVES, reference_values(OBJECTIVES, limits, baseline.values))
     assert corner is not None
-    goals = Goals(OBJECTIVES, limits, corner, plans.space.search.margin, baseline)
+    images = plans.space.task.fine_tune.images
+    goals = Goals(OBJECTIVES, limits, corner, plans.space.search.margin, baseline, training_images=images)
     leaders = {}
     for plan in plans.leaderboard():
         metrics = metrics_of(plan, accuracy_known=True)
@@ -161,7 +162,8 @@ class MistakenPosterior(Posterior):
         def mistaken(*data: Any) -> QualityModel:
             return MistakenModel(**vars(QualityModel.fit(*data)), offset=self._offset)
 
-        return CalibratedModel.fit(observed, prior_of(name), self.bases, mistaken)
+        prior = prior_of(name).after(self.goals.training_images)
+        return CalibratedModel.fit(observed, prior, self.bases, mistaken)
 
 
 def evaluation_of(shape: Built) -> Evaluation:

@@ -28,11 +28,12 @@ TRAINERS = 2
 
 @dataclass(frozen=True)
 class Training:
-    """What was observed, and the accuracies of its base and after its rungs."""
+    """What was observed, the accuracies of its base and after its rungs, and the images that it saw."""
 
     seen: FinishedTraining
     base: float
     accuracy: float
+    images: int
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,14 @@ def of_study(study: Study) -> Iterator[Training]:
             continue
         base = figure.value + figure.lost
         start = RefittedModel(record.plan.backbone, record.proxy.divergence, figure.lost)
-        yield Training(FinishedTraining(start, base - accuracy), base, accuracy)
+        yield Training(FinishedTraining(start, base - accuracy), base, accuracy, record.plan.recipe.images)
 
 
 def replayed(trainings: Sequence[Training]) -> Iterator[Outcome]:
     for place, training in enumerate(trainings):
         earlier = [before.seen for before in trainings[: max(0, place - TRAINERS)]]
-        change = CalibratedModel.fit(earlier, prior_of("accuracy")).predict(training.seen.start)
+        prior = prior_of("accuracy").after(training.images)
+        change = CalibratedModel.fit(earlier, prior).predict(training.seen.start)
         yield Outcome(training.accuracy - min(1.0, training.base + change.mean), change.deviation)
 
 

@@ -136,6 +136,11 @@ class Recipe:
     frozen_statistics: bool = False
     class_weights: ClassWeights = NONE
 
+    @property
+    def images(self) -> int:
+        """The images that a training sees, to its last rung."""
+        return self.images_per_epoch * self.rungs[-1]
+
     def in_keys(self) -> dict[str, Any]:
         """Give what enters the keys of trainings.
 

@@ -209,7 +209,7 @@ class Posterior:
         return self._prior_models[name]
 
     def _fit(self, name: str, observed: Sequence[FinishedTraining]) -> CalibratedModel:
-        return CalibratedModel.fit(observed, prior_of(name), self.bases)
+        return CalibratedModel.fit(observed, prior_of(name).after(self.goals.training_images), self.bases)
 
     def _observed(self, name: str) -> Iterable[FinishedTraining]:
         metric = split(name)[0]

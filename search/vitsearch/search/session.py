@@ -47,7 +47,10 @@ class Session:
         self.study.remember("reference_point", dict(corner))
         reference = loss(objectives, corner)
         assert reference is not None
-        return Goals(objectives, limits, reference, self.space.search.margin, baseline, self.space.purpose)
+        space, fine_tune = self.space, self.space.task.fine_tune
+        return Goals(
+            objectives, limits, reference, space.search.margin, baseline, space.purpose, training_images=fine_tune.images
+        )
 
 
 def _moved(stored: dict[str, float], today: dict[str, float], sizes: RunSizes) -> dict[str, float]:

@@ -312,8 +312,7 @@ def _training(plans: PlanSpace, valid: Valid, per_image: Mapping[str, float]) ->
     space, trained, bases = valid.space, [], 0.0
     base = space.task.base.recipe(space.search.seed)
     for backbone, seconds in per_image.items():
-        recipe = space.recipe(backbone)
-        trained.append(seconds * recipe.images_per_epoch * max(recipe.rungs))
+        trained.append(seconds * space.recipe(backbone).images)
         if space.start_of(backbone).weights in ("hub", "none"):
             bases += seconds * (base.images_per_epoch or valid.data.images) * max(base.rungs)
     mean = statistics.fmean(trained) if trained else 0.0

@@ -31,9 +31,8 @@ TRAINING_MACS_PER_S = 2e10
 
 def training_seconds(trial: RunningTrial) -> float:
     """Roughly what the training of a plan takes, and what follows it."""
-    recipe, macs = trial.plan.recipe, (trial.metrics.value("macs_m") or 0.0) * 1e6
-    images = recipe.images_per_epoch * max(recipe.rungs)
-    return OVERHEAD_S + 3.0 * macs * images / TRAINING_MACS_PER_S
+    macs = (trial.metrics.value("macs_m") or 0.0) * 1e6
+    return OVERHEAD_S + 3.0 * macs * trial.plan.recipe.images / TRAINING_MACS_PER_S
 
 
 def predict_costs(objectives: Iterable[str], screen: Metrics, confirmed: Iterable[Metrics]) -> dict[str, float | None]:
