@@ -85,7 +85,7 @@ class Ladder:
                 chosen = self._next()
                 if chosen is None:
                     break
-                cost = seconds_of(self._built(chosen), rung_after(chosen.rung))
+                cost = table().training_cpu_s(self._built(chosen), rung_after(chosen.rung))
                 spent += cost
                 self._training[chosen.number] = chosen
                 heapq.heappush(busy, (clock + cost, chosen.number, chosen))
@@ -213,16 +213,6 @@ def by_rank(trials: Sequence[RunningTrial]) -> list[RunningTrial]:
         ranked += sorted(layer, key=lambda trial: -trial.qualities["accuracy"].mean)
         left = [trial for i, trial in enumerate(left) if i not in best]
     return ranked
-
-
-def seconds_of(built: Built, rung: int) -> float:
-    """CPU-seconds from the rung before; of a shape that was not trained, by a line on its multiplications."""
-    cpu_seconds = {step.epochs: step.cpu_s for step in built.rungs}
-    return (
-        cpu_seconds[rung]
-        if rung in cpu_seconds
-        else math.exp(table().seconds_line(built.backbone, rung)(math.log(built.macs_m)))
-    )
 
 
 def reaches(ladder: Ladder, level: float) -> float | None:

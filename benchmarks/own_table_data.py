@@ -157,6 +157,13 @@ class OwnTable:
         miss = statistics.mean(differ) + statistics.stdev(differ) * float(draw)
         return min(1.0, self.accuracy_at(shape, epochs) + miss)
 
+    def training_cpu_s(self, shape: Built, rung: int) -> float:
+        """CPU-seconds from the rung before; of a shape that was not trained, by a line on its multiplications."""
+        cpu_s = {step.epochs: step.cpu_s for step in shape.rungs}
+        return (
+            cpu_s[rung] if rung in cpu_s else math.exp(self.seconds_line(shape.backbone, rung)(math.log(shape.macs_m)))
+        )
+
     def seconds_line(self, backbone: str, epochs: int) -> Callable[[float], float]:
         """Logarithm of the multiplications in millions -> that of the CPU-seconds of a rung."""
         pairs = [

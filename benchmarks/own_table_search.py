@@ -235,7 +235,7 @@ class TableSearch:
     trained: int = 0
 
     def __post_init__(self) -> None:
-        self._facts, self._plans = facts(), plans_of_table()
+        self._facts, self._plans = self._read_facts(), plans_of_table()
         self._posterior = MistakenPosterior(self._facts.goals, self._facts.bases, self.scenario.forecast_offset)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -244,6 +244,13 @@ class TableSearch:
         self._seen: dict[str, int] = {}
         self._low_rounds = 0
         self._reached: list[Loss] = []
+
+    def _read_facts(self) -> Facts:
+        return facts()
+
+    def _metrics_of(self, plan: Plan) -> Metrics | None:
+        """The figures of a plan after its training."""
+        return metrics_of(plan, accuracy_known=True)
 
     def _make_sampler(self) -> optuna.samplers.BaseSampler:
         if self.sampler != "auto":
@@ -379,7 +386,7 @@ class TableSearch:
             other = replace(plan, deployments=leader.deployments)
             if leader.backbone != plan.backbone or other == plan or keys_of(other).graph_key in self._told:
                 continue
-            metrics = metrics_of(other, accuracy_known=True)
+            metrics = self._metrics_of(other)
             point = None if metrics is None else loss(OBJECTIVES, metrics.values)
             front = expected_front(self._posterior)
             if point and hypervolume([*front.losses, point], self._facts.goals.reference) > front.hypervolume:
@@ -393,7 +400,7 @@ class TableSearch:
     # ---- telling
 
     def _confirmed(self, number: int, plan: Plan, rung: int, running: RunningTrial | None = None) -> Record:
-        metrics = metrics_of(plan, accuracy_known=True)
+        metrics = self._metrics_of(plan)
         assert metrics is not None
         point = loss(OBJECTIVES, metrics.values)
         assert point is not None

@@ -219,8 +219,8 @@ def test_before_a_search_ends_a_backbone_whose_results_were_bad_is_tried_again(p
         scheduler.posterior.predict(replace(screened(plan, 1.0 / n), number=n), {"accuracy": 0.9}, evaluation)
         for n in range(1, low_rounds + 2)
     )
-    scheduler.posterior.add(1, confirmed(0.868, 1.0, keys=KEYS, proxy=first.proxy))
-    scheduler.posterior.add(2, confirmed(0.869, 1.0, keys=replace(KEYS, weights_key="v" * 64), proxy=first.proxy))
+    scheduler.posterior.add(1, confirmed(0.876, 1.0, keys=KEYS, proxy=first.proxy))
+    scheduler.posterior.add(2, confirmed(0.876, 1.0, keys=replace(KEYS, weights_key="v" * 64), proxy=first.proxy))
     assert answers(scheduler, *others) == dict.fromkeys(range(2, low_rounds + 1), "waits") | {low_rounds + 1: None}
     assert not scheduler.converged
 

@@ -113,3 +113,19 @@ def test_what_few_images_say_is_believed_as_far_as_their_error_allows():
 def test_the_noise_that_was_measured_has_the_error_of_the_images_already():
     model = QualityModel.fit([], PRIOR)
     assert model.predict(RefittedModel("vit", 0.01, 0.2, 0.15)) == model.predict(RefittedModel("vit", 0.01, 0.2))
+
+
+def test_less_of_what_a_cut_lost_remains_after_a_longer_training():
+    start = RefittedModel("vit", 0.0, 0.1)
+    short, same, long = (QualityModel.fit([], PRIOR.after(images)) for images in (1024, 4096, 16384))
+    assert same.predict(start) == fitted().predict(start)
+    assert short.predict(start).mean == pytest.approx(-2 * PRIOR.lost * 0.1)
+    assert long.predict(start).mean == pytest.approx(-PRIOR.lost / 2 * 0.1)
+
+
+def test_a_training_of_a_few_images_wins_nothing_back_and_makes_nothing_worse():
+    assert PRIOR.after(1).lost == 1.0
+
+
+def test_a_metric_of_which_nothing_was_measured_is_believed_alike_after_any_training():
+    assert WEAK.after(10**6) == WEAK
