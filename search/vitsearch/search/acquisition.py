@@ -162,8 +162,9 @@ def _largest(gains: Sequence[float], weighed: Sequence[Prospect], least: float, 
 
 @dataclass(frozen=True)
 class _Open:
-    """How far the qualities of a trial may lie from what is predicted, as shares of their spans, and its costs from
-    what was measured, relative to them; beyond what counts as equal."""
+    """How far the qualities of a trial may lie from what is predicted, as shares of their spans, and its costs,
+    relative to them, from those of the front: both were measured with that error. Beyond what counts as equal, but for
+    the costs of what would be trained: it is unlike the front."""
 
     qualities: Mapping[str, float]
     costs: Mapping[str, float]
@@ -171,13 +172,14 @@ class _Open:
     @classmethod
     def of(cls, trial: RunningTrial) -> _Open:
         equal = POLICY.equality
+        equal_cost = equal.cost_of_models if trial.rung or trial.needs_no_training else 0.0
         qualities = {
             name: _beyond(estimate.deviation / split(name)[0].width, equal.accuracy_of_models)
             for name, estimate in trial.qualities.items()
         }
         spans = {name: span for name, span in trial.metrics.intervals.items() if min(span) > 0.0}
         costs = {
-            name: _beyond(math.log(high / low) / (2 * Z_95), equal.cost_of_models)
+            name: _beyond(math.sqrt(2.0) * math.log(high / low) / (2 * Z_95), equal_cost)
             for name, (low, high) in spans.items()
             if not is_quality(name)
         }
