@@ -47,10 +47,8 @@ class Session:
         self.study.remember("reference_point", dict(corner))
         reference = loss(objectives, corner)
         assert reference is not None
-        space, fine_tune = self.space, self.space.task.fine_tune
-        return Goals(
-            objectives, limits, reference, space.search.margin, baseline, space.purpose, training_images=fine_tune.images
-        )
+        space, images = self.space, self.space.task.fine_tune.images
+        return Goals(objectives, limits, reference, space.search.margin, baseline, space.purpose, images)
 
 
 def _moved(stored: dict[str, float], today: dict[str, float], sizes: RunSizes) -> dict[str, float]:
