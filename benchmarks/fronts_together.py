@@ -3,7 +3,7 @@
     python benchmarks/fronts_together.py points FOLDER STUDY... > points.json     once for each installation
     python benchmarks/fronts_together.py measure points.json...
 
-`points` asks the `vitsearch` of the installation in FOLDER for the front of studies with models for onnxruntime.
+`points` asks the `vitsearch` of the installation in FOLDER for the front of studies for onnxruntime and OpenVINO.
 `measure` measures every file by the screening protocol, all of them in turn, and then all of them again.
 """
 
@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch.core.pareto import hypervolume, loss
+from vitsearch.core.plan import Deployment
+from vitsearch.export.device_jobs import device_job
+from vitsearch_agent.artifacts import model_files
 from vitsearch_agent.base.canonical_json import file_digest
 from vitsearch_agent.measure.child_process import StopSignal
 from vitsearch_agent.measure.figures.reference_store import ReferenceStore
@@ -68,15 +71,17 @@ def _point(study: str, folder: Path, database: sqlite3.Connection, shown: dict[s
     else:
         row = database.execute("SELECT record FROM vs_trial WHERE number = ?", (shown["trial"],))
     key = json.loads(row.fetchone()[0])["keys"]["artifact_key"]
-    query = "SELECT sha256, detail FROM vs_artifact WHERE artifact_key = ?"
-    sha256, detail = database.execute(query, (key,)).fetchone()
-    (path,) = (folder / "studies" / f"{study}.files" / "artifacts" / sha256[:2]).glob(f"{sha256[2:]}*.onnx")
+    (sha256,) = database.execute("SELECT sha256 FROM vs_artifact WHERE artifact_key = ?", (key,)).fetchone()
+    files = (folder / "studies" / f"{study}.files" / "artifacts" / sha256[:2]).glob(f"{sha256[2:]}*")
+    (path,) = (file for file in files if file.suffix in (".onnx", ".xml"))
+    job = device_job(Deployment(**shown["plan"]["deployments"][0]))
     return {
         "study": study,
         "trial": shown["trial"],
         "accuracy": shown["values"]["accuracy"],
         "path": str(path.absolute()),
-        "options": json.loads(detail).get("options", {}),
+        "runtime": job.runtime,
+        "options": job.options,
     }
 
 
@@ -85,8 +90,8 @@ def measure(rows: list[dict[str, Any]]) -> None:
     store = ReferenceStore()
     measured: dict[str, list[Measurement]] = defaultdict(list)
     for number in range(ROUNDS):
-        for path, options in {row["path"]: row["options"] for row in rows}.items():
-            measured[path].append(_measured(Path(path), options, store))
+        for path, row in {row["path"]: row for row in rows}.items():
+            measured[path].append(_measured(Path(path), row["runtime"], row["options"], store))
         print(f"round {number + 1} of {ROUNDS}", file=sys.stderr, flush=True)
     ms = {
         path: statistics.median(_cpu_ms(measurement, measured) for measurement in each)
@@ -103,11 +108,13 @@ def measure(rows: list[dict[str, Any]]) -> None:
         print(f"| {study} | {len(here)} | {hypervolume(losses, corner):.4f} |")
 
 
-def _measured(path: Path, options: dict[str, Any], store: ReferenceStore) -> Measurement:
-    model = BlobRef("model.onnx", file_digest(str(path)), path.stat().st_size)
-    spec = JobSpec("measure", (model,), "onnxruntime", options, SCREEN._replace(batch=1))
+def _measured(path: Path, runtime: str, options: dict[str, Any], store: ReferenceStore) -> Measurement:
+    files = model_files(str(path))
+    model = tuple(BlobRef(name, file_digest(file), Path(file).stat().st_size) for name, file in files.items())
+    spec = JobSpec("measure", model, runtime, options, SCREEN._replace(batch=1))
     with tempfile.TemporaryDirectory() as folder:
-        os.symlink(path, Path(folder) / "model.onnx")
+        for name, file in files.items():
+            os.symlink(file, Path(folder) / name)
         context = JobContext("0" * 64, "local", "0" * 64, 1, 0.0)
         return measure_job(spec, context, JobFolder(folder, StopSignal()), references=store)
 
