@@ -176,7 +176,8 @@ class FineTune(Training):
     """Training of a plan that is predicted to improve the front."""
 
     rungs: Annotated[tuple[Int, ...], AfterValidator(rising_rungs)] = (0, 1)
-    """Rungs: numbers of epochs after which a plan's accuracy is measured; 0 is the refit without training."""
+    """Rungs: numbers of epochs after which a plan's accuracy is measured; 0 is the refit without training. One epoch of
+    4,096 images is best in searches of some minutes, three in longer ones (docs/benchmarks/own_table.md)."""
     images_per_epoch: Count = 2048
     """Number of training images in one epoch."""
     lr: Rate = "auto"
