@@ -206,7 +206,7 @@ def _beyond(deviation: float, equal: float) -> float:
     return math.sqrt(max(deviation**2 - equal**2, 0.0))
 
 
-def gain_of_put_aside(posterior: Posterior, number: int, record: Record) -> float:
+def gain_of_put_aside(posterior: Posterior, number: int, record: Record, front: ExpectedFront) -> float:
     """What a trial that was put aside would add under today's limits, cap and front; 0 when still nothing."""
     if record.outcome not in ("infeasible", "dominated", "not_promoted") or record.keys is None:
         return 0.0
@@ -216,7 +216,7 @@ def gain_of_put_aside(posterior: Posterior, number: int, record: Record) -> floa
         trial = replace(trial, qualities={name: Estimate(cap) for name, cap in caps.items()})
     else:
         trial = posterior.forecast(trial.with_proxy(record.proxy))
-    return 0.0 if judge_screen(posterior, trial) else expected_gain(posterior, trial, expected_front(posterior))
+    return 0.0 if judge_screen(posterior, trial) else expected_gain(posterior, trial, front)
 
 
 def predicted_loss(posterior: Posterior, trial: RunningTrial) -> Loss | None:

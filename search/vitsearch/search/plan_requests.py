@@ -103,13 +103,14 @@ class Requests:
     def put_aside(self, wanted: int) -> None:
         """The best `wanted` of the plans that were put aside and fit today's limits, cap or front."""
         posterior = self._scheduler.posterior
+        front = expected_front(posterior)
         trained = {record.plan for record in posterior.records.values() if record.is_confirmed}
         gains = {
-            record.plan: gain_of_put_aside(posterior, number, record)
+            record.plan: gain_of_put_aside(posterior, number, record, front)
             for number, record in posterior.records.items()
             if record.plan not in trained and self._plans.contains(record.plan)
         }
-        least = self._scheduler.least_gain * expected_front(posterior).hypervolume
+        least = self._scheduler.least_gain * front.hypervolume
         improving = sorted((plan for plan, gain in gains.items() if gain > least), key=lambda plan: -gains[plan])
         for plan in improving[:wanted]:
             self._study.enqueue(self._plans.parameters(plan), "the limits or the front have changed", again=True)

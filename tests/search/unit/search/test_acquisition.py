@@ -152,21 +152,25 @@ def put_aside(plan, outcome, ms, predicted=None):
     return Record(outcome, plan, keys=KEYS, metrics=metrics(cpu_ms_p50=ms), proxy=score)
 
 
+def gain_put_aside(posterior, record):
+    return gain_of_put_aside(posterior, 9, record, expected_front(posterior))
+
+
 def test_a_relaxed_limit_readmits_infeasible_trials(plan):
     record = put_aside(plan, "infeasible", 3.0)
-    assert gain_of_put_aside(posterior_of(bounds=[Bound("cpu_ms_p50", "<=", 2.0)]), 9, record) == 0.0
-    assert gain_of_put_aside(posterior_of(bounds=[Bound("cpu_ms_p50", "<=", 3.5)]), 9, record) > 0.0
+    assert gain_put_aside(posterior_of(bounds=[Bound("cpu_ms_p50", "<=", 2.0)]), record) == 0.0
+    assert gain_put_aside(posterior_of(bounds=[Bound("cpu_ms_p50", "<=", 3.5)]), record) > 0.0
 
 
 def test_a_trial_behind_the_front_stays_aside(plan, confirmed):
     record = put_aside(plan, "not_promoted", 2.0, predicted=0.85)
-    assert gain_of_put_aside(posterior_of(), 9, record) > 0.0
-    assert gain_of_put_aside(posterior_of({1: confirmed(0.95, 1.0)}), 9, record) == 0.0
+    assert gain_put_aside(posterior_of(), record) > 0.0
+    assert gain_put_aside(posterior_of({1: confirmed(0.95, 1.0)}), record) == 0.0
 
 
 @pytest.mark.parametrize("outcome", ["confirmed", "failed", "does_not_fit", "off_space", "duplicate"])
 def test_finished_trials_are_not_readmitted(plan, outcome):
-    assert gain_of_put_aside(posterior_of(), 9, put_aside(plan, outcome, 1.0, predicted=0.9)) == 0.0
+    assert gain_put_aside(posterior_of(), put_aside(plan, outcome, 1.0, predicted=0.9)) == 0.0
 
 
 # ---- several qualities, and one in which less is better
