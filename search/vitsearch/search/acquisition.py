@@ -81,7 +81,11 @@ def gain_as_predicted(posterior: Posterior, trial: RunningTrial, front: Expected
 
 def at_best(trial: RunningTrial) -> RunningTrial:
     """A trial at the upper end of the 90 % interval of its forecast."""
-    return _Open.of(trial).moved(trial, UPPER_END, 0.0)
+    ends = {}
+    for name, estimate in trial.qualities.items():
+        metric = split(name)[0]
+        ends[name] = Estimate(metric.moved(estimate.mean, UPPER_END * estimate.deviation / metric.width))
+    return replace(trial, qualities=ends)
 
 
 @dataclass(frozen=True)

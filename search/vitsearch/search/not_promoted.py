@@ -39,7 +39,7 @@ def _why_no_gain(trial: RunningTrial, scheduler: Scheduler) -> str:
     ends = [
         f"{name} {each.mean:.4f}" for name, each in best.qualities.items() if each.mean != trial.qualities[name].mean
     ]
-    even = f", even with {', '.join(ends)}" if ends else ""
+    even = f", even at the upper end of 90 %, {', '.join(ends)}" if ends else ""
     if behind := _behind(best, point, posterior):
         return f"{behind}{even}"
     least, volume = scheduler.least_gain, front.hypervolume
@@ -48,9 +48,9 @@ def _why_no_gain(trial: RunningTrial, scheduler: Scheduler) -> str:
     possible = acquisition.gain_as_predicted(posterior, best, front) / volume
     if possible > least:
         expected = acquisition.expected_gain(posterior, trial, front) / volume
-        return f"would add {_percent(expected)} to the hypervolume in the mean, less than {_percent(least)}"
+        return f"would add {_percent(expected)} to the hypervolume in the mean; the least that counts is {_percent(least)}"
     if possible:
-        return f"would add {_percent(possible)} to the hypervolume{even}, less than {_percent(least)}"
+        return f"would add {_percent(possible)} to the hypervolume{even}; the least that counts is {_percent(least)}"
     return NOTHING
 
 
