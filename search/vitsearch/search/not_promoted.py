@@ -45,12 +45,13 @@ def _why_no_gain(trial: RunningTrial, scheduler: Scheduler) -> str:
     least, volume = scheduler.least_gain, front.hypervolume
     if not volume:  # there is no share of it: the plan that had one was in training, and has failed since
         return NOTHING
+    counts = f"the least that counts is {_percent(least)}"
     possible = acquisition.gain_as_predicted(posterior, best, front) / volume
     if possible > least:
         expected = acquisition.expected_gain(posterior, trial, front) / volume
-        return f"would add {_percent(expected)} to the hypervolume in the mean; the least that counts is {_percent(least)}"
+        return f"would add {_percent(expected)} to the hypervolume in the mean; {counts}"
     if possible:
-        return f"would add {_percent(possible)} to the hypervolume{even}; the least that counts is {_percent(least)}"
+        return f"would add {_percent(possible)} to the hypervolume{even}; {counts}"
     return NOTHING
 
 

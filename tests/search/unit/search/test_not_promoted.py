@@ -113,7 +113,9 @@ def test_a_limit_that_is_predicted_to_be_broken_is_named(trial, scheduler):
 def test_a_limit_that_the_end_of_a_forecast_breaks_is_named_with_it(trial, scheduler):
     limited = scheduler(bounds=[Bound("accuracy", ">=", 0.8755)])
     text = reason(trial(0.8448, measured(0.05), deviation=0.0158), limited)
-    assert text == "predicted accuracy 0.8448 ± 0.031 would break accuracy>=0.8755, even at the upper end of 90 %, accuracy 0.8708"
+    assert text == (
+        "predicted accuracy 0.8448 ± 0.031 would break accuracy>=0.8755, even at the upper end of 90 %, accuracy 0.8708"
+    )
 
 
 def test_the_end_of_the_search_is_named_with_the_estimate(trial, scheduler):
