@@ -50,7 +50,8 @@ def test_drivers_of_an_exhausted_space_wait_for_each_other(fake_study, storage):
     )  # fmt: skip
     with ThreadPoolExecutor(2) as threads:
         ends = list(threads.map(lambda _: small.run(), range(2)))
-    assert all(end.reason.endswith("all 8 plans of the space have been tried") for end in ends)
+    assert any(end.reason.endswith("all 8 plans of the space have been tried") for end in ends)
+    assert all(end.complete for end in ends), "the other may find that the front has converged"
     assert not [record.reason for record in small.records().values() if "still running" in record.reason]
 
 
