@@ -16,12 +16,12 @@ from vitsearch_agent.base.printable import printable
 
 MOST_PREDICTIONS = 12
 """Predictions that are shown, those that were furthest off."""
-VERDICTS = {"nothing": "small"}
+VERDICTS = {"nothing": "no gain"}
 """What the table calls a verdict that its figures would contradict: an effect is never proven to be nothing."""
 INTERVALS = (
     "Intervals are those of the effect: from the scatter of the models around the sum of all effects, or from the "
-    "errors of the times, predictions and qualities themselves where those are larger. Small: gains of "
-    f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} points of a share, or more lie outside of it."
+    "errors of the times, predictions and qualities themselves where those are larger. No gain: one of "
+    f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} points of a share, or more lies outside of it."
 )
 
 
