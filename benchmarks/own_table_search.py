@@ -47,7 +47,7 @@ from vitsearch.search.acquisition import (
     Prospect,
     expected_front,
     expected_gain,
-    least_tested,
+    most_open,
     most_promising,
     prospects,
 )
@@ -366,7 +366,7 @@ class TableSearch:
         best = most_promising(candidates, least, equal_price)
         self._low_rounds = 0 if best is not None else self._low_rounds + 1
         if self._low_rounds >= POLICY.ending.low_rounds:
-            best, self._low_rounds = least_tested(candidates, least, equal_price), 0
+            best = most_open(candidates, least, equal_price)
         return None if best is None else kept[best]
 
     def _prospects(self) -> list[Prospect]:

@@ -138,15 +138,13 @@ def most_promising(weighed: Sequence[Prospect], least: float, price: Price) -> i
         price: Gains count per price.
 
     Returns:
-        The place of the candidate that is expected to add most. While none is expected to add enough, of the one that
-        may add most; None where none may.
+        The place of the candidate that is expected to add most; None where none is expected to add enough.
     """
-    expected = _largest([each.expected for each in weighed], weighed, least, price)
-    return _largest([each.possible for each in weighed], weighed, least, price) if expected is None else expected
+    return _largest([each.expected for each in weighed], weighed, least, price)
 
 
-def least_tested(weighed: Sequence[Prospect], least: float, price: Price) -> int | None:
-    """Choose what is trained before a search ends: what would add most if the results so far said nothing.
+def most_open(weighed: Sequence[Prospect], least: float, price: Price) -> int | None:
+    """Choose what is trained before a search ends: a forecast that says no is believed only with its interval.
 
     Args:
         weighed: The candidates, none of which is promising.
@@ -154,9 +152,12 @@ def least_tested(weighed: Sequence[Prospect], least: float, price: Price) -> int
         price: Gains count per price.
 
     Returns:
-        The place of a candidate; None where the backbones of all are tested, or out of reach in any case.
+        The place of the candidate that may add most at the upper end of its forecast; where none may, of the one that
+        would if the results so far said nothing. None where the backbones of all are tested, or out of reach in any
+        case.
     """
-    return _largest([each.untested for each in weighed], weighed, least, price)
+    possible = _largest([each.possible for each in weighed], weighed, least, price)
+    return _largest([each.untested for each in weighed], weighed, least, price) if possible is None else possible
 
 
 def _largest(gains: Sequence[float], weighed: Sequence[Prospect], least: float, price: Price) -> int | None:

@@ -336,13 +336,15 @@ class TrialScheduler:
             waiting.lost_round = True
         weighed, least = self._weigh()
         best = acquisition.most_promising(weighed, least, self._price)
-        if best is None:
-            self._low_rounds += 1
-            is_low = self._low_rounds >= self.rules.policy.ending.low_rounds
-            best = acquisition.least_tested(weighed, least, self._price) if is_low or self.is_last_round else None
-            self.converged = is_low and best is None
         if best is not None:
             self._low_rounds = 0
+            return self._waiting[best]
+        self._low_rounds += 1
+        is_low = self._low_rounds >= self.rules.policy.ending.low_rounds
+        if is_low or self.is_last_round:
+            best = acquisition.most_open(weighed, least, self._price)
+        self.converged = is_low and best is None
+        if best is not None:
             return self._waiting[best]
         if self.is_last_round:
             self._drop(self._waiting, NO_GAIN)

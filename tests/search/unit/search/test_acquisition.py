@@ -22,7 +22,7 @@ from vitsearch.search.acquisition import (
     expected_front,
     expected_gain,
     gain_of_put_aside,
-    least_tested,
+    most_open,
     most_promising,
     prospects,
 )
@@ -113,16 +113,16 @@ def test_a_candidate_is_worth_a_training_while_the_upper_end_of_its_forecast_add
     assert not narrow.is_worth(0.001)
 
 
-def test_what_may_add_something_is_chosen_only_where_nothing_is_expected_to():
+def test_what_is_expected_to_add_most_is_promising_and_what_may_add_most_is_open():
     trial = predicted(0.9, 1.0)
     sure, possible = Prospect(trial, 0.02, 0.02, 0.0), Prospect(trial, 0.0, 0.9, 0.9)
-    untested, hopeless = Prospect(trial, 0.0, 0.0, 0.5), Prospect(trial, 0.0, 0.0, 0.0)
+    untested, hopeless = Prospect(trial, 0.0, 0.0, 0.95), Prospect(trial, 0.0, 0.0, 0.0)
     assert most_promising([possible, sure], 0.01, equal_price) == 1
-    assert most_promising([hopeless, possible], 0.01, equal_price) == 1
-    assert most_promising([hopeless, untested], 0.01, equal_price) is None
-    assert least_tested([hopeless, untested], 0.01, equal_price) == 1
-    assert least_tested([hopeless], 0.01, equal_price) is None
+    assert most_promising([hopeless, possible, untested], 0.01, equal_price) is None
     assert most_promising([], 0.01, equal_price) is None
+    assert most_open([hopeless, untested, possible], 0.01, equal_price) == 2
+    assert most_open([hopeless, untested], 0.01, equal_price) == 1
+    assert most_open([hopeless], 0.01, equal_price) is None
 
 
 def test_what_is_being_trained_counts_as_predicted(confirmed):
