@@ -95,7 +95,10 @@ class EndingPolicy:
     """When a search ends before its budget is spent."""
 
     low_rounds: int = rule(
-        3, "Rounds in a row in which no candidate is worth a training.", "benchmarks/fronts_together.py"
+        3,
+        "Rounds in a row in which no candidate is expected to be worth a training. From then on one is trained in each"
+        " that may be, at the upper end of its forecast; where there is none, the search ends.",
+        "benchmarks/own_table_search.py",
     )
     low_proposals: int = rule(
         3,
