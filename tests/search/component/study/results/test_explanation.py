@@ -106,12 +106,12 @@ deployment          40.0 %
 share of the variance over all models that no other knob explains; all knobs together explain 97 %
 
 vit: 12 models; these effects explain 95 % of the variance
-knob                      from > to        change  95 % interval     is
-quantization in openvino  fp32 > int8_ptq    +1 %   -2 % to +4 %  small
+knob                      from > to        change  95 % interval       is
+quantization in openvino  fp32 > int8_ptq    +1 %   -2 % to +4 %  no gain
 
 Intervals are those of the effect: from the scatter of the models around the sum of all effects, or
-from the errors of the times, predictions and qualities themselves where those are larger. Small:
-gains of 5% of a cost, or 0.5 points of a share, or more lie outside of it.
+from the errors of the times, predictions and qualities themselves where those are larger. No gain:
+one of 5% of a cost, or 0.5 points of a share, or more lies outside of it.
 
 In short
 int8_ptq gains at most 2 % for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32
