@@ -147,9 +147,9 @@ class Ladder:
 
     def _worth(self, trials: Sequence[RunningTrial]) -> tuple[list[Prospect], float]:
         """Those that may add what is worth a training, and how much that is."""
-        running = list(self._training.values())
-        least = POLICY.training.least_gain * expected_front(self._posterior, running).hypervolume
-        weighed = prospects(self._posterior, trials, running)
+        front = expected_front(self._posterior, self._training.values())
+        least = POLICY.training.least_gain * front.hypervolume
+        weighed = prospects(self._posterior, trials, front)
         return [prospect for prospect in weighed if prospect.is_worth(least)], least
 
     def _promotable(self) -> RunningTrial | None:

@@ -44,12 +44,11 @@ from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.acquisition import (
-    Prospect,
     expected_front,
     expected_gain,
-    most_open,
     most_promising,
     prospects,
+    worth_testing,
 )
 from vitsearch.search.forecast.calibration import CalibratedModel
 from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel
@@ -356,7 +355,8 @@ class TableSearch:
                 del self._waiting[key]
                 self._tell(trial, running.to_record("not_promoted", "", {}))
         least = POLICY.training.least_gain * front.hypervolume
-        weighed = dict(zip(self._waiting, self._prospects(), strict=True))
+        waiting = [running for _, running in self._waiting.values()]
+        weighed = dict(zip(self._waiting, prospects(self._posterior, waiting, front), strict=True))
         for key, prospect in weighed.items():
             if not prospect.is_worth(least):
                 trial, running = self._waiting.pop(key)
@@ -366,11 +366,8 @@ class TableSearch:
         best = most_promising(candidates, least, equal_price)
         self._low_rounds = 0 if best is not None else self._low_rounds + 1
         if self._low_rounds >= POLICY.ending.low_rounds:
-            best = most_open(candidates, least, equal_price)
+            best = worth_testing(candidates, least, equal_price)
         return None if best is None else kept[best]
-
-    def _prospects(self) -> list[Prospect]:
-        return prospects(self._posterior, [running for _, running in self._waiting.values()])
 
     def _train(self, trial: optuna.Trial, running: RunningTrial) -> None:
         self._tell(trial, self._confirmed(trial.number, running.plan, 3, running))

@@ -63,12 +63,12 @@ def expected_front(posterior: Posterior, in_training: Iterable[RunningTrial] = (
 def expected_gain(posterior: Posterior, trial: RunningTrial, front: ExpectedFront) -> float:
     """The hypervolume that a trial is expected to add: the mean over what its qualities and its costs may be, where
     what breaks a limit adds nothing. Differences that count as equal (`POLICY.equality`) are no reason to train."""
-    open_ = _Open.of(trial)
-    if open_.is_certain:
+    uncertainty = _Uncertainty.of(trial)
+    if uncertainty.is_certain:
         return gain_as_predicted(posterior, trial, front)
-    if not gain_as_predicted(posterior, open_.moved(trial, *ERRORS[-1]), front) and not open_.costs:
+    if not gain_as_predicted(posterior, uncertainty.moved(trial, *ERRORS[-1]), front) and not uncertainty.costs:
         return 0.0
-    return sum(gain_as_predicted(posterior, open_.moved(trial, *errors), front) for errors in ERRORS) / SAMPLES
+    return sum(gain_as_predicted(posterior, uncertainty.moved(trial, *errors), front) for errors in ERRORS) / SAMPLES
 
 
 def gain_as_predicted(posterior: Posterior, trial: RunningTrial, front: ExpectedFront) -> float:
@@ -81,11 +81,7 @@ def gain_as_predicted(posterior: Posterior, trial: RunningTrial, front: Expected
 
 def at_best(trial: RunningTrial) -> RunningTrial:
     """A trial at the upper end of the 90 % interval of its forecast."""
-    ends = {}
-    for name, estimate in trial.qualities.items():
-        metric = split(name)[0]
-        ends[name] = Estimate(metric.moved(estimate.mean, UPPER_END * estimate.deviation / metric.width))
-    return replace(trial, qualities=ends)
+    return _with_qualities(trial, {name: UPPER_END * each for name, each in _deviations(trial).items()})
 
 
 @dataclass(frozen=True)
@@ -111,11 +107,9 @@ class Prospect:
         return max(self.expected, self.possible, self.untested) > least
 
 
-def prospects(
-    posterior: Posterior, trials: Iterable[RunningTrial], in_training: Iterable[RunningTrial] = ()
-) -> list[Prospect]:
-    """What each trial may add beside those in training, by the forecasts as they are now."""
-    front, weighed = expected_front(posterior, in_training), []
+def prospects(posterior: Posterior, trials: Iterable[RunningTrial], front: ExpectedFront) -> list[Prospect]:
+    """What each trial may add to a front, by the forecasts as they are now."""
+    weighed = []
     for trial in map(posterior.forecast, trials):
         untested = 0.0
         if not posterior.is_tested(trial.plan.backbone):
@@ -143,7 +137,7 @@ def most_promising(weighed: Sequence[Prospect], least: float, price: Price) -> i
     return _largest([each.expected for each in weighed], weighed, least, price)
 
 
-def most_open(weighed: Sequence[Prospect], least: float, price: Price) -> int | None:
+def worth_testing(weighed: Sequence[Prospect], least: float, price: Price) -> int | None:
     """Choose what is trained before a search ends: a forecast that says no is believed only with its interval.
 
     Args:
@@ -166,7 +160,7 @@ def _largest(gains: Sequence[float], weighed: Sequence[Prospect], least: float, 
 
 
 @dataclass(frozen=True)
-class _Open:
+class _Uncertainty:
     """How far the qualities of a trial may lie from what is predicted, as shares of their spans, and its costs,
     relative to them, from those of the front: both were measured with that error. Beyond what counts as equal, but for
     the costs of what would be trained: it is unlike the front."""
@@ -175,13 +169,10 @@ class _Open:
     costs: Mapping[str, float]
 
     @classmethod
-    def of(cls, trial: RunningTrial) -> _Open:
+    def of(cls, trial: RunningTrial) -> _Uncertainty:
         equal = POLICY.equality
         equal_cost = equal.cost_of_models if trial.rung or trial.needs_no_training else 0.0
-        qualities = {
-            name: _beyond(estimate.deviation / split(name)[0].width, equal.accuracy_of_models)
-            for name, estimate in trial.qualities.items()
-        }
+        qualities = {name: _beyond(each, equal.accuracy_of_models) for name, each in _deviations(trial).items()}
         spans = {name: span for name, span in trial.metrics.intervals.items() if min(span) > 0.0}
         costs = {
             name: _beyond(math.sqrt(2.0) * math.log(high / low) / (2 * Z_95), equal_cost)
@@ -196,15 +187,23 @@ class _Open:
 
     def moved(self, trial: RunningTrial, quality_error: float, cost_error: float) -> RunningTrial:
         """The trial if its qualities were better and its costs higher than expected by so many deviations."""
-        qualities = {
-            name: Estimate(split(name)[0].moved(estimate.mean, quality_error * self.qualities[name]))
-            for name, estimate in trial.qualities.items()
-        }
+        moved = _with_qualities(trial, {name: quality_error * each for name, each in self.qualities.items()})
         if not self.costs:
-            return replace(trial, qualities=qualities)
+            return moved
         values = trial.metrics.known
         costs = {name: Figure(values[name] * math.exp(cost_error * each)) for name, each in self.costs.items()}
-        return replace(trial, qualities=qualities, metrics=trial.metrics | Metrics(costs))
+        return replace(moved, metrics=trial.metrics | Metrics(costs))
+
+
+def _deviations(trial: RunningTrial) -> dict[str, float]:
+    """How far the qualities of a trial may lie from what is predicted, as shares of their spans."""
+    return {name: estimate.deviation / split(name)[0].width for name, estimate in trial.qualities.items()}
+
+
+def _with_qualities(trial: RunningTrial, shares: Mapping[str, float]) -> RunningTrial:
+    """The trial if its qualities were certain, and better than predicted by these shares of their spans."""
+    moved = {name: split(name)[0].moved(trial.qualities[name].mean, share) for name, share in shares.items()}
+    return replace(trial, qualities={name: Estimate(value) for name, value in moved.items()})
 
 
 def _beyond(deviation: float, equal: float) -> float:

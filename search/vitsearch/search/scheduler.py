@@ -300,9 +300,9 @@ class TrialScheduler:
         if self.closed:
             return ENDED
         others = [other for other in self._running() if other.number != trial.number]
-        [prospect] = acquisition.prospects(self.posterior, [trial], others)
-        least = self.least_gain * acquisition.expected_front(self.posterior, others).hypervolume
-        return None if prospect.is_worth(least) else NO_GAIN
+        front = acquisition.expected_front(self.posterior, others)
+        [prospect] = acquisition.prospects(self.posterior, [trial], front)
+        return None if prospect.is_worth(self.least_gain * front.hypervolume) else NO_GAIN
 
     def mark_confirming(self, number: int) -> None:
         """A trial is trained and exported: it leaves its slot, and only the device works on it."""
@@ -342,7 +342,7 @@ class TrialScheduler:
         self._low_rounds += 1
         is_low = self._low_rounds >= self.rules.policy.ending.low_rounds
         if is_low or self.is_last_round:
-            best = acquisition.most_open(weighed, least, self._price)
+            best = acquisition.worth_testing(weighed, least, self._price)
         self.converged = is_low and best is None
         if best is not None:
             return self._waiting[best]
@@ -353,9 +353,9 @@ class TrialScheduler:
     def _weigh(self) -> tuple[list[Prospect], float]:
         """What each candidate may add, without those that add too little even at their best: they are dropped. And the
         least that is worth a training."""
-        candidates, running = [waiting.candidate for waiting in self._waiting], self._running()
-        weighed = acquisition.prospects(self.posterior, candidates, running)
-        least = self.least_gain * self.expected_front().hypervolume
+        front = self.expected_front()
+        weighed = acquisition.prospects(self.posterior, [waiting.candidate for waiting in self._waiting], front)
+        least = self.least_gain * front.hypervolume
         for waiting, prospect in zip(self._waiting, weighed, strict=True):
             waiting.candidate = prospect.trial
         pairs = zip(self._waiting, weighed, strict=True)

@@ -22,9 +22,9 @@ from vitsearch.search.acquisition import (
     expected_front,
     expected_gain,
     gain_of_put_aside,
-    most_open,
     most_promising,
     prospects,
+    worth_testing,
 )
 from vitsearch.search.goals import Goals
 from vitsearch.search.posterior import Posterior
@@ -107,22 +107,23 @@ def test_the_expected_gain_lies_between_the_ends_of_the_forecast(accuracy, devia
 
 def test_a_candidate_is_worth_a_training_while_the_upper_end_of_its_forecast_adds_something(confirmed):
     posterior = posterior_of({0: confirmed(0.9, 2.0)})
-    wide, narrow = prospects(posterior, [predicted(0.88, 2.0, 0.02), predicted(0.88, 2.0, 0.005)])
+    candidates = [predicted(0.88, 2.0, 0.02), predicted(0.88, 2.0, 0.005)]
+    wide, narrow = prospects(posterior, candidates, expected_front(posterior))
     assert wide.possible > wide.expected >= 0.0
     assert wide.is_worth(0.001)
     assert not narrow.is_worth(0.001)
 
 
-def test_what_is_expected_to_add_most_is_promising_and_what_may_add_most_is_open():
+def test_what_is_expected_to_add_most_is_promising_and_what_may_add_most_is_worth_testing():
     trial = predicted(0.9, 1.0)
     sure, possible = Prospect(trial, 0.02, 0.02, 0.0), Prospect(trial, 0.0, 0.9, 0.9)
-    untested, hopeless = Prospect(trial, 0.0, 0.0, 0.95), Prospect(trial, 0.0, 0.0, 0.0)
+    untested, useless = Prospect(trial, 0.0, 0.0, 0.95), Prospect(trial, 0.0, 0.0, 0.0)
     assert most_promising([possible, sure], 0.01, equal_price) == 1
-    assert most_promising([hopeless, possible, untested], 0.01, equal_price) is None
+    assert most_promising([useless, possible, untested], 0.01, equal_price) is None
     assert most_promising([], 0.01, equal_price) is None
-    assert most_open([hopeless, untested, possible], 0.01, equal_price) == 2
-    assert most_open([hopeless, untested], 0.01, equal_price) == 1
-    assert most_open([hopeless], 0.01, equal_price) is None
+    assert worth_testing([useless, untested, possible], 0.01, equal_price) == 2
+    assert worth_testing([useless, untested], 0.01, equal_price) == 1
+    assert worth_testing([useless], 0.01, equal_price) is None
 
 
 def test_what_is_being_trained_counts_as_predicted(confirmed):

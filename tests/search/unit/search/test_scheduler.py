@@ -200,11 +200,11 @@ def test_rounds_without_a_candidate_worth_training_end_the_search(confirmed):
 
 def test_a_search_has_not_converged_while_the_end_of_a_forecast_reaches_the_front(confirmed):
     scheduler, low_rounds = scheduler_of({0: confirmed(0.9, 1.0)}, candidates=1), POLICY.ending.low_rounds
-    hopeless = [replace(candidate(n, 0.87, 1.0), qualities=expected(0.87, 0.01)) for n in range(1, low_rounds + 1)]
+    dominated = [replace(candidate(n, 0.87, 1.0), qualities=expected(0.87, 0.01)) for n in range(1, low_rounds + 1)]
     open_ = replace(candidate(9, 0.88, 1.0), qualities=expected(0.88, 0.02))
 
     async def ask():
-        answers = [await scheduler.wait_for_slot(trial) for trial in [*hopeless[1:], open_, hopeless[0]]]
+        answers = [await scheduler.wait_for_slot(trial) for trial in [*dominated[1:], open_, dominated[0]]]
         return answers, scheduler.converged
 
     scheduler.rules = replace(scheduler.rules, slots=2)
