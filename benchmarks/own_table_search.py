@@ -112,7 +112,7 @@ def facts() -> Facts:
     limits = bounds(plans.space.limits, baseline.values)
     corner = loss(OBJECTIVES, reference_values(OBJECTIVES, limits, baseline.values))
     assert corner is not None
-    images = plans.space.task.fine_tune.images
+    images = plans.baseline().recipe.images
     goals = Goals(OBJECTIVES, limits, corner, plans.space.search.margin, baseline, training_images=images)
     leaders = {}
     for plan in plans.leaderboard():

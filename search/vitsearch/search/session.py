@@ -47,7 +47,7 @@ class Session:
         self.study.remember("reference_point", dict(corner))
         reference = loss(objectives, corner)
         assert reference is not None
-        space, images = self.space, self.space.task.fine_tune.images
+        space, images = self.space, self.space.recipe(self.space.baseline.backbone).images
         return Goals(objectives, limits, reference, space.search.margin, baseline, space.purpose, images)
 
 

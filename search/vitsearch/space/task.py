@@ -192,11 +192,6 @@ class FineTune(Training):
     temperature: Positive = 2.0
     """Temperature that softens the logits of model and teacher in the distillation loss."""
 
-    @property
-    def images(self) -> int:
-        """The images that a training sees, to its last rung."""
-        return self.images_per_epoch * self.rungs[-1]
-
     def recipe(self, seed: int, backbone: str) -> plan.Recipe:
         """The recipe for `backbone`, with distillation."""
         tuning, frozen = tuning_of(backbone), self.frozen_statistics
