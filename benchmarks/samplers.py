@@ -53,7 +53,7 @@ import optuna
 from samplers_problems import PROBLEMS, best_volume
 from samplers_report import SHOWN, report
 
-from vitsearch.study.auto_sampler import AutoSampler, Evidence
+from vitsearch.study.auto_sampler import AutoSampler, Evidence, ObjectiveSpec
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob
 from vitsearch.study.auto_sampler.gaussian_process import ERRORS, GaussianProcess
 from vitsearch.study.auto_sampler.improvement import expected_improvement, pareto
@@ -146,10 +146,14 @@ class SyneTuneSearch:
         self._scheduler.tell(trial, {"error": 1 - accuracy, "latency": math.log(latency)})
 
 
+DECLARED = (ObjectiveSpec(), ObjectiveSpec(is_cost=True))
+"""Accuracy and latency."""
+
+
 def sampler_of(name: str, seed: int, tells_all: bool = True) -> optuna.samplers.BaseSampler:
     """`tells_all`: ours is told of trials that are known in part too."""
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        "auto": lambda: AutoSampler(seed, evidence=evidence, costs=(False, True)) if tells_all else AutoSampler(seed),
+        "auto": lambda: AutoSampler(seed, objectives=DECLARED, evidence=evidence) if tells_all else AutoSampler(seed),
         "gp": lambda: optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False),
         "tpe": lambda: optuna.samplers.TPESampler(n_startup_trials=20, seed=seed),
         "tpe multivariate": lambda: optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed),

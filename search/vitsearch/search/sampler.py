@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.figures import NO_METRICS, Z_95, Estimate, Figure
@@ -18,7 +18,7 @@ from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import OpenTrial, Study
 
 if TYPE_CHECKING:
-    from vitsearch.study.auto_sampler import AutoSampler, Evidence
+    from vitsearch.study.auto_sampler import AutoSampler, Evidence, ObjectiveSpec
 
 
 def auto_sampler(
@@ -27,16 +27,13 @@ def auto_sampler(
     """The sampler of a study whose leaderboard is known."""
     from vitsearch.study.auto_sampler import AutoSampler  # it imports scipy
 
-    corner: Mapping[str, float] = study.attributes["reference_point"]
     pool = searched_plans(plans, leaders)
     return AutoSampler(
         seed=plans.space.search.seed,
+        objectives=declared(posterior.goals.objectives, study.attributes["reference_point"]),
         pool=pool,
         prior=AsUnpruned(pool, posterior, leaders),
         evidence=TrialEvidence(posterior),
-        costs=costs_of(posterior.goals.objectives),
-        tolerances=[_tolerance(name) for name in posterior.goals.objectives],
-        reference=[corner[name] for name in posterior.goals.objectives],
     )
 
 
@@ -46,15 +43,17 @@ def searched_plans(plans: PlanSpace, leaders: Mapping[Plan, LeaderboardEntry]) -
     return PlanParameters(plans, lambda plan: (plan.backbone, plan.deployment) not in same)
 
 
-def costs_of(objectives: Sequence[str]) -> list[bool]:
-    """Which objectives the sampler is told are costs: they differ by factors, whichever direction is the better one."""
-    return [not split(name)[0].is_quality for name in objectives]
+def declared(objectives: Iterable[str], corner: Mapping[str, float]) -> list[ObjectiveSpec]:
+    """What the sampler knows of each objective beforehand; `corner` has the worst value of interest of each. All but
+    qualities are costs: they differ by factors, whichever direction is the better one."""
+    from vitsearch.study.auto_sampler import ObjectiveSpec
 
-
-def _tolerance(name: str) -> float:
-    """Of costs relative, of a quality in its unit."""
-    metric = split(name)[0]
-    return POLICY.equality.accuracy_of_models * metric.width if metric.is_quality else POLICY.equality.cost_of_models
+    equal, specs = POLICY.equality, []
+    for name in objectives:
+        metric = split(name)[0]
+        tolerance = equal.accuracy_of_models * metric.width if metric.is_quality else equal.cost_of_models
+        specs.append(ObjectiveSpec(not metric.is_quality, corner[name], tolerance))
+    return specs
 
 
 def gain_of_proposal(proposal: OpenTrial) -> float | None:

@@ -19,7 +19,7 @@ from vitsearch.study.auto_sampler.encoding import Floats
 class Evidence:
     """What is known of the objectives of a trial, each with one standard deviation.
 
-    `None` is not known. The deviation of an objective that the sampler was told is a cost is relative: 0.02 for two
+    `None` is not known. The deviation of an objective that is declared as a cost is relative: 0.02 for two
     percent. All others are in the unit of the objective, whatever scale the sampler models it on. `constraints` take
     the place of those of the trial, as where limits have changed since; `None` leaves those.
 
@@ -45,12 +45,28 @@ def of_complete(trial: FrozenTrial) -> Evidence | None:
 
 
 @dataclass(frozen=True)
-class Objective:
-    """`is_cost`: declared as such. Costs differ by factors, so their logarithm stands for them; one that is not
-    positive is not known."""
+class ObjectiveSpec:
+    """What a caller declares of an objective.
 
-    maximised: bool
-    is_cost: bool
+    Attributes:
+        is_cost: Whether it is positive, a factor counts the same anywhere, and most knobs multiply it. Its logarithm
+            is modelled and enters the hypervolume; one that is not positive is not known. Any other objective enters
+            it as it is; whether its logarithm is modelled better, the data decide.
+        reference: The worst value of interest, in the unit of the objective; `None`: a rule decides.
+        tolerance: A deviation that is no reason to ask, of a cost relative, of any other in its unit: a plan that may
+            be better by so much is like those that are known.
+    """
+
+    is_cost: bool = False
+    reference: float | None = None
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Objective(ObjectiveSpec):
+    """An objective of a study, with its direction."""
+
+    maximised: bool = False
 
     def scaled(self, value: float | None) -> float:
         """Minimised, on the scale of the observations; NaN when it is not known."""
@@ -89,6 +105,11 @@ class Observations:
     constraints: Floats
 
     @property
+    def fixed_reference(self) -> Floats:
+        """The reference points (objectives,) that are declared, scaled; NaN where a rule decides."""
+        return np.array([objective.scaled(objective.reference) for objective in self.objectives])
+
+    @property
     def plans(self) -> list[Mapping[str, Any]]:
         return [trial.params for trial in self.trials]
 
@@ -121,10 +142,9 @@ def observe(
     trials: Sequence[FrozenTrial],
     directions: Sequence[StudyDirection],
     judge: Judge,
-    costs: Sequence[bool] | None = None,
+    specs: Sequence[ObjectiveSpec],
 ) -> Observations:
-    """What `judge` knows of the trials of a study with these `directions`; `costs`: which objectives are declared as
-    costs.
+    """What `judge` knows of the trials of a study with these `directions` and objectives.
 
     Raises:
         ValueError: Evidence of a trial has another number of objectives.
@@ -137,8 +157,8 @@ def observe(
     for trial, each in zip(observed, evidence, strict=True):
         _check(trial, each, count)
     objectives = tuple(
-        Objective(direction == StudyDirection.MAXIMIZE, is_cost)
-        for direction, is_cost in zip(directions, costs or [False] * count, strict=True)
+        Objective(**vars(spec), maximised=direction == StudyDirection.MAXIMIZE)
+        for direction, spec in zip(directions, specs, strict=True)
     )
     values = [[o.scaled(value) for o, value in zip(objectives, e.values, strict=True)] for e in evidence]
     constraints_of = [

@@ -40,8 +40,8 @@ COST_QUANTILE = 0.95
 FEW_REACHED = 3
 MANY_OBJECTIVES, LEAST_SHARE = 3, 0.5
 """With so many objectives a plan that is best in one of them is on the front however bad it is in the others. The
-reference point of such a front is far away, and below it plans that are best in two objectives promise most of the
-volume. Each trial therefore looks for gains below a point of its own, at least this share of the way from the best
+reference point of such a front is far away, and below it plans that are best in two objectives account for most of
+the volume. Each trial therefore looks for gains below a point of its own, at least this share of the way from the best
 values to the reference point."""
 CONSTRAINT_CLIP = 3.0
 BEST_CASE = 2.0
@@ -84,9 +84,9 @@ class Predictions:
             values: Floats = np.where(self.by_factors, np.exp(np.where(self.by_factors, at, 0.0)), at)
         return values
 
-    def within(self, tolerances: Sequence[float] | None) -> Predictions:
+    def within(self, tolerances: Sequence[float]) -> Predictions:
         """With smaller deviations: without the part that is no reason to ask."""
-        if tolerances is None:
+        if not any(tolerances):
             return self
         borne = np.where(self.by_factors, np.array(tolerances) / self.values(), tolerances)
         deviations = np.sqrt(np.maximum(self.deviations**2 - borne**2, 0.0))
@@ -121,7 +121,6 @@ class Scorer:
     measured: Floats
     reference: Floats
     aim: Floats
-    tolerances: Sequence[float] | None
     first: tuple[Candidates, Predictions]
     rng_key: tuple[int, int]
 
@@ -129,7 +128,7 @@ class Scorer:
         """The expected improvement by each candidate, weighed by its chance to meet the constraints."""
         predicted = self.first[1] if candidates is self.first[0] else predictions(self.models, candidates)
         rng = np.random.default_rng(self.rng_key)
-        counted = predicted.within(self.tolerances)
+        counted = predicted.within([model.objective.tolerance for model in self.models])
         gains = self._improvement.expected(counted.means, counted.deviations, rng, predicted.by_factors.tolist())
         for model in self.limits:
             mean, deviation = model.predict(candidates.points)
@@ -157,17 +156,14 @@ class Scorer:
 class Proposals:
     """Fits and scores. A fit depends on the observations alone; it is remembered only to save its time."""
 
-    def __init__(self, seed: int, tolerances: Sequence[float] | None = None) -> None:
+    def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._tolerances = tolerances
         self._fits: OrderedDict[tuple[Form, bytes], Hyperparameters] = OrderedDict()
         self._forms: OrderedDict[bytes, Form] = OrderedDict()
 
-    def scorer(
-        self, observed: Observations, at: Candidates, candidates: Candidates, fixed: Floats | None, number: int
-    ) -> Scorer:
-        """What scores candidates of trial `number`. `at` are the observed plans, encoded; `fixed` (objectives,) is the
-        scaled reference point, NaN where the rule decides by what is predicted of the `candidates`."""
+    def scorer(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> Scorer:
+        """What scores candidates of trial `number`. `at` are the observed plans, encoded. What is predicted of the
+        `candidates` decides on the reference point where none is declared."""
         believed = np.empty_like(observed.values)
         models = []
         for k, objective in enumerate(observed.objectives):
@@ -180,11 +176,11 @@ class Proposals:
         rows = observed.counted | observed.running
         front, measured = believed[rows], np.where(np.isnan(observed.values), believed, observed.values)[rows]
         predicted = predictions(models, candidates)
-        reference = reference_point(observed, front, predicted.values(), fixed)
-        aim = aim_of(reference, front, fixed, np.random.default_rng([self._seed, number]))
+        reference = reference_point(observed, front, predicted.values())
+        aim = aim_of(reference, front, observed.fixed_reference, np.random.default_rng([self._seed, number]))
         limits = self._limits(observed, at.points)
         first = candidates, predicted
-        return Scorer(models, limits, front, measured, reference, aim, self._tolerances, first, (self._seed, number))
+        return Scorer(models, limits, front, measured, reference, aim, first, (self._seed, number))
 
     def _model(self, observed: Observations, at: Candidates, candidates: Candidates, k: int) -> ObjectiveModel:
         """What objective `k` is beyond what was expected of each plan."""
@@ -270,9 +266,9 @@ def predictions(models: Sequence[ObjectiveModel], candidates: Candidates) -> Pre
     return Predictions(means, deviations, by_factors)
 
 
-def reference_point(observed: Observations, front: Floats, predicted: Floats, fixed: Floats | None) -> Floats:
+def reference_point(observed: Observations, front: Floats, predicted: Floats) -> Floats:
     """A point (objectives,) a little beyond the `front` (n, objectives); in costs at least where most candidates are by
-    `predicted` (candidates, objectives). `fixed` (objectives,) overrides it where it is not NaN.
+    `predicted` (candidates, objectives). What is declared overrides it.
     """
     known = observed.values[observed.valued]
     reached = front if len(front) else known
@@ -285,17 +281,18 @@ def reference_point(observed: Observations, front: Floats, predicted: Floats, fi
     is_cost = np.array([objective.is_cost for objective in observed.objectives])
     usual = np.quantile(predicted, COST_QUANTILE, axis=0)
     reference = np.where(is_cost, np.maximum(reference, usual), reference)
-    return reference if fixed is None else np.where(np.isnan(fixed), reference, fixed)
+    fixed = observed.fixed_reference
+    return np.where(np.isnan(fixed), reference, fixed)
 
 
-def aim_of(reference: Floats, front: Floats, fixed: Floats | None, rng: np.random.Generator) -> Floats:
+def aim_of(reference: Floats, front: Floats, fixed: Floats, rng: np.random.Generator) -> Floats:
     """The point (objectives,) below which a trial looks for gains: with few objectives the `reference` point of the
     `front` (n, objectives), otherwise one that is nearer where the reference is not `fixed` (objectives,)."""
     if len(reference) < MANY_OBJECTIVES or not len(front):
         return reference
     ideal = front[pareto(front)].min(axis=0)
     nearer = ideal + rng.uniform(LEAST_SHARE, 1.0) * (reference - ideal)
-    return nearer if fixed is None else np.where(np.isnan(fixed), nearer, reference)
+    return np.where(np.isnan(fixed), nearer, reference)
 
 
 def _points(candidates: Candidates, objective: Objective) -> Points:

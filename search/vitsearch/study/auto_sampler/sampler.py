@@ -32,8 +32,15 @@ from vitsearch.study.auto_sampler.candidates import (
 )
 from vitsearch.study.auto_sampler.encoding import Floats, Points, key_of
 from vitsearch.study.auto_sampler.improvement import pareto
-from vitsearch.study.auto_sampler.observations import Judge, Observations, check_length, observe, of_complete
-from vitsearch.study.auto_sampler.proposal import CandidateScores, Proposals, Scorer
+from vitsearch.study.auto_sampler.observations import (
+    Judge,
+    ObjectiveSpec,
+    Observations,
+    check_length,
+    observe,
+    of_complete,
+)
+from vitsearch.study.auto_sampler.proposal import CandidateScores, Proposals
 
 LOCAL_BEST, LOCAL_EACH = 10, 8
 LOCAL_STEPS = (0.08, 0.04, 0.02)
@@ -69,23 +76,19 @@ class AutoSampler(BaseSampler):
             accuracy, deviation = forecast(measured)  # or what was confirmed, with a small deviation
             return Evidence((accuracy, measured["latency_ms"]), (deviation, 0.03))
 
-        AutoSampler(seed=0, pool=pool, evidence=evidence, costs=(False, True), reference=(0.87, 4.4))
+        accuracy, latency = ObjectiveSpec(reference=0.87), ObjectiveSpec(is_cost=True, reference=4.4)
+        AutoSampler(seed=0, objectives=(accuracy, latency), pool=pool, evidence=evidence)
 
     `pool` returns parameters of valid plans, each as the trial will suggest them; fewer than asked only when the
     space has no more. That of a space file is `vitsearch.study.plan_pool.PlanParameters`. Without a pool, the
     parameters that all complete trials have are sampled together, others at random. `evidence` is asked about
-    complete, pruned and running trials; without it the values of complete trials count. `costs` says of each objective
-    whether it is a cost: it is positive, a factor counts the same anywhere, and most knobs multiply it. Its logarithm
-    is modelled and enters the hypervolume. All other objectives enter it as they are; whether logarithms model them
-    better, the data decide. `reference` is the worst point of interest, in units of the objectives; where it is `None`
-    a rule decides. It may be assigned later. `tolerances` are deviations of the objectives, of costs relative, of all
-    others in their unit, that are no reason to ask: a plan that may be better by so much is like those that are
-    known. `features` are numbers that help to predict costs, such as the
-    logarithm of the multiplications. `prior` says of a plan of the pool, for each objective, what is expected before
-    its like was tried and the best that is possible, `None` where that is open: such as the values of the model from
-    which it is cut; it is asked again whenever its `revision` has changed, if it has one. A plan that the front
-    dominates even at its best is not asked for. Until `startup_trials` trials are known in all objectives, plans
-    spread over the space.
+    complete, pruned and running trials; without it the values of complete trials count. `objectives` declares what is
+    known of each objective beforehand; without it none is a cost. `features` are numbers that help to predict costs,
+    such as the logarithm of the multiplications. `prior` gives for a plan of the pool, for each objective, what is
+    expected before its like was tried and the best that is possible, `None` where that is open: such as the values of
+    the model from which it is cut; it is asked again whenever its `revision` has changed, if it has one. A plan that
+    the front dominates even at its best is not asked for. Until `startup_trials` trials are known in all objectives,
+    plans spread over the space.
 
     Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
     trial and the other trials, so a study that goes on elsewhere proposes the same. Constraints of trials weigh a plan
@@ -96,23 +99,20 @@ class AutoSampler(BaseSampler):
         self,
         seed: int | None = None,
         *,
+        objectives: Sequence[ObjectiveSpec] | None = None,
         pool: Pool | None = None,
         evidence: Judge | None = None,
-        costs: Sequence[bool] | None = None,
-        reference: Sequence[float | None] | None = None,
-        tolerances: Sequence[float] | None = None,
         features: Features | None = None,
         prior: Prior | None = None,
         startup_trials: int = 10,
     ) -> None:
-        self.reference = reference
         self._seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         self._pool, self._features, self._prior = pool, features, prior
         self._evidence = evidence or of_complete
-        self._costs, self._tolerances = costs, tolerances
+        self._objectives = objectives
         self._startup_trials = startup_trials
         self._plans: PlanPool | None = None
-        self._proposals = Proposals(self._seed, tolerances)
+        self._proposals = Proposals(self._seed)
         self._intersection = IntersectionSearchSpace()
         self._plan_of_trial: OrderedDict[int, Plan] = OrderedDict()
         self._asked: OrderedDict[int, None] = OrderedDict()
@@ -129,11 +129,10 @@ class AutoSampler(BaseSampler):
         """Note that this process asks.
 
         Raises:
-            ValueError: `costs`, `reference` or `tolerances` have another length than the study has objectives.
+            ValueError: `objectives` has another length than the study has objectives.
         """
-        for name, values in (("costs", self._costs), ("reference", self.reference), ("tolerances", self._tolerances)):
-            if values is not None:
-                check_length(f"{name} of AutoSampler", values, len(study.directions))
+        if self._objectives is not None:
+            check_length("objectives of AutoSampler", self._objectives, len(study.directions))
         with self._lock:
             self._enter(study)
             _limited(self._asked)[trial._trial_id] = None
@@ -213,7 +212,7 @@ class AutoSampler(BaseSampler):
     ) -> CandidateScores:
         if not self._is_modelled(observed):
             return CandidateScores(_spread(at.points, candidates.points, number))
-        return self._scorer(observed, at, candidates, number).scores(candidates)
+        return self._proposals.scorer(observed, at, candidates, number).scores(candidates)
 
     # ---- distributions
 
@@ -245,7 +244,7 @@ class AutoSampler(BaseSampler):
         """Positions (plans, knobs), the best one first, and their scores: drawn plans, and steps from the best ones."""
         positions = drawn.positions(known[_best_rows(observed)])
         candidates = drawn.encode(positions)
-        scorer = self._scorer(observed, drawn.encode(known), candidates, number)
+        scorer = self._proposals.scorer(observed, drawn.encode(known), candidates, number)
         scores = scorer.scores(candidates)
         for step in LOCAL_STEPS:
             best = np.argsort(-scores.scores, kind="stable")[:LOCAL_BEST]
@@ -282,7 +281,8 @@ class AutoSampler(BaseSampler):
         others = [trial for trial in trials if trial.number != current.number]
         if space is not None:
             others = [trial for trial in others if space.keys() <= trial.params.keys()]
-        return observe(others, study.directions, self._evidence, self._costs)
+        specs = self._objectives or [ObjectiveSpec()] * len(study.directions)
+        return observe(others, study.directions, self._evidence, specs)
 
     def _trials(self, study: Study) -> list[FrozenTrial]:
         """All trials; those that this sampler gave a plan have it as their parameters, whatever they suggested yet."""
@@ -306,13 +306,6 @@ class AutoSampler(BaseSampler):
             if t.state == TrialState.RUNNING and t.number < current.number and t._trial_id not in self._asked
         ]
         return min(sum(_are_close(t, current) for t in asking), MOST_SILENT)
-
-    def _scorer(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> Scorer:
-        fixed = None
-        if self.reference is not None:
-            pairs = zip(observed.objectives, self.reference, strict=True)
-            fixed = np.array([objective.scaled(value) for objective, value in pairs])
-        return self._proposals.scorer(observed, at, candidates, fixed, number)
 
     def _note_gain(self, study: Study, trial: FrozenTrial, share: float | None) -> None:
         if share is not None:

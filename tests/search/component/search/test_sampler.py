@@ -15,7 +15,7 @@ from vitsearch.core.record import Keys, Record
 from vitsearch.search.goals import Goals
 from vitsearch.search.plan_requests import LeaderboardEntry, same_as_fp32
 from vitsearch.search.posterior import Posterior
-from vitsearch.search.sampler import AsUnpruned, TrialEvidence, auto_sampler, costs_of
+from vitsearch.search.sampler import AsUnpruned, TrialEvidence, auto_sampler, declared
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.auto_sampler import AutoSampler
 from vitsearch.study.plan_pool import PlanParameters
@@ -71,7 +71,8 @@ def test_a_cost_that_is_maximised_has_a_relative_deviation_too(plan):
     figures = metrics(accuracy=0.9, throughput_ips=Figure(500.0, 480.4, 519.6))
     judge = TrialEvidence(Posterior(goals, {3: Record("confirmed", plan, metrics=figures)}, BASES))
     assert judge(Trial()).deviations[1] == pytest.approx(0.02)
-    assert costs_of(goals.objectives) == [False, True]
+    accuracy, throughput = declared(goals.objectives, {"accuracy": 0.8, "throughput_ips": 100.0})
+    assert (accuracy.is_cost, throughput.is_cost, throughput.reference) == (False, True, 100.0)
 
 
 def test_a_repeated_model_counts_with_the_accuracy_that_was_found(plan):

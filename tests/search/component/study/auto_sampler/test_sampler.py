@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from threadpoolctl import threadpool_info
 
 from support.marks import long
-from vitsearch.study.auto_sampler import EXPECTED_GAIN, AutoSampler, Evidence
+from vitsearch.study.auto_sampler import EXPECTED_GAIN, AutoSampler, Evidence, ObjectiveSpec
 from vitsearch.study.auto_sampler import proposal as proposal_module
 from vitsearch.study.auto_sampler import sampler as module
 from vitsearch.study.auto_sampler.candidates import PlanPool
@@ -26,6 +26,12 @@ from vitsearch.study.auto_sampler.proposal import _priors
 
 FAMILIES = ("a", "b", "c")
 RATIOS = tuple(i / 10 for i in range(11))
+COSTLY = (ObjectiveSpec(), ObjectiveSpec(is_cost=True))
+
+
+def worst(*values):
+    """Objectives of which the worst values of interest are known."""
+    return tuple(ObjectiveSpec(reference=value) for value in values)
 
 
 def draw(rng):
@@ -152,7 +158,7 @@ def test_two_drivers_that_do_not_see_each_other_ask_different_plans():
 
 
 def test_a_modelled_proposal_says_what_it_is_expected_to_add():
-    study = new_study(AutoSampler(seed=0, pool=pool, reference=(0.0, 20.0)))
+    study = new_study(AutoSampler(seed=0, pool=pool, objectives=worst(0.0, 20.0)))
     go_on(study, 40)
     said = [trial.system_attrs.get(EXPECTED_GAIN) for trial in study.get_trials()]
     assert said[:10] == [None] * 10  # plans that spread over the space
@@ -236,7 +242,7 @@ def screened(trial):
 
 
 def test_trials_that_were_only_screened_teach_the_model():
-    study = new_study(AutoSampler(0, pool=pool, evidence=screened, costs=(False, True), startup_trials=10))
+    study = new_study(AutoSampler(0, pool=pool, evidence=screened, objectives=COSTLY, startup_trials=10))
     go_on(study, 3)
     for plan in pool(random.Random(1), 30):
         study.enqueue_trial(plan)
@@ -250,7 +256,7 @@ def test_trials_that_were_only_screened_teach_the_model():
 
 
 def test_a_cost_that_was_only_measured_teaches_the_model():
-    study = new_study(AutoSampler(0, pool=pool, evidence=screened, costs=(False, True), startup_trials=4))
+    study = new_study(AutoSampler(0, pool=pool, evidence=screened, objectives=COSTLY, startup_trials=4))
     for ratio in RATIOS[:6]:
         study.enqueue_trial({"family": "b", "ratio@b": ratio, "width": 0.5})
     go_on(study, 6)
@@ -292,9 +298,7 @@ def first_asked(tolerances):
         0,
         pool=alike_and_others,
         evidence=like,
-        costs=(False, True),
-        reference=(0.8, 2.0),
-        tolerances=tolerances,
+        objectives=(ObjectiveSpec(False, 0.8, tolerances[0]), ObjectiveSpec(True, 2.0, tolerances[1])),
         startup_trials=4,
     )
     study = new_study(sampler)
@@ -311,7 +315,11 @@ def test_what_may_be_better_only_within_the_tolerance_is_not_asked_for():
 def test_what_was_put_aside_is_not_asked_for_in_another_guise():
     study = new_study(
         AutoSampler(
-            0, pool=alike_and_others, evidence=like, costs=(False, True), reference=(0.8, 2.0), startup_trials=2
+            0,
+            pool=alike_and_others,
+            evidence=like,
+            objectives=(ObjectiveSpec(False, 0.8), ObjectiveSpec(True, 2.0)),
+            startup_trials=2,
         )
     )
     for ratio in RATIOS[:4]:
@@ -386,7 +394,7 @@ def test_limits_are_met_with_eight_trials_in_flight():
 
 @pytest.mark.long
 def test_a_reference_point_keeps_the_search_where_it_is_of_interest():
-    narrow = new_study(AutoSampler(0, pool=pool, reference=(0.85, None)))
+    narrow = new_study(AutoSampler(0, pool=pool, objectives=worst(0.85, None)))
     go_on(narrow, 30)
     wide = new_study(AutoSampler(0, pool=pool))
     go_on(wide, 30)
@@ -414,7 +422,7 @@ def test_what_is_expected_of_a_family_decides_before_it_was_tried(dear, proposed
     def of_three(rng, count):
         return [plan for plan in (draw(rng) for _ in range(count)) if plan["family"] != "c" or plan["width"] == 0.5]
 
-    study = new_study(AutoSampler(0, pool=of_three, prior=prior, reference=(0.7, 120.0), startup_trials=2))
+    study = new_study(AutoSampler(0, pool=of_three, prior=prior, objectives=worst(0.7, 120.0), startup_trials=2))
     for ratio in (0.2, 0.8):  # of family c alone, as it was expected
         study.enqueue_trial({"family": "c", "ratio@c": ratio, "width": 0.5})
         trial = study.ask()
@@ -429,7 +437,7 @@ def test_what_cannot_reach_the_front_at_its_best_is_not_asked_for():
     def prior(plan):
         return (None, 0.95 if plan["family"] == "b" else 0.9), (1.0, 1.0)
 
-    study = new_study(AutoSampler(0, pool=pool, prior=prior, reference=(0.5, 10.0), startup_trials=2))
+    study = new_study(AutoSampler(0, pool=pool, prior=prior, objectives=worst(0.5, 10.0), startup_trials=2))
     for family, accuracy in (("a", 0.9), ("b", 0.89), ("c", 0.88)):
         study.enqueue_trial({"family": family, f"ratio@{family}": 0.5, "width": 0.5})
         trial = study.ask()
@@ -460,10 +468,9 @@ WIDTH = {"width": optuna.distributions.FloatDistribution(0, 1)}
 
 
 @pytest.mark.parametrize("with_pool", [True, False], ids=["pool", "distributions"])
-@pytest.mark.parametrize("name", ["reference", "tolerances", "costs"])
-def test_a_wrong_number_of_entries_is_an_error_that_names_it(name, with_pool):
-    study = new_study(AutoSampler(0, pool=pool if with_pool else None, **{name: (1.0, 1.0, 1.0)}))
-    with pytest.raises(ValueError, match=f"{name} of AutoSampler: 3 entries .*2 objectives"):
+def test_a_wrong_number_of_objectives_is_an_error(with_pool):
+    study = new_study(AutoSampler(0, pool=pool if with_pool else None, objectives=[ObjectiveSpec()] * 3))
+    with pytest.raises(ValueError, match="objectives of AutoSampler: 3 entries .*2 objectives"):
         suggest(study.ask())
 
 

@@ -8,11 +8,13 @@ import pytest
 from vitsearch.study.auto_sampler.observations import Objective, Observations
 from vitsearch.study.auto_sampler.proposal import Predictions, aim_of, reference_point
 
+PLAIN = (Objective(), Objective())
 
-def observations(values, costs=(False, False)):
+
+def observations(values, declared=PLAIN):
     count, objectives = values.shape
     return Observations(
-        tuple(Objective(maximised=False, is_cost=is_cost) for is_cost in costs),
+        declared,
         (),
         values,
         np.zeros_like(values),
@@ -21,8 +23,8 @@ def observations(values, costs=(False, False)):
     )
 
 
-def reference(values, predicted, fixed=None, costs=(False, False)):
-    return reference_point(observations(values, costs), values, predicted, fixed)
+def reference(values, predicted, declared=PLAIN):
+    return reference_point(observations(values, declared), values, predicted)
 
 
 def test_the_reference_lies_a_tenth_beyond_the_front():
@@ -33,7 +35,7 @@ def test_the_reference_lies_a_tenth_beyond_the_front():
 def test_that_of_costs_lies_where_most_candidates_do():
     front = np.array([[0.0, 2.0], [0.5, 1.0], [1.0, 0.0]])
     predicted = np.column_stack([np.zeros(100), np.linspace(0, 10, 100)])
-    np.testing.assert_allclose(reference(front, predicted, costs=(False, True)), [1.1, 9.5])
+    np.testing.assert_allclose(reference(front, predicted, (Objective(), Objective(is_cost=True))), [1.1, 9.5])
 
 
 def test_a_front_of_one_point_has_the_extent_of_all_that_is_known_or_predicted():
@@ -43,17 +45,17 @@ def test_a_front_of_one_point_has_the_extent_of_all_that_is_known_or_predicted()
 
 def test_a_fixed_reference_is_kept():
     front = np.array([[0.0, 2.0], [0.5, 1.0], [1.0, 0.0]])
-    np.testing.assert_allclose(reference(front, front, np.array([5.0, np.nan])), [5.0, 2.2])
+    np.testing.assert_allclose(reference(front, front, (Objective(reference=5.0), Objective())), [5.0, 2.2])
 
 
 def test_with_two_objectives_a_trial_aims_at_the_reference():
     corner = np.array([1.0, 1.0])
-    assert aim_of(corner, np.array([[0.0, 0.5], [0.5, 0.0]]), None, np.random.default_rng(0)) is corner
+    assert aim_of(corner, np.array([[0.0, 0.5], [0.5, 0.0]]), np.full(2, np.nan), np.random.default_rng(0)) is corner
 
 
 def test_with_three_objectives_trials_aim_between_half_the_way_and_the_reference():
     front, corner = np.eye(3), np.full(3, 1.2)
-    aims = np.array([aim_of(corner, front, None, np.random.default_rng(seed)) for seed in range(200)])
+    aims = np.array([aim_of(corner, front, np.full(3, np.nan), np.random.default_rng(seed)) for seed in range(200)])
     assert (aims >= 0.6).all()
     assert (aims <= 1.2).all()
     assert np.ptp(aims[:, 0]) > 0.5
