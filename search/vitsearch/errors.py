@@ -238,3 +238,8 @@ def did_you_mean(name: str, valid_names: Iterable[str]) -> str:
     if not near and len(name) > 1:
         near = [valid_name for valid_name in sorted(names, key=len) if valid_name.startswith(name.lower())]
     return f"; did you mean {names[near[0]]!r}?" if near else ""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

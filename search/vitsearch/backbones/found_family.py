@@ -24,9 +24,8 @@ from vitsearch.backbones.found_structures import PIXELS, structure_of
 from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import BuildRecipe
-from vitsearch.backbones.weights_file import first_line
 from vitsearch.compress.sequential import classifiers
-from vitsearch.errors import PlanError, StageError
+from vitsearch.errors import PlanError, StageError, first_line
 from vitsearch.models.backbone import BlockUnits, Branch, Built, ModelSpec
 from vitsearch.structure import heads as attention
 from vitsearch.structure import widths

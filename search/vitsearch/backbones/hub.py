@@ -13,8 +13,7 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
-from vitsearch.backbones.weights_file import first_line
-from vitsearch.errors import NoAnswer, WeightsError
+from vitsearch.errors import NoAnswer, WeightsError, first_line
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """The names under which timm looks for weights in a repository, in its order."""

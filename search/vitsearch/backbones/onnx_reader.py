@@ -21,9 +21,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper, version_converter
 
-from vitsearch.backbones.weights_file import first_line, some
+from vitsearch.backbones.weights_file import some
 from vitsearch.core.networks import OnnxNetwork
-from vitsearch.errors import NetworkError
+from vitsearch.errors import NetworkError, first_line
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.graph.onnx_file import BATCH
 from vitsearch.models.onnx_format import INPUT, MAX_BYTES, OPSET, OUTPUT

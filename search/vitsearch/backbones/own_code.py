@@ -5,23 +5,19 @@ Only workers and the process that examines a network call it, because importing 
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import socket
 import sys
-import traceback
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from vitsearch.backbones.weights_file import first_line
 from vitsearch.core.networks import PythonNetwork
 from vitsearch.errors import NetworkError
+from vitsearch.own_module import ImportProblem, described, import_own
 from vitsearch_agent.base.canonical_json import digest, file_digest
 
 GIVEN = ("classes", "channels", "resolution")
@@ -73,7 +69,7 @@ def make(network: PythonNetwork, **arguments: int) -> nn.Module:
         try:
             model = function(**{name: value for name, value in arguments.items() if name in accepted})
         except Exception as error:
-            raise NetworkError(f"{_named(network)} failed: {_where(error)}") from error
+            raise NetworkError(f"{_named(network)} failed: {described(error)}") from error
     if not isinstance(model, nn.Module):
         raise NetworkError(f"{_named(network)} returned {type(model).__name__}, not a torch.nn.Module")
     return model.eval()
@@ -102,7 +98,10 @@ def _named(network: PythonNetwork) -> str:
 @cache
 def _function(network: PythonNetwork) -> Callable[..., Any]:
     module_name, _, name = network.entry.partition(":")
-    module = _module(network, module_name)
+    try:
+        module = import_own(module_name, network.folder)
+    except ImportProblem as problem:
+        raise NetworkError(f"{_named(network)}: {problem}") from problem
     function = getattr(module, name, None)
     if not callable(function):
         there = ", ".join(sorted(key for key, value in vars(module).items() if _is_own_function(value, module)))
@@ -112,43 +111,3 @@ def _function(network: PythonNetwork) -> Callable[..., Any]:
 
 def _is_own_function(value: Any, module: ModuleType) -> bool:
     return callable(value) and getattr(value, "__module__", "") == module.__name__
-
-
-def _module(network: PythonNetwork, name: str) -> ModuleType:
-    if network.folder not in sys.path:
-        sys.path.append(network.folder)  # behind the packages that are installed: it must not replace one
-    importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        here = f"on {socket.gethostname()}"
-        if error.name is not None and name.startswith(error.name):
-            wanted = f"neither installed there nor in {network.folder}"
-            raise NetworkError(f"{_named(network)}: there is no module {error.name!r} {here}: {wanted}") from error
-        raise NetworkError(f"{_named(network)} cannot be imported {here}: it needs {error.name!r}") from error
-    except Exception as error:
-        raise NetworkError(f"{_named(network)} cannot be imported: {_where(error)}") from error
-    _refuse_namesake(network, name, module)
-    return module
-
-
-def _refuse_namesake(network: PythonNetwork, name: str, module: ModuleType) -> None:
-    """A module of the folder that is hidden by an installed one of the same name."""
-    top = Path(network.folder, name.partition(".")[0])
-    is_in_folder = top.with_suffix(".py").is_file() or (top / "__init__.py").is_file()
-    source = Path(module.__file__ or "").resolve()
-    if is_in_folder and Path(network.folder).resolve() not in source.parents:
-        raise NetworkError(
-            f"{_named(network)}: {source} is imported instead of the module {name.partition('.')[0]!r} in "
-            f"{network.folder}; give that one a name that no installed package has"
-        )
-
-
-def _where(error: Exception) -> str:
-    """The error, and the last line of code outside of libraries."""
-    if isinstance(error, SyntaxError):  # which names the file and the line itself
-        return f"{type(error).__name__}: {first_line(error)}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    last = frames[-1] if frames else None
-    place = f" ({Path(last.filename).name} line {last.lineno})" if last is not None else ""
-    return f"{type(error).__name__}: {first_line(error)}{place}"

@@ -19,9 +19,9 @@ from vitsearch.backbones.single_network import SingleNetwork
 from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import misfit, weights_path
-from vitsearch.backbones.weights_file import State, first_line, read_state, without_prefix
+from vitsearch.backbones.weights_file import State, read_state, without_prefix
 from vitsearch.core.networks import PythonNetwork, channels_refused
-from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError
+from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError, first_line
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
 from vitsearch.models.surgery import redraw_zero_norms

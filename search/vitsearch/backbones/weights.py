@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.backbones.weights_file import State, first_line, read_state, some
+from vitsearch.backbones.weights_file import State, read_state, some
 from vitsearch.core.preprocessing import Interpolation, Preprocessing
-from vitsearch.errors import PlanError, WeightsError
+from vitsearch.errors import PlanError, WeightsError, first_line
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.surgery import redraw_zero_norms
 from vitsearch_agent.base.canonical_json import digest, file_digest

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from vitsearch.errors import WeightsError
+from vitsearch.errors import WeightsError, first_line
 
 KEYS_SHOWN = 3
 UNREADABLE = (
@@ -99,7 +99,3 @@ def some(keys: list[str]) -> str:
     """The first of `keys` and the number of the others."""
     more = len(keys) - KEYS_SHOWN
     return ", ".join(keys[:KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

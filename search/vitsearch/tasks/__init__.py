@@ -11,7 +11,6 @@ Importing this package imports neither torch nor numpy. Other packages add tasks
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any, cast, get_args
 
 from vitsearch.core import metrics
 from vitsearch.errors import TaskError
+from vitsearch.own_module import ImportProblem, import_own
 from vitsearch.registry import Registry
 from vitsearch.tasks.base import (
     Divergence,
@@ -113,20 +113,10 @@ def _found(source: TaskSource) -> Task:
 
 def _imported(source: TaskSource) -> Any:
     module_name, _, attribute = source.kind.partition(":")
-    if source.folder and source.folder not in sys.path:
-        sys.path.append(source.folder)  # behind the packages that are installed: it must not replace one
-    importlib.invalidate_caches()
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name.split(".")[0]:
-            raise TaskError(f"task {source.kind!r}: importing {module_name} failed: {error}") from error
-        where = f"neither installed nor in {source.folder}" if source.folder else "it is not installed"
-        raise TaskError(f"task {source.kind!r}: there is no module {module_name!r}: {where}") from error
-    except Exception as error:  # the module is the user's own, and raises what it likes
-        raise TaskError(
-            f"task {source.kind!r}: importing {module_name} failed: {type(error).__name__}: {error}"
-        ) from error
+        module = import_own(module_name, source.folder)
+    except ImportProblem as problem:
+        raise TaskError(f"task {source.kind!r}: {problem}") from problem
     if not hasattr(module, attribute):
         own = [name for name, value in vars(module).items() if _is_derived(value)]
         tasks = f"its tasks: {', '.join(own)}" if own else "it has no class that derives from Task"

@@ -63,8 +63,16 @@ def test_a_task_of_a_users_module_makes_its_metrics_known(write):
 @pytest.mark.parametrize(
     ("text", "attribute", "said"),
     [
-        ("raise ValueError('x')", "T", "importing task_of_a_test_.* failed: ValueError: x"),
-        ("import no_such_module_here", "T", "importing task_of_a_test_.* failed: No module named"),
+        (
+            "raise ValueError('x')",
+            "T",
+            r"cannot be imported: ValueError: x \(task_of_a_test_.* line 1\)",
+        ),
+        (
+            "import no_such_module_here",
+            "T",
+            "cannot be imported on .*: it needs 'no_such_module_here'",
+        ),
         ("", "T", "has no 'T'; it has no class that derives from Task"),
         (TASK, "Deep", "has no 'Deep'; its tasks: Depth$"),
         ("T = 3", "T", "has no kind, .*, judge; what a task has: docs/add_a_task.md"),
@@ -79,5 +87,12 @@ def test_what_is_no_task_is_refused_and_named(write, text, attribute, said):
 
 
 def test_a_module_that_is_nowhere_is_named(tmp_path):
-    with pytest.raises(TaskError, match="there is no module 'no_such_module_here': neither installed nor in"):
+    with pytest.raises(TaskError, match="no module 'no_such_module_here' on .*: neither installed there nor in"):
         TaskSource("no_such_module_here:T", str(tmp_path)).find()
+
+
+def test_a_module_that_an_installed_one_hides_is_named(tmp_path):
+    """A task in a file `json.py` was answered with what Python's own module does not have."""
+    (tmp_path / "json.py").write_text(TASK)
+    with pytest.raises(TaskError, match="json.* is imported instead of the module 'json' in "):
+        TaskSource("json:Depth", str(tmp_path)).find()
