@@ -13,7 +13,7 @@ The sampler alone differs between searches (`vitsearch.search` has the rest, whi
     python benchmarks/own_table_search.py --seeds 10 --rounds 14 --constant 0.2 0.05 --samplers auto random
 
 The second adds to every forecast of accuracy what the line of the forecast never sees; the third gives each shape the
-rung 0 of another one of its backbone, and the last one all the same rung 0, so that it says nothing.
+rung 0 of another one of its backbone, and the last one all the same rung 0, so that it carries no information.
 """
 
 from __future__ import annotations

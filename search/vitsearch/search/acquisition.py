@@ -102,8 +102,8 @@ class Prospect:
     untested: float
 
     def is_worth(self, least: float) -> bool:
-        """Whether it may add more than `least`. A forecast that says no is believed only with its interval: what nobody
-        trains corrects nothing."""
+        """Whether it may add more than `least`. A forecast without a gain is believed only with its interval: what
+        nobody trains corrects nothing."""
         return max(self.expected, self.possible, self.untested) > least
 
 
@@ -138,7 +138,7 @@ def most_promising(weighed: Sequence[Prospect], least: float, price: Price) -> i
 
 
 def worth_testing(weighed: Sequence[Prospect], least: float, price: Price) -> int | None:
-    """Choose what is trained before a search ends: a forecast that says no is believed only with its interval.
+    """Choose what is trained before a search ends: a forecast without a gain is believed only with its interval.
 
     Args:
         weighed: The candidates, none of which is promising.

@@ -1,4 +1,4 @@
-"""Holds forecasts to their results: what finished trainings say of the error that all forecasts share.
+"""Holds forecasts to their results: what finished trainings show of the error that all forecasts share.
 
     result - forecast = error of all forecasts + error of those of its backbone + its own
 
@@ -72,7 +72,7 @@ class Calibration:
         return cls(prior, places, mean, covariance, factor)
 
     def correct(self, backbone: str, forecast: Estimate) -> Estimate:
-        """A forecast of a plan of this backbone, with what the results of others say of it."""
+        """A forecast of a plan of this backbone, corrected by the results of others."""
         row = np.zeros(len(self.mean))
         row[0] = 1.0
         family_variance = self.prior.family_error**2
@@ -90,7 +90,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class CalibratedModel:
-    """A line from rung 0 to the result, and what its results say of all its forecasts."""
+    """A line from rung 0 to the result, and the errors that its forecasts were found to share."""
 
     line: QualityModel
     calibration: Calibration
@@ -103,7 +103,7 @@ class CalibratedModel:
         backbones: Collection[str] = (),
         fit_line: FitLine = QualityModel.fit,
     ) -> CalibratedModel:
-        """The line that is likeliest by the results, and what these still say of it."""
+        """The line that is likeliest by the results, and the errors that they leave."""
         line = fit_line(observed, prior, backbones)
         residuals = []
         for training in observed:

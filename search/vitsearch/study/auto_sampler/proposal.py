@@ -259,7 +259,7 @@ def _remembered(memory: OrderedDict[Any, Value], key: object, make: Callable[[],
 
 
 def predictions(models: Sequence[ObjectiveModel], candidates: Candidates) -> Predictions:
-    """What the models say of each candidate."""
+    """What the models predict of each candidate."""
     columns = [model.predict(candidates) for model in models]
     by_factors = np.array([model.form.by_factors for model in models], dtype=bool)
     means, deviations = (np.column_stack(part) for part in zip(*columns, strict=True))

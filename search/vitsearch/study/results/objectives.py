@@ -51,7 +51,7 @@ class ObjectiveEffects:
 
     def change(self, difference: float) -> float:
         """The change that a difference means: of a cost as a share, of a quality as it is. The end of a
-        hopelessly wide interval stays a number."""
+        very wide interval stays a number."""
         return difference if self.is_quality else math.expm1(min(difference, LARGEST))
 
     def gain(self, difference: float) -> float:

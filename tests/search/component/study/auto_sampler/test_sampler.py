@@ -490,7 +490,7 @@ def test_evidence_of_a_wrong_length_is_an_error_that_names_the_trial(evidence, n
         study.ask().suggest_float("width", 0, 1)
 
 
-# ---- trials that say nothing
+# ---- trials without values
 
 
 def proposed(dead_among=0, dead_after=0, started=timedelta(hours=1), asked_here=False):

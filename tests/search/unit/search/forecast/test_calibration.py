@@ -64,7 +64,7 @@ def test_what_is_shared_is_a_part_of_the_deviation(errors, deviation):
     assert 0.0 < corrected.own_deviation < corrected.deviation
 
 
-def test_the_intervals_hold_what_they_promise():
+def test_the_intervals_hold_as_many_results_as_they_state():
     """90 % intervals where the errors in common are drawn from the prior, with no results and with many."""
     rng, inside = random.Random(0), []
     for _ in range(400):

@@ -1,4 +1,4 @@
-"""The form of a model is what the data say."""
+"""The data decide on the form of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reference points and aims, and what predictions on two scales say."""
+"""Reference points and aims, and predictions on two scales."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_costs_are_shown_as_shares_and_accuracies_as_they_are(name, shown):
     assert [shown_effect.estimate, shown_effect.low, shown_effect.high] == pytest.approx(shown)
 
 
-def test_a_hopelessly_wide_interval_is_finite():
+def test_a_very_wide_interval_is_finite():
     assert math.isfinite(of("cpu_ms_p50").change(1e6))
 
 
