@@ -241,5 +241,12 @@ def did_you_mean(name: str, valid_names: Iterable[str]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its type where it says nothing."""
+    """The first line of what an error says, or its type where it says nothing.
+
+    Args:
+        error: Any exception, for one line of a message of ours.
+
+    Returns:
+        One line of text, never empty.
+    """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
