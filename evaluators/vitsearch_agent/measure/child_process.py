@@ -6,6 +6,7 @@ started it ends.
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -13,13 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import IO, Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Union
 
 from vitsearch_agent.base import processes
 from vitsearch_agent.base.canonical_json import parse_json
 from vitsearch_agent.base.plain_files import clear, create_plain, open_plain, read_plain, remove_tree
 from vitsearch_agent.errors import FAILURE_KINDS, AgentError, MeasurementFailed, StorageFull
 from vitsearch_agent.measure.memory_limit import MemoryLimit
+from vitsearch_agent.measure.warm_parents import ForkedChild, ParentLost, Parents, WarmParent
+
+logger = logging.getLogger(__name__)
 
 ANSWER_MAX_BYTES = 2 << 20
 _OUTPUT_TAIL_BYTES = 2048
@@ -84,13 +88,17 @@ def run_child(
     stop: StopSignal,
     on_start: Optional[OnStart] = None,
     python: str = sys.executable,
+    parents: Optional[Parents] = None,
 ) -> Dict[str, Any]:
     """Run one job in `folder` and return the answer that the child wrote to `job["answer"]`.
+
+    The child is forked from one of the `parents`, if there are any, else started as a process of its own.
 
     Raises MeasurementFailed with the kind of failure (`timeout` after `wall_s` seconds), ChildDied,
     StorageFull when the disk had no room for the answer, and Interrupted when `stop` was set. When this
     returns or raises, no process that the child started is left, and none of its temporary files.
     """
+    parent = None if parents is None else parents.parent(_environment(python, folder))
     keep = processes.children()
     log_path = os.path.join(folder, _OUTPUT)
     job_path = os.path.join(folder, "job.json")
@@ -100,9 +108,10 @@ def run_child(
     evidence = _MemoryEvidence(job.get("group"))
     temporary = tempfile.mkdtemp(prefix="tmp-", dir=os.path.abspath(folder))
     command = [python, "-m", "vitsearch_agent.measure.child.main", os.path.abspath(job_path)]
-    environment = _environment(python, folder, temporary)
+    environment = dict(_environment(python, folder), TMPDIR=temporary)  # in the usual one it could change others' files
+    start = Start(command, environment, os.path.abspath(job_path), temporary)
     try:
-        ended = _spawn_and_wait(command, environment, folder, wall_s, stop, evidence.watching(on_start))
+        ended = _spawn_and_wait(start, parent, folder, wall_s, stop, evidence.watching(on_start))
     finally:
         processes.sweep(keep)
         remove_tree(temporary)
@@ -154,31 +163,55 @@ def _reported_failure(failure: Any, details: Dict[str, Any]) -> MeasurementFaile
     return MeasurementFailed("protocol", message, details)
 
 
+class Start(NamedTuple):
+    """How a child is started: its command and environment, its job's file and its folder for temporary files."""
+
+    command: List[str]
+    environment: Dict[str, str]
+    job_path: str
+    temporary: str
+
+    def freshly(self, log: IO[bytes], alive: int) -> "subprocess.Popen[bytes]":
+        """Start a process of its own."""
+        return subprocess.Popen(
+            self.command,
+            # Not in the folder, where an earlier child could leave a module or a library that would run before
+            # this one gives up its rights: Python and the loader look in the present folder. It goes there itself.
+            cwd=os.sep,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(alive,),
+        )
+
+    def forked(self, parent: Optional[WarmParent], log: IO[bytes], alive: int) -> Optional[ForkedChild]:
+        """Fork the child from a parent; None where there is none, or where it is lost."""
+        if parent is None:
+            return None
+        try:
+            return parent.fork(self.job_path, self.temporary, log, alive)
+        except ParentLost as error:
+            logger.warning("a parent of measuring processes is lost (%s); the next process is started freshly", error)
+            parent.close()
+            return None
+
+
 def _spawn_and_wait(
-    command: List[str], environment: Dict[str, str], folder: str, wall_s: float, stop: StopSignal, on_start: OnStart
+    start: Start, parent: Optional[WarmParent], folder: str, wall_s: float, stop: StopSignal, on_start: OnStart
 ) -> str:
     """Return the child's return code as text, `timeout` or `stopped`."""
     # The child holds the writing end. When it ends, `select` returns at once, without polling on the child's core.
     alive, alive_write = os.pipe()
     try:
         with create_plain(os.path.join(folder, _OUTPUT)) as log:
-            child = subprocess.Popen(
-                command,
-                # Not in the folder, where an earlier child could leave a module or a library that would run before
-                # this one gives up its rights: Python and the loader look in the present folder. It goes there itself.
-                cwd=os.sep,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=(alive_write,),
-            )
+            child = start.forked(parent, log, alive_write) or start.freshly(log, alive_write)
     except OSError as error:
         os.close(alive)
         if error.errno in processes.DISK_ERRNOS:
             raise
-        raise MeasurementFailed("spawn", f"{command[0]} cannot be started: {error}") from error
+        raise MeasurementFailed("spawn", f"{start.command[0]} cannot be started: {error}") from error
     finally:
         os.close(alive_write)
     try:
@@ -192,7 +225,7 @@ def _spawn_and_wait(
         os.close(alive)
 
 
-def _wait(child: "subprocess.Popen[bytes]", alive: int, wall_s: float, stop: StopSignal) -> str:
+def _wait(child: Union["subprocess.Popen[bytes]", ForkedChild], alive: int, wall_s: float, stop: StopSignal) -> str:
     end = time.monotonic() + wall_s
     watched = [alive, stop.fileno()]
     while True:
@@ -212,14 +245,13 @@ def _wait(child: "subprocess.Popen[bytes]", alive: int, wall_s: float, stop: Sto
                 child.wait(timeout=min(left, 1.0))
 
 
-def _environment(python: str, folder: str, temporary: str) -> Dict[str, str]:
+def _environment(python: str, folder: str) -> Dict[str, str]:
     """Return the child's environment: what a runtime needs to find its libraries and this package, no secrets."""
     kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     for name, value in os.environ.items():
         if name.startswith(("CUDA_", "NVIDIA_", "LC_")):
             environment[name] = value
-    environment["TMPDIR"] = temporary  # in the usual one the child could change what others have there
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     # Newer builds keep a database in the user's home and upload it from a thread, which disturbs the measurement.
     environment["ORT_DISABLE_TELEMETRY"] = "1"

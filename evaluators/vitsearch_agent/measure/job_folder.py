@@ -1,6 +1,7 @@
 """The folder in which the children of a job run: what they must not reach from there, and the reports they leave."""
 
 import functools
+import sys
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from vitsearch_agent.base.processes import ProcessId
@@ -8,6 +9,7 @@ from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
 from vitsearch_agent.measure.child_process import StopSignal, run_child
 from vitsearch_agent.measure.launch import THIS_PYTHON, Launch
 from vitsearch_agent.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
+from vitsearch_agent.measure.warm_parents import ParentKey, Parents, WarmParents
 
 Report = TypeVar("Report")
 
@@ -50,14 +52,18 @@ class JobFolder(NamedTuple):
     launch: Launch = THIS_PYTHON
     memory_limit: MemoryLimit = NO_MEMORY_LIMIT
     isolation: Optional[Isolation] = None
+    parents: Optional[WarmParents] = None
 
-    def run(self, phase: str, job: Mapping[str, Any], limit_s: float) -> Dict[str, Any]:
-        """Run a child of a phase for at most `limit_s` seconds; raises what `run_child` raises."""
+    def run(self, phase: str, job: Mapping[str, Any], limit_s: float, parent: Optional[ParentKey] = None) -> Dict[str, Any]:
+        """Run a child of a phase for at most `limit_s` seconds, forked from this `parent` where the agent keeps
+        parents; raises what `run_child` raises."""
         on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
         complete = dict(job, **self.launch.to_job(), **self.memory_limit.for_child())
         if self.isolation is not None:
             complete["isolation"] = self.isolation.for_child(self.launch.writable, self.launch.network)
-        return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python)
+        is_forked = self.parents is not None and parent is not None and self.launch.python == sys.executable
+        parents = Parents(self.parents, parent) if is_forked else None
+        return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python, parents)
 
 
 def answer_file_name(environment_id: str, name: str) -> str:

@@ -17,6 +17,7 @@ from vitsearch_agent.measure.child_process import StopSignal
 from vitsearch_agent.measure.job_context import JobContext
 from vitsearch_agent.measure.job_folder import Isolation, JobFolder
 from vitsearch_agent.measure.launch import Launch
+from vitsearch_agent.measure.warm_parents import WarmParents
 from vitsearch_agent.wire.job_spec import BlobRef, JobSpec, job_id
 from vitsearch_agent.wire.measure_protocol import MeasureProtocol
 
@@ -75,8 +76,8 @@ def local_job(
     spec = JobSpec(kind, blobs, request.runtime, request.options, request.protocol, 0, request.reduction)
     model = {blob.name: files[blob.name] for blob in spec.model}
     processes.adopt_orphans()
-    with contextlib.closing(StopSignal()) as stop, _own_folder() as folder:
-        checking = JobFolder(folder, stop, isolation=request.isolation)
+    with contextlib.closing(StopSignal()) as stop, _own_folder() as folder, contextlib.closing(WarmParents()) as parents:
+        checking = JobFolder(folder, stop, isolation=request.isolation, parents=parents)
         info = check_runtime(request.runtime, checking, request.programs)
         artifacts.refuse_incompatible(spec.artifact_kind, model, info)
         environment = fingerprint(__version__, (info,), THIS_MACHINE)

@@ -28,11 +28,14 @@ from vitsearch_agent.measure.figures.reference_store import ReferenceKey, Refere
 from vitsearch_agent.measure.figures.timing import DeviceTimes, Timing
 from vitsearch_agent.measure.job_context import JobContext
 from vitsearch_agent.measure.job_folder import JobFolder, answer_file_name, parse_report
+from vitsearch_agent.measure.warm_parents import ParentKey
 from vitsearch_agent.runtimes.tools.tool_runtime import NotProvided
 from vitsearch_agent.wire.job_spec import JobSpec
 from vitsearch_agent.wire.measure_protocol import REFERENCE, MeasureProtocol
 from vitsearch_agent.wire.measurement import Measurement, Power
 
+PARENTS = 3
+"""The processes of a measurement that follow the first are forked from so many parents in turn."""
 PREPARE_S = 1800.0
 """Building a TensorRT engine of a larger transformer takes many minutes on a small Jetson."""
 
@@ -148,19 +151,26 @@ class _Children(NamedTuple):
 
     def latency(self, index: int) -> Tuple[ProcessReport, bool]:
         """Return the report of the process with this number, and whether it has run in this attempt."""
-        answer, is_new = self._answer("latency", str(index))
+        answer, is_new = self._answer("latency", str(index), self._parent(index))
         return parse_report(answer, ProcessReport.from_json), is_new
 
     def report(self, phase: str, read: Callable[[Any], Any]) -> Any:
         """Return the report of the only process of a phase: that of an earlier attempt, otherwise of a new process."""
         return parse_report(self._answer(phase, phase)[0], read)
 
-    def _answer(self, phase: str, name: str) -> Tuple[Dict[str, Any], bool]:
+    def _parent(self, index: int) -> Optional[ParentKey]:
+        """Return the parent of the latency process with this number. The first one has none: its memory and its times
+        to load are those of a user's process."""
+        if index == 0 or not runtimes.create(self.spec.runtime).survives_fork(self.spec.options):
+            return None
+        return ParentKey(self.spec.runtime, self.environment_id, (index - 1) % PARENTS)
+
+    def _answer(self, phase: str, name: str, parent: Optional[ParentKey] = None) -> Tuple[Dict[str, Any], bool]:
         path, observation = self.path(name), self.path(name + "-observation")
         stored = self._stored(path, observation)
         answer = stored
         if answer is None:
-            answer = self.monitor.run(phase, functools.partial(self._run, phase, path), observation)
+            answer = self.monitor.run(phase, functools.partial(self._run, phase, path, parent), observation)
         if isinstance(answer.get("not_provided"), str):
             raise NotProvided(answer["not_provided"])
         return answer, stored is None
@@ -182,7 +192,7 @@ class _Children(NamedTuple):
         """Run the prepare phase in every attempt: it finds what an earlier attempt prepared, or prepares it again."""
         self._run("prepare", self.path("prepare"))
 
-    def _run(self, phase: str, path: str) -> Dict[str, Any]:
+    def _run(self, phase: str, path: str, parent: Optional[ParentKey] = None) -> Dict[str, Any]:
         """Run the process of a phase and return its answer."""
         clear(path)  # the answer of a throttled process that is being repeated
         job = {
@@ -195,7 +205,7 @@ class _Children(NamedTuple):
             "answer": os.path.basename(path),
             "environment": self.environment_id[:16],
         }
-        return self.job_folder.run(phase, job, wall_limit_s(phase, self.spec.protocol))
+        return self.job_folder.run(phase, job, wall_limit_s(phase, self.spec.protocol), parent)
 
 
 def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:

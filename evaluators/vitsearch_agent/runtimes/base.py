@@ -123,6 +123,11 @@ class Runtime(abc.ABC):
     Options come from the network. Never allow one that names a file, a library or a command.
     """
 
+    def survives_fork(self, options: Mapping[str, Any]) -> bool:
+        """Whether a process that is forked after `available` runs models as one that is started; False where nobody
+        has tried. Devices and threads that a library opens when it is imported do not survive."""
+        return False
+
     def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
         """Return all options in effect.
 

@@ -56,6 +56,9 @@ class LiteRtRuntime(Runtime):
         runtime = OrtRuntime()
         return ReferenceRuntime(runtime, runtime.check_options({}))
 
+    def survives_fork(self, options: Mapping[str, Any]) -> bool:
+        return True  # both delegates run on the processor
+
     def available(self) -> Availability:
         try:
             module, version = _interpreter_module()

@@ -83,6 +83,9 @@ class OpenVinoRuntime(Runtime):
     def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:
         return ReferenceRuntime(self, self.check_options({})) if options["device"] == "CPU" else None
 
+    def survives_fork(self, options: Mapping[str, Any]) -> bool:
+        return str(options.get("device", "CPU")) == "CPU"
+
     def available(self) -> Availability:
         try:
             import openvino

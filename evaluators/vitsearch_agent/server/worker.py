@@ -30,6 +30,7 @@ from vitsearch_agent.measure.job_folder import Isolation, JobFolder
 from vitsearch_agent.measure.launch import THIS_PYTHON, Launch
 from vitsearch_agent.measure.measure_job import measure_job
 from vitsearch_agent.measure.power_phase import MeteredPhase
+from vitsearch_agent.measure.warm_parents import WarmParents
 from vitsearch_agent.queue.blob_store import BlobStore
 from vitsearch_agent.queue.disk_wait import DiskWait, is_full
 from vitsearch_agent.queue.job_queue import JobQueue
@@ -73,6 +74,7 @@ class Worker(threading.Thread):
         self._cache = os.path.join(state, "cache")
         self._power = MeteredPhase(config.power, device.system)
         self._stop_child = StopSignal()
+        self._parents = WarmParents()
         self._stopping = threading.Event()
         self._disk = DiskWait(store, self._stopping)
         self._measuring_lock = locks.measuring_lock_path()
@@ -120,6 +122,7 @@ class Worker(threading.Thread):
             elif job is not None:
                 self._disk.retry(functools.partial(self._queue.release, job.id))
             elif not is_idle:
+                self._parents.close()
                 processes.give_memory_back()
             is_idle = job is None
             if not self._stopping.is_set() and self.canary.due(idle=job is None):
@@ -184,7 +187,7 @@ class Worker(threading.Thread):
         self, folder: str, on_start: Optional[Callable[..., None]] = None, launch: Launch = THIS_PYTHON
     ) -> JobFolder:
         """Return a folder whose children have the limits and the restrictions of this device."""
-        return JobFolder(folder, self._stop_child, on_start, launch, self._device.memory_limit, self._isolation)
+        return JobFolder(folder, self._stop_child, on_start, launch, self._device.memory_limit, self._isolation, self._parents)
 
     def _process(self, job: ClaimedJob) -> None:
         folder = os.path.join(self._folder, job.id)

@@ -18,7 +18,7 @@ import json
 import os
 import sys
 import traceback
-from typing import Any, Dict, Sequence
+from typing import Any, Callable, Dict, Sequence
 
 from vitsearch_agent.base import processes
 from vitsearch_agent.base.atomic_files import write_json
@@ -42,7 +42,11 @@ _PROCESSES_LIMIT = 16384
 session. Root has no such limit."""
 
 
-def main(argv: Sequence[str]) -> int:
+Report = Dict[str, Any]
+
+
+def main(argv: Sequence[str], shown: Callable[[Report], Report] = dict) -> int:
+    """Run the job whose file `argv` names. `shown` gives what its report says of a timed process."""
     with open(argv[0]) as stream:
         job = json.load(stream)
     os.chdir(os.path.dirname(os.path.abspath(argv[0])))
@@ -55,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         if job["kind"] == "restrictions":
             answer: Dict[str, Any] = {"restrictions": [restriction.to_json() for restriction in restrictions]}
         else:
-            answer = _perform(job)
+            answer = _perform(job, shown)
     except NotProvided as not_provided:
         answer = {"not_provided": str(not_provided)}
     except MeasurementFailed as failure:
@@ -77,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
+def _perform(job: Dict[str, Any], shown: Callable[[Report], Report]) -> Dict[str, Any]:
     runtime = create(job["runtime"])
     runtime.context = RuntimeContext(job.get("tool"), job.get("cache"), job.get("environment"))
     if job["kind"] == "runtime_check":
@@ -100,7 +104,7 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
         from vitsearch_agent.measure.child import outputs  # kept out of the processes that are timed
 
         return {"report": outputs.run_images(measured, job["reduction"]).to_json()}
-    return {"report": phases.run_phase(job["phase"], measured, Clocks())}
+    return {"report": shown(phases.run_phase(job["phase"], measured, Clocks()))}
 
 
 def _file_limit_bytes(job: Dict[str, Any]) -> int:
