@@ -12,6 +12,7 @@ from vitsearch_agent.base import processes
 from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.measure import child_process
 from vitsearch_agent.measure.child_process import Interrupted, StopSignal, read_answer, run_child
+from vitsearch_agent.measure.warm_parents import ParentKey, Parents, WarmParents
 
 
 @pytest.fixture
@@ -21,8 +22,21 @@ def stop():
     signal.close()
 
 
+@pytest.fixture(params=["started", "forked"])
+def parents(request):
+    """None for children that are started, else where they are forked."""
+    if request.param == "started":
+        yield None
+        return
+    processes.adopt_orphans()
+    kept = WarmParents()
+    yield Parents(kept, ParentKey("faults", "here", 0))
+    kept.close()
+    processes._prctl(processes._PR_SET_CHILD_SUBREAPER, 0)
+
+
 @pytest.fixture
-def run(tmp_path, faulty_environment, tiny_protocol, stop):
+def run(tmp_path, faulty_environment, tiny_protocol, stop, parents):
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "model.onnx").write_bytes(b"model")
@@ -37,7 +51,7 @@ def run(tmp_path, faulty_environment, tiny_protocol, stop):
             "model": "model.onnx",
             "answer": "answer.json",
         }
-        return run_child(job, str(folder), wall_s, stop)
+        return run_child(job, str(folder), wall_s, stop, parents=parents)
 
     return run_fault
 
@@ -156,7 +170,7 @@ def test_another_python_finds_this_package_and_not_what_an_earlier_child_left(tm
     monkeypatch.setattr(processes, "package_folder", lambda: str(package))
     (tmp_path / "work" / "package" / "vitsearch_agent").mkdir(parents=True)
     (tmp_path / "work" / "package" / "json.py").write_text("")
-    package_path = child_process._environment("/other/python", str(tmp_path / "work"), "")["PYTHONPATH"].split(
+    package_path = child_process._environment("/other/python", str(tmp_path / "work"))["PYTHONPATH"].split(
         os.pathsep
     )[0]
     assert os.listdir(package_path) == ["vitsearch_agent"]
@@ -200,7 +214,7 @@ def test_the_environment_of_the_child_has_no_secrets(monkeypatch):
 
     monkeypatch.setenv("NANO_TOKEN", "secret")
     monkeypatch.setenv("CUDA_HOME", "/usr/local/cuda")
-    environment = _environment(sys.executable, "", "")
+    environment = _environment(sys.executable, "")
     assert "NANO_TOKEN" not in environment
     assert environment["CUDA_HOME"]
 
