@@ -127,7 +127,7 @@ def test_without_a_meter_the_power_phase_is_skipped_with_a_reason(phased, job_fo
 class LatencyOnly(JobFolder):
     """The children of a program that provides only the latency."""
 
-    def run(self, phase, job, limit_s):
+    def run(self, phase, job, limit_s, parent=None):
         return super().run(phase, job, limit_s) if phase == "latency" else {"not_provided": f"no {phase} phase"}
 
 
