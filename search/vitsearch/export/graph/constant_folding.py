@@ -37,13 +37,12 @@ def look(graph: Rewrite) -> None:
         if from_shapes or (node.op_type not in KEPT and all(name in static for name in node.input if name)):
             static.update(node.output)
     _drop_aliases(graph)
-    for node in graph.nodes:
-        if node.op_type == "Constant" and node.output[0] not in graph.outputs:
-            graph.redirect(node.output[0], graph.constant(runs[0][node.output[0]], node.output[0]))
+    stored = [node.output[0] for node in graph.nodes if node.op_type == "Constant"]
+    graph.redirect({name: graph.constant(runs[0][name], name) for name in stored if name not in graph.outputs})
     read = {name for node in graph.nodes if not static.issuperset(node.output) for name in node.input}
-    for name in sorted(read & static - graph.tensors.keys()):
-        if all(np.array_equal(runs[0][name], run[name]) for run in runs):
-            graph.redirect(name, graph.constant(runs[0][name], name))
+    computed = sorted(read & static - graph.tensors.keys())
+    equal = [name for name in computed if all(np.array_equal(runs[0][name], run[name]) for run in runs)]
+    graph.redirect({name: graph.constant(runs[0][name], name) for name in equal})
     graph.shapes |= {name: (tuple(tensor.dims),) * len(runs) for name, tensor in graph.tensors.items()}
     graph.prune()
 
@@ -54,9 +53,8 @@ def _batch(model: onnx.ModelProto) -> int:
 
 def _drop_aliases(graph: Rewrite) -> None:
     """Read constants directly: the exporter stores equal ones once and refers to them through Identity."""
-    for node in graph.nodes:
-        if node.op_type == "Identity" and node.input[0] in graph.tensors and node.output[0] not in graph.outputs:
-            graph.redirect(node.output[0], node.input[0])
+    aliases = [node for node in graph.nodes if node.op_type == "Identity" and node.input[0] in graph.tensors]
+    graph.redirect({node.output[0]: node.input[0] for node in aliases if node.output[0] not in graph.outputs})
 
 
 def _run(graph: Rewrite, batch: int) -> Values:

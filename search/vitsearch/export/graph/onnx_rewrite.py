@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,12 +85,12 @@ class Rewrite:
             return None
         return self.node("Reshape", [x, self.constant(np.array(sizes, np.int64))], output, shape)
 
-    def redirect(self, old: str, new: str) -> None:
-        """All readers of `old` read `new`."""
+    def redirect(self, new: Mapping[str, str]) -> None:
+        """All readers of a key of `new` read its value, in one pass over the graph."""
         for node in self.nodes:
             for index, name in enumerate(node.input):
-                if name == old:
-                    node.input[index] = new
+                if name in new:
+                    node.input[index] = new[name]
 
     def replace(self, new: dict[int, list[onnx.NodeProto]]) -> None:
         """Put other nodes in the places of those whose `id` is a key of `new`."""

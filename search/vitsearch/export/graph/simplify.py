@@ -71,7 +71,7 @@ def _drop_noops(graph: Rewrite) -> None:
     for node in list(graph.nodes):
         if _does_nothing(graph, node):
             if node.output[0] not in graph.outputs:
-                graph.redirect(node.output[0], node.input[0])
+                graph.redirect({node.output[0]: node.input[0]})
             elif len(graph.readers()[node.input[0]]) == 1 and node.input[0] in graph.makers():
                 maker, old = graph.makers()[node.input[0]], node.input[0]
                 maker.output[list(maker.output).index(old)] = node.output[0]

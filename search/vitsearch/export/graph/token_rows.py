@@ -72,8 +72,7 @@ def _move_one(graph: Rewrite) -> bool:
             if attribute.name == "axis":
                 attribute.i = -1
         graph.replace({id(maker): [*new, maker], **{id(node): [] for node in reading}})
-        for output in picked:
-            graph.redirect(output, name)
+        graph.redirect(dict.fromkeys(picked, name))
         _merge_gathers(graph)
         return True
     return False
@@ -106,7 +105,7 @@ def _merge_gathers(graph: Rewrite) -> None:
             key = (*node.input, str(named(node, "axis", 0)))
             if key in kept:
                 double[id(node)] = []
-                graph.redirect(node.output[0], kept[key])
+                graph.redirect({node.output[0]: kept[key]})
             kept.setdefault(key, node.output[0])
     graph.replace(double)
 
