@@ -14,12 +14,16 @@ Use them in the tests of your package:
 import contextlib
 import math
 import os
+import sys
 import tempfile
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from vitsearch_agent.base import processes
 from vitsearch_agent.base.canonical_json import canonical_json
 from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
+from vitsearch_agent.measure.child_process import StopSignal, child_environment, run_child
+from vitsearch_agent.measure.warm_parents import ParentKey, WarmParents
 from vitsearch_agent.power.base import SCOPES, PowerMeter, Sample
 from vitsearch_agent.runtimes import reference_models
 from vitsearch_agent.runtimes.base import Runtime
@@ -118,6 +122,19 @@ class RuntimeTestCase:
                 session.close()
             model.close()
 
+    def test_runs_in_a_forked_process_if_it_says_so(self) -> None:
+        runtime = self.make_runtime()
+        options = runtime.check_options(self.make_options())
+        if not runtime.survives_fork(options):
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            started, forked = _started_and_forked(runtime.name, options, self.make_model(folder))
+        assert started["load_ms"] is not None
+        assert forked["load_ms"] is None
+        assert forked["runtime_version"] == started["runtime_version"]
+        assert forked["shapes"] == started["shapes"]
+        assert len(forked["wall_ms"]) >= MINIMUM_RUNS
+
     def test_a_tool_provides_its_other_phases_or_gives_a_reason(self) -> None:
         runtime = self.make_runtime()
         if not isinstance(runtime, ToolRuntime):
@@ -177,6 +194,19 @@ class RuntimeTestCase:
             except MeasurementFailed as error:
                 kind = error.kind
             assert kind == "incompatible_artifact"
+
+
+def _started_and_forked(name: str, options: Dict[str, Any], model: str) -> List[Dict[str, Any]]:
+    """Return the reports of a started process that measures a model, and of a forked one."""
+    protocol = SCREEN._replace(min_s=0.1, warmup_min_s=0.01)
+    job = {"kind": "measure", "phase": "latency", "runtime": name, "options": options, "protocol": protocol.to_json()}
+    job = dict(job, model=os.path.basename(model), answer="answer.json")
+    folder = os.path.dirname(model)
+    processes.adopt_orphans()
+    with contextlib.closing(StopSignal()) as stop, contextlib.closing(WarmParents()) as parents:
+        parent = parents.parent(ParentKey("here", name, 0), child_environment(sys.executable, folder))
+        assert parent is not None
+        return [run_child(job, folder, 120.0, stop, parent=each)["report"] for each in (None, parent)]
 
 
 def _measured(runtime: ToolRuntime, path: str, options: Dict[str, Any]) -> ToolTimes:

@@ -47,6 +47,11 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def adopts_orphans() -> bool:
+    """Whether `adopt_orphans` does something on this system."""
+    return sys.platform.startswith("linux")
+
+
 def keep_memory_small() -> None:
     """Let all threads allocate from one heap (glibc gives each its own), and return freed memory to the system."""
     with contextlib.suppress(AttributeError, OSError):
@@ -220,5 +225,5 @@ def _stat(pid: int) -> Optional[List[str]]:
 
 
 def _prctl(option: int, value: int) -> None:
-    if sys.platform.startswith("linux"):
+    if adopts_orphans():
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

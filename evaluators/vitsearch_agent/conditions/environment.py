@@ -61,11 +61,21 @@ def _cpu_lines(system: System) -> List[str]:
 
 def memory_mb(system: System) -> Optional[int]:
     """Return the memory that the kernel manages, rounded to 64 MB: the kernel's own share varies from boot to boot."""
+    total = _meminfo_mb(system, "MemTotal")
+    return None if total is None else int(round(total / _RAM_STEP_MB)) * _RAM_STEP_MB
+
+
+def available_mb(system: System) -> Optional[float]:
+    """Return the memory that programs can take without swapping; None where the kernel does not say (before 3.14)."""
+    return _meminfo_mb(system, "MemAvailable")
+
+
+def _meminfo_mb(system: System, field: str) -> Optional[float]:
     for line in (system.read("/proc/meminfo").text or "").splitlines():
         words = line.split()
-        size_kib = whole(words[1]) if len(words) >= 2 and words[0] == "MemTotal:" else None
+        size_kib = whole(words[1]) if len(words) >= 2 and words[0] == field + ":" else None
         if size_kib is not None:
-            return int(round(size_kib * 1024 / 1e6 / _RAM_STEP_MB)) * _RAM_STEP_MB
+            return size_kib * 1024 / 1e6
     return None
 
 

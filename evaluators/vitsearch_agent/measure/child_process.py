@@ -6,7 +6,6 @@ started it ends.
 
 import contextlib
 import json
-import logging
 import os
 import select
 import signal
@@ -21,9 +20,7 @@ from vitsearch_agent.base.canonical_json import parse_json
 from vitsearch_agent.base.plain_files import clear, create_plain, open_plain, read_plain, remove_tree
 from vitsearch_agent.errors import FAILURE_KINDS, AgentError, MeasurementFailed, StorageFull
 from vitsearch_agent.measure.memory_limit import MemoryLimit
-from vitsearch_agent.measure.warm_parents import ForkedChild, ParentLost, Parents, WarmParent
-
-logger = logging.getLogger(__name__)
+from vitsearch_agent.measure.warm_parents import ForkedChild, WarmParent
 
 ANSWER_MAX_BYTES = 2 << 20
 _OUTPUT_TAIL_BYTES = 2048
@@ -88,17 +85,16 @@ def run_child(
     stop: StopSignal,
     on_start: Optional[OnStart] = None,
     python: str = sys.executable,
-    parents: Optional[Parents] = None,
+    parent: Optional[WarmParent] = None,
 ) -> Dict[str, Any]:
     """Run one job in `folder` and return the answer that the child wrote to `job["answer"]`.
 
-    The child is forked from one of the `parents`, if there are any, else started as a process of its own.
+    The child is forked from `parent`, if there is one that answers, else started as a process of its own.
 
     Raises MeasurementFailed with the kind of failure (`timeout` after `wall_s` seconds), ChildDied,
     StorageFull when the disk had no room for the answer, and Interrupted when `stop` was set. When this
     returns or raises, no process that the child started is left, and none of its temporary files.
     """
-    parent = None if parents is None else parents.parent(_environment(python, folder))
     keep = processes.children()
     log_path = os.path.join(folder, _OUTPUT)
     job_path = os.path.join(folder, "job.json")
@@ -108,7 +104,8 @@ def run_child(
     evidence = _MemoryEvidence(job.get("group"))
     temporary = tempfile.mkdtemp(prefix="tmp-", dir=os.path.abspath(folder))
     command = [python, "-m", "vitsearch_agent.measure.child.main", os.path.abspath(job_path)]
-    environment = dict(_environment(python, folder), TMPDIR=temporary)  # in the usual one it could change others' files
+    # In the usual folder for temporary files it could change those of others.
+    environment = dict(child_environment(python, folder), TMPDIR=temporary)
     start = Start(command, environment, os.path.abspath(job_path), temporary)
     try:
         ended = _spawn_and_wait(start, parent, folder, wall_s, stop, evidence.watching(on_start))
@@ -188,14 +185,7 @@ class Start(NamedTuple):
 
     def forked(self, parent: Optional[WarmParent], log: IO[bytes], alive: int) -> Optional[ForkedChild]:
         """Fork the child from a parent; None where there is none, or where it is lost."""
-        if parent is None:
-            return None
-        try:
-            return parent.fork(self.job_path, self.temporary, log, alive)
-        except ParentLost as error:
-            logger.warning("a parent of measuring processes is lost (%s); the next process is started freshly", error)
-            parent.close()
-            return None
+        return None if parent is None else parent.fork(self.job_path, self.temporary, log, alive)
 
 
 def _spawn_and_wait(
@@ -245,8 +235,8 @@ def _wait(child: Union["subprocess.Popen[bytes]", ForkedChild], alive: int, wall
                 child.wait(timeout=min(left, 1.0))
 
 
-def _environment(python: str, folder: str) -> Dict[str, str]:
-    """Return the child's environment: what a runtime needs to find its libraries and this package, no secrets."""
+def child_environment(python: str, folder: str) -> Dict[str, str]:
+    """Return a child's environment: what a runtime needs to find its libraries and this package, no secrets."""
     kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     for name, value in os.environ.items():

@@ -6,10 +6,10 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Ty
 
 from vitsearch_agent.base.processes import ProcessId
 from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
-from vitsearch_agent.measure.child_process import StopSignal, run_child
+from vitsearch_agent.measure.child_process import StopSignal, child_environment, run_child
 from vitsearch_agent.measure.launch import THIS_PYTHON, Launch
 from vitsearch_agent.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
-from vitsearch_agent.measure.warm_parents import ParentKey, Parents, WarmParents
+from vitsearch_agent.measure.warm_parents import ParentKey, WarmParent, WarmParents
 
 Report = TypeVar("Report")
 
@@ -54,16 +54,27 @@ class JobFolder(NamedTuple):
     isolation: Optional[Isolation] = None
     parents: Optional[WarmParents] = None
 
-    def run(self, phase: str, job: Mapping[str, Any], limit_s: float, parent: Optional[ParentKey] = None) -> Dict[str, Any]:
-        """Run a child of a phase for at most `limit_s` seconds, forked from this `parent` where the agent keeps
-        parents; raises what `run_child` raises."""
+    def run(
+        self, phase: str, job: Mapping[str, Any], limit_s: float, parent: Optional[ParentKey] = None
+    ) -> Dict[str, Any]:
+        """Run a child of a phase for at most `limit_s` seconds; raises what `run_child` raises. It is forked from the
+        `parent` of this key where the agent keeps parents."""
         on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
         complete = dict(job, **self.launch.to_job(), **self.memory_limit.for_child())
         if self.isolation is not None:
             complete["isolation"] = self.isolation.for_child(self.launch.writable, self.launch.network)
-        is_forked = self.parents is not None and parent is not None and self.launch.python == sys.executable
-        parents = Parents(self.parents, parent) if is_forked else None
-        return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python, parents)
+        warm = self._warm_parent(parent)
+        return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python, warm)
+
+    def _warm_parent(self, key: Optional[ParentKey]) -> Optional[WarmParent]:
+        """Return the parent of a key; None for a child that is started: as the first of its measurement, or in another
+        Python than the agent's."""
+        if self.parents is None:
+            return None
+        if key is None or self.launch.python != sys.executable:
+            self.parents.make_room()
+            return None
+        return self.parents.parent(key, child_environment(self.launch.python, self.folder))
 
 
 def answer_file_name(environment_id: str, name: str) -> str:

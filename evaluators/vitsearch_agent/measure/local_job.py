@@ -76,7 +76,10 @@ def local_job(
     spec = JobSpec(kind, blobs, request.runtime, request.options, request.protocol, 0, request.reduction)
     model = {blob.name: files[blob.name] for blob in spec.model}
     processes.adopt_orphans()
-    with contextlib.closing(StopSignal()) as stop, _own_folder() as folder, contextlib.closing(WarmParents()) as parents:
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(contextlib.closing(StopSignal()))
+        parents = stack.enter_context(contextlib.closing(WarmParents()))
+        folder = stack.enter_context(_own_folder())
         checking = JobFolder(folder, stop, isolation=request.isolation, parents=parents)
         info = check_runtime(request.runtime, checking, request.programs)
         artifacts.refuse_incompatible(spec.artifact_kind, model, info)

@@ -163,7 +163,7 @@ class _Children(NamedTuple):
         to load are those of a user's process."""
         if index == 0 or not runtimes.create(self.spec.runtime).survives_fork(self.spec.options):
             return None
-        return ParentKey(self.spec.runtime, self.environment_id, (index - 1) % PARENTS)
+        return ParentKey(self.environment_id, self.spec.runtime, (index - 1) % PARENTS)
 
     def _answer(self, phase: str, name: str, parent: Optional[ParentKey] = None) -> Tuple[Dict[str, Any], bool]:
         path, observation = self.path(name), self.path(name + "-observation")

@@ -15,21 +15,24 @@ import struct
 import subprocess
 import sys
 import time
-from typing import IO, Dict, Mapping, NamedTuple, Optional
+from collections import OrderedDict
+from typing import IO, Mapping, NamedTuple, Optional
 
 from vitsearch_agent.base import processes
+from vitsearch_agent.base.system import THIS_MACHINE, System
+from vitsearch_agent.conditions.environment import available_mb
 
 logger = logging.getLogger(__name__)
 
+MOST_PARENTS = 6
+"""Those of two runtimes, which a study measures in turn."""
 MOST_CHILDREN = 16
 """A parent is replaced after so many: what a library changes in it, and its place in memory, do not last for ever."""
+LEAST_AVAILABLE_MB = 1000
+"""With less, no parents are kept."""
 START_S, FORK_S = 60.0, 10.0
 _PID = struct.Struct("<i")
 _POLL_S = 0.005
-
-
-class ParentLost(Exception):
-    """A parent has ended, or does not answer; its children are started freshly."""
 
 
 class ForkedChild:
@@ -65,7 +68,7 @@ class ForkedChild:
 
 
 class WarmParent:
-    """A process that has imported a runtime and forks its children."""
+    """A process that has imported a runtime and forks its children. `OSError` where it cannot be started."""
 
     def __init__(self, runtime: str, environment: Mapping[str, str]) -> None:
         self._left = MOST_CHILDREN
@@ -80,19 +83,23 @@ class WarmParent:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        except OSError as error:
+        except OSError:
             self._socket.close()
-            raise ParentLost(str(error)) from error
+            raise
         finally:
             theirs.close()
         self._is_ready = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def is_over(self) -> bool:
         """Whether it has forked as many children as it should, or has ended."""
         return self._left <= 0 or self._process.poll() is not None
 
-    def fork(self, job_path: str, temporary: str, log: IO[bytes], alive: int) -> ForkedChild:
+    def fork(self, job_path: str, temporary: str, log: IO[bytes], alive: int) -> Optional[ForkedChild]:
         """Fork a child that runs a job.
 
         Args:
@@ -101,41 +108,47 @@ class WarmParent:
             log: Where its output goes.
             alive: The end of a pipe that it keeps open while it lives.
 
-        Raises:
-            ParentLost: The parent has ended, or does not answer.
+        Returns:
+            The child; None if this parent has ended or does not answer, and then it is over.
         """
-        request = {"job": job_path, "temporary": temporary, "processors": sorted(os.sched_getaffinity(0))}
-        descriptors = array.array("i", [log.fileno(), alive])
         try:
-            if not self._is_ready:
-                self._read(START_S)
-                self._is_ready = True
-            message = json.dumps(request).encode("ascii")
-            self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-            self._left -= 1
-            return ForkedChild(self._read(FORK_S))
+            return self._forked(job_path, temporary, array.array("i", [log.fileno(), alive]))
         except OSError as error:
-            raise ParentLost(str(error)) from error
+            logger.warning("a parent of measuring processes is lost (%s); a process is started instead", error)
+            self.close()
+            return None
 
     def close(self) -> None:
-        processes.kill_group(self._process.pid)
-        self._process.wait()
+        """End it; its children go on."""
+        if self._process.poll() is None:
+            processes.kill_group(self._process.pid)
+            self._process.wait()
         self._socket.close()
+
+    def _forked(self, job_path: str, temporary: str, descriptors: "array.array[int]") -> ForkedChild:
+        request = {"job": job_path, "temporary": temporary, "processors": sorted(os.sched_getaffinity(0))}
+        if not self._is_ready:
+            self._read(START_S)
+            self._is_ready = True
+        message = json.dumps(request).encode("ascii")
+        self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        self._left -= 1
+        return ForkedChild(self._read(FORK_S))
 
     def _read(self, limit_s: float) -> int:
         if not select.select([self._socket], [], [], limit_s)[0]:
-            raise ParentLost(f"no answer in {limit_s:g} s")
+            raise TimeoutError(f"no answer in {limit_s:g} s")
         answer = self._socket.recv(_PID.size)
         if len(answer) < _PID.size:
-            raise ParentLost("it has ended")
+            raise ConnectionError("it has ended")
         return int(_PID.unpack(answer)[0])
 
 
 class ParentKey(NamedTuple):
     """What its children have in common: a runtime in an environment, and their place in a measurement."""
 
-    runtime: str
     environment: str
+    runtime: str
     place: int
 
 
@@ -145,44 +158,54 @@ class WarmParents:
     The process must adopt orphans (`processes.adopt_orphans`); otherwise its forked children are not its own.
     """
 
-    def __init__(self) -> None:
-        self._parents: Dict[ParentKey, WarmParent] = {}
+    def __init__(self, system: System = THIS_MACHINE) -> None:
+        self._parents: OrderedDict[ParentKey, WarmParent] = OrderedDict()
+        self._system = system
 
-    def parent(self, key: ParentKey, environment: Mapping[str, str]) -> WarmParent:
-        """Return the parent for a key, a new one where there is none. Parents of other runtimes and environments end.
+    def parent(self, key: ParentKey, environment: Mapping[str, str]) -> Optional[WarmParent]:
+        """Return the parent of a key, a new one where there is none.
 
-        Raises:
-            ParentLost: It cannot be started.
+        Parents of other environments end, and the one that was used least recently where there are `MOST_PARENTS`.
+
+        Args:
+            key: What its children have in common.
+            environment: The environment variables of the children.
+
+        Returns:
+            The parent; None where none can be started, where memory is short, or on a system whose processes adopt no
+            orphans.
         """
-        for other in [kept for kept in self._parents if kept[:2] != key[:2]]:
-            self.drop(other)
+        self.make_room()
+        if not processes.adopts_orphans() or self._is_memory_short():
+            return None
+        for other in [kept for kept in self._parents if kept.environment != key.environment]:
+            self._drop(other)
         if key in self._parents and self._parents[key].is_over:
-            self.drop(key)
+            self._drop(key)
         if key not in self._parents:
-            self._parents[key] = WarmParent(key.runtime, environment)
+            if len(self._parents) >= MOST_PARENTS:
+                self._drop(next(iter(self._parents)))
+            try:
+                self._parents[key] = WarmParent(key.runtime, environment)
+            except OSError as error:
+                logger.warning("no parent of measuring processes can be started: %s", error)
+                return None
+        self._parents.move_to_end(key)
         return self._parents[key]
 
-    def drop(self, key: ParentKey) -> None:
-        parent = self._parents.pop(key, None)
-        if parent is not None:
-            parent.close()
+    def make_room(self) -> None:
+        """End all parents where memory is short: a model needs it more."""
+        if self._is_memory_short():
+            self.close()
 
     def close(self) -> None:
         """End all parents: nothing is measured for some time."""
         for key in list(self._parents):
-            self.drop(key)
+            self._drop(key)
 
+    def _is_memory_short(self) -> bool:
+        available = available_mb(self._system)
+        return available is not None and available < LEAST_AVAILABLE_MB
 
-class Parents(NamedTuple):
-    """Where a child of one place in a measurement is forked."""
-
-    kept: WarmParents
-    key: ParentKey
-
-    def parent(self, environment: Mapping[str, str]) -> Optional[WarmParent]:
-        """Return its parent; None where none can be started."""
-        try:
-            return self.kept.parent(self.key, environment)
-        except ParentLost as error:
-            logger.warning("no parent of measuring processes: %s", error)
-            return None
+    def _drop(self, key: ParentKey) -> None:
+        self._parents.pop(key).close()

@@ -90,7 +90,7 @@ class OrtRuntime(Runtime):
         return ReferenceRuntime(self, self.check_options({})) if options["provider"] == "CPUExecutionProvider" else None
 
     def survives_fork(self, options: Mapping[str, Any]) -> bool:
-        return options.get("provider", "CPUExecutionProvider") == "CPUExecutionProvider"
+        return str(options.get("provider", "CPUExecutionProvider")) == "CPUExecutionProvider"
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         return options["provider"] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")

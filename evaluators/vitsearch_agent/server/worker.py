@@ -74,7 +74,7 @@ class Worker(threading.Thread):
         self._cache = os.path.join(state, "cache")
         self._power = MeteredPhase(config.power, device.system)
         self._stop_child = StopSignal()
-        self._parents = WarmParents()
+        self._parents = WarmParents(device.system)
         self._stopping = threading.Event()
         self._disk = DiskWait(store, self._stopping)
         self._measuring_lock = locks.measuring_lock_path()
@@ -105,6 +105,8 @@ class Worker(threading.Thread):
             logger.exception("the measuring thread failed")
             self.failed = True
             self.on_failure()
+        finally:
+            self._parents.close()
 
     def _run(self) -> None:
         processes.adopt_orphans()
@@ -187,7 +189,8 @@ class Worker(threading.Thread):
         self, folder: str, on_start: Optional[Callable[..., None]] = None, launch: Launch = THIS_PYTHON
     ) -> JobFolder:
         """Return a folder whose children have the limits and the restrictions of this device."""
-        return JobFolder(folder, self._stop_child, on_start, launch, self._device.memory_limit, self._isolation, self._parents)
+        limit = self._device.memory_limit
+        return JobFolder(folder, self._stop_child, on_start, launch, limit, self._isolation, self._parents)
 
     def _process(self, job: ClaimedJob) -> None:
         folder = os.path.join(self._folder, job.id)

@@ -41,12 +41,11 @@ _PROCESSES_LIMIT = 16384
 """Stops a model that forks without end. It counts all processes of the user, so it must exceed those of a desktop
 session. Root has no such limit."""
 
-
 Report = Dict[str, Any]
 
 
-def main(argv: Sequence[str], shown: Callable[[Report], Report] = dict) -> int:
-    """Run the job whose file `argv` names. `shown` gives what its report says of a timed process."""
+def main(argv: Sequence[str], reported: Callable[[Report], Report] = dict) -> int:
+    """Run the job whose file `argv` names. `reported` gives what the answer says of the report of a phase."""
     with open(argv[0]) as stream:
         job = json.load(stream)
     os.chdir(os.path.dirname(os.path.abspath(argv[0])))
@@ -59,7 +58,7 @@ def main(argv: Sequence[str], shown: Callable[[Report], Report] = dict) -> int:
         if job["kind"] == "restrictions":
             answer: Dict[str, Any] = {"restrictions": [restriction.to_json() for restriction in restrictions]}
         else:
-            answer = _perform(job, shown)
+            answer = _perform(job, reported)
     except NotProvided as not_provided:
         answer = {"not_provided": str(not_provided)}
     except MeasurementFailed as failure:
@@ -81,7 +80,7 @@ def main(argv: Sequence[str], shown: Callable[[Report], Report] = dict) -> int:
     return 0
 
 
-def _perform(job: Dict[str, Any], shown: Callable[[Report], Report]) -> Dict[str, Any]:
+def _perform(job: Dict[str, Any], reported: Callable[[Report], Report]) -> Dict[str, Any]:
     runtime = create(job["runtime"])
     runtime.context = RuntimeContext(job.get("tool"), job.get("cache"), job.get("environment"))
     if job["kind"] == "runtime_check":
@@ -104,7 +103,7 @@ def _perform(job: Dict[str, Any], shown: Callable[[Report], Report]) -> Dict[str
         from vitsearch_agent.measure.child import outputs  # kept out of the processes that are timed
 
         return {"report": outputs.run_images(measured, job["reduction"]).to_json()}
-    return {"report": shown(phases.run_phase(job["phase"], measured, Clocks()))}
+    return {"report": reported(phases.run_phase(job["phase"], measured, Clocks()))}
 
 
 def _file_limit_bytes(job: Dict[str, Any]) -> int:

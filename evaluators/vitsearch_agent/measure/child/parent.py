@@ -2,8 +2,8 @@
 runtime.
 
 It has imported Python, this package and the library of the runtime, and has no model and no thread. For each request
-on its standard input, a socket, it forks a child that runs one job as `child.main` does. The child belongs to the agent:
-the process between the two ends at once, and the agent adopts its orphans.
+on its standard input, a socket, it forks a child that runs one job as `child.main` does. The child belongs to the
+agent: the process between the two ends at once, and the agent adopts its orphans.
 
     agent  --- job file, the processors that it may use; log and pipe as descriptors --->  parent
     agent  <-- the child's pid ----------------------------------------------------------  parent
@@ -22,7 +22,7 @@ from vitsearch_agent.base import processes
 from vitsearch_agent.measure.child import main as child
 from vitsearch_agent.runtimes import create
 
-REQUEST_MAX_BYTES = 4096
+REQUEST_MAX_BYTES = 64 << 10
 READY = 0
 """Sent in the place of a pid when all is imported."""
 STARTING = ("load_ms", "first_inference_ms", "peak_memory_mb", "runtime_baseline_mb")

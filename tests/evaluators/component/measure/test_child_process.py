@@ -1,5 +1,6 @@
 """Every way in which the measuring child can end, with the kind of failure that is reported."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,8 +12,10 @@ import pytest
 from vitsearch_agent.base import processes
 from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.measure import child_process
-from vitsearch_agent.measure.child_process import Interrupted, StopSignal, read_answer, run_child
-from vitsearch_agent.measure.warm_parents import ParentKey, Parents, WarmParents
+from vitsearch_agent.measure.child_process import Interrupted, StopSignal, child_environment, read_answer, run_child
+from vitsearch_agent.measure.warm_parents import ParentKey, WarmParents
+
+KEY = ParentKey("here", "faults", 0)
 
 
 @pytest.fixture
@@ -24,14 +27,13 @@ def stop():
 
 @pytest.fixture(params=["started", "forked"])
 def parents(request):
-    """None for children that are started, else where they are forked."""
+    """None for children that are started, else the parents of those that are forked."""
     if request.param == "started":
         yield None
         return
     processes.adopt_orphans()
-    kept = WarmParents()
-    yield Parents(kept, ParentKey("faults", "here", 0))
-    kept.close()
+    with contextlib.closing(WarmParents()) as parents:
+        yield parents
     processes._prctl(processes._PR_SET_CHILD_SUBREAPER, 0)
 
 
@@ -51,7 +53,9 @@ def run(tmp_path, faulty_environment, tiny_protocol, stop, parents):
             "model": "model.onnx",
             "answer": "answer.json",
         }
-        return run_child(job, str(folder), wall_s, stop, parents=parents)
+        environment = child_environment(sys.executable, str(folder))
+        parent = None if parents is None else parents.parent(KEY, environment)
+        return run_child(job, str(folder), wall_s, stop, parent=parent)
 
     return run_fault
 
@@ -170,9 +174,8 @@ def test_another_python_finds_this_package_and_not_what_an_earlier_child_left(tm
     monkeypatch.setattr(processes, "package_folder", lambda: str(package))
     (tmp_path / "work" / "package" / "vitsearch_agent").mkdir(parents=True)
     (tmp_path / "work" / "package" / "json.py").write_text("")
-    package_path = child_process._environment("/other/python", str(tmp_path / "work"))["PYTHONPATH"].split(
-        os.pathsep
-    )[0]
+    environment = child_environment("/other/python", str(tmp_path / "work"))
+    package_path = environment["PYTHONPATH"].split(os.pathsep)[0]
     assert os.listdir(package_path) == ["vitsearch_agent"]
     assert os.path.realpath(os.path.join(package_path, "vitsearch_agent")) == str(package)
 
@@ -210,11 +213,9 @@ def test_garbage_is_a_protocol_failure(tmp_path, content):
 
 
 def test_the_environment_of_the_child_has_no_secrets(monkeypatch):
-    from vitsearch_agent.measure.child_process import _environment
-
     monkeypatch.setenv("NANO_TOKEN", "secret")
     monkeypatch.setenv("CUDA_HOME", "/usr/local/cuda")
-    environment = _environment(sys.executable, "")
+    environment = child_environment(sys.executable, "")
     assert "NANO_TOKEN" not in environment
     assert environment["CUDA_HOME"]
 

@@ -83,7 +83,7 @@ def test_the_environment_of_a_child_has_no_secrets_and_no_preloads(monkeypatch, 
     monkeypatch.setenv("VITSEARCH_TOKEN", "secret")
     monkeypatch.setenv("LD_PRELOAD", "/tmp/evil.so")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    environment = child_process._environment(sys.executable, str(tmp_path))
+    environment = child_process.child_environment(sys.executable, str(tmp_path))
     assert not {"VITSEARCH_TOKEN", "LD_PRELOAD"} & set(environment)
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
