@@ -16,23 +16,18 @@ import sqlite3
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from measured_file import measure_file
+
 from vitsearch.core.pareto import hypervolume, loss
 from vitsearch.core.plan import Deployment
-from vitsearch.export.device_jobs import device_job
-from vitsearch_agent.artifacts import model_files
-from vitsearch_agent.base.canonical_json import file_digest
-from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch.export.device_jobs import DeviceJob, device_job
 from vitsearch_agent.measure.figures.reference_store import ReferenceStore
-from vitsearch_agent.measure.job_context import JobContext
-from vitsearch_agent.measure.job_folder import JobFolder
-from vitsearch_agent.measure.measure_job import measure_job
+from vitsearch_agent.wire.measure_protocol import SCREEN
 from vitsearch_agent.wire.measurement import Measurement
-from vitsearch_agent.wire.protocol import SCREEN, BlobRef, JobSpec
 
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
 LEAST_ACCURACY, MARGIN = 0.8755, 1.1
@@ -87,11 +82,11 @@ def _point(study: str, folder: Path, database: sqlite3.Connection, shown: dict[s
 
 def measure(rows: list[dict[str, Any]]) -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # as the embedded agent does
-    store = ReferenceStore()
+    store, protocol = ReferenceStore(), SCREEN._replace(batch=1)
     measured: dict[str, list[Measurement]] = defaultdict(list)
     for number in range(ROUNDS):
         for path, row in {row["path"]: row for row in rows}.items():
-            measured[path].append(_measured(Path(path), row["runtime"], row["options"], store))
+            measured[path].append(measure_file(Path(path), DeviceJob(row["runtime"], row["options"]), protocol, store))
         print(f"round {number + 1} of {ROUNDS}", file=sys.stderr, flush=True)
     ms = {
         path: statistics.median(_cpu_ms(measurement, measured) for measurement in each)
@@ -106,17 +101,6 @@ def measure(rows: list[dict[str, Any]]) -> None:
         values = [{"accuracy": row["accuracy"], "cpu_ms_p50": ms[row["path"]]} for row in here]
         losses = [point for metrics in values if (point := loss(OBJECTIVES, metrics)) is not None]
         print(f"| {study} | {len(here)} | {hypervolume(losses, corner):.4f} |")
-
-
-def _measured(path: Path, runtime: str, options: dict[str, Any], store: ReferenceStore) -> Measurement:
-    files = model_files(str(path))
-    model = tuple(BlobRef(name, file_digest(file), Path(file).stat().st_size) for name, file in files.items())
-    spec = JobSpec("measure", model, runtime, options, SCREEN._replace(batch=1))
-    with tempfile.TemporaryDirectory() as folder:
-        for name, file in files.items():
-            os.symlink(file, Path(folder) / name)
-        context = JobContext("0" * 64, "local", "0" * 64, 1, 0.0)
-        return measure_job(spec, context, JobFolder(folder, StopSignal()), references=store)
 
 
 def _cpu_ms(measurement: Measurement, measured: dict[str, list[Measurement]]) -> float:

@@ -3,8 +3,10 @@
 python benchmarks/noise.py collect noise.jsonl
 python benchmarks/noise.py report noise.jsonl
 
-`collect` measures five models again and again in fresh processes, with 0, 1 and 2 busy processes beside it in turn, by
+`collect` measures five models again and again as an agent does, with 0, 1 and 2 busy processes beside it in turn, by
 the screening and the confirmation protocol, and appends each measurement to a file. It can be stopped and continued.
+With `--starts started forked` each model is measured twice in a row: in processes that are all started, and as an agent
+does, in processes that are forked from warm parents, but for the first.
 `report` compares the intervals with the median of all measurements of a model at all levels:
 
     coverage    share of the 95 % intervals that hold the grand median; a missing interval counts as a miss
@@ -12,7 +14,8 @@ the screening and the confirmation protocol, and appends each measurement to a f
     spread      standard deviation of the values
     bias        median with busy neighbours over median without
 
-Then it compares what a study shows: single measurements, and two screens at different times as one.
+Then it compares what a study shows: single measurements, and two screens at different times as one; and where there
+are both, measurements of started with those of forked processes.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import contextlib
 import json
 import math
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -29,22 +33,25 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise, product
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from measured_file import measure_file
+
+from vitsearch.core.plan import Deployment
 from vitsearch.core.policy import POLICY
+from vitsearch.core.precisions import default_provider
+from vitsearch.export import EXPORTERS, ExportTask
+from vitsearch.export.device_jobs import DeviceJob, device_job
 from vitsearch.storage.pooled_measurements import pool
-from vitsearch_agent.base.canonical_json import file_digest
-from vitsearch_agent.base.system import THIS_MACHINE
-from vitsearch_agent.conditions.environment import environment_id, fingerprint
-from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch_agent.base import processes
 from vitsearch_agent.measure.figures.reference_store import ReferenceKey, ReferenceStore
-from vitsearch_agent.measure.job_context import JobContext
-from vitsearch_agent.measure.job_folder import JobFolder
-from vitsearch_agent.measure.measure_job import measure_job
+from vitsearch_agent.measure.warm_parents import WarmParents
 from vitsearch_agent.wire.measurement import Measurement
 from vitsearch_agent.wire.paired import Milliseconds
-from vitsearch_agent.wire.protocol import PROTOCOLS, BlobRef, JobSpec
+from vitsearch_agent.wire.protocol import PROTOCOLS
 
 MODELS = {
     "efficientvit_fmnist": (28, 1),
@@ -55,10 +62,16 @@ MODELS = {
 """Pixels and channels; 0.1, 0.4, 2 and 15 ms here. Weights are random: time does not depend on them."""
 VECTORS = "matrix_vector"
 """0.5 ms: products of a vector with 20 MB of matrices, bound by memory alone and so unlike both references."""
+RUNTIMES = ("onnxruntime", "openvino", "litert")
+STARTS = ("started", "forked")
 LIMITS = {"screen": (0.90, 0.08, 0.08), "confirm": (0.90, 0.04, 0.03)}
 """Least coverage, most width, most spread."""
 BIAS_MOST = 0.05
 COLUMNS = ["model", "protocol", "busy", "n", "median ms", "coverage", "width", "spread", "bias", "spread as read", "s"]
+PAIRED = [
+    *("model", "protocol", "busy", "within both intervals", "mean difference", "standard error"),
+    *("CPU-s started", "CPU-s forked"),
+]
 POOLED = ["model", "shown", "n", "coverage", "width", "spread", "s"]
 _BUSY = """import os
 import numpy as np
@@ -69,6 +82,31 @@ while os.getppid() == parent:
 """Ends with the process that started it, however that ends."""
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A file of a model, and what runs it."""
+
+    model: str
+    path: Path
+    job: DeviceJob
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} {self.job.runtime}"
+
+
+class Row(NamedTuple):
+    """A measurement with `busy` processes beside it, begun at a Unix time, and the CPU time of its processes."""
+
+    model: str
+    protocol: str
+    busy: int
+    start: str
+    at: float
+    cpu_s: float
+    measurement: Any
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -77,6 +115,8 @@ def main() -> int:
     collecting.add_argument("--rounds", type=int, default=20)
     collecting.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2])
     collecting.add_argument("--models", nargs="+", default=[*MODELS, VECTORS])
+    collecting.add_argument("--runtimes", nargs="+", default=[*RUNTIMES[:1]], choices=RUNTIMES)
+    collecting.add_argument("--starts", nargs="+", default=[*STARTS[1:]], choices=STARTS)
     collecting.add_argument("--protocols", nargs="+", default=list(PROTOCOLS))
     collecting.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
     reporting = commands.add_parser("report")
@@ -87,51 +127,80 @@ def main() -> int:
 
 def collect(options: argparse.Namespace) -> int:
     everywhere = os.sched_getaffinity(0)
-    with tempfile.TemporaryDirectory() as folder:
-        files = export(Path(folder))
-        files = {name: files[name] for name in options.models}
+    processes.adopt_orphans()
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(WarmParents()) as parents:
+        written = [subject for runtime in options.runtimes for subject in export(Path(folder), runtime)]
+        subjects = [subject for subject in written if subject.model in options.models]
         store = ReferenceStore(str(options.file.with_suffix(".references.json")))
-        with options.file.open("a") as stream:
-            for number in range(options.rounds):
-                for level in options.busy:
-                    os.sched_setaffinity(0, everywhere)
-                    with busy(level):
-                        os.sched_setaffinity(0, {options.cpu})  # as the embedded agent does
-                        for name, file in files.items():
-                            for protocol in options.protocols:
-                                measurement = measured(file, protocol, store)
-                                row = {"busy": level, "model": name, "protocol": protocol, "at": time.time()}
-                                stream.write(json.dumps(row | {"measurement": measurement.to_json()}) + "\n")
-                                stream.flush()
-                print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+        for number in range(options.rounds):
+            # The other one first in every second round: a machine changes between the two.
+            starts = {"started": None, "forked": parents}
+            order = [start for start in STARTS[:: -1 if number % 2 else 1] if start in options.starts]
+            for level in options.busy:
+                os.sched_setaffinity(0, everywhere)
+                with busy(level):
+                    os.sched_setaffinity(0, {options.cpu})  # as the embedded agent does
+                    for subject, protocol, start in product(subjects, options.protocols, order):
+                        before_s, at = children_cpu_s(), time.time()
+                        measurement = measure_file(subject.path, subject.job, PROTOCOLS[protocol], store, starts[start])
+                        row = Row(subject.name, protocol, level, start, at, children_cpu_s() - before_s, measurement)
+                        append(options.file, row)
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
     return 0
 
 
-def export(folder: Path) -> dict[str, Path]:
-    """Write the models."""
-    import numpy as np
-    import onnx
+def children_cpu_s() -> float:
+    """CPU-seconds of children that have ended; warm parents count when they end."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def append(file: Path, row: Row) -> None:
+    with file.open("a") as stream:
+        stream.write(json.dumps(row._asdict() | {"measurement": row.measurement.to_json()}) + "\n")
+
+
+def read(file: Path) -> list[Row]:
+    """The rows of a file, each by the reference times that are known at the end."""
+    store = ReferenceStore(str(file.with_suffix(".references.json")))
+    rows = [Row(**json.loads(line)) for line in file.read_text().splitlines()]
+    return [row._replace(measurement=current(Measurement.from_json(row.measurement), store)) for row in rows]
+
+
+def export(folder: Path, runtime: str) -> Iterator[Subject]:
+    """Write the models for a runtime; LiteRT has no file of the products of a vector."""
     import torch
-    from onnx import TensorProto, helper, numpy_helper
 
     from vitsearch import backbones
-    from vitsearch.export.graph.onnx_file import write_onnx
 
-    files = {}
+    deployment = Deployment("local", runtime, default_provider(runtime), "fp32")
     for name, (pixels, channels) in MODELS.items():
         torch.manual_seed(0)
         model = backbones.find(name).build(backbones.ModelSpec(name, "none", pixels, 10, channels)).model.eval()
-        files[name] = folder / f"{name}.onnx"
-        write_onnx(model, (1, channels, pixels, pixels), files[name])
+        images = torch.zeros(1, channels, pixels, pixels).numpy()
+        place = folder / runtime / name
+        place.mkdir(parents=True)
+        file = EXPORTERS.get(runtime)().export(model, ExportTask(name, deployment, images), place)
+        job = device_job(replace(deployment, options=file.options))
+        yield Subject(name, file.path, job)
+    if runtime != "litert":
+        yield Subject(VECTORS, vectors(folder / f"{VECTORS}.onnx"), device_job(deployment))
+
+
+def vectors(path: Path) -> Path:
+    """Write the products of a vector, which OpenVINO reads too."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
     draw = np.random.default_rng(0)
     size, layers = 1024, 5
     weights = [numpy_helper.from_array(draw.standard_normal((size, size), "f") / 32, f"w{i}") for i in range(layers)]
     nodes = [helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"]) for i in range(layers)]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name in ("x0", f"x{layers}")]
     graph = helper.make_graph(nodes, "vectors", ends[:1], ends[1:], weights)
-    files[VECTORS] = folder / f"{VECTORS}.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), files[VECTORS])
-    return dict(sorted(files.items(), key=lambda pair: pair[0]))
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), path)
+    return path
 
 
 @contextlib.contextmanager
@@ -148,54 +217,63 @@ def busy(count: int) -> Iterator[None]:
             process.wait()
 
 
-def measured(file: Path, protocol: str, store: ReferenceStore) -> Measurement:
-    blob = BlobRef("model.onnx", file_digest(str(file)), file.stat().st_size)
-    spec = JobSpec("measure", (blob,), "onnxruntime", {}, PROTOCOLS[protocol])
-    environment = environment_id(fingerprint("benchmark", (), THIS_MACHINE))
-    with tempfile.TemporaryDirectory() as folder:
-        os.symlink(file, Path(folder) / "model.onnx")
-        context = JobContext("0" * 64, "local", environment, 1, 0.0)
-        return measure_job(spec, context, JobFolder(folder, StopSignal()), references=store)
-
-
 def report(file: Path) -> int:
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    rows_read = [
-        (row["busy"], row["model"], row["protocol"], Measurement.from_json(row["measurement"])) for row in rows
-    ]
-    newest = ReferenceStore(str(file.with_suffix(".references.json")))
+    everything = read(file)
+    rows = [row for row in everything if row.start == STARTS[-1]] or everything
     for metric in ("cpu_ms", "latency_ms"):
         print(f"\n{metric}_p50\n| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|")
         groups: dict[tuple[str, str, int], list[Measurement]] = defaultdict(list)
-        for level, model, protocol, measurement in rows_read:
-            groups[model, protocol, level].append(current(measurement, newest))
+        for row in rows:
+            groups[row.model, row.protocol, row.busy].append(row.measurement)
         met = [row_of(key, groups, metric) for key in sorted(groups)]
     print(f"\npooled\n| {' | '.join(POOLED)} |\n" + "|---" * len(POOLED) + "|")
-    for model in dict.fromkeys(row["model"] for row in rows):
-        here = [(row, Measurement.from_json(row["measurement"])) for row in rows if row["model"] == model]
-        timed = [(row["at"], row["protocol"], current(measurement, newest)) for row, measurement in here]
-        print_pooled(model, timed)
+    for model in dict.fromkeys(row.model for row in rows):
+        print_pooled(model, [row for row in rows if row.model == model])
+    print(f"\nforked over started\n| {' | '.join(PAIRED)} |\n" + "|---" * len(PAIRED) + "|")
+    print_pairs(everything)
     return 0 if all(met) else 1
 
 
-def print_pooled(model: str, timed: Sequence[tuple[float, str, Measurement]]) -> None:
-    """The figures of a model as a study shows them, from the time, protocol and measurement of each."""
-    screens = [(at, measurement) for at, protocol, measurement in timed if protocol == "screen"]
+def print_pooled(model: str, rows: Sequence[Row]) -> None:
+    """The figures of a model as a study shows them."""
+    screens = [row for row in rows if row.protocol == "screen"]
+    apart_s = POLICY.measuring.apart_s
     shown_as = {
-        "screen": [[measurement] for _, measurement in screens],
-        "confirm": [[measurement] for _, protocol, measurement in timed if protocol == "confirm"],
+        "screen": [[row.measurement] for row in screens],
+        "confirm": [[row.measurement] for row in rows if row.protocol == "confirm"],
         "two screens": [
-            [a, b] for (at, a), (then, b) in combinations(screens, 2) if abs(then - at) >= POLICY.measuring.apart_s
+            [a.measurement, b.measurement] for a, b in combinations(screens, 2) if abs(b.at - a.at) >= apart_s
         ],
     }
-    grand = statistics.median(shown(measurement, "cpu_ms").p50 for _, _, measurement in timed)
+    grand = statistics.median(shown(row.measurement, "cpu_ms").p50 for row in rows)
     for name, groups in shown_as.items():
+        if not groups:
+            continue
         figures = [interval(group) for group in groups]
         covered = statistics.mean(low <= grand <= high for _, low, high in figures)
         width = statistics.median((high - low) / 2 / value for value, low, high in figures)
         seconds = statistics.mean(sum(measurement.seconds for measurement in group) for group in groups)
         spread = sd([value for value, _, _ in figures])
         print(f"| {model} | {name} | {len(groups)} | {covered:.0%} | {width:.1%} | {spread:.1%} | {seconds:.1f} |")
+
+
+def print_pairs(rows: Sequence[Row]) -> None:
+    """Of each two measurements that followed each other, one in started and one in forked processes: how often they
+    agree within the interval of their difference, and by how much they differ."""
+    pairs: dict[tuple[str, str, int], list[tuple[float, float]]] = defaultdict(list)
+    cpu_s: dict[tuple[str, str, int], list[dict[str, float]]] = defaultdict(list)
+    for a, b in pairwise(rows):
+        if {a.start, b.start} == set(STARTS) and a[:3] == b[:3]:
+            of = {row.start: interval([row.measurement]) for row in (a, b)}
+            half = math.hypot(*(math.log(high / low) / 2 for _, low, high in of.values()))
+            cpu_s[a[:3]].append({row.start: row.cpu_s for row in (a, b)})
+            pairs[a[:3]].append((math.log(of["forked"][0] / of["started"][0]), half))
+    for key, here in sorted(pairs.items()):
+        within = sum(abs(ratio) <= half for ratio, half in here)
+        ratios = [math.exp(ratio) for ratio, _ in here]
+        mean, error = math.log(statistics.geometric_mean(ratios)), sd(ratios) / len(here) ** 0.5
+        cost = [f"{statistics.mean(each[start] for each in cpu_s[key]):.2f}" for start in STARTS]
+        print(f"| {' | '.join([*map(str, key), f'{within} of {len(here)}', f'{mean:+.1%}', f'{error:.1%}', *cost])} |")
 
 
 def interval(group: Sequence[Measurement]) -> tuple[float, float, float]:

@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measured_file import measure_file
 from torch import nn
 
 from vitsearch import backbones, data
@@ -48,17 +49,9 @@ from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers.exporting import write
 from vitsearch_agent import runtimes
 from vitsearch_agent.artifacts import model_files
-from vitsearch_agent.base.canonical_json import file_digest
-from vitsearch_agent.base.system import THIS_MACHINE
-from vitsearch_agent.conditions.environment import environment_id, fingerprint
 from vitsearch_agent.errors import MeasurementFailed
-from vitsearch_agent.measure.child_process import StopSignal
-from vitsearch_agent.measure.job_context import JobContext
-from vitsearch_agent.measure.job_folder import JobFolder
-from vitsearch_agent.measure.measure_job import measure_job
 from vitsearch_agent.runtimes.base import Session
 from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
-from vitsearch_agent.wire.protocol import BlobRef, JobSpec
 
 BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
 FAMILIES = (
@@ -328,15 +321,7 @@ def memory_mb(row: Row) -> str:
     """Peak memory of a fresh process above that of its runtime, as the agent measures it."""
     assert row.path is not None
     assert row.job is not None
-    files = {name: Path(file) for name, file in model_files(str(row.path)).items()}
-    blobs = tuple(BlobRef(name, file_digest(str(file)), file.stat().st_size) for name, file in files.items())
-    spec = JobSpec("measure", blobs, row.job.runtime, row.job.options, MEMORY)
-    environment = environment_id(fingerprint("benchmark", (), THIS_MACHINE))
-    with tempfile.TemporaryDirectory() as folder:
-        for name, file in files.items():
-            (Path(folder) / name).symlink_to(file)
-        context = JobContext("0" * 64, "local", environment, 1, 0.0)
-        measurement = measure_job(spec, context, JobFolder(folder, StopSignal()))
+    measurement = measure_file(row.path, row.job, MEMORY)
     return "" if measurement.peak_memory_mb is None else f"{measurement.peak_memory_mb:.0f}"
 
 
