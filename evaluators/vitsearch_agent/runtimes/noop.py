@@ -57,6 +57,9 @@ class NoopRuntime(Runtime):
     name = "noop"
     ignores_model = True
 
+    def survives_fork(self, options: Mapping[str, Any]) -> bool:
+        return True  # it is all in Python
+
     def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
         unknown = sorted(set(options) - {"busy_us", "hash_kib"})
         if unknown:

@@ -11,7 +11,6 @@ import pytest
 
 from vitsearch_agent.base import processes
 from vitsearch_agent.errors import MeasurementFailed
-from vitsearch_agent.measure import child_process
 from vitsearch_agent.measure.child_process import Interrupted, StopSignal, child_environment, read_answer, run_child
 from vitsearch_agent.measure.warm_parents import ParentKey, WarmParents
 

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from support.marks import long
+from support.warm_parents import warm_parents_of
 from vitsearch_agent.base import locks, processes
 from vitsearch_agent.client.client import RequestOptions
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
@@ -307,3 +308,17 @@ def test_the_settings_are_not_read_while_the_canary_is_measured(tmp_path, monkey
     board.environment()
     assert len(reads) == 2, "the settings are read again after the canary"
     queue.close()
+
+
+def test_warm_parents_end_when_the_agent_is_idle(serve_agent, tmp_path, blob, tiny_protocol, until):
+    script = tmp_path / "impatient.py"
+    script.write_text(
+        "import sys\nfrom vitsearch_agent.server import worker\nfrom vitsearch_agent.cli import app\n"
+        "worker._IDLE_S = 1.0  # 60 s otherwise\nsys.exit(app.main(sys.argv[1:]))\n"
+    )
+    served = serve_agent(program=[str(script)])
+    agents = {str(served.process.pid)}
+    with served.client() as client:
+        client.measure(blob, "noop", {}, tiny_protocol._replace(processes=2, max_processes=2))
+    assert warm_parents_of(agents)
+    until(lambda: not warm_parents_of(agents), "the end of the parents")

@@ -1,7 +1,7 @@
 """Two hundred SIGKILLs over a hundred jobs: every job is done with one result, and no process is left.
 
-Two kills in five hit the agent, the others its measuring child, each at a random moment in the life of a child:
-while it starts, imports, measures, or while its answer is stored.
+Two kills in five hit the agent, one a warm parent, the others the measuring child, each at a random moment in the life
+of a child: while it starts, imports, measures, or while its answer is stored.
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from support.warm_parents import warm_parents_of
 from vitsearch_agent.base import processes
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 from vitsearch_agent.wire.measurement import Measurement
@@ -73,15 +74,20 @@ def put_jobs(agent, path, protocol, repeats):
 
 
 def kill_one(agent, watcher, draw, until):
-    """Kill the child or the agent at a random moment; False if all jobs ended before."""
+    """Kill the child, a warm parent or the agent at a random moment; False if all jobs ended before."""
     child = until(lambda: watcher.child() or watcher.left() == 0, "a child, or the end")
     if child is True:
         return False
     time.sleep(draw.uniform(0.0, LATEST_S))
-    if draw.random() < 0.4:
+    kind = draw.choices(["agent", "parent", "child"], [2, 1, 2])[0]
+    if kind == "agent":
         os.kill(agent.pid, signal.SIGKILL)
         agent._process.wait()
         agent.restart_if_dead()
+        return True
+    parents = warm_parents_of({str(agent.pid)})
+    if kind == "parent" and parents:
+        os.kill(draw.choice(parents), signal.SIGKILL)
         return True
     victim = watcher.child()
     return victim is not None and processes.kill_if_same(victim)
@@ -93,15 +99,17 @@ def test_two_hundred_kills_over_a_hundred_jobs(tmp_path, blob, tiny_protocol, un
     state.mkdir()
     limits = {"interruptions_max": 10**6, "queued_per_owner": JOBS}
     (state / "config.json").write_text(json.dumps({"limits": limits}))
-    draw, kills, count = random.Random(SEED), 0, JOBS
+    draw, kills, count, agents = random.Random(SEED), 0, JOBS, set()
+    protocol = tiny_protocol._replace(processes=3, max_processes=3)
     oom_kills_before = processes.out_of_memory_kills() or 0
     with EmbeddedAgent(str(state)) as agent:
-        put_jobs(agent, blob, tiny_protocol, range(JOBS))
+        put_jobs(agent, blob, protocol, range(JOBS))
         watcher = Watcher(state)
         while kills < KILLS:
             if watcher.left() < OWNERS:  # a fast machine
-                put_jobs(agent, blob, tiny_protocol, range(count, count + OWNERS))
+                put_jobs(agent, blob, protocol, range(count, count + OWNERS))
                 count += OWNERS
+            agents.add(str(agent.pid))
             kills += kill_one(agent, watcher, draw, until)
         while watcher.left():
             left = watcher.left()
@@ -109,6 +117,7 @@ def test_two_hundred_kills_over_a_hundred_jobs(tmp_path, blob, tiny_protocol, un
         jobs = watcher.rows("SELECT id, state, attempts, error, result FROM jobs")
         events = watcher.rows("SELECT job, what, COUNT(*) FROM events GROUP BY job, what")
         watcher.close()
+        agents.add(str(agent.pid))
     # Without a group of its own the agent reads the kernel's counter for the whole machine. When a test beside this one
     # runs out of memory, a child that this test kills at that moment is taken for a victim of it.
     oom_kills_elsewhere = (processes.out_of_memory_kills() or 0) - oom_kills_before
@@ -123,4 +132,4 @@ def test_two_hundred_kills_over_a_hundred_jobs(tmp_path, blob, tiny_protocol, un
     counted = {(job, what): count for job, what, count in events}
     assert [counted[job, "done"] for job, *_ in jobs] == [1] * len(jobs)
     assert all(counted[job, "started"] == attempts for job, _, attempts, _, _ in jobs)
-    until(lambda: processes_in(str(state)) == [], "the last process to end")
+    until(lambda: processes_in(str(state)) + warm_parents_of(agents) == [], "the last process to end")
