@@ -57,7 +57,7 @@ def check(paths: Sequence[str], request: MeasureRequest) -> None:
 
 
 def measure_file(path: str, request: MeasureRequest, progress: Progress) -> Measurement:
-    """Measure a file in fresh children, as the agent does, but without a server and a queue."""
+    """Measure a file in child processes, as the agent does, but without a server and a queue."""
     recorder = MeteredPhase(request.meter, THIS_MACHINE)
     references = ReferenceStore(os.path.join(user_cache_folder(), "references.json"))
     listener = JobListener(progress.started, progress.waiting)

@@ -1,1 +1,1 @@
-"""Measurement jobs: start fresh child processes and combine their reports into a result."""
+"""Measurement jobs: start or fork child processes and combine their reports into a result."""

@@ -1,4 +1,4 @@
-"""Measure jobs: run one fresh child after another and combine their reports into a Measurement.
+"""Measure jobs: run one child after another and combine their reports into a Measurement.
 
 latency x processes --> sustained --> throughput --> power      the last three only if the protocol asks for them
 
@@ -83,6 +83,8 @@ def measure_job(
             f"the protocol asks for the reference models {protocol.reference}; this version has {REFERENCE}",
         )
     monitor = Monitor(system, protocol, job_folder.stop.is_set, on_event=on_event)
+    # Whatever ended a process of an earlier attempt: a fork shall not be the cause a second time.
+    job_folder = job_folder if context.attempts == 1 else job_folder._replace(parents=None)
     children = _Children(spec, context.environment_id, job_folder, monitor)
     if runtimes.create(spec.runtime).prepares:
         children.prepare()

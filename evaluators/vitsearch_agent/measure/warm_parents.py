@@ -162,6 +162,9 @@ class WarmParents:
         self._parents: OrderedDict[ParentKey, WarmParent] = OrderedDict()
         self._system = system
 
+    def __len__(self) -> int:
+        return len(self._parents)
+
     def parent(self, key: ParentKey, environment: Mapping[str, str]) -> Optional[WarmParent]:
         """Return the parent of a key, a new one where there is none.
 

@@ -58,7 +58,7 @@ class ModelRunner(abc.ABC):
 
 
 class LocalRunner(ModelRunner):
-    """Runs the model here, in fresh processes, without an agent."""
+    """Runs the model here, in child processes, without an agent."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ Shapes = Mapping[str, Tuple[int, ...]]
 class MeasureProtocol(NamedTuple):
     """How one measurement is taken. Equal protocols give comparable numbers.
 
-    Each fresh process warms up until it has done `warmup_min_runs` runs in at least `warmup_min_s` seconds and its
+    Each process warms up until it has done `warmup_min_runs` runs in at least `warmup_min_s` seconds and its
     times are steady (or ten times `warmup_min_s` more seconds have passed; beside references five times). Then it
     samples in bursts until it has `min_runs` runs and `min_s` seconds; it ends after `max_s` seconds of sampling if it
     has at least 11 runs by then.

@@ -143,8 +143,8 @@ _TEMPERATURE = {"zone": json_reader.text, "start_c": _number, "end_c": _number, 
 class Measurement(NamedTuple):
     """One valid measurement with its conditions.
 
-    `latency_ms` is wall time and `cpu_ms` process CPU time of a run of one batch, as they were read in `processes`
-    fresh processes. `paired` are their ratios to the reference models that ran in the same processes, None where none
+    `latency_ms` is wall time and `cpu_ms` process CPU time of a run of one batch, as they were read in so many
+    `processes`. `paired` are their ratios to the reference models that ran in the same processes, None where none
     could. `basis` is the one to show and to decide by: `raw`, or `paired` on a machine that others use too. `counters`
     are instructions and cycles for each run. `sustained` is the latency after the protocol's soak.
 

@@ -184,7 +184,7 @@ def _figures(model: BundledModel) -> Iterator[str]:
     images = "image" if measured.batch == 1 else "images"
     yield (
         f"{threads} thread{'s' if threads > 1 else ''}, {measured.batch} {images} in a run, {len(model.measurements)} "
-        f"measurements, the last one in {measured.processes} fresh processes ({measured.protocol.id})."
+        f"measurements, the last one in {measured.processes} processes ({measured.protocol.id})."
     )
     yield ""
     yield "| figure | value | 95 % interval |"

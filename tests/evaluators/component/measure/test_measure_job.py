@@ -1,8 +1,10 @@
+import contextlib
 import os
 
 import pytest
 
 from support.marks import long
+from vitsearch_agent.base import processes
 from vitsearch_agent.base.system import System
 from vitsearch_agent.conditions.emulation import DeviceTree
 from vitsearch_agent.errors import MeasurementFailed
@@ -10,6 +12,7 @@ from vitsearch_agent.measure.child_process import StopSignal
 from vitsearch_agent.measure.job_context import JobContext
 from vitsearch_agent.measure.job_folder import JobFolder
 from vitsearch_agent.measure.measure_job import PowerRecorder, measure_job, wall_limit_s
+from vitsearch_agent.measure.warm_parents import WarmParents
 from vitsearch_agent.wire.measurement import Temperature
 from vitsearch_agent.wire.protocol import BlobRef, JobSpec, Power
 
@@ -28,7 +31,7 @@ def spec(tiny_protocol):
     return JobSpec("measure", manifest, "noop", {"busy_us": 10}, tiny_protocol._replace(processes=2, max_processes=2))
 
 
-def test_each_process_is_fresh_and_the_result_has_the_job_context(spec, job_folder, tmp_path):
+def test_each_process_is_another_and_the_result_has_the_job_context(spec, job_folder, tmp_path):
     pids = []
     measurement = measure_job(spec, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(set(pids)) == 2
@@ -37,6 +40,16 @@ def test_each_process_is_fresh_and_the_result_has_the_job_context(spec, job_fold
     assert measurement.between_process_rel_spread is not None
     assert (measurement.job_id, measurement.attempts, measurement.queue_s) == ("a1" * 32, 2, 0.5)
     assert measurement.emulated is False
+
+
+@pytest.mark.parametrize(("attempts", "count"), [(1, 1), (2, 0)])
+def test_processes_after_the_first_have_a_parent_in_the_first_attempt(spec, job_folder, attempts, count):
+    processes.adopt_orphans()
+    with contextlib.closing(WarmParents()) as parents:
+        measurement = measure_job(spec, CONTEXT._replace(attempts=attempts), job_folder._replace(parents=parents))
+        assert len(parents) == count
+    assert measurement.load_ms is not None
+    assert measurement.latency_ms.n == 22
 
 
 def test_answers_of_an_interrupted_attempt_are_used_in_the_same_environment(spec, job_folder, tmp_path):
