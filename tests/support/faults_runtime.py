@@ -33,6 +33,9 @@ class FaultRuntime(Runtime):
     def check_options(self, options):
         return dict({"fault": "none", "gate": "", "note": ""}, **options)
 
+    def survives_fork(self, options):
+        return True
+
     def available(self):
         if os.path.exists(os.path.join(os.path.dirname(__file__), "hungry")):
             self.hungry({})
@@ -123,6 +126,12 @@ class FaultRuntime(Runtime):
         """Try what `gate`, a JSON object {name: [kind of access, path or port]}, lists; report what worked."""
         wanted = json.loads(options["gate"])
         raise RuntimeError("reached: " + " ".join(name for name, (kind, what) in wanted.items() if _works(kind, what)))
+
+    def reach_when_forked(self, options):
+        """Do so in a forked process; a started one passes."""
+        if os.path.basename(sys.argv[0]) == "parent.py":
+            self.reach(options)
+        options["gate"] = ""
 
     def plant(self, options):
         """Put what `gate` lists, a JSON object {name: path that it links to, or None for a FIFO}, in the place of files

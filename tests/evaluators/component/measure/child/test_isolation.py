@@ -25,13 +25,15 @@ def kernel_has_landlock():
 needs_landlock = pytest.mark.skipif(not kernel_has_landlock(), reason="this kernel has no Landlock")
 
 
-@pytest.fixture
-def reached(faulty_agent, faulty_client, blob, tiny_protocol):
+@pytest.fixture(params=["reach", "reach_when_forked"])
+def reached(request, faulty_agent, faulty_client, blob, tiny_protocol):
     """reached(name=[kind of access, path or port], ...) -> the names of what a measured model could do."""
+
+    protocol = tiny_protocol._replace(processes=2, max_processes=2)
 
     def reached(**wanted):
         with pytest.raises(MeasurementFailed) as caught:
-            faulty_client.measure(blob, "faults", {"fault": "reach", "gate": json.dumps(wanted)}, tiny_protocol)
+            faulty_client.measure(blob, "faults", {"fault": request.param, "gate": json.dumps(wanted)}, protocol)
         assert "reached: " in str(caught.value)
         return set(str(caught.value).partition("reached: ")[2].split())
 
