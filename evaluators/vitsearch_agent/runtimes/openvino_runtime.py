@@ -43,7 +43,13 @@ class OpenVinoSession(Session):
 
     def infer(self, images: Any) -> Any:
         try:
-            return self._request.infer([images])[0]
+            # The inputs and outputs of a call of `infer` are Python objects, which took .17 ms of a model of .09 ms.
+            filled = self._request.get_input_tensor().data
+            if (filled.shape, filled.dtype) != (images.shape, images.dtype):
+                raise ValueError(f"images of {images.shape} {images.dtype}, expected {filled.shape} {filled.dtype}")
+            filled[...] = images
+            self._request.infer(share_outputs=True)
+            return self._request.get_output_tensor(0).data.copy()
         except (RuntimeError, ValueError, TypeError) as error:
             raise refused(error, "the model does not accept the images") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -36,23 +36,69 @@ def judging_job(file: ExportedFile, deployment: Deployment) -> tuple[Path, Devic
     return file.path, device_job(replace(deployment, provider=CPU).with_options(file.options))
 
 
-def logits(
-    path: Path, images: Floats | Iterable[Floats], batch_size: int, threads: int = 1, job: DeviceJob = ONNXRUNTIME
-) -> Floats:
-    """Logits, float32 (n, classes), of `images`: one array (n, channels, height, width), normalised, or several.
+@dataclass(frozen=True, eq=False)
+class OpenFile:
+    """A file that a runtime has loaded.
 
-    `batch_size` images are run at once; missing ones of the last run are zeros. A processor that does not compute in
-    the precision of the job does so in fp32. `StageError` `export` when the runtime refuses the file or the
-    images.
+    Attributes:
+        session: It runs the file, one thread at a time.
+        batch_size: The number of images of a run.
+        job: What runs it, and how: in fp32 where this processor does not compute in the precision that was asked for.
+    """
+
+    session: Session
+    batch_size: int
+    job: DeviceJob
+
+    def logits(self, images: Floats | Iterable[Floats]) -> Floats:
+        """Run the file.
+
+        Args:
+            images: One array (n, channels, height, width), normalised, or several. Missing ones of the last run are
+                zeros.
+
+        Returns:
+            float32 (n, ...), its outputs in the order of the images.
+
+        Raises:
+            StageError: `export`: the runtime refuses the images.
+        """
+        with _refusals():
+            return np.concatenate(
+                [self.session.infer(batch)[:count] for batch, count in _batches(images, self.batch_size)]
+            )
+
+
+def open_file(path: Path, batch_size: int, threads: int = 1, job: DeviceJob = ONNXRUNTIME) -> OpenFile:
+    """Load a file for runs of `batch_size` images.
+
+    Args:
+        path: The file; those that belong to it lie beside it.
+        batch_size: Of a run.
+        threads: Of a run.
+        job: What runs it.
+
+    Returns:
+        The file, ready to run.
+
+    Raises:
+        StageError: `export`: the runtime refuses the file.
     """
     with _refusals():
         try:
-            session = _open(path, batch_size, threads, job)
+            return OpenFile(_open(path, batch_size, threads, job), batch_size, job)
         except MeasurementFailed as error:
             if error.kind != "runtime_unavailable" or job.options.get(ARITHMETIC) in (None, FP32):
                 raise
-            session = _open(path, batch_size, threads, replace(job, options=job.options | {ARITHMETIC: FP32}))
-        return np.concatenate([session.infer(batch)[:count] for batch, count in _batches(images, batch_size)])
+            in_fp32 = replace(job, options=job.options | {ARITHMETIC: FP32})
+            return OpenFile(_open(path, batch_size, threads, in_fp32), batch_size, in_fp32)
+
+
+def logits(
+    path: Path, images: Floats | Iterable[Floats], batch_size: int, threads: int = 1, job: DeviceJob = ONNXRUNTIME
+) -> Floats:
+    """Load a file and run it once over `images`: `open_file`, then `OpenFile.logits`."""
+    return open_file(path, batch_size, threads, job).logits(images)
 
 
 def latency_ms(path: Path, images: Floats, threads: int = 1, job: DeviceJob = ONNXRUNTIME) -> float:

@@ -62,10 +62,11 @@ def _class_names(workspace: jobs.Workspace, images: ImageData) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class Written:
-    """A file, its largest difference to torch over the largest logit, the digest of its structure, if that is known,
-    and the name of torch's exporter that wrote its ONNX file."""
+    """A file, open as it is judged on this machine; its largest difference to torch over the largest logit, the digest
+    of its structure, if that is known, and the name of torch's exporter that wrote its ONNX file."""
 
     file: ExportedFile
+    opened: evaluate.OpenFile
     parity: float
     structure: str | None = None
     exporter: str = TORCHSCRIPT.name
@@ -81,7 +82,8 @@ def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
     file = EXPORTERS.get(deployment.runtime)().export(model, task, folder)
     path, judge = evaluate.judging_job(file, deployment)
     batch = deployment.batch or len(task.images)
-    logits = evaluate.logits(path, task.images, batch, job=judge)
+    opened = evaluate.open_file(path, batch, job=judge)
+    logits = opened.logits(task.images)
     with torch.inference_mode():
         expected = model.eval()(torch.from_numpy(task.images)).numpy()
     if not (np.isfinite(logits).all() and np.isfinite(expected).all()):
@@ -91,7 +93,7 @@ def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
     if relative > limit:
         differ = f"{deployment.runtime} and torch differ by {relative:.1e} of the largest logit, allowed {limit:.0e}"
         raise StageError("export", "parity", differ)
-    return Written(file, relative, structure.digest_of(file, deployment), task.exporter.name)
+    return Written(file, opened, relative, structure.digest_of(file, deployment), task.exporter.name)
 
 
 def _parity_limit(model: nn.Module, precision: str) -> float:

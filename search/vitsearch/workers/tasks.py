@@ -213,20 +213,30 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         macs_m, params_m = macs.count(model, blank(source.resolution, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
         written = export(model, job, Path(folder))
-        path, judge = evaluate.judging_job(written.file, job.deployment)
-        split = batches(images.validation.images, source.view)
-        outputs = evaluate.logits(path, split, job.deployment.batch or job.batch, job=judge)
+        opened = _opened(written, job)
+        outputs = opened.logits(batches(images.validation.images, source.view))
         if not np.isfinite(outputs).all():
             raise StageError(
-                "export", "not_finite", f"{path.name}: NaN or infinity among the outputs for the validation images"
+                "export",
+                "not_finite",
+                f"{written.file.path.name}: NaN or infinity among the outputs for the validation images",
             )
         judged = job.workspace.task.find().judge(outputs, validation_truth(job.workspace, job.truth_sha256))
         graph = _graph(job.workspace.store, written, macs_m, params_m)
         if written.file.judged is not None:
             graph = replace(graph, judged_sha256=job.workspace.store.put_model(written.file.judged).sha256)
-        kept, own = precision_shares.by_precision(written.file, job.deployment), own_logits(job.workspace)
+        kept, own = precision_shares.by_precision(written.file, job.deployment, opened), own_logits(job.workspace)
         cosine = None if own is None else mean_cosine(outputs, own)
         return jobs.Exported(graph, judged, len(outputs), kept, cosine)
+
+
+def _opened(written: Written, job: jobs.ExportJob) -> evaluate.OpenFile:
+    """The file in the batch in which it is judged."""
+    batch = job.deployment.batch or job.batch
+    if written.opened.batch_size == batch:
+        return written.opened
+    path, judge = evaluate.judging_job(written.file, job.deployment)
+    return evaluate.open_file(path, batch, job=judge)
 
 
 def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jobs.ExportedGraph:

@@ -19,23 +19,31 @@ from collections.abc import Mapping
 
 from vitsearch.core.plan import Deployment
 from vitsearch.export.base import ExportedFile
+from vitsearch.export.evaluate import OpenFile
 
 CPU = "cpu"
 
 
-def by_precision(file: ExportedFile, deployment: Deployment) -> dict[str, float]:
-    """Precision ("fp32", "fp16", "bf16", "int8") -> its share of the MACs, largest first; empty where it is unknown.
+def by_precision(file: ExportedFile, deployment: Deployment, opened: OpenFile | None = None) -> dict[str, float]:
+    """Give the share of each precision.
 
-    It is unknown where the processor of the deployment is not in this machine, and where the runtime shows nothing.
+    Args:
+        file: What was written.
+        deployment: Where and how it runs.
+        opened: The file as its runtime has loaded it here, if it has.
+
+    Returns:
+        Precision ("fp32", "fp16", "bf16", "int8") -> its share of the MACs, largest first. Empty where the processor of
+        the deployment is not in this machine, and where the runtime shows nothing.
     """
-    counts = macs(file, deployment)
+    counts = macs(file, deployment, opened)
     total = sum(counts.values())
     shares = Counter({name: count / total for name, count in counts.items() if count} if total else {})
     return dict(shares.most_common())
 
 
-def macs(file: ExportedFile, deployment: Deployment) -> Mapping[str, int]:
-    """Precision -> MACs of one run of the file; empty where they are unknown."""
+def macs(file: ExportedFile, deployment: Deployment, opened: OpenFile | None = None) -> Mapping[str, int]:
+    """Precision -> MACs of one run of the file; empty where they are unknown. The arguments are as above."""
     configured = deployment.with_options(file.options)
     if deployment.runtime == "onnxruntime":
         from vitsearch.export.precision_shares import onnxruntime
@@ -44,7 +52,7 @@ def macs(file: ExportedFile, deployment: Deployment) -> Mapping[str, int]:
     if deployment.runtime == "openvino" and deployment.provider == CPU:
         from vitsearch.export.precision_shares import openvino
 
-        return openvino.macs(file.path, configured)
+        return openvino.macs(file.path, configured, opened)
     if deployment.runtime == "litert" and deployment.provider == CPU:
         from vitsearch.export.precision_shares import tflite
 

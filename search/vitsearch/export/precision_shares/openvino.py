@@ -10,8 +10,9 @@ from typing import Any
 
 from vitsearch.core.plan import Deployment
 from vitsearch.export.device_jobs import device_job
+from vitsearch.export.evaluate import OpenFile
 from vitsearch_agent.errors import MeasurementFailed
-from vitsearch_agent.runtimes.openvino_runtime import OpenVinoRuntime
+from vitsearch_agent.runtimes.openvino_runtime import OpenVinoRuntime, OpenVinoSession
 
 NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
 PRODUCTS = frozenset({"FullyConnected", "MatMul"})
@@ -24,15 +25,19 @@ MOVES = frozenset(
 """Operators that change no value: int8 before them is int8 behind them."""
 
 
-def macs(path: Path, deployment: Deployment) -> Mapping[str, int]:
+def macs(path: Path, deployment: Deployment, opened: OpenFile | None = None) -> Mapping[str, int]:
     """Precision -> MACs of one run. Empty where this CPU computes in another precision than the deployment asks for:
     the device that takes it is another one."""
     job, batch = device_job(deployment), deployment.batch or 1
-    runtime = OpenVinoRuntime()
-    try:
-        session = runtime.load(str(path), runtime.check_options(job.options), 1, batch, {})
-    except MeasurementFailed:
-        return {}
+    if opened is not None and (opened.job, opened.batch_size) == (job, batch):
+        session = opened.session
+    else:
+        runtime = OpenVinoRuntime()
+        try:
+            session = runtime.load(str(path), runtime.check_options(job.options), 1, batch, {})
+        except MeasurementFailed:
+            return {}
+    assert isinstance(session, OpenVinoSession)
     return _count(session.executed_graph(), _Model(path, batch))
 
 
