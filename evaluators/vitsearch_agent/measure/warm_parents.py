@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from typing import IO, Mapping, NamedTuple, Optional
+from typing import IO, Mapping, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_agent.base import processes
 from vitsearch_agent.base.system import THIS_MACHINE, System
@@ -30,6 +30,8 @@ MOST_CHILDREN = 16
 """A parent is replaced after so many: what a library changes in it, and its place in memory, do not last for ever."""
 LEAST_AVAILABLE_MB = 1000
 """With less, no parents are kept."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""Numpy starts threads when it is imported; they do not survive a fork, and nothing measured uses them."""
 START_S, FORK_S = 60.0, 10.0
 _PID = struct.Struct("<i")
 _POLL_S = 0.005
@@ -77,7 +79,7 @@ class WarmParent:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "vitsearch_agent.measure.child.parent", runtime, str(os.getpid())],
                 cwd=os.sep,
-                env=dict(environment),
+                env=dict(environment, **ONE_THREAD),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -88,7 +90,7 @@ class WarmParent:
             raise
         finally:
             theirs.close()
-        self._is_ready = False
+        self.was_ready = False
 
     @property
     def pid(self) -> int:
@@ -127,9 +129,9 @@ class WarmParent:
 
     def _forked(self, job_path: str, temporary: str, descriptors: "array.array[int]") -> ForkedChild:
         request = {"job": job_path, "temporary": temporary, "processors": sorted(os.sched_getaffinity(0))}
-        if not self._is_ready:
+        if not self.was_ready:
             self._read(START_S)
-            self._is_ready = True
+            self.was_ready = True
         message = json.dumps(request).encode("ascii")
         self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
         self._left -= 1
@@ -160,6 +162,7 @@ class WarmParents:
 
     def __init__(self, system: System = THIS_MACHINE) -> None:
         self._parents: OrderedDict[ParentKey, WarmParent] = OrderedDict()
+        self._refused: Set[Tuple[str, str]] = set()
         self._system = system
 
     def __len__(self) -> int:
@@ -175,8 +178,8 @@ class WarmParents:
             environment: The environment variables of the children.
 
         Returns:
-            The parent; None where none can be started, where memory is short, or on a system whose processes adopt no
-            orphans.
+            The parent; None where none can be started, where the last one did not get ready, where memory is short, or
+            on a system whose processes adopt no orphans.
         """
         self.make_room()
         if not processes.adopts_orphans() or self._is_memory_short():
@@ -185,6 +188,8 @@ class WarmParents:
             self._drop(other)
         if key in self._parents and self._parents[key].is_over:
             self._drop(key)
+        if (key.environment, key.runtime) in self._refused:
+            return None
         if key not in self._parents:
             if len(self._parents) >= MOST_PARENTS:
                 self._drop(next(iter(self._parents)))
@@ -211,4 +216,7 @@ class WarmParents:
         return available is not None and available < LEAST_AVAILABLE_MB
 
     def _drop(self, key: ParentKey) -> None:
-        self._parents.pop(key).close()
+        parent = self._parents.pop(key)
+        if parent.is_over and not parent.was_ready:
+            self._refused.add((key.environment, key.runtime))
+        parent.close()

@@ -25,6 +25,8 @@ from vitsearch_agent.runtimes import create
 REQUEST_MAX_BYTES = 64 << 10
 READY = 0
 """Sent in the place of a pid when all is imported."""
+HAS_THREADS = 3
+"""The exit code of a parent whose runtime has started threads when it was imported: they do not survive a fork."""
 STARTING = ("load_ms", "first_inference_ms", "peak_memory_mb", "runtime_baseline_mb")
 """What a report says of the start of a process."""
 _PID = struct.Struct("<i")
@@ -39,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
     # Imported by what a child does first; each of them would import it again.
     from vitsearch_agent.runtimes import reference_models  # noqa: F401
 
+    if processes.threads() > 1:
+        return HAS_THREADS
     agent = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     agent.sendall(_PID.pack(READY))
     while True:

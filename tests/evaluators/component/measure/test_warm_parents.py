@@ -102,6 +102,13 @@ def test_no_parent_is_kept_while_memory_is_short(parent_of, parents, tmp_path, m
     assert parent_of() is None
 
 
+def test_a_runtime_that_starts_threads_has_no_parents(parent_of, report, faulty_environment):
+    with open(os.path.join(faulty_environment, "faults_runtime.py"), "a") as stream:
+        stream.write("import threading\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n")
+    assert report(parent_of())["load_ms"] is not None
+    assert parent_of() is None
+
+
 def test_closing_ends_all(parent_of, parents):
     started = [parent_of(KEY._replace(place=place)) for place in range(3)]
     parents.close()
