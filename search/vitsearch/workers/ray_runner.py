@@ -14,8 +14,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from importlib import metadata
 from itertools import count
@@ -44,6 +44,7 @@ from vitsearch.workers.cluster.resources import (
 from vitsearch.workers.crash_log import NativeCrash, stderr_to
 
 R = TypeVar("R")
+WAITS = "waits for a free worker"
 NODES_S = 30.0
 """So long, what the nodes of a cluster have counts as known."""
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -147,7 +148,7 @@ class RayRunner:
             log = self._logs / f"{job.stage}-{self._token}-{next(self._tries)}.log"
             crash, mailbox = None, _mailbox(log)
             try:
-                async with self._slots:
+                async with self._slot():
                     result: tuple[R, StageCost] = await self._submit(job, log, mailbox)
                 self._demand.learn(kind_of(job), result[1].peak_memory_mb)
                 return result
@@ -160,6 +161,18 @@ class RayRunner:
             finally:
                 if crash is None:
                     log.unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """The place of one stage among those that run; the work says that it waits until one is free."""
+        work = current()
+        work.text = WAITS
+        try:
+            async with self._slots:
+                work.text = ""
+                yield
+        finally:
+            work.text = ""
 
     def _count(self, job: Job[Any], lost: Losses, error: Exception, node: str | None) -> None:
         """Count a worker that was lost on `node`, where that is known. Raises `StageError` if the stage is not

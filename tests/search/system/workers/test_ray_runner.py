@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vitsearch.core.activity import Work, doing
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError, StoreError, WorkerCrashed
 from vitsearch.pipeline.jobs import BaseJob, Job
@@ -98,6 +99,24 @@ def run(runner, how):
 @pytest.mark.long
 def test_a_result_comes_back(with_stage):
     assert run(with_stage, "well")[0] == 7
+
+
+@pytest.mark.long
+def test_a_stage_says_that_it_waits_while_another_one_has_the_worker(with_stage):
+    async def both():
+        works = Work(), Work()
+        stages = [asyncio.create_task(_worked(with_stage, work)) for work in works]
+        await asyncio.sleep(0)  # both have asked for the worker
+        texts = [work.activity.text for work in works]
+        await asyncio.gather(*stages)
+        return texts, [work.activity.text for work in works]
+
+    assert asyncio.run(both()) == (["", runners.WAITS], ["", ""])
+
+
+async def _worked(runner, work):
+    with doing(work):
+        return await runner.run(StageJob(None, "well"))
 
 
 @pytest.mark.long
