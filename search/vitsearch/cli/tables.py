@@ -115,7 +115,8 @@ def print_status(state: Status, console: Console | None = None) -> None:
         if run.waits and not state.waits:
             console.print(printable(f"  {run.waits}"), style="yellow", markup=False)
     if not state.runs:
-        console.print("No run is under way", markup=False)
+        ended = f"; the last search ended: {state.search_end}" if state.search_end else ""
+        console.print(printable(f"No run is under way{ended}"), markup=False)
     if state.waits:
         console.print(printable(f"A run {state.waits}"), style="yellow", markup=False)
     for change in state.space_changes:

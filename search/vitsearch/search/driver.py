@@ -110,7 +110,9 @@ class Driver:
                 self._study.sample_with(auto_sampler(self._study, self._plans, self._scheduler.posterior, leaders))
             if retry_failed:
                 self._requests.failed()
+            self._study.remember("search_end", None)
             ended = await self._search()
+            self._study.remember("search_end", ended.reason)
             reporting.cancel()
             read = partial(read_front, self._study, ledger, current=figures)
             await FinalPass(self._pipeline, self._study.records, read, self._remaining.final_text).run()

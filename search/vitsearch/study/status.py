@@ -109,6 +109,8 @@ class Status:
     """Trials in progress."""
     runs: tuple[PrintedLiveRun, ...]
     """Runs that are under way, here and on other machines."""
+    search_end: str | None
+    """Why the last run that searched asked for nothing more; null where none has come so far."""
     space_changes: tuple[SpaceChange, ...]
     """Edits of the space file, oldest first."""
     waits: str | None
@@ -158,6 +160,7 @@ def status(study: Study, ledger: Ledger, front: Front | None = None, disk: DiskU
         wanted=space.search.wanted,
         open=study.unfinished(),
         runs=tuple(map(PrintedLiveRun.of, ledger.inventory.live_runs(study.name))),
+        search_end=attributes.get("search_end"),
         space_changes=tuple(map(SpaceChange.from_json, attributes.get("space_changes", []))),
         waits=still_waiting(attributes.get("waits")),
         outcomes=Counter(record.shown_outcome for record in records.values()),

@@ -66,6 +66,7 @@ def _leaderboard(value: Any) -> list[tuple[Record, dict[str, float]]]:
 
 _OF_STUDY: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "space": (SearchSpace.from_json, SearchSpace),
+    "search_end": (_as_stored, str | None),
     "space_changes": (lambda value: [SpaceChange.from_json(change) for change in value], list[SpaceChange]),
     "data": (_as_stored, _StoredData),
     "devices": (lambda value: stored_devices({"devices": value}), dict[str, NamedDevice]),

@@ -106,6 +106,7 @@ def test_the_state_of_a_study(long_plan):
         wanted=8,
         open=1,
         runs=(run,),
+        search_end=None,
         space_changes=(),
         waits=f"waits for device {DEVICES[0]}, no answer for 3 min: {URL} refused the connection",
         outcomes={"dominated": 2},

@@ -67,6 +67,7 @@ STATE = Status(
     wanted=8,
     open=1,
     runs=(RUN,),
+    search_end=None,
     space_changes=(),
     waits=None,
     outcomes={"dominated": 2, "confirmed": 3},
@@ -184,3 +185,9 @@ def test_what_a_run_does_and_waits_for_stands_below_it():
 
 def test_a_study_that_nobody_runs_says_so():
     assert "No run is under way" in shown(print_status, replace(STATE, runs=[])).splitlines()
+
+
+def test_a_study_says_why_its_last_search_ended():
+    ended = "8 plans are trained"
+    lines = shown(print_status, replace(STATE, runs=[], search_end=ended)).splitlines()
+    assert f"No run is under way; the last search ended: {ended}" in lines

@@ -11,13 +11,15 @@ from support.marks import long
 from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
 from vitsearch.study.plan_pool import PlanParameters
+from vitsearch.study.status import status
 
 
 def test_a_spent_budget_ends_the_search(fake_study):
     ended = fake_study.with_space(search__budget=0.001).run()
     assert ended == SearchEnd("the budget of 0.001 s is spent", complete=False)
-    with fake_study.opened() as (study, _):
+    with fake_study.opened() as (study, ledger):
         assert study.unfinished() == 2  # the leaderboard's, for the next run
+        assert status(study, ledger).search_end == ended.reason
 
 
 def test_a_search_without_improvement_ends(fake_study):
