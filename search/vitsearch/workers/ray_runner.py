@@ -14,8 +14,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from itertools import count
@@ -33,6 +33,7 @@ from vitsearch.workers.cluster.losses import Losses
 from vitsearch.workers.cluster.memory_demand import MemoryDemand, kind_of
 from vitsearch.workers.cluster.own_ray import OwnRay, in_one_line, take_back_umask
 from vitsearch.workers.cluster.peak_memory import peak_memory
+from vitsearch.workers.cluster.places import Places
 from vitsearch.workers.cluster.reports import REPORT_S, Mailbox, reporting
 from vitsearch.workers.cluster.resources import (
     Resources,
@@ -44,7 +45,6 @@ from vitsearch.workers.cluster.resources import (
 from vitsearch.workers.crash_log import NativeCrash, stderr_to
 
 R = TypeVar("R")
-WAITS = "waits for a free worker"
 NODES_S = 30.0
 """So long, what the nodes of a cluster have counts as known."""
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -66,7 +66,7 @@ class InlineRunner:
 
 
 class RayRunner:
-    """Runs each stage as a Ray task on `cpus` and `gpus`, at most `trainers` at a time.
+    """Runs each stage as a Ray task on `cpus` and `gpus`, at most `trainers` at a time (`Places` has the exception).
 
     A stage also asks for the memory that stages of its kind took before; `peaks_mb` are those of earlier runs.
     `logs` is a folder, shared with the workers: stderr of a stage goes there and is kept if the stage crashes.
@@ -116,7 +116,7 @@ class RayRunner:
         self._node_bytes, self._seen_at = 0, -NODES_S
         remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
         self._run_task = remote(_run_task_on)
-        self._slots = asyncio.Semaphore(resources.trainers)
+        self._places = Places(resources.trainers, address is None and not resources.gpus)
         self._logs, self._tries = logs, count(1)
         self._wanted = 0
         self._is_headless = False
@@ -148,8 +148,9 @@ class RayRunner:
             log = self._logs / f"{job.stage}-{self._token}-{next(self._tries)}.log"
             crash, mailbox = None, _mailbox(log)
             try:
-                async with self._slot():
-                    result: tuple[R, StageCost] = await self._submit(job, log, mailbox)
+                async with self._places.place(job.stage) as is_beside:
+                    cpus = 0 if is_beside else self.resources.cpus
+                    result: tuple[R, StageCost] = await self._submit(job, log, mailbox, cpus)
                 self._demand.learn(kind_of(job), result[1].peak_memory_mb)
                 return result
             except tuple(self._losses) as error:
@@ -162,18 +163,6 @@ class RayRunner:
                 if crash is None:
                     log.unlink(missing_ok=True)
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """The place of one stage among those that run; the work says that it waits until one is free."""
-        work = current()
-        work.text = WAITS
-        try:
-            async with self._slots:
-                work.text = ""
-                yield
-        finally:
-            work.text = ""
-
     def _count(self, job: Job[Any], lost: Losses, error: Exception, node: str | None) -> None:
         """Count a worker that was lost on `node`, where that is known. Raises `StageError` if the stage is not
         repeated any more."""
@@ -183,11 +172,11 @@ class RayRunner:
         self._seen_at = -NODES_S  # the cluster may be smaller now
         lost.count(loss, error, node)
 
-    async def _submit(self, job: Job[Any], log: Path, mailbox: Mailbox) -> Any:
+    async def _submit(self, job: Job[Any], log: Path, mailbox: Mailbox, cpus: int) -> Any:
         while not self._may_start.is_set():
             await self._may_start.wait()
         try:
-            return await self._result_of(job, log, mailbox)
+            return await self._result_of(job, log, mailbox, cpus)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, VitsearchError):
@@ -200,12 +189,14 @@ class RayRunner:
         except self._ray.exceptions.RayError as error:
             raise WorkersLost(f"Ray failed in stage {job.stage}: {str(error).splitlines()[0]}") from error
 
-    async def _result_of(self, job: Job[Any], log: Path, mailbox: Mailbox) -> Any:
-        """Ask Ray for a worker and wait for what it returns. Raises `WorkersLost` if the head of the cluster is
-        lost meanwhile: Ray would say nothing for a minute and then end this process."""
+    async def _result_of(self, job: Job[Any], log: Path, mailbox: Mailbox, cpus: int) -> Any:
+        """Ask Ray for a worker on so many processors, and wait for what it returns. Raises `WorkersLost` if the head of
+        the cluster is lost meanwhile: Ray would say nothing for a minute and then end this process."""
         while True:
             asked_bytes = self._demand.request_bytes(kind_of(job), await self._known_node_bytes())
-            reference = self._run_task.options(memory=asked_bytes or None).remote(job, self.resources, log)
+            reference = self._run_task.options(num_cpus=cpus, memory=asked_bytes or None).remote(
+                job, self.resources, log
+            )
             result = asyncio.wrap_future(reference.future())
             following = asyncio.create_task(_follow(mailbox, current(), self._awaited))
             watching = asyncio.create_task(self._watch_head())

@@ -20,6 +20,7 @@ from vitsearch.workers import ray_runner as runners
 from vitsearch.workers import tasks
 from vitsearch.workers.cluster.losses import KILLED
 from vitsearch.workers.cluster.memory_demand import MemoryDemand
+from vitsearch.workers.cluster.places import WAITS
 from vitsearch.workers.cluster.resources import Resources, require_cluster
 from vitsearch.workers.ray_runner import InlineRunner, RayRunner, versions
 
@@ -111,7 +112,7 @@ def test_a_stage_says_that_it_waits_while_another_one_has_the_worker(with_stage)
         await asyncio.gather(*stages)
         return texts, [work.activity.text for work in works]
 
-    assert asyncio.run(both()) == (["", runners.WAITS], ["", ""])
+    assert asyncio.run(both()) == (["", WAITS], ["", ""])
 
 
 async def _worked(runner, work):
