@@ -32,6 +32,7 @@ from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs, prune, refit, scores, sequential, tokens
 from vitsearch.compress.statistics import Statistics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
@@ -40,7 +41,7 @@ from vitsearch.data.tensors import to_tensor
 from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import fine_tune, inference
 
-SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
+SPEC = ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)
 CALIBRATION, PROXY, REFERENCE, BATCH = 256, 1000, 11000, 64
 PROXIES = ("magnitude", "taylor", "parallel", "sequential")
 DRAWS = 1000
@@ -172,7 +173,10 @@ def plans(count: int) -> Iterator[tuple[Plan, bool]]:
         )
         deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
         recipe = Recipe((0, 1), 0, BATCH, 0.0, 0.0, 0, 0.0, 1.0, 0)
-        yield Plan(SPEC.backbone, "builtin", 28, None, compression, "logits", recipe, (deployment,)), hard
+        yield (
+            Plan(SPEC.backbone, "builtin", ImageSize.square(28), None, compression, "logits", recipe, (deployment,)),
+            hard,
+        )
 
 
 def named(plan: Plan) -> str:

@@ -19,6 +19,7 @@ from vitsearch import backbones
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import prune, tokens
 from vitsearch.compress.quantization import quantize
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.export.graph.onnx_file import write_onnx
@@ -60,11 +61,15 @@ def main() -> None:
 
 
 def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folder: Path) -> list[float]:
-    source = jobs.Source(backbone, "builtin", 28, FASHION_MNIST)
+    source = jobs.Source(backbone, "builtin", ImageSize.square(28), FASHION_MNIST)
     stored = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, STUDY))
     block_structure, scores = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
-    resolved = resolve(Plan(backbone, "builtin", 28, None, cut, "none", RECIPE, (deployment,)), block_structure, scores)
+    resolved = resolve(
+        Plan(backbone, "builtin", ImageSize.square(28), None, cut, "none", RECIPE, (deployment,)),
+        block_structure,
+        scores,
+    )
     calibrations = Calibrations.of(resolved, block_structure, 28, STUDY)
     spec = jobs.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations)
     plain, data = only_cut(source, spec, folder), Data()
@@ -83,7 +88,7 @@ def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folde
 def only_cut(source: jobs.Source, spec: jobs.CompressionSpec, folder: Path) -> Path:
     """The exported file of a model that is cut, but not refitted."""
     family = backbones.find(source.backbone)
-    model = family.build(backbones.ModelSpec(source.backbone, "builtin", 28, 10, 1)).model
+    model = family.build(backbones.ModelSpec(source.backbone, "builtin", ImageSize.square(28), 10, 1)).model
     prune.apply(model, family, spec.resolved, torch.zeros(1, 1, 28, 28))
     tokens.apply(model, spec.resolved)
     write_onnx(model, (1, 1, 28, 28), folder / "plain.onnx")

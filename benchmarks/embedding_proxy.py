@@ -22,6 +22,7 @@ from closed_form import named, plans
 from scipy.stats import spearmanr
 
 from vitsearch.backbones.builtin import FASHION_MNIST
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.pipeline import jobs
@@ -57,7 +58,7 @@ class PlanRunner:
         data = {"source": "builtin:fashion-mnist-14k"}
         kind = TaskSource("embedding")
         self.workspace = jobs.Workspace(data, *stores, folder / "cache", task=kind, reference=reference)
-        start = jobs.Source(BACKBONE, "builtin", 28, FASHION_MNIST)
+        start = jobs.Source(BACKBONE, "builtin", ImageSize.square(28), FASHION_MNIST)
         base = tasks.prepare_base(jobs.BaseJob(self.workspace, start, RECIPE))
         self.source = replace(start, weights=f"{jobs.STORED}{base.weights_sha256}")
         made = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, self.source, CALIBRATION))

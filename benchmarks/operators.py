@@ -28,6 +28,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import prune, sparse_file, sparsity, tokens
 from vitsearch.core import legality, precisions
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Distillation, Plan, QuantizationAware, Recipe, Scope
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
@@ -88,7 +89,7 @@ def source_with(weights: str) -> jobs.Source:
 def plans() -> Iterator[tuple[str, Plan]]:
     half = replace(WHOLE, head_pruning_ratio=0.5, ffn_pruning_ratio=0.5)
     yield UNPRUNED, plan()
-    yield "resolution 20", plan(resolution=20)
+    yield "resolution 20", plan(resolution=ImageSize.square(20))
     yield "heads -50%", plan(replace(WHOLE, head_pruning_ratio=0.5))
     yield "FFN -50%", plan(replace(WHOLE, ffn_pruning_ratio=0.5))
     for scope in SCOPES:

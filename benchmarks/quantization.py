@@ -25,6 +25,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant, quantize, sensitivity
 from vitsearch.compress.quantization.layers import Coverage
 from vitsearch.core import precisions
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import QuantizationAware, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import sensitive_layers
@@ -53,16 +54,18 @@ class Data:
             self.train, self.validation = (archive[f"{name}_images"][..., None] for name in SPLITS)
             self.train_labels, self.labels = (archive[f"{name}_labels"].astype(np.int64) for name in SPLITS)
         chosen = np.random.default_rng(0).permutation(len(self.train))[:CALIBRATION_IMAGES]
-        self.calibration = to_tensor(self.train[chosen], 28, Preprocessing(MEAN, STD))
+        self.calibration = to_tensor(self.train[chosen], ImageSize.square(28), Preprocessing(MEAN, STD))
 
     def accuracy(self, path: Path) -> float:
-        inputs = to_tensor(self.validation, 28, Preprocessing(MEAN, STD)).numpy()
+        inputs = to_tensor(self.validation, ImageSize.square(28), Preprocessing(MEAN, STD)).numpy()
         return inference.accuracy(evaluate.logits(path, inputs, 100), self.labels)
 
     def task(self, teacher: nn.Module) -> fine_tune.TrainingSpec:
         recipe = SETTINGS.recipe(RECIPE, "vit_fmnist_p4")
         pool = fine_tune.training_pool(np.arange(len(self.train)), recipe)
-        logits = inference.predict_logits(teacher, self.train, 28, Preprocessing(MEAN, STD), rows=pool)
+        logits = inference.predict_logits(
+            teacher, self.train, ImageSize.square(28), Preprocessing(MEAN, STD), rows=pool
+        )
         return fine_tune.TrainingSpec(
             images=self.train,
             labels=self.train_labels,
@@ -79,7 +82,9 @@ def main() -> None:
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     data = Data()
-    model = backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)).model
+    model = (
+        backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)).model
+    )
     hard = copy.deepcopy(model)
     add_outliers(hard, FACTOR, CHANNELS)
     with tempfile.TemporaryDirectory() as folder:
@@ -111,14 +116,19 @@ def fashion(model: nn.Module, data: Data, folder: Path) -> dict[str, Path]:
 
 def deit(folder: Path) -> dict[str, Path]:
     """Files by precision. int8_qat takes two steps on noise, because its cost does not depend on weights or ranges."""
-    model = backbones.find("deit_tiny_patch16_224").build(ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)).model
+    model = (
+        backbones.find("deit_tiny_patch16_224")
+        .build(ModelSpec("deit_tiny_patch16_224", "none", ImageSize.square(224), 1000))
+        .model
+    )
     images = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     rounded = copy.deepcopy(model)
     fake_quant.prepare(rounded, [images])
     pixels, labels = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8), np.arange(8)
     recipe = Recipe((0, 1), 8, 4, 1e-4, 0.05, 0, 0.0, 1.0, 0)
     fine_tune.fine_tune(
-        rounded, fine_tune.TrainingSpec(pixels, labels, 224, Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, 1)
+        rounded,
+        fine_tune.TrainingSpec(pixels, labels, ImageSize.square(224), Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, 1),
     )
     return {
         name: made(rounded if name in precisions.TRAINED else model, name, images, folder) for name in every_precision()

@@ -28,6 +28,7 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress.quantization import fake_quant
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
@@ -119,7 +120,7 @@ class Trainings:
     def judged(self, model: nn.Module, attempt: Try) -> dict[str, float]:
         images = self.images
         if attempt.backbone not in self._judging:
-            source = jobs.Source(attempt.backbone, "builtin", 28, FASHION_MNIST)
+            source = jobs.Source(attempt.backbone, "builtin", ImageSize.square(28), FASHION_MNIST)
             base = base_model(source, self.workspace)
             self._judging[attempt.backbone] = predict(base, images.train.images, source.view, images.holdout)
         view = ModelView(attempt.resolution, FASHION_MNIST)
@@ -136,7 +137,7 @@ class Trainings:
     def task(self, attempt: Try, epochs: float, before: float) -> fine_tune.TrainingSpec:
         images = self.images
         if attempt.backbone not in self._targets:
-            source = jobs.Source(attempt.backbone, "builtin", 28, FASHION_MNIST)
+            source = jobs.Source(attempt.backbone, "builtin", ImageSize.square(28), FASHION_MNIST)
             base = base_model(source, self.workspace)
             self._targets[attempt.backbone] = predict(base, images.train.images, source.view, self.pool)
         return fine_tune.TrainingSpec(

@@ -35,6 +35,7 @@ from torch import nn
 
 from vitsearch import backbones, data
 from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.legality import possible_ops
 from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.core.precisions import MIXED, RUNTIMES, TRAINED, default_provider
@@ -119,12 +120,14 @@ def main() -> int:
 
 def base(name: str) -> Subject:
     family = backbones.find(name)
-    model = family.build(backbones.ModelSpec(name, "builtin", 28, 10, 1)).model.eval()
+    model = family.build(backbones.ModelSpec(name, "builtin", ImageSize.square(28), 10, 1)).model.eval()
     with tempfile.TemporaryDirectory() as cache:
         images = data.load(data.DataSpec.from_json({"source": "builtin:fashion-mnist-14k"}), Path(cache))
     rows = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION]
-    drawn = to_tensor(images.train.images[rows], 28, Preprocessing(images.mean, images.std)).numpy()
-    validation = to_tensor(images.validation.images, 28, Preprocessing(images.mean, images.std)).numpy()
+    drawn = to_tensor(images.train.images[rows], ImageSize.square(28), Preprocessing(images.mean, images.std)).numpy()
+    validation = to_tensor(
+        images.validation.images, ImageSize.square(28), Preprocessing(images.mean, images.std)
+    ).numpy()
     ships = deploy.deployed(model, family, (1, 1, 28, 28))
     return Subject(name, ships, drawn, validation, np.asarray(images.validation.labels))
 

@@ -22,6 +22,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import batch_norms, sparse_file, sparsity
 from vitsearch.compress.quantization import quantize
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export.graph.onnx_file import write_onnx
@@ -36,9 +37,9 @@ class Table:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.data, self.folder = Data(), folder
-        self.model = backbones.find(name).build(ModelSpec(name, "builtin", 28, 10, 1)).model
+        self.model = backbones.find(name).build(ModelSpec(name, "builtin", ImageSize.square(28), 10, 1)).model
         chosen = np.random.default_rng(0).permutation(len(self.data.train))[:RECALIBRATION_IMAGES]
-        self.images = to_tensor(self.data.train[chosen], 28, Preprocessing(MEAN, STD))
+        self.images = to_tensor(self.data.train[chosen], ImageSize.square(28), Preprocessing(MEAN, STD))
 
     def print(self) -> None:
         rows, files = {}, {}

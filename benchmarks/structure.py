@@ -18,6 +18,7 @@ import torch
 from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import FASHION_MNIST
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
@@ -47,7 +48,7 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
     yield ("---",) * 7
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
     workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
-    source = jobs.Source(BASE, "builtin", 28, FASHION_MNIST)
+    source = jobs.Source(BASE, "builtin", ImageSize.square(28), FASHION_MNIST)
     stored = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
     qualities = tasks.prepare_base(jobs.BaseJob(workspace, source, RECIPE)).qualities
     logits_sha256 = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
@@ -61,7 +62,9 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
     cuts += [(f"depth {ratio:.0%}, by KL", Compression(depth_pruning_ratio=ratio), by_kl) for ratio in DEPTHS]
     cuts += [(f"embedding {ratio:.1%}", Compression(embed_pruning_ratio=ratio), taylor) for ratio in WIDTHS]
     for name, cut, scores in [("none", Compression(), taylor), *cuts]:
-        resolved = resolve(Plan(BASE, "builtin", 28, None, cut, "logits", RECIPE, (FP32,)), block_structure, scores)
+        resolved = resolve(
+            Plan(BASE, "builtin", ImageSize.square(28), None, cut, "logits", RECIPE, (FP32,)), block_structure, scores
+        )
         spec = jobs.CompressionSpec(source, resolved, stored.statistics_sha256)
         graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, FP32, 17, CALIBRATION))
         raw = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
@@ -86,8 +89,10 @@ def accuracy_of(evaluation: jobs.Evaluation) -> str:
 def kl_without_each(block_structure: BlockStructure) -> tuple[float, ...]:
     """KL to the base without each block, on the first 256 training images."""
     images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
-    inputs = to_tensor(images.train.images[: CALIBRATION.images], 28, Preprocessing(images.mean, images.std))
-    model = backbones.find(BASE).build(ModelSpec(BASE, "builtin", 28, 10, 1)).model.eval()
+    inputs = to_tensor(
+        images.train.images[: CALIBRATION.images], ImageSize.square(28), Preprocessing(images.mean, images.std)
+    )
+    model = backbones.find(BASE).build(ModelSpec(BASE, "builtin", ImageSize.square(28), 10, 1)).model.eval()
     with torch.inference_mode():
         expected = model(inputs).numpy()
         losses = []

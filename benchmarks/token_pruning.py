@@ -23,6 +23,7 @@ from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs, sequential, tokens
 from vitsearch.compress.quantization import fake_quant, quantize
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
@@ -32,8 +33,8 @@ from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import fine_tune, inference
 
-DEIT = ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)
-BASE = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
+DEIT = ModelSpec("deit_tiny_patch16_224", "none", ImageSize.square(224), 1000)
+BASE = ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)
 RATIO, RATIOS = 0.3, (0.1, 0.3, 0.5, 0.7)
 PRECISIONS = ("fp32", "int8_dynamic", "int8_ptq", "int8_qat")
 CALIBRATION_IMAGES = 256
@@ -92,12 +93,12 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     pool = fine_tune.training_pool(images.learned, RECIPE)
     targets = logits(base, images.train.images, rows=pool)
     chosen = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION_IMAGES]
-    calibration = to_tensor(images.train.images[chosen], 28, seen)
+    calibration = to_tensor(images.train.images[chosen], ImageSize.square(28), seen)
     wanted = sequential.targets(base, family, calibration)
     task = fine_tune.TrainingSpec(
         images.train.images,
         images.train.labels,
-        28,
+        ImageSize.square(28),
         seen,
         RECIPE,
         epochs=1,

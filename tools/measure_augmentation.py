@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from vitsearch import backbones
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, ImageData, load
@@ -30,7 +31,7 @@ RECIPE = Recipe((0, 4), IMAGES, 64, 3e-4, 0.05, 8, 0.5, 2.0, 0)
 
 
 def whole() -> nn.Module:
-    return backbones.find(NAME).build(backbones.ModelSpec(NAME, "builtin", 28, 10, 1)).model
+    return backbones.find(NAME).build(backbones.ModelSpec(NAME, "builtin", ImageSize.square(28), 10, 1)).model
 
 
 def cut() -> nn.Module:
@@ -48,7 +49,9 @@ def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmenta
     pool = fine_tune.training_pool(data.learned, replace(RECIPE, rungs=(0, 1)))
     plain = augmentation.is_none
     seen = Preprocessing(data.mean, data.std)
-    logits = inference.predict_logits(whole(), data.train.images, 28, seen, rows=pool) if plain else None
+    logits = (
+        inference.predict_logits(whole(), data.train.images, ImageSize.square(28), seen, rows=pool) if plain else None
+    )
     task = fine_tune.TrainingSpec(
         images=data.train.images,
         labels=data.train.labels,
@@ -58,7 +61,7 @@ def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmenta
         epochs=epochs,
         teacher_outputs=logits,
         pool=pool,
-        live_teacher=None if plain else fine_tune.LiveTeacher(whole(), 28, seen),
+        live_teacher=None if plain else fine_tune.LiveTeacher(whole(), ImageSize.square(28), seen),
     )
     model, start = make(), time.process_time()
     fine_tune.fine_tune(model, task)
@@ -72,7 +75,9 @@ def main() -> None:
         for epochs in (1, 4):
             for name, augmentation in AUGMENTATIONS.items():
                 seconds, model = tuned(make, data, augmentation, epochs)
-                logits = inference.predict_logits(model, data.validation.images, 28, Preprocessing(data.mean, data.std))
+                logits = inference.predict_logits(
+                    model, data.validation.images, ImageSize.square(28), Preprocessing(data.mean, data.std)
+                )
                 found = inference.accuracy(logits, data.validation.labels)
                 result = f"{seconds:.1f} CPU-s, accuracy {found:.4f} of {len(logits)}"
                 print(f"{make.__name__}, {epochs} x {IMAGES} images, augmentation {name}: {result}", flush=True)

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
@@ -51,17 +52,17 @@ def main() -> None:
     images, labels = data.train.images[:1280], data.train.labels[:1280]
     seen = Preprocessing(data.mean, data.std)
     for precision in ("fp32", "bf16"):
-        predict = lambda p=precision: inference.predict_logits(base(), images, 28, seen, precision=p)  # noqa: E731
+        predict = lambda p=precision: inference.predict_logits(base(), images, ImageSize.square(28), seen, precision=p)  # noqa: E731
         timed(f"predict {precision}", len(images), predict)
-    logits = inference.predict_logits(base(), images, 28, seen)
-    task = fine_tune.TrainingSpec(images, labels, 28, seen, RECIPE, 1.0, logits)
+    logits = inference.predict_logits(base(), images, ImageSize.square(28), seen)
+    task = fine_tune.TrainingSpec(images, labels, ImageSize.square(28), seen, RECIPE, 1.0, logits)
     print(f"training precision here: {training_precision(base(), 'cpu')}")
     timed("fine-tune, cached logits", len(images), lambda: fine_tune.fine_tune(base(), task))
     labels_only = dataclasses.replace(task, teacher_outputs=None)
     timed("fine-tune, labels only", len(images), lambda: fine_tune.fine_tune(base(), labels_only))
     for name, split in (("validation", data.validation), ("test", data.test)):
         if split is not None:
-            logits = inference.predict_logits(base(), split.images, 28, seen)
+            logits = inference.predict_logits(base(), split.images, ImageSize.square(28), seen)
             print(f"accuracy, {name}: {inference.accuracy(logits, split.labels):.4f} of {len(split)}")
 
 

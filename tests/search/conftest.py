@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 from sqlalchemy import create_engine, make_url, text
 
 from support.qualities import PIXEL_ERROR
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.metrics import METRICS, needs_confirmation
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.policy import POLICY, SearchPolicy
@@ -240,7 +241,7 @@ def pixel_error(monkeypatch: pytest.MonkeyPatch) -> str:
 def plan() -> Plan:
     """A plan of the space of `space_json`; tests vary it with `dataclasses.replace`."""
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32", 1)
-    return Plan("fake_vit", "builtin", 28, None, Compression(), "logits", RECIPE, (deployment,))
+    return Plan("fake_vit", "builtin", ImageSize.square(28), None, Compression(), "logits", RECIPE, (deployment,))
 
 
 @pytest.fixture

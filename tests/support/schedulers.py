@@ -3,6 +3,7 @@
 import asyncio
 
 from vitsearch.core.figures import Estimate, Figure, Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Compression, Plan, Recipe
 from vitsearch.core.record import Keys, ProxyFigure, ProxyScore, RunningTrial
@@ -11,7 +12,15 @@ from vitsearch.search.posterior import Posterior
 from vitsearch.search.scheduler import Rules, TrialScheduler
 
 KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
-PLAN = Plan("fake_vit", "builtin", 28, None, Compression(), "none", Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0))
+PLAN = Plan(
+    "fake_vit",
+    "builtin",
+    ImageSize.square(28),
+    None,
+    Compression(),
+    "none",
+    Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
+)
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
 REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8, "cpu_ms_p50": 4.4})
 

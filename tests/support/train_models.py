@@ -12,6 +12,7 @@ import torch
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.training.fine_tune import TrainingSpec, fine_tune
@@ -22,10 +23,11 @@ RECIPE = Recipe((0, 1), IMAGES, IMAGES // 2, 1e-4, 0.05, 1, 0.0, 1.0, 0)
 
 
 def train(name: str, pixels: int) -> None:
-    model = backbones.find(name).build(ModelSpec(name, "none", pixels, CLASSES)).model
+    size = ImageSize.square(pixels)
+    model = backbones.find(name).build(ModelSpec(name, "none", size, CLASSES)).model
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, pixels, pixels, 3), dtype=np.uint8)
     report = fine_tune(
-        model, TrainingSpec(images, np.arange(IMAGES) % CLASSES, pixels, Preprocessing(HALVES, HALVES), RECIPE, 1.0)
+        model, TrainingSpec(images, np.arange(IMAGES) % CLASSES, size, Preprocessing(HALVES, HALVES), RECIPE, 1.0)
     )
     print(f"{name}@{pixels} {report.steps} steps", flush=True)
 

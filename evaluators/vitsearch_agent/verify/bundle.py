@@ -12,6 +12,7 @@ from vitsearch_agent.base.canonical_json import parse_json
 from vitsearch_agent.base.plain_files import read_plain
 from vitsearch_agent.errors import DamagedBundle, InvalidRequest
 from vitsearch_agent.verify import checksums
+from vitsearch_agent.verify.preprocessing import sides
 from vitsearch_agent.verify.unpacking import is_zip, unpack
 from vitsearch_agent.wire.measure_protocol import MeasureProtocol
 from vitsearch_agent.wire.paired import ReferenceTimes
@@ -200,12 +201,26 @@ _OF_CLASSIFIERS: Mapping[str, json_reader.Reader] = {
     "images": json_reader.optional(Counted.from_json),
 }
 _OF_OTHERS: Mapping[str, json_reader.Reader] = {"qualities": Qualities.from_json}
+_SIDE = json_reader.integer(1, 4096)
+_BOTH_SIDES = json_reader.sequence(_SIDE, 2)
+
+
+def _size(value: Any, where: str) -> Any:
+    """Read the side of a square, or height and width."""
+    if not isinstance(value, list):
+        return _SIDE(value, where)
+    height_and_width = _BOTH_SIDES(value, where)
+    if len(height_and_width) != 2:
+        raise InvalidRequest(f"{where}: expected a side, or height and width, got {len(value)} numbers")
+    return list(height_and_width)
+
+
 _PREPROCESSING: Mapping[str, json_reader.Reader] = {
-    "image_size": json_reader.integer(1, 4096),
+    "image_size": _size,
     "channels": json_reader.integer(1, 3),
-    "crop_size": json_reader.integer(1, 4096),
+    "crop_size": _size,
     "interpolation": json_reader.one_of("bilinear", "bicubic"),
-    "resolution": json_reader.integer(1, 4096),
+    "resolution": _size,
     "mean": json_reader.sequence(json_reader.number(-1e6, 1e6), 3),
     "std": json_reader.sequence(json_reader.number(1e-6, 1e6), 3),
 }
@@ -262,14 +277,14 @@ def read(folder: str) -> Bundle:
 
 def _check_preprocessing(settings: Mapping[str, Any], batch: int) -> None:
     """Refuse settings that contradict each other, and those that would take the memory of this machine."""
-    channels, size = settings["channels"], settings["image_size"]
+    channels, size, crop = settings["channels"], settings["image_size"], settings["crop_size"]
     for name in ("mean", "std"):
         if len(settings[name]) != channels:
             raise InvalidRequest(f"{PREPROCESSING}.{name}: expected {channels} numbers, one for each channel")
     if channels == 2:
         raise InvalidRequest(f"{PREPROCESSING}.channels: expected 1 (grey) or 3 (colour), got 2")
-    if settings["crop_size"] > size:
-        raise InvalidRequest(f"{PREPROCESSING}.crop_size: {settings['crop_size']} is more than the image_size {size}")
+    if any(part > side for part, side in zip(sides(crop), sides(size))):
+        raise InvalidRequest(f"{PREPROCESSING}.crop_size: {crop} is more than the image_size {size}")
     needed = batch * bytes_of_image(settings)
     if needed > RUN_MAX_BYTES:
         raise InvalidRequest(
@@ -279,7 +294,9 @@ def _check_preprocessing(settings: Mapping[str, Any], batch: int) -> None:
 
 def bytes_of_image(settings: Mapping[str, Any]) -> int:
     """Return the bytes of one image of a bundle in 32-bit numbers, where it is largest."""
-    return int(4 * settings["channels"] * max(settings["image_size"], settings["resolution"]) ** 2)
+    image, crop, result = (sides(settings[name]) for name in ("image_size", "crop_size", "resolution"))
+    half_resized = crop[0], result[1]  # rows are resized after columns
+    return int(4 * settings["channels"] * max(height * width for height, width in (image, half_resized, result)))
 
 
 def _json(folder: str, name: str) -> Any:

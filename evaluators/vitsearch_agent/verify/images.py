@@ -8,7 +8,7 @@ from vitsearch_agent.base.npy import Header, read_header
 from vitsearch_agent.base.plain_files import open_plain
 from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.verify.bundle import IMAGES, PREDICTIONS, TRUTH, Bundle, bytes_of_image
-from vitsearch_agent.verify.preprocessing import load, prepare
+from vitsearch_agent.verify.preprocessing import load, prepare, sides
 from vitsearch_agent.wire.results import OUTPUTS_MAX_BYTES, bytes_of
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -32,8 +32,8 @@ class Images(NamedTuple):
 
 
 def of_bundle(bundle: Bundle) -> Images:
-    """Return the images in the bundle of a classifier: uint8 (n, side, side, channels) when they are read, labels int64
-    (n,)."""
+    """Return the images in the bundle of a classifier: uint8 (n, height, width, channels) when they are read, labels
+    int64 (n,)."""
     counted = bundle.manifest.images
     n = 0 if counted is None else counted.n
     images = without_labels(bundle, n)
@@ -41,9 +41,9 @@ def of_bundle(bundle: Bundle) -> Images:
 
 
 def without_labels(bundle: Bundle, n: int) -> Images:
-    """Return the `n` images in a bundle: uint8 (n, side, side, channels) when they are read."""
-    side = bundle.preprocessing["image_size"]
-    images = _array(bundle, IMAGES, "|u1", (n, side, side, bundle.preprocessing["channels"]))
+    """Return the `n` images in a bundle: uint8 (n, height, width, channels) when they are read."""
+    height, width = sides(bundle.preprocessing["image_size"])
+    images = _array(bundle, IMAGES, "|u1", (n, height, width, bundle.preprocessing["channels"]))
     return Images("the images in the bundle", n, lambda first, last: images[first:last])
 
 
@@ -87,9 +87,9 @@ def _header(bundle: Bundle, name: str) -> Header:
 
 
 def of_folder(folder: str, bundle: Bundle) -> Images:
-    """Return the images in FOLDER/CLASS, or FOLDER/test/CLASS, as the model takes them: uint8 (n, side, side, channels)
-    when they are read. InvalidRequest for a folder of an unknown class, a file that cannot be read, and where Pillow is
-    missing."""
+    """Return the images in FOLDER/CLASS, or FOLDER/test/CLASS, as the model takes them: uint8 (n, height, width,
+    channels) when they are read. InvalidRequest for a folder of an unknown class, a file that cannot be read, and where
+    Pillow is missing."""
     import numpy
 
     try:

@@ -3,54 +3,66 @@
 `load` reads a file as the training images were read; it needs Pillow. `prepare` makes the input of the model from what
 `load` returns; it needs NumPy alone. `settings` is the content of `preprocessing.json`:
 
-    image_size     pixels a side of the images that `load` returns
+    image_size     size in pixels of the images that `load` returns
     channels       1 (grey) or 3 (colour)
-    crop_size      pixels a side of the centre of such an image that the model sees
+    crop_size      size of the centre of such an image that the model sees; it has the shape of the model's input
     interpolation  how this centre is resized: bilinear or bicubic
-    resolution     pixels a side of the model's input
+    resolution     size of the model's input
     mean, std      of pixels in [0, 1], one number for each channel
+
+A size is the side of a square, or a list of height and width.
 """
 
-from typing import Any, Mapping
+from typing import Any, Mapping, Tuple
 
 _SPARE = 2  # a JPEG is decoded at this multiple of the size or more, so that the resizing decides its look
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
+def sides(size: Any) -> Tuple[int, int]:
+    """Return height and width of a size: the side of a square, or a list of both."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
 def load(path: str, settings: Mapping[str, Any]) -> Any:
-    """Return the image in a file, uint8 (image_size, image_size, channels).
+    """Return the image in a file, uint8 (height, width, channels) of `image_size`.
 
     The image is turned as its EXIF data says, transparent pixels become white, the mode becomes grey or colour, the
-    shorter side is resized to `image_size` (bicubic, antialiased), and the centre is cropped. 16-bit images keep their
-    upper 8 bits; of several frames the first is used.
+    image is resized so that it covers `image_size` (bicubic, antialiased; of a square, its shorter side has that size),
+    and the centre is cropped. So no image is squashed. 16-bit images keep their upper 8 bits; of several frames the
+    first is used.
     """
     import numpy
     from PIL import Image, ImageOps
 
-    size, channels = settings["image_size"], settings["channels"]
+    (height, width), channels = sides(settings["image_size"]), settings["channels"]
     with Image.open(path) as image:
         if image.format == "JPEG":
-            image.draft(None, (_SPARE * size, _SPARE * size))
+            least = _SPARE * max(height, width)  # both ways, as EXIF may turn the image
+            image.draft(None, (least, least))
         flat = _flat(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
     bicubic = getattr(Image, "Resampling", Image).BICUBIC
-    return numpy.asarray(ImageOps.fit(flat, (size, size), bicubic), dtype=numpy.uint8).reshape(size, size, channels)
+    fitted = ImageOps.fit(flat, (width, height), bicubic)
+    return numpy.asarray(fitted, dtype=numpy.uint8).reshape(height, width, channels)
 
 
 def prepare(images: Any, settings: Mapping[str, Any]) -> Any:
-    """Return the input of the model, float32 (N, channels, resolution, resolution), for uint8 (N, height, width,
-    channels): the centre, resized, and `(pixel / 255 - mean) / std`. What is resized is antialiased.
+    """Return the input of the model, float32 (N, channels, height, width) of `resolution`, for uint8 (N, height, width,
+    channels) of `image_size`: the centre, resized, and `(pixel / 255 - mean) / std`. What is resized is antialiased.
     """
     import numpy
 
-    crop, resolution, interpolation = (settings[name] for name in ("crop_size", "resolution", "interpolation"))
+    crop, resolution = (sides(settings[name]) for name in ("crop_size", "resolution"))
+    interpolation = settings["interpolation"]
     pixels = numpy.asarray(images)
-    top, left = ((side - crop) // 2 for side in pixels.shape[1:3])
-    centre = pixels[:, top : top + crop, left : left + crop]
+    top, left = ((side - part) // 2 for side, part in zip(pixels.shape[1:3], crop))
+    centre = pixels[:, top : top + crop[0], left : left + crop[1]]
     values = numpy.ascontiguousarray(centre.transpose(0, 3, 1, 2)).astype(numpy.float32)
     values /= numpy.float32(255)
     if crop != resolution:
-        shares = _weights(crop, resolution, interpolation)
-        values = numpy.matmul(shares, numpy.matmul(values, shares.T))
+        down, across = (_weights(old, new, interpolation) for old, new in zip(crop, resolution))
+        values = numpy.matmul(down, numpy.matmul(values, across.T))
         if interpolation == "bicubic":
             values = values.clip(0, 1)  # it overshoots at edges, where 8-bit images are cut off
     mean, std = (numpy.array(settings[name], numpy.float32).reshape(1, -1, 1, 1) for name in ("mean", "std"))

@@ -6,7 +6,7 @@ A family declares what of its models can be cut, or has it found; every classifi
     builtin.py      bases that ship with vitsearch
     weights.py      starting weights: their source, checks and digest
     weights_file.py reading of safetensors and PyTorch files
-    tables.py       position biases at another resolution
+    tables.py       tables of positions at another resolution
     window_sizes.py windows that divide the maps
     timm_family.py  TimmFamily: what families of timm models share
     found_family.py FoundFamily: families whose structure is found; FoundModule: the rest of timm
@@ -43,6 +43,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import Network, Networks, PythonNetwork
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import UnknownName
@@ -177,8 +178,8 @@ def supports(name: str, knob: str, value: Any) -> str | None:
     return find(name).supports(name, knob, value)
 
 
-def native_resolution(name: str) -> int:
-    """Pixels at which the weights of `name` were trained."""
+def native_resolution(name: str) -> ImageSize:
+    """The size of the images that the weights of `name` were trained on."""
     return find(name).native_resolution(name)
 
 
@@ -190,12 +191,12 @@ def found_levels(name: str) -> Levels | None:
     return family.levels(name) if isinstance(family, FoundFamily) else None
 
 
-def windows(name: str, resolution: int) -> tuple[int, ...]:
+def windows(name: str, resolution: ImageSize) -> tuple[int, ...]:
     """Sides of windows, in tokens, that `name` can be built with at `resolution`; empty without windows."""
     return find(name).windows(name, resolution)
 
 
-def own_window(name: str, resolution: int) -> int | None:
+def own_window(name: str, resolution: ImageSize) -> int | None:
     """The default window of `name` at `resolution`; `None` if it is not one of `windows`."""
     return find(name).own_window(name, resolution)
 

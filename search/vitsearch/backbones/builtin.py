@@ -10,8 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Preprocessing
-from vitsearch.data.fashion_mnist import CLASS_NAMES
+from vitsearch.data.fashion_mnist import CLASS_NAMES, SIZE
 from vitsearch.errors import WeightsError
 
 
@@ -25,7 +26,7 @@ class BuiltinBase:
     architecture: str
     arguments: Mapping[str, Any]
     asset: str
-    resolution: int
+    resolution: ImageSize
     class_names: tuple[str, ...]
     channels: int
     preprocessing: Preprocessing
@@ -85,7 +86,7 @@ def _fashion_mnist(
         architecture=architecture,
         arguments=MappingProxyType(arguments),
         asset=asset,
-        resolution=28,
+        resolution=SIZE,
         class_names=CLASS_NAMES,
         channels=1,
         preprocessing=FASHION_MNIST,

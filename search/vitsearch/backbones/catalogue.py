@@ -8,6 +8,7 @@ from typing import Any
 
 from vitsearch import backbones
 from vitsearch.backbones.examine import RATIOS, examine
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import Network, NetworkFacts, channels_refused
 from vitsearch.core.precisions import AUTO
 from vitsearch.core.preprocessing import Preprocessing
@@ -30,12 +31,12 @@ class Catalogue:
     problems: Mapping[str, str]
 
     @classmethod
-    def examined(cls, networks: Iterable[tuple[Network, str]], resolutions: Iterable[int]) -> Catalogue:
+    def examined(cls, networks: Iterable[tuple[Network, str]], resolutions: Iterable[ImageSize]) -> Catalogue:
         """Examine networks, each in a process of its own.
 
         Args:
             networks: Each with its starting weights.
-            resolutions: Sides of images, in pixels, that the space asks for.
+            resolutions: Sizes of images that the space asks for.
 
         Returns:
             A catalogue with them.
@@ -84,36 +85,36 @@ class Catalogue:
         if knob == "batch":
             return None if str(value) in ("1", AUTO) else refusals.get("batch=open")
         if knob == "resolution":
-            return self._refused_resolution(name, int(value))
+            return self._refused_resolution(name, value)
         if knob in RATIOS or knob in TOKENS:
             return refusals.get("token_pruning_ratio" if knob in TOKENS else knob) if value else None
         return refusals.get(knob) or refusals.get(f"{knob}={value}")
 
-    def _refused_resolution(self, name: str, pixels: int) -> str | None:
+    def _refused_resolution(self, name: str, size: ImageSize) -> str | None:
         facts = self.facts[name]
-        if pixels in facts.resolutions:
+        if size in facts.resolutions:
             return None
         taken = ", ".join(map(str, facts.resolutions))
-        untried = f"{name} was not tried at {pixels} pixels; it takes {taken}: list the size in 'space.resolution'"
-        return facts.refusals.get(f"resolution={pixels}") or untried
+        untried = f"{name} was not tried at {size} pixels; it takes {taken}: list the size in 'space.resolution'"
+        return facts.refusals.get(f"resolution={size}") or untried
 
-    def native_resolution(self, name: str) -> int:
+    def native_resolution(self, name: str) -> ImageSize:
         """Look up at which size the weights of a backbone were trained.
 
         Args:
             name: The backbone.
 
         Returns:
-            The side of the images, in pixels.
+            The size of the images.
         """
         return self.facts[name].native_resolution if name in self.facts else backbones.native_resolution(name)
 
-    def own_window(self, name: str, resolution: int) -> int | None:
+    def own_window(self, name: str, resolution: ImageSize) -> int | None:
         """Look up the default window of a backbone.
 
         Args:
             name: The backbone.
-            resolution: The side of the images, in pixels.
+            resolution: The size of the images.
 
         Returns:
             The side of the window, in tokens; None if it has none that can be chosen.

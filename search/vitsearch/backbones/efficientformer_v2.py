@@ -18,7 +18,9 @@ from torch import nn
 
 from vitsearch.backbones.tables import resample_biases
 from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.backbones.valid_sizes import are_multiples, nearest_multiples
 from vitsearch.backbones.weights import BuildRecipe
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import PlanError
 from vitsearch.models.backbone import BlockUnits, Branch
 from vitsearch.structure.head_rules import rule_for
@@ -36,19 +38,18 @@ class EfficientFormerV2Family(TimmFamily):
     why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
     why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
 
-    def refused_resolution(self, name: str, pixels: int) -> str | None:
+    def refused_resolution(self, name: str, size: ImageSize) -> str | None:
         """The attention of the third stage halves its map and doubles it again, so the map must be even."""
-        if pixels > 0 and pixels % STRIDE == 0:
+        if are_multiples(size, STRIDE):
             return None
-        below = pixels // STRIDE * STRIDE
-        near = " and ".join(str(size) for size in (below, below + STRIDE) if size > 0)
-        return f"{pixels} pixels are not a multiple of {STRIDE}, the stride of the last map of {name} (nearest: {near})"
+        near = nearest_multiples(size, STRIDE)
+        return f"{size} pixels are not a multiple of {STRIDE}, the stride of the last map of {name} (nearest: {near})"
 
-    def recipe(self, name: str, resolution: int | None = None) -> BuildRecipe:
-        return replace(super().recipe(name, resolution), resample=resample_biases)
+    def recipe(self, name: str, resolution: ImageSize | None = None) -> BuildRecipe:
+        return replace(super().recipe(name, resolution), resample=resample_biases, resample_own=resample_biases)
 
-    def tokens(self, model: nn.Module, resolution: int) -> int:
-        return math.ceil(resolution / FIRST_ATTENTION_STRIDE) ** 2
+    def tokens(self, model: nn.Module, resolution: ImageSize) -> int:
+        return math.prod(math.ceil(side / FIRST_ATTENTION_STRIDE) for side in resolution.sides)
 
     def embed_dim(self, model: nn.Module) -> int:
         return int(cast(EfficientFormerV2, model).num_features)

@@ -15,6 +15,7 @@ from timm.models.efficientvit_mit import EfficientVit, EfficientVitBlock, FusedM
 from torch import nn
 
 from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import PlanError
 from vitsearch.models.backbone import BlockUnits, Branch
 from vitsearch.models.surgery import keep_columns, keep_rows
@@ -32,14 +33,14 @@ class EfficientViTMITFamily(TimmFamily):
     why_no_ffn = "has no hidden channels that could be removed"
     why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
 
-    def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
+    def resolution_arguments(self, name: str, size: ImageSize) -> dict[str, Any]:
         return {}
 
-    def tokens(self, model: nn.Module, resolution: int) -> int:
+    def tokens(self, model: nn.Module, resolution: ImageSize) -> int:
         stages = cast(EfficientVit, model).stages
         attends = [any(isinstance(block, EfficientVitBlock) for block in stage.blocks) for stage in stages]
         stride = STEM_STRIDE * STAGE_STRIDE ** (attends.index(True) + 1)
-        return int(math.ceil(resolution / stride) ** 2)
+        return math.prod(math.ceil(side / stride) for side in resolution.sides)
 
     def embed_dim(self, model: nn.Module) -> int:
         return int(cast(Any, model).head.in_features)

@@ -6,11 +6,17 @@ default windows pad the maps of most sizes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from timm.models.efficientvit_msra import EfficientVitMsra
 
 from vitsearch.backbones.found_family import FoundFamily
+from vitsearch.backbones.tables import resample_square_tables
+from vitsearch.backbones.valid_sizes import are_multiples, nearest_multiples
+from vitsearch.backbones.weights import BuildRecipe
+from vitsearch.backbones.window_sizes import square
+from vitsearch.core.image_size import ImageSize, Sides
 
 PATCH = 16
 
@@ -23,24 +29,36 @@ class EfficientViTMSRAFamily(FoundFamily):
     why_no_heads = "has cascaded heads, each of which reads the output of the one before, so none can be removed alone"
     why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
 
-    def refused_resolution(self, name: str, pixels: int) -> str | None:
+    def refused_resolution(self, name: str, size: ImageSize) -> str | None:
         """Other sizes would be padded to whole windows, which cost as much as full ones."""
-        if pixels > 0 and pixels % PATCH == 0:
+        if are_multiples(size, PATCH):
             return None
-        below = pixels // PATCH * PATCH
-        near = " and ".join(str(size) for size in (below, below + PATCH) if size > 0)
-        return f"{pixels} pixels are not a multiple of {PATCH}, the stride of the stem of {name} (nearest: {near})"
+        near = nearest_multiples(size, PATCH)
+        return f"{size} pixels are not a multiple of {PATCH}, the stride of the stem of {name} (nearest: {near})"
 
-    def maps(self, name: str, pixels: int) -> tuple[int, ...]:
-        first = pixels // PATCH
-        second = (first + 1) // 2
-        return first, second, (second + 1) // 2
+    def recipe(self, name: str, resolution: ImageSize | None = None) -> BuildRecipe:
+        tables = resample_square_tables
+        return replace(super().recipe(name, resolution), resample=tables, resample_own=tables)
 
-    def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
+    @staticmethod
+    def window_on(side: int, on_map: Sides) -> Sides:
+        return square(side, on_map)
+
+    def maps(self, name: str, size: ImageSize) -> tuple[Sides, ...]:
+        return tuple(zip(*(_maps(side) for side in size.sides), strict=True))
+
+    def own_windows(self, name: str, size: ImageSize) -> tuple[Sides, ...]:
         """The same at every size, so that the first map may be padded to whole windows."""
         stages: Any = cast(EfficientVitMsra, self.unbuilt(name)).stages
         sides = [int(stage.blocks[-1].mixer.m.window_resolution) for stage in stages]
-        return tuple(map(min, sides, self.maps(name, pixels)))
+        return tuple(map(square, sides, self.maps(name, size)))
 
-    def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
-        return {"window_size": (window,) * len(self.maps(name, pixels))}
+    def window_arguments(self, name: str, size: ImageSize, window: int) -> dict[str, Any]:
+        return {"window_size": (window,) * len(self.maps(name, size))}
+
+
+def _maps(pixels: int) -> tuple[int, int, int]:
+    """The sides of the maps of an image with a side of so many pixels."""
+    first = pixels // PATCH
+    second = (first + 1) // 2
+    return first, second, (second + 1) // 2

@@ -10,12 +10,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import Network, NetworkFacts, OnnxNetwork, PythonNetwork
 from vitsearch.core.plan import Distillation
 from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES
@@ -40,13 +40,13 @@ SPARSITIES = ("50%", "75%", "2:4")
 PRECISIONS = tuple(dict.fromkeys(precision for runtime in RUNTIMES.values() for precision in runtime.precisions))
 
 
-def examine(network: Network, weights: str, resolutions: Sequence[int]) -> NetworkFacts:
+def examine(network: Network, weights: str, resolutions: Sequence[ImageSize]) -> NetworkFacts:
     """Find out what the driver has to know of a network.
 
     Args:
         network: The network.
         weights: Its starting weights, `none` or `file:PATH`.
-        resolutions: Sides of images, in pixels, that a space file asks for.
+        resolutions: Sizes of images that a space file asks for.
 
     Returns:
         Its facts.
@@ -58,9 +58,10 @@ def examine(network: Network, weights: str, resolutions: Sequence[int]) -> Netwo
 
 
 @cache
-def _examine(network: Network, weights: str, resolutions: tuple[int, ...], newest: int) -> NetworkFacts:
+def _examine(network: Network, weights: str, resolutions: tuple[ImageSize, ...], newest: int) -> NetworkFacts:
     kind = "onnx" if isinstance(network, OnnxNetwork) else "python"
-    request = {"kind": kind, "network": asdict(network), "weights": weights, "resolutions": resolutions}
+    sizes = [size.to_json() for size in resolutions]
+    request = {"kind": kind, "network": network.to_json(), "weights": weights, "resolutions": sizes}
     with TemporaryDirectory() as folder:
         request_file, result = Path(folder) / "request.json", Path(folder) / "result.json"
         request_file.write_text(json.dumps(request))
@@ -113,16 +114,16 @@ def _facts(request: dict[str, Any]) -> NetworkFacts:
         return _facts_of_file(request)
     from vitsearch.backbones.python_family import PythonFamily, looked_at
 
-    network = PythonNetwork(**request["network"])
+    network = PythonNetwork.from_json(request["network"])
     family, own = PythonFamily(network), looked_at(network)
     refusals = dict(_refusals(family, network.name, request["weights"]))
-    resolutions: list[int] = []
-    for pixels in request["resolutions"]:
-        reason = family.supports(network.name, "resolution", pixels)
+    resolutions: list[ImageSize] = []
+    for size in map(ImageSize.of, request["resolutions"]):
+        reason = family.supports(network.name, "resolution", size)
         if reason is None:
-            resolutions.append(pixels)
+            resolutions.append(size)
         else:
-            refusals[f"resolution={pixels}"] = reason
+            refusals[f"resolution={size}"] = reason
     return NetworkFacts(
         own.architecture,
         network.resolution,
@@ -138,12 +139,12 @@ def _facts(request: dict[str, Any]) -> NetworkFacts:
 def _facts_of_file(request: dict[str, Any]) -> NetworkFacts:
     from vitsearch.backbones.onnx_family import OnnxFamily, facts_of
 
-    network = OnnxNetwork(**request["network"])
+    network = OnnxNetwork.from_json(request["network"])
     family = OnnxFamily(network)
     refusals = dict(_refusals(family, network.name, request["weights"]))
-    for pixels in request["resolutions"]:
-        if (reason := family.supports(network.name, "resolution", pixels)) is not None:
-            refusals[f"resolution={pixels}"] = reason
+    for size in map(ImageSize.of, request["resolutions"]):
+        if (reason := family.supports(network.name, "resolution", size)) is not None:
+            refusals[f"resolution={size}"] = reason
     return facts_of(network, refusals)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, cast
@@ -23,8 +23,10 @@ from torch import nn
 from vitsearch.backbones.found_structures import PIXELS, structure_of
 from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.backbones.valid_sizes import img_size
 from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.compress.sequential import classifiers
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import PlanError, StageError, first_line
 from vitsearch.models.backbone import BlockUnits, Branch, Built, ModelSpec
 from vitsearch.structure import heads as attention
@@ -39,7 +41,7 @@ CLASSES = 7
 """Of a model that is built to see whether it gives a logit for each class."""
 META = re.compile(r"\bmeta\b", re.IGNORECASE)
 STEP = 32
-"""Sizes that are multiples of it are named when another one is refused."""
+"""Sizes whose sides are multiples of it are named when another one is refused."""
 
 
 def module_of(name: str) -> str | None:
@@ -74,17 +76,16 @@ class FoundFamily(TimmFamily):
             return f"{reason}{self._refused_heads(name)}"
         return reason
 
-    def refused_resolution(self, name: str, pixels: int) -> str | None:
-        problem = self.size_problem(name, pixels)
+    def refused_resolution(self, name: str, size: ImageSize) -> str | None:
+        problem = self.size_problem(name, size)
         if problem is None:
             return None
         if problem.endswith(NO_CLASSIFIER):
             return f"{name} cannot be searched: {problem}"
         native = self.native_resolution(name)
-        below = pixels // STEP * STEP
-        sizes = [size for size in (below, below + STEP, native) if size > 0 and self.size_problem(name, size) is None]
-        near = f"; sizes that it takes: {', '.join(map(str, sorted(set(sizes))))}" if sizes else ""
-        return f"{name} cannot be built at {pixels} pixels: {problem}{near}"
+        taken = {near for near in (*_around(size), native) if self.size_problem(name, near) is None}
+        near = f"; sizes that it takes: {', '.join(map(str, sorted(taken)))}" if taken else ""
+        return f"{name} cannot be built at {size} pixels: {problem}{near}"
 
     def _refused_export(self, name: str) -> str | None:
         problem = self.size_problem(name, self.native_resolution(name))
@@ -92,25 +93,25 @@ class FoundFamily(TimmFamily):
             return f"{name} cannot be searched: {problem}"
         return super()._refused_export(name)
 
-    def size_problem(self, name: str, pixels: int) -> str | None:
-        """Say why a model cannot take square images of a size.
+    def size_problem(self, name: str, size: ImageSize) -> str | None:
+        """Say why a model cannot take images of a size.
 
         Args:
             name: A name of the family.
-            pixels: The side of the images.
+            size: The size of the images.
 
         Returns:
             What went wrong, in the words of the library; None if it can.
         """
-        return _size_problem(name, pixels)
+        return _size_problem(name, size)
 
-    def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
-        return size_arguments(name, pixels)
+    def resolution_arguments(self, name: str, size: ImageSize) -> dict[str, Any]:
+        return size_arguments(name, size)
 
-    def recipe(self, name: str, resolution: int | None = None) -> BuildRecipe:
-        return replace(super().recipe(name, resolution), resample=resample_tables)
+    def recipe(self, name: str, resolution: ImageSize | None = None) -> BuildRecipe:
+        return replace(super().recipe(name, resolution), resample=resample_tables, resample_own=resample_tables)
 
-    def tokens(self, model: nn.Module, resolution: int) -> int:
+    def tokens(self, model: nn.Module, resolution: ImageSize) -> int:
         return 0
 
     def embed_dim(self, model: nn.Module) -> int:
@@ -130,23 +131,23 @@ class FoundFamily(TimmFamily):
         Returns:
             Its structure; an empty one if no file of it could be written.
         """
-        pixels = self.traced_size(name)
-        if self._refused_export(name) is not None or self.refused_resolution(name, pixels) is not None:
+        size = self.traced_size(name)
+        if self._refused_export(name) is not None or self.refused_resolution(name, size) is not None:
             return Structure()
-        return structure_of(self.recipe(name, pixels), pixels)
+        return structure_of(self.recipe(name, size), size)
 
-    def traced_size(self, name: str) -> int:
+    def traced_size(self, name: str) -> ImageSize:
         """Choose the size at which the structure is found.
 
         Args:
             name: A timm name.
 
         Returns:
-            The smallest side, in pixels, that leaves a last map of two positions a side: on a map of one, a width looks
-            like a squeeze.
+            The smallest square that leaves a last map of two positions a side: on a map of one, a width looks like a
+            squeeze. Where no smaller one is taken, the native size.
         """
         native = self.native_resolution(name)
-        sizes = range(max(PIXELS, 2 * self._stride(name)), native, STEP)
+        sizes = map(ImageSize.square, range(max(PIXELS, 2 * self._stride(name)), min(native.sides), STEP))
         return next((size for size in sizes if self.refused_resolution(name, size) is None), native)
 
     def levels(self, name: str) -> Levels:
@@ -268,9 +269,17 @@ def _branch(model: nn.Module, addition: Addition | None) -> Branch | None:
     return Branch(model.get_submodule(addition.leaves), model.get_submodule(addition.joins), addition.at_input)
 
 
-def size_arguments(name: str, pixels: int) -> dict[str, Any]:
+def _around(size: ImageSize) -> Iterator[ImageSize]:
+    """The nearest sizes whose sides are multiples of `STEP`."""
+    for up in (0, STEP):
+        sides = [side // STEP * STEP + up for side in size.sides]
+        if min(sides) > 0:
+            yield ImageSize(*sides)
+
+
+def size_arguments(name: str, size: ImageSize) -> dict[str, Any]:
     """The arguments of timm's constructor for a size: none where a model takes it as it is."""
-    return dict(_at_size(name.partition(".")[0], pixels)[0])
+    return dict(_at_size(name.partition(".")[0], size)[0])
 
 
 @cache
@@ -288,41 +297,39 @@ def _takes_size(architecture: str) -> bool:
     return True
 
 
-def _size_problem(name: str, pixels: int) -> str | None:
-    """Why a model cannot take square images of a size, in the words of what went wrong; None if it can."""
-    if pixels < 1:
-        return "an image has at least one pixel"
+def _size_problem(name: str, size: ImageSize) -> str | None:
+    """Why a model cannot take images of a size, in the words of what went wrong; None if it can."""
     config = timm.models.get_pretrained_cfg(name)
-    if config is not None and pixels == config.input_size[-1] == config.input_size[-2]:
-        return _native_problem(name.partition(".")[0], pixels)
-    return _at_size(name.partition(".")[0], pixels)[1]
+    if config is not None and size.sides == tuple(config.input_size[-2:]):
+        return _native_problem(name.partition(".")[0], size)
+    return _at_size(name.partition(".")[0], size)[1]
 
 
 @cache
-def _native_problem(architecture: str, pixels: int) -> str | None:
-    return _forward_problem(BuildRecipe(architecture, {}), pixels)
+def _native_problem(architecture: str, size: ImageSize) -> str | None:
+    return _forward_problem(BuildRecipe(architecture, {}), size)
 
 
 @cache
-def _at_size(architecture: str, pixels: int) -> tuple[tuple[tuple[str, Any], ...], str | None]:
+def _at_size(architecture: str, size: ImageSize) -> tuple[tuple[tuple[str, Any], ...], str | None]:
     """The arguments with which a model takes a size, and the problem if it takes it with none of them."""
-    sized: dict[str, Any] = {"img_size": pixels}
+    sized: dict[str, Any] = {"img_size": img_size(size)}
     possible = [sized, {}] if _takes_size(architecture) else [{}]
     problems = []
     for arguments in possible:
-        problem = _forward_problem(BuildRecipe(architecture, arguments), pixels)
+        problem = _forward_problem(BuildRecipe(architecture, arguments), size)
         if problem is None:
             return tuple(arguments.items()), None
         problems.append(problem)
     return tuple(possible[0].items()), problems[0]
 
 
-def _forward_problem(recipe: BuildRecipe, pixels: int) -> str | None:
+def _forward_problem(recipe: BuildRecipe, size: ImageSize) -> str | None:
     """Why an image of this size does not go through a model, tried without values on the meta device."""
     try:
         with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            output = recipe.create(num_classes=CLASSES)(torch.zeros(1, 3, pixels, pixels))
+            output = recipe.create(num_classes=CLASSES)(torch.zeros(1, 3, *size.sides))
     except Exception as error:  # noqa: BLE001 - whatever timm or torch raises is the answer
         reason = first_line(error) or type(error).__name__
         return f"its forward depends on the values of tensors ({reason})" if META.search(reason) else reason

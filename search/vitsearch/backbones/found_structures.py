@@ -18,6 +18,7 @@ import torch
 
 from vitsearch import structure
 from vitsearch.backbones.weights import BuildRecipe
+from vitsearch.core.image_size import ImageSize
 from vitsearch.storage.atomic_files import replacing
 from vitsearch.structure.find import find_structure
 from vitsearch.structure.values import Structure
@@ -29,23 +30,24 @@ PIXELS = 64
 SEED = 0
 
 
-def structure_of(recipe: BuildRecipe, pixels: int) -> Structure:
+def structure_of(recipe: BuildRecipe, size: ImageSize) -> Structure:
     """The structure of an architecture, from the cache or found now.
 
     Args:
         recipe: The architecture, with its arguments for this size.
-        pixels: The side of the image that is traced.
+        size: The size of the image that is traced.
 
     Returns:
         What of it can be cut.
     """
-    return _structure_of(recipe.name.partition(".")[0], tuple(sorted(recipe.arguments.items())), pixels)
+    return _structure_of(recipe.name.partition(".")[0], tuple(sorted(recipe.arguments.items())), size)
 
 
 @cache
-def _structure_of(architecture: str, arguments: tuple[tuple[str, Any], ...], pixels: int) -> Structure:
-    identity = {"timm": timm.__version__, "architecture": architecture, "pixels": pixels, "arguments": arguments}
-    return kept_structure(identity, lambda: find_afresh(BuildRecipe(architecture, dict(arguments)), pixels))
+def _structure_of(architecture: str, arguments: tuple[tuple[str, Any], ...], size: ImageSize) -> Structure:
+    traced = size.to_json()
+    identity = {"timm": timm.__version__, "architecture": architecture, "pixels": traced, "arguments": arguments}
+    return kept_structure(identity, lambda: find_afresh(BuildRecipe(architecture, dict(arguments)), size))
 
 
 def kept_structure(identity: Mapping[str, Any], find: Callable[[], Structure]) -> Structure:
@@ -78,12 +80,12 @@ def _code_digest() -> str:
     return digest([path.read_text() for path in sorted(folder.rglob("*.py"))])
 
 
-def find_afresh(recipe: BuildRecipe, pixels: int) -> Structure:
+def find_afresh(recipe: BuildRecipe, size: ImageSize) -> Structure:
     """The structure of an architecture, found now.
 
     Args:
         recipe: The architecture, with its arguments for this size.
-        pixels: The side of the image that is traced.
+        size: The size of the image that is traced.
 
     Returns:
         What of it can be cut.
@@ -92,4 +94,4 @@ def find_afresh(recipe: BuildRecipe, pixels: int) -> Structure:
         warnings.simplefilter("ignore")
         torch.manual_seed(SEED)
         model = recipe.create(num_classes=10)
-        return find_structure(model, torch.randn(1, 3, pixels, pixels))
+        return find_structure(model, torch.randn(1, 3, *size.sides))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 from vitsearch.backbones.found_family import FoundFamily
+from vitsearch.backbones.valid_sizes import are_multiples, nearest_multiples
+from vitsearch.core.image_size import ImageSize
 
 
 class LevitFamily(FoundFamily):
@@ -18,10 +20,9 @@ class LevitFamily(FoundFamily):
     why_no_windows = "attends over the whole image and has no windows"
     why_no_tokens = "shrinks its grid of tokens between the stages and needs all of it, so none can be pruned"
 
-    def refused_resolution(self, name: str, pixels: int) -> str | None:
+    def refused_resolution(self, name: str, size: ImageSize) -> str | None:
         stride = int(cast(Any, self.unbuilt(name)).stem.stride)
-        if pixels > 0 and pixels % stride == 0:
+        if are_multiples(size, stride):
             return None
-        below = pixels // stride * stride
-        near = " and ".join(str(size) for size in (below, below + stride) if size > 0)
-        return f"{pixels} pixels are not a multiple of the stride {stride} of the stem of {name} (nearest: {near})"
+        near = nearest_multiples(size, stride)
+        return f"{size} pixels are not a multiple of the stride {stride} of the stem of {name} (nearest: {near})"

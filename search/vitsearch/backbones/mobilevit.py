@@ -17,6 +17,7 @@ from torch import nn
 
 from vitsearch.backbones.plain import block_units, slice_attention
 from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.core.image_size import ImageSize
 from vitsearch.models.backbone import BlockUnits, Branch
 
 FIRST_TRANSFORMER_STRIDE = 8
@@ -34,12 +35,13 @@ class MobileViTFamily(TimmFamily):
     )
     why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
 
-    def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
+    def resolution_arguments(self, name: str, size: ImageSize) -> dict[str, Any]:
         return {}
 
-    def tokens(self, model: nn.Module, resolution: int) -> int:
+    def tokens(self, model: nn.Module, resolution: ImageSize) -> int:
         first = next(block for _, block in _blocks(model) if isinstance(block, MobileVitBlock | MobileVitV2Block))
-        return int(math.prod(math.ceil(resolution / (FIRST_TRANSFORMER_STRIDE * side)) for side in first.patch_size))
+        sides = zip(resolution.sides, first.patch_size, strict=True)
+        return math.prod(math.ceil(pixels / (FIRST_TRANSFORMER_STRIDE * int(patch))) for pixels, patch in sides)
 
     def embed_dim(self, model: nn.Module) -> int:
         return int(cast(Any, model).stages[-1][-1].conv_proj.conv.out_channels)

@@ -20,6 +20,7 @@ from vitsearch.backbones.weights import weights_path
 from vitsearch.backbones.weights_file import read_state, some
 from vitsearch.compress.quantization.layers import convolutions, linears
 from vitsearch.compress.quantization.onnx_graph import constants
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import NetworkFacts, OnnxNetwork
 from vitsearch.core.precisions import AUTO, LINEAR
 from vitsearch.core.resolve import BlockStructure
@@ -47,17 +48,17 @@ class OnnxFamily(SingleNetwork[OnnxNetwork]):
         network: The file.
     """
 
-    def windows(self, name: str, resolution: int) -> tuple[int, ...]:
+    def windows(self, name: str, resolution: ImageSize) -> tuple[int, ...]:
         return ()
 
-    def own_window(self, name: str, resolution: int) -> int | None:
+    def own_window(self, name: str, resolution: ImageSize) -> int | None:
         return None
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         as_it_is = f"{name} is an ONNX file, which is run as it is"
         if knob == "weights":
             return None if str(value).startswith("file:") else f"{name} is an ONNX file, which has its own weights"
-        if knob == "resolution" and int(value) != self.network.resolution:
+        if knob == "resolution" and value != self.network.resolution:
             return f"{as_it_is}: it takes images of {self.network.resolution} pixels"
         if knob.partition("@")[0] == "window_size" and value is not None:
             return f"{as_it_is}: its windows, if it has some, stay"
@@ -94,7 +95,7 @@ class OnnxFamily(SingleNetwork[OnnxNetwork]):
             raise PlanError(reason)
         if spec.weights == "none":  # the cost of a file does not depend on its weights, so they are those of the file
             return Built(_model_of(read(self.network).model, self._shape(1), 0), head_is_new=False)
-        path = weights_path(spec)
+        path = weights_path(spec.backbone, spec.weights)
         if path.resolve() != Path(self.network.path).resolve():
             state = read_state(path)
             return Built(OnnxModel(state["file"], state["counts"], spec.classes).eval(), head_is_new=False)
@@ -115,7 +116,7 @@ class OnnxFamily(SingleNetwork[OnnxNetwork]):
         return Built(_model_of(model, self._shape(file.channels), spec.classes), head_is_new=False)
 
     def _shape(self, channels: int) -> tuple[int, ...]:
-        return (1, channels, self.network.resolution, self.network.resolution)
+        return (1, channels, *self.network.resolution.sides)
 
     def _require_file(self) -> None:
         here = architecture_of(self.network)

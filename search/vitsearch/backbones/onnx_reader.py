@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, version_converter
 
 from vitsearch.backbones.weights_file import some
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import OnnxNetwork
 from vitsearch.errors import NetworkError, first_line
 from vitsearch.export.base import PARITY_LIMIT
@@ -80,7 +81,7 @@ def read_onnx(network: OnnxNetwork) -> OnnxFile:
     sizes = _sizes(network, source)
     model = _renewed(network, model)
     channels = sizes[3] if network.layout == "nhwc" else sizes[1]
-    shape = (sizes[0] or 1, channels, network.resolution, network.resolution)
+    shape = (sizes[0] or 1, channels, *network.resolution.sides)
     images = np.random.default_rng(SEED).standard_normal((max(TOGETHER, shape[0]), *shape[1:])).astype(np.float32)
     expected = _logits(network, model, images[: shape[0]])
     _without_softmax(model)
@@ -201,11 +202,13 @@ def _sizes(network: OnnxNetwork, source: onnx.ValueInfoProto) -> list[int]:
         is_other = sizes[1 if channel == 3 else 3] in CHANNELS
         hint = f"; its images look like {AXES[other]}: layout: {other}" if is_other else ""
         raise _problem(network, f"takes {shown}, which is not {AXES[network.layout]} of 1 or 3 channels{hint}")
-    if any(sizes[side] not in (0, network.resolution) for side in sides):
-        size = f"{network.resolution} x {network.resolution}"
-        raise _problem(
-            network, f"takes {shown}, not images of {size} pixels; 'resolution' must be the side that it has"
+    own = [sizes[side] for side in sides]
+    if any(side not in (0, wanted) for side, wanted in zip(own, network.resolution.sides, strict=True)):
+        wanted = f"; write resolution: {ImageSize(*own).to_json()}" if all(own) else ""
+        wrong = (
+            f"takes {shown}, not images of {network.resolution.by} pixels; 'resolution' must be the size that it has"
         )
+        raise _problem(network, f"{wrong}{wanted}")
     return sizes
 
 

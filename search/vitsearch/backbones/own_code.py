@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitsearch.backbones.valid_sizes import img_size
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import PythonNetwork
 from vitsearch.errors import NetworkError
 from vitsearch.own_module import ImportProblem, described, import_own
@@ -50,12 +52,14 @@ def parameters_of(network: PythonNetwork) -> frozenset[str]:
     return frozenset(parameter.name for parameter in parameters) & frozenset(GIVEN)
 
 
-def make(network: PythonNetwork, **arguments: int) -> nn.Module:
-    """Call the function of a network.
+def make(network: PythonNetwork, *, classes: int, channels: int, resolution: ImageSize) -> nn.Module:
+    """Call the function of a network, with those of the arguments that it takes.
 
     Args:
         network: The network.
-        **arguments: Values of `GIVEN`; those that the function does not take are left out.
+        classes: The number of logits.
+        channels: Channels of the images.
+        resolution: The size of the images. The function gets the side of square ones, height and width of others.
 
     Returns:
         The module in evaluation mode, with weights that are drawn from a fixed seed.
@@ -64,6 +68,7 @@ def make(network: PythonNetwork, **arguments: int) -> nn.Module:
         NetworkError: The function cannot be imported, fails, or returns something else.
     """
     function, accepted = _function(network), parameters_of(network)
+    arguments = {"classes": classes, "channels": channels, "resolution": img_size(resolution)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         try:

@@ -20,6 +20,7 @@ from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import misfit, weights_path
 from vitsearch.backbones.weights_file import State, read_state, without_prefix
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import PythonNetwork, channels_refused
 from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError, first_line
 from vitsearch.models.backbone import Built, ModelSpec
@@ -34,8 +35,8 @@ CHANNELS = (3, 1)
 """Of images; the first that a network takes is that of the model that is looked at."""
 IMAGES = 2
 """Seen together, so that a network that mixes images is refused."""
-LARGEST_TRACED = 128
-"""Side of the image on which a structure is found, where the network takes it."""
+LARGEST_TRACED = ImageSize.square(128)
+"""Size of the image on which a structure is found, where the network takes it."""
 
 
 class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
@@ -58,13 +59,13 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
             return f"{name} has no layer whose output is its logits, so its features are not known"
         return super().supports(name, knob, value)
 
-    def size_problem(self, name: str, pixels: int) -> str | None:
-        return _size_problem(self.network, pixels)
+    def size_problem(self, name: str, size: ImageSize) -> str | None:
+        return _size_problem(self.network, size)
 
     def unbuilt(self, name: str) -> nn.Module:
         return looked_at(self.network).model
 
-    def traced_size(self, name: str) -> int:
+    def traced_size(self, name: str) -> ImageSize:
         native = self.network.resolution
         is_taken = native > LARGEST_TRACED and self.size_problem(name, LARGEST_TRACED) is None
         return LARGEST_TRACED if is_taken else native
@@ -131,16 +132,17 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
         return model, True
 
     def _from_file(self, spec: ModelSpec) -> tuple[nn.Module, bool]:
-        path = weights_path(spec)
+        path = weights_path(spec.backbone, spec.weights)
         state = without_prefix(read_state(path), looked_at(self.network).model.state_dict())
         classifier = looked_at(self.network).classifier
         weight = state.get(f"{classifier}.weight")
         had = spec.classes if weight is None else len(weight)
         model = self._sized(spec, had)
         wanted = model.state_dict()
+        trained_at = spec.trained_at or self.network.resolution
         try:
-            if spec.resolution != self.network.resolution:
-                state = resample_tables(state, model)
+            if spec.resolution != trained_at:
+                state = resample_tables(state, model, trained_at, spec.resolution)
             model.load_state_dict(state)
         except RuntimeError as error:
             self._refuse_channels_of(state, spec, had)
@@ -151,12 +153,12 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
 
     def _refuse_channels_of(self, state: State, spec: ModelSpec, classes: int) -> None:
         """Raise `WeightsError` where weights fit the network for images of other channels."""
-        shapes = {name: value.shape for name, value in state.items()}
+        path, shapes = weights_path(spec.backbone, spec.weights), {name: value.shape for name, value in state.items()}
         for channels in {*looked_at(self.network).channels} - {spec.channels}:
             other = self._sized(replace(spec, channels=channels), classes).state_dict()
             if shapes == {name: value.shape for name, value in other.items()}:
                 raise WeightsError(
-                    f"{weights_path(spec)} holds weights of {self.network.name} for images of {channels} channels, and "
+                    f"{path} holds weights of {self.network.name} for images of {channels} channels, and "
                     f"these have {spec.channels}; use weights for these, or images of {channels} channels "
                     "('task.data.channels' converts those of a folder)"
                 )
@@ -204,11 +206,11 @@ class LookedAt:
         size = network.resolution
         if not self.channels:
             raise NetworkError(
-                f"{network.name}: {network.entry} does not classify images of {size} x {size} pixels "
-                f"('resolution: {size}'): {problems[CHANNELS[0]]}"
+                f"{network.name}: {network.entry} does not classify images of {size.by} pixels "
+                f"('resolution: {size.to_json()}'): {problems[CHANNELS[0]]}"
             )
         self.model = make(network, classes=CLASSES, channels=self.channels[0], resolution=size)
-        images = torch.randn(IMAGES, self.channels[0], size, size, generator=torch.Generator().manual_seed(SEED))
+        images = torch.randn(IMAGES, self.channels[0], *size.sides, generator=torch.Generator().manual_seed(SEED))
         with torch.no_grad():
             logits = self.model(images)
             if not bool(torch.isfinite(logits).all()):
@@ -251,19 +253,21 @@ def _looked_at(network: PythonNetwork) -> LookedAt:
 
 
 @cache
-def _structure_of(network: PythonNetwork, pixels: int) -> Structure:
+def _structure_of(network: PythonNetwork, size: ImageSize) -> Structure:
     own = looked_at(network)
 
     def find() -> Structure:
-        model = make(network, classes=CLASSES, channels=own.channels[0], resolution=pixels)
+        model = make(network, classes=CLASSES, channels=own.channels[0], resolution=size)
         generator = torch.Generator().manual_seed(SEED)
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(SEED)
-            return find_structure(model, torch.randn(1, own.channels[0], pixels, pixels, generator=generator), declared)
+            image = torch.randn(1, own.channels[0], *size.sides, generator=generator)
+            return find_structure(model, image, declared)
 
     declared = _declared(network, own.model)
-    identity = {"architecture": own.architecture, "pixels": pixels, "declared": [asdict(unit) for unit in declared]}
+    identity: dict[str, Any] = {"architecture": own.architecture, "pixels": size.to_json()}
+    identity["declared"] = [asdict(unit) for unit in declared]
     identity["code"] = code_digest(own.model)  # two ways to write one graph can be cut in different ways
     structure = kept_structure(identity, find)
     for refusal in structure.refusals:
@@ -288,17 +292,21 @@ def _declared(network: PythonNetwork, model: nn.Module) -> tuple[Heads | Width, 
 
 
 @cache
-def _size_problem(network: PythonNetwork, pixels: int) -> str | None:
-    return _problem(network, looked_at(network).channels[0], pixels)
+def _size_problem(network: PythonNetwork, size: ImageSize) -> str | None:
+    own = looked_at(network)
+    try:
+        return _problem(network, own.channels[0], size)
+    except NetworkError as error:  # the function makes the network at its own size, and refuses this one
+        return str(error)
 
 
-def _problem(network: PythonNetwork, channels: int, pixels: int) -> str | None:
+def _problem(network: PythonNetwork, channels: int, size: ImageSize) -> str | None:
     """Why images do not go through a network, in the words of what went wrong."""
-    model = make(network, classes=CLASSES, channels=channels, resolution=pixels)
+    model = make(network, classes=CLASSES, channels=channels, resolution=size)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            output = model(torch.zeros(IMAGES, channels, pixels, pixels))
+            output = model(torch.zeros(IMAGES, channels, *size.sides))
     except Exception as error:  # noqa: BLE001 - the user's own code
         return f"{type(error).__name__}: {first_line(error)}; it gets one argument, float32 images"
     classes = CLASSES if "classes" in parameters_of(network) else None

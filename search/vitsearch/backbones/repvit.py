@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from vitsearch.backbones.found_family import FoundFamily
 from vitsearch.backbones.weights import BuildRecipe
+from vitsearch.core.image_size import ImageSize
 
 TWO_CLASSIFIERS = {"distillation": True}
 """timm builds every variant with two classifiers, but replaces them by one for other classes: weights would not fit."""
@@ -24,5 +25,5 @@ class RepViTFamily(FoundFamily):
     why_no_windows = "is made of convolutions and has no windows"
     why_no_tokens = "is made of convolutions and has no tokens"
 
-    def recipe(self, name: str, resolution: int | None = None) -> BuildRecipe:
+    def recipe(self, name: str, resolution: ImageSize | None = None) -> BuildRecipe:
         return replace(super().recipe(name, resolution), classifier=TWO_CLASSIFIERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import Network
 
 N = TypeVar("N", bound=Network)
@@ -26,5 +27,5 @@ class SingleNetwork(Generic[N]):
     def variants(self) -> tuple[str, ...]:
         return (self.network.name,)
 
-    def native_resolution(self, name: str) -> int:
+    def native_resolution(self, name: str) -> ImageSize:
         return self.network.resolution

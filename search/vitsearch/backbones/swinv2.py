@@ -11,6 +11,7 @@ from typing import Any
 from timm.models.swin_transformer_v2 import WindowAttention
 
 from vitsearch.backbones.swin import SwinFamily
+from vitsearch.core.image_size import ImageSize
 from vitsearch.models.backbone import Built, ModelSpec
 
 
@@ -28,10 +29,13 @@ class SwinV2Family(SwinFamily):
                 module.qkv_bias_separate = True
         return built
 
-    def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
+    def window_arguments(self, name: str, size: ImageSize, window: int) -> dict[str, Any]:
         """Distances are measured in units of the model's own window, so that two tokens keep their distance."""
         layers: Any = self.unbuilt(name).layers
         trained = [stage.blocks[0].attn.pretrained_window_size[0] for stage in layers]
-        own, native = self.own_windows(name, pixels), self.native_resolution(name)
-        measures = tuple(side * pixels // native or mine for side, mine in zip(trained, own, strict=True))
-        return super().window_arguments(name, pixels, window) | {"pretrained_window_sizes": measures}
+        own, native = self.own_windows(name, size), self._native_side(name)
+        measures = tuple(
+            (side * size.height // native or rows, side * size.width // native or columns)
+            for side, (rows, columns) in zip(trained, own, strict=True)
+        )
+        return super().window_arguments(name, size, window) | {"pretrained_window_sizes": measures}

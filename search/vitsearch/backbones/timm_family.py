@@ -18,9 +18,11 @@ import torch
 from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.backbones.valid_sizes import img_size
 from vitsearch.backbones.weights import BuildRecipe, build, weights_path
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped, fitting
 from vitsearch.compress import prune, sparsity
+from vitsearch.core.image_size import ImageSize, Sides
 from vitsearch.core.precisions import AUTO
 from vitsearch.core.resolve import BlockShape, BlockStructure
 from vitsearch.errors import PlanError, WeightsError
@@ -81,12 +83,12 @@ class TimmFamily(ABC):
         """
 
     @abstractmethod
-    def tokens(self, model: nn.Module, resolution: int) -> int:
+    def tokens(self, model: nn.Module, resolution: ImageSize) -> int:
         """Count the tokens that the first attention sees.
 
         Args:
             model: Built by `build`, and possibly cut.
-            resolution: The side of the images, in pixels.
+            resolution: The size of the images.
 
         Returns:
             The number of tokens, prefix tokens included; 0 without attention.
@@ -114,29 +116,29 @@ class TimmFamily(ABC):
         """
         return 0
 
-    def refused_resolution(self, name: str, pixels: int) -> str | None:
+    def refused_resolution(self, name: str, size: ImageSize) -> str | None:
         """Say why a model cannot be built at a size.
 
         Args:
             name: A timm name or a built-in base.
-            pixels: The side of the images.
+            size: The size of the images.
 
         Returns:
             The reason, in one sentence; None if it can be built.
         """
         return None
 
-    def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
+    def resolution_arguments(self, name: str, size: ImageSize) -> dict[str, Any]:
         """Give the arguments of timm's constructor for a size.
 
         Args:
             name: A timm name or a built-in base.
-            pixels: The side of the images.
+            size: The size of the images.
 
         Returns:
             Keyword arguments of `timm.create_model`.
         """
-        return {"img_size": pixels}
+        return {"img_size": img_size(size)}
 
     def deployable(self, model: nn.Module) -> nn.Module:
         return model
@@ -160,42 +162,55 @@ class TimmFamily(ABC):
     def stream_readers(self, model: nn.Module) -> tuple[Reader, ...]:
         return ()
 
-    def maps(self, name: str, pixels: int) -> tuple[int, ...]:
+    def maps(self, name: str, size: ImageSize) -> tuple[Sides, ...]:
         """Give the maps of the stages that attend in windows.
 
         Args:
             name: A timm name or a built-in base.
-            pixels: The side of the images.
+            size: The size of the images.
 
         Returns:
-            The side of the map of each such stage, in tokens; empty for families without windows.
+            Rows and columns of the map of each such stage, in tokens; empty for families without windows.
         """
         return ()
 
-    def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
+    def own_windows(self, name: str, size: ImageSize) -> tuple[Sides, ...]:
         """Give the default windows of the stages of `maps`.
 
         Args:
             name: A timm name or a built-in base.
-            pixels: The side of the images.
+            size: The size of the images.
 
         Returns:
-            The side of the windows of each of `maps`, in tokens.
+            Rows and columns of the windows of each of `maps`, in tokens.
         """
         return ()
 
-    def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
+    def window_arguments(self, name: str, size: ImageSize, window: int) -> dict[str, Any]:
         """Give the arguments of timm's constructor for a window. Called only for families that have `maps`.
 
         Args:
             name: A timm name or a built-in base.
-            pixels: The side of the images.
+            size: The size of the images.
             window: The side of the windows, in tokens: one of `windows`.
 
         Returns:
             Keyword arguments of `timm.create_model`.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def window_on(side: int, on_map: Sides) -> Sides:
+        """Give the window that a stage has on its map.
+
+        Args:
+            side: Of the windows that are asked for, in tokens.
+            on_map: Rows and columns of the map.
+
+        Returns:
+            Rows and columns of the window: at most those of the map.
+        """
+        return clipped(side, on_map)
 
     # ---- the same for all families
 
@@ -205,14 +220,15 @@ class TimmFamily(ABC):
     def __hash__(self) -> int:
         return hash((type(self), self.family))
 
-    def windows(self, name: str, resolution: int) -> tuple[int, ...]:
+    def windows(self, name: str, resolution: ImageSize) -> tuple[int, ...]:
         if self.refused_resolution(name, resolution) is not None:
             return ()
-        return fitting(self.maps(name, resolution))
+        return fitting(self.maps(name, resolution), self.window_on)
 
-    def own_window(self, name: str, resolution: int) -> int | None:
+    def own_window(self, name: str, resolution: ImageSize) -> int | None:
         maps, own = self.maps(name, resolution), self.own_windows(name, resolution)
-        return next((window for window in self.windows(name, resolution) if clipped(window, maps) == own), None)
+        windows = self.windows(name, resolution)
+        return next((side for side in windows if tuple(self.window_on(side, each) for each in maps) == own), None)
 
     def claims(self, name: str) -> bool:
         if name in BUILTIN:
@@ -223,16 +239,16 @@ class TimmFamily(ABC):
         ours = [name for name, base in BUILTIN.items() if base.family == self.family]
         return tuple(sorted({*ours, *(n for module in self.modules for n in timm.list_models(module=module))}))
 
-    def native_resolution(self, name: str) -> int:
+    def native_resolution(self, name: str) -> ImageSize:
         if name in BUILTIN:
             return BUILTIN[name].resolution
-        return int(timm.models.get_pretrained_cfg(name).input_size[-1])
+        return ImageSize(*timm.models.get_pretrained_cfg(name).input_size[-2:])
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         if knob == "weights":
             return _refused_weights(name, str(value)) or self._misfit(name, str(value))
         if knob == "resolution":
-            return self.refused_resolution(name, int(value))
+            return self.refused_resolution(name, value)
         if knob.partition("@")[0] == "window_size" and value is not None:
             return self._refused_window(name, knob.partition("@")[2], int(value))
         if knob == "head_pruning_ratio" and value and not any(unit.heads for unit in self._unbuilt_units(name)):
@@ -266,12 +282,12 @@ class TimmFamily(ABC):
             recipe = replace(recipe, arguments={**recipe.arguments, **windows})
         return build(spec, recipe)
 
-    def recipe(self, name: str, resolution: int | None = None) -> BuildRecipe:
+    def recipe(self, name: str, resolution: ImageSize | None = None) -> BuildRecipe:
         """Give what timm needs to build a model, with its default windows.
 
         Args:
             name: A timm name or a built-in base.
-            resolution: The side of the images, in pixels; None for the native one.
+            resolution: The size of the images; None for the native one.
 
         Returns:
             The architecture and its arguments.
@@ -324,23 +340,23 @@ class TimmFamily(ABC):
 
     def _refused_window(self, name: str, resolution: str, window: int) -> str | None:
         """Why `window` does not fit. Without a resolution, any window of at least two tokens is accepted."""
-        pixels = int(resolution or self.native_resolution(name))
-        if not self.maps(name, pixels):
+        size = ImageSize.of_text(resolution) if resolution else self.native_resolution(name)
+        if not self.maps(name, size):
             return f"{name} {self.why_no_windows}"
-        windows = self.windows(name, pixels)
+        windows = self.windows(name, size)
         if not windows:
-            no_windows = f"{name} has maps of one token at {pixels} pixels, so no windows"
-            return self.refused_resolution(name, pixels) or no_windows
+            least = "maps of one token" if size.is_square else "maps that no windows of equal sides divide"
+            return self.refused_resolution(name, size) or f"{name} has {least} at {size} pixels, so no windows"
         if window in windows or (not resolution and window >= SMALLEST_WINDOW):
             return None
         allowed = ", ".join(map(str, windows))
-        return f"windows of side {window} do not divide the maps of {name} at {pixels} pixels; allowed: {allowed}"
+        return f"windows of side {window} do not divide the maps of {name} at {size} pixels; allowed: {allowed}"
 
     def _misfit(self, name: str, weights: str) -> str | None:
         """Why the file of `file:PATH` does not hold weights of `name`."""
         if not weights.startswith("file:"):
             return None
-        path = weights_path(ModelSpec(name, weights, 0, 0))
+        path = weights_path(name, weights)
         return _misfit(self, name, path, path.stat().st_mtime_ns)
 
     def _unbuilt_units(self, name: str) -> tuple[BlockUnits, ...]:
@@ -371,7 +387,7 @@ def _refused_weights(name: str, weights: str) -> str | None:
             return f"{name} ships with vitsearch and is not on the hub: use builtin"
         return None if timm.models.is_model_pretrained(name) else f"timm has no pretrained weights for {name}"
     try:
-        weights_path(ModelSpec(name, weights, 0, 0))
+        weights_path(name, weights)
     except WeightsError as error:
         return str(error)
     return None

@@ -1,17 +1,23 @@
 """TinyViT (Wu et al. 2022): a stage of inverted residuals, then attention in unshifted windows, with LeViT's biases.
 
 By default windows keep their share of the map at every resolution, so that none is padded; others that divide the maps
-can be requested. Mergings are not cut.
+can be requested. Windows are square: of images that are no squares they keep their share of the shorter side, and the
+longer one is padded where they do not divide it. Mergings are not cut.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from timm.models.tiny_vit import TinyVit
 
 from vitsearch.backbones.found_family import FoundFamily
-from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped
+from vitsearch.backbones.tables import resample_square_tables
+from vitsearch.backbones.valid_sizes import are_multiples, nearest_multiples
+from vitsearch.backbones.weights import BuildRecipe
+from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, square
+from vitsearch.core.image_size import ImageSize, Sides
 
 STRIDE = 32
 
@@ -23,32 +29,40 @@ class TinyViTFamily(FoundFamily):
     modules = ("tiny_vit",)
     why_no_tokens = "needs every token of its grid for its windows and mergings, so none can be pruned"
 
-    def refused_resolution(self, name: str, pixels: int) -> str | None:
+    def refused_resolution(self, name: str, size: ImageSize) -> str | None:
         smallest = SMALLEST_WINDOW * STRIDE
-        if pixels >= smallest and pixels % STRIDE == 0:
+        if are_multiples(size, STRIDE, smallest):
             return None
-        below = pixels // STRIDE * STRIDE
-        near = " and ".join(str(size) for size in (below, below + STRIDE) if size >= smallest) or str(smallest)
         return (
-            f"windows of whole tokens do not divide the maps of {name} at {pixels} pixels: allowed are "
-            f"multiples of {STRIDE} from {smallest} on (the nearest: {near})"
+            f"windows of whole tokens do not divide the maps of {name} at {size} pixels: allowed are "
+            f"multiples of {STRIDE} from {smallest} on (the nearest: {nearest_multiples(size, STRIDE, smallest)})"
         )
 
-    def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
-        return self._arguments(self.own_windows(name, pixels))
+    def resolution_arguments(self, name: str, size: ImageSize) -> dict[str, Any]:
+        return self._arguments(self.own_windows(name, size))
 
-    def maps(self, name: str, pixels: int) -> tuple[int, ...]:
-        return pixels // 8, pixels // 16, pixels // 32
-
-    def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
-        native = self.native_resolution(name)
-        stages: Any = cast(TinyVit, self.unbuilt(name)).stages
-        return tuple(int(stage.blocks[0].window_size) * pixels // native for stage in list(stages)[1:])
-
-    def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
-        return self._arguments(clipped(window, self.maps(name, pixels)))
+    def recipe(self, name: str, resolution: ImageSize | None = None) -> BuildRecipe:
+        tables = resample_square_tables
+        return replace(super().recipe(name, resolution), resample=tables, resample_own=tables)
 
     @staticmethod
-    def _arguments(windows: tuple[int, ...]) -> dict[str, Any]:
+    def window_on(side: int, on_map: Sides) -> Sides:
+        return square(side, on_map)
+
+    def maps(self, name: str, size: ImageSize) -> tuple[Sides, ...]:
+        return tuple((size.height // stride, size.width // stride) for stride in (8, 16, 32))
+
+    def own_windows(self, name: str, size: ImageSize) -> tuple[Sides, ...]:
+        native, least = self.native_resolution(name).height, min(size.sides)
+        stages: Any = cast(TinyVit, self.unbuilt(name)).stages
+        sides = (int(stage.blocks[0].window_size) * least // native for stage in list(stages)[1:])
+        return tuple((side, side) for side in sides)
+
+    def window_arguments(self, name: str, size: ImageSize, window: int) -> dict[str, Any]:
+        return self._arguments(tuple(square(window, each) for each in self.maps(name, size)))
+
+    @staticmethod
+    def _arguments(windows: tuple[Sides, ...]) -> dict[str, Any]:
         """timm expects a window for the first stage too, which has no attention."""
-        return {"window_sizes": (windows[0], *windows)}
+        sides = [side for side, _ in windows]
+        return {"window_sizes": (sides[0], *sides)}

@@ -8,16 +8,21 @@ and `supports` gives the reason why parts of them cannot be cut.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
-from timm.layers import PatchEmbed
+from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vitsearch.backbones import vit_stream
 from vitsearch.backbones.plain import block_units, slice_attention
 from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.backbones.valid_sizes import are_multiples, nearest_multiples
+from vitsearch.backbones.weights import BuildRecipe
+from vitsearch.backbones.weights_file import State
 from vitsearch.compress import tokens
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.token_counts import position_problem
 from vitsearch.errors import PlanError
 from vitsearch.models.backbone import BlockUnits, Reader
@@ -39,8 +44,8 @@ class ViTFamily(TimmFamily):
     why_no_depth = "has blocks that are not timm's plain ones, so none can be dropped"
     why_no_tokens = "has blocks that are not timm's plain ones, so tokens cannot be dropped between their parts"
 
-    def native_resolution(self, name: str) -> int:
-        return int(cast(Any, self.unbuilt(name)).patch_embed.img_size[0])
+    def native_resolution(self, name: str) -> ImageSize:
+        return ImageSize(*cast(Any, self.unbuilt(name)).patch_embed.img_size)
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         if knob in ("token_pruning_ratio", "token_pruning_method", "token_pruning_at") and value:
@@ -58,19 +63,21 @@ class ViTFamily(TimmFamily):
         reason = position_problem(value, len(vit.blocks)) if knob == "token_pruning_at" else None
         return None if reason is None else f"{name} {reason}"
 
-    def refused_resolution(self, name: str, pixels: int) -> str | None:
+    def refused_resolution(self, name: str, size: ImageSize) -> str | None:
         native, patch = self.native_resolution(name), self._patch(name)
-        if pixels == native:
+        if size == native:
             return None
         if not patch:
             return f"{name} accepts only {native} pixels: its stem is not a grid of square patches"
-        if pixels > 0 and pixels % patch == 0:
+        if are_multiples(size, patch):
             return None
-        below = pixels // patch * patch
-        near = " and ".join(str(size) for size in (below, below + patch) if size > 0)
-        return f"{pixels} pixels are not a multiple of the patch size {patch} of {name} (nearest: {near})"
+        near = nearest_multiples(size, patch)
+        return f"{size} pixels are not a multiple of the patch size {patch} of {name} (nearest: {near})"
 
-    def tokens(self, model: nn.Module, resolution: int) -> int:
+    def recipe(self, name: str, resolution: ImageSize | None = None) -> BuildRecipe:
+        return replace(super().recipe(name, resolution), resample_own=_resample_positions)
+
+    def tokens(self, model: nn.Module, resolution: ImageSize) -> int:
         vit = cast(VisionTransformer, model)
         return int(vit.patch_embed.num_patches) + int(vit.num_prefix_tokens)
 
@@ -102,3 +109,16 @@ class ViTFamily(TimmFamily):
             return 0
         (high, wide), (height, width) = embed.patch_size, embed.img_size
         return int(high) if high == wide and height == width else 0
+
+
+def _resample_positions(state: State, model: nn.Module, old: ImageSize, new: ImageSize) -> State:
+    """`state` with its positions interpolated from the grid of one size to that of another, as timm interpolates."""
+    vit: Any = model
+    if old == new or "pos_embed" not in state:
+        return state
+    was, now = (
+        tuple(side // patch for side, patch in zip(size.sides, vit.patch_embed.patch_size, strict=True))
+        for size in (old, new)
+    )
+    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    return state | {"pos_embed": resample_abs_pos_embed(state["pos_embed"], now, was, prefix)}

@@ -20,6 +20,7 @@ from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights_file import State, read_state, some
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Interpolation, Preprocessing
 from vitsearch.errors import PlanError, WeightsError, first_line
 from vitsearch.models.backbone import Built, ModelSpec
@@ -30,19 +31,28 @@ SEED = 0
 RESAMPLED = ("pos_embed", "attention_biases", "relative_position_bias_table")
 
 
+Resample = Callable[[State, nn.Module, ImageSize, ImageSize], State]
+"""(weights, model, size of their images, size of its images) -> the weights that fit the model."""
+
+
+def _unchanged(state: State, model: nn.Module, old: ImageSize, new: ImageSize) -> State:
+    return state
+
+
 @dataclass(frozen=True)
 class BuildRecipe:
     """How timm builds the architecture: its name (tag included) and constructor arguments.
 
-    `resample(state, model)` fits tensors of a state that depend on the resolution to `model`, for families whose
-    weights timm's loader refuses at another one. `classifier` holds arguments for `reset_classifier`, besides the
-    number of classes.
+    Two functions fit tensors of a state that depend on the size of the images to a model: `resample` those from
+    elsewhere, where timm's loader refuses them at another size, and `resample_own` those of a study, whose images may
+    have had any shape. `classifier` holds arguments for `reset_classifier`, besides the number of classes.
     """
 
     name: str
     arguments: Mapping[str, Any]
-    resample: Callable[[State, nn.Module], State] | None = None
+    resample: Resample | None = None
     classifier: Mapping[str, Any] = field(default_factory=dict)
+    resample_own: Resample = _unchanged
 
     @property
     def config(self) -> Any:
@@ -54,21 +64,26 @@ class BuildRecipe:
             model: nn.Module = timm.create_model(self.name, **self.arguments, **arguments)
         return model.eval()
 
-    def create_from_hub(self, **arguments: Any) -> nn.Module:
-        """Create with weights of the hub; if timm refuses the resolution, load them at the native one and resample."""
+    @property
+    def native(self) -> ImageSize:
+        """The size of the images of weights of this name."""
+        return ImageSize(*self.config.input_size[-2:])
+
+    def create_from_hub(self, size: ImageSize, **arguments: Any) -> nn.Module:
+        """Create for a size with weights of the hub; if timm refuses it, load them at the native one and resample."""
         if self.resample is None or not self.arguments:
             return self.create(pretrained=True, **arguments)
         native = replace(self, arguments={}).create(pretrained=True, **arguments)
         model = self.create(**arguments)
-        model.load_state_dict(self.resample(native.state_dict(), model))
+        model.load_state_dict(self.resample(native.state_dict(), model, self.native, size))
         return model
 
-    def fitted(self, state: State, **arguments: Any) -> State:
-        """`state` resampled to fit the model of `create`."""
+    def fitted(self, state: State, size: ImageSize, **arguments: Any) -> State:
+        """`state`, of images of the native size, resampled to fit the model of `create` for a size."""
         if self.resample is None:
             return state
         with torch.device("meta"):
-            return self.resample(state, self.create(**arguments))
+            return self.resample(state, self.create(**arguments), self.native, size)
 
 
 def build(spec: ModelSpec, recipe: BuildRecipe) -> Built:
@@ -79,22 +94,24 @@ def build(spec: ModelSpec, recipe: BuildRecipe) -> Built:
             return _random(spec, recipe)
         if spec.weights == "hub":
             return _from_hub(spec, recipe)
-        return _from_file(spec, recipe, weights_path(spec))
+        if spec.trained_at is not None:
+            return _of_study(spec, recipe, spec.trained_at)
+        return _from_file(spec, recipe, weights_path(spec.backbone, spec.weights))
 
 
-def weights_path(spec: ModelSpec) -> Path:
+def weights_path(backbone: str, weights: str) -> Path:
     """The file of `builtin` or `file:PATH` weights; `WeightsError` when it does not exist."""
-    if spec.weights == "builtin":
-        if spec.backbone not in BUILTIN:
+    if weights == "builtin":
+        if backbone not in BUILTIN:
             having = ", ".join(sorted(BUILTIN))
-            raise WeightsError(f"{spec.backbone} has no built-in weights; only these have: {having}")
-        return BUILTIN[spec.backbone].path()
-    kind, _, path = spec.weights.partition(":")
+            raise WeightsError(f"{backbone} has no built-in weights; only these have: {having}")
+        return BUILTIN[backbone].path()
+    kind, _, path = weights.partition(":")
     if kind != "file" or not path:
-        raise WeightsError(f"weights {spec.weights!r}: must be builtin, hub, none or file:PATH")
+        raise WeightsError(f"weights {weights!r}: must be builtin, hub, none or file:PATH")
     file = Path(path).expanduser()
     if not file.is_file():
-        raise WeightsError(f"weights of {spec.backbone}: there is no file {file.absolute()}")
+        raise WeightsError(f"weights of {backbone}: there is no file {file.absolute()}")
     return file
 
 
@@ -106,7 +123,7 @@ def digest_of(spec: ModelSpec, architecture: str = "") -> str:
     weights are drawn from a fixed seed. An `architecture` that no name stands for enters too.
     """
     if architecture:
-        file = None if spec.weights == "none" else file_digest(str(weights_path(spec)))
+        file = None if spec.weights == "none" else file_digest(str(weights_path(spec.backbone, spec.weights)))
         return digest({"weights": file, "architecture": architecture, "seed": SEED})
     if spec.weights == "hub":
         config = timm.models.get_pretrained_cfg(spec.backbone)
@@ -114,7 +131,7 @@ def digest_of(spec: ModelSpec, architecture: str = "") -> str:
         return digest({"weights": "hub", "backbone": spec.backbone.partition(".")[0]} | named)
     if spec.weights == "none":
         return digest({"weights": "none", "backbone": spec.backbone, "seed": SEED})
-    return file_digest(str(weights_path(spec)))
+    return file_digest(str(weights_path(spec.backbone, spec.weights)))
 
 
 def preprocessing_of(name: str, weights: str) -> Preprocessing | None:
@@ -147,7 +164,7 @@ def _from_hub(spec: ModelSpec, recipe: BuildRecipe) -> Built:
     if config is None or not config.has_weights:
         raise WeightsError(f"timm has no pretrained weights for {recipe.name}")
     try:
-        model = recipe.create_from_hub(in_chans=spec.channels)
+        model = recipe.create_from_hub(spec.resolution, in_chans=spec.channels)
     except (OSError, ValueError, RuntimeError) as error:
         source = config.hf_hub_id or config.url
         raise WeightsError(
@@ -172,7 +189,7 @@ def _from_file(spec: ModelSpec, recipe: BuildRecipe, path: Path) -> Built:
     else:
         size = channels
     try:
-        state = recipe.fitted(state, num_classes=had, in_chans=spec.channels)
+        state = recipe.fitted(state, spec.resolution, num_classes=had, in_chans=spec.channels)
         overlay = {"state_dict": state, "num_classes": had, "input_size": (size, *config.input_size[1:])}
         model = recipe.create(pretrained=True, pretrained_cfg_overlay=overlay, num_classes=had, in_chans=spec.channels)
     except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
@@ -181,6 +198,21 @@ def _from_file(spec: ModelSpec, recipe: BuildRecipe, path: Path) -> Built:
     kept.pop("state_dict")  # else the model would hold every weight twice
     model.pretrained_cfg = model.default_cfg = kept  # type: ignore[assignment]
     return _with_classes(spec, recipe, model, had, fits=spec.classes in (0, had) and channels == spec.channels)
+
+
+def _of_study(spec: ModelSpec, recipe: BuildRecipe, trained_at: ImageSize) -> Built:
+    """The model of weights that a study made: those of the same model, perhaps at another size."""
+    path = weights_path(spec.backbone, spec.weights)
+    state = read_state(path)
+    weight = state.get(f"{_names(recipe.config.classifier)[0]}.weight")
+    had = 0 if weight is None else len(weight)
+    model = recipe.create(num_classes=had, in_chans=spec.channels)
+    try:
+        with _without_resampling_warnings():
+            model.load_state_dict(recipe.resample_own(state, model, trained_at, spec.resolution))
+    except RuntimeError as error:
+        raise misfit(spec.backbone, path, state, model.state_dict(), first_line(error)) from error
+    return _with_classes(spec, recipe, model, had, fits=spec.classes in (0, had))
 
 
 def _with_classes(spec: ModelSpec, recipe: BuildRecipe, model: nn.Module, had: int, fits: bool) -> Built:

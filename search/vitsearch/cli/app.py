@@ -15,8 +15,9 @@ from vitsearch import __version__
 from vitsearch.cli import bundles, converters, device_commands, first_files, plans, report_commands
 from vitsearch.cli.arguments import AsJson
 from vitsearch.cli.results import commands, databases, retarget, studies
+from vitsearch.core.image_size import LEAST_PIXELS, MOST_PIXELS, ImageSize
 from vitsearch.core.json_value import json_text
-from vitsearch.errors import VitsearchError
+from vitsearch.errors import PlanError, VitsearchError
 from vitsearch.storage.atomic_files import no_room
 from vitsearch_agent.base.printable import printable, printable_lines
 
@@ -45,6 +46,16 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _size(text: str) -> ImageSize:
+    try:
+        size = ImageSize.of_text(text)
+    except PlanError as error:
+        raise typer.BadParameter(str(error)) from error
+    if not LEAST_PIXELS <= min(size.sides) <= max(size.sides) <= MOST_PIXELS:
+        raise typer.BadParameter(f"{size} is out of range; allowed: {LEAST_PIXELS} to {MOST_PIXELS} pixels a side")
+    return size
 
 
 app.command()(first_files.init)
@@ -190,8 +201,13 @@ def capabilities(
         ),
     ] = False,
     resolution: Annotated[
-        int | None,
-        typer.Option(help="With --try: pixels; default: those of the backbone.", show_default=False, min=8, max=4096),
+        ImageSize | None,
+        typer.Option(
+            help="With --try: pixels, a side or HEIGHTxWIDTH; default: those of the backbone.",
+            show_default=False,
+            metavar="SIZE",
+            parser=_size,
+        ),
     ] = None,
     backend: Annotated[
         list[str] | None,

@@ -19,6 +19,7 @@ from vitsearch.cli.rows import Rows
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core import precisions
 from vitsearch.core.caveats.precision_shares import in_name_only, shown
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_text
 from vitsearch.core.onnx_exporters import needs_dynamo
 from vitsearch.core.plan import precision_text
@@ -189,7 +190,7 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequence[str], as_json: bool) -> bool:
+def try_backbones(names: Sequence[str], resolution: ImageSize | None, runtimes: Sequence[str], as_json: bool) -> bool:
     """Try each backbone and print what works; returns whether all of it does.
 
     Without `runtimes`, they are tried in those whose files are written in seconds.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vitsearch.core.image_size import ImageSize
+
 
 @dataclass(frozen=True)
 class FileCheck:
@@ -39,8 +41,8 @@ class BackboneCheck:
     """The backbone."""
     family: str
     """Its family."""
-    resolution: int
-    """Pixels."""
+    resolution: ImageSize
+    """Of its images: the side of a square, or height and width, in pixels."""
     params_m: float | None
     """Million parameters."""
     macs_m: float | None

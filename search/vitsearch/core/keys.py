@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
 from vitsearch.core.precisions import TRAINED, VERSIONED, reads_fused
@@ -56,8 +57,12 @@ class UnprunedWeights:
     """An unpruned model: the digest of its weights, and what it sees of the images."""
 
     weights: str
-    resolution: int
+    resolution: ImageSize
     preprocessing: Preprocessing
+
+    def in_keys(self) -> dict[str, Any]:
+        """What enters keys of what depends on the model."""
+        return asdict(self) | {"resolution": self.resolution.to_json()}
 
 
 @dataclass(frozen=True)
@@ -139,8 +144,8 @@ def weights_key(resolved: ResolvedPlan, plan: Plan, origin: Origin, data: DataId
             "key": "weights",
             "structure": resolved.kept_indices(),
             "closed_form": origin.closed_form,
-            "base": asdict(origin.base),
-            "teacher": asdict(origin.teacher) if origin.teacher and is_distilled else None,
+            "base": origin.base.in_keys(),
+            "teacher": origin.teacher.in_keys() if origin.teacher and is_distilled else None,
             "distillation": plan.distillation,
             "recipe": recipe,
             "data": data.in_keys(),

@@ -27,6 +27,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from vitsearch.core import precisions
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.errors import NetworkError, PlanError, UnknownName
 
@@ -87,7 +88,7 @@ def _unsupported(plan: Plan, supports: Supports) -> Iterator[Reason]:
             if reason is not None and reason not in seen:
                 seen.add(reason)
                 why = reason.removeprefix(f"{plan.backbone} ")
-                yield Reason(knob.partition("@")[0], f"{plan.backbone} does not support {_plain(value)}: {why}")
+                yield Reason(knob.partition("@")[0], f"{plan.backbone} does not support {value_text(value)}: {why}")
     except (NetworkError, UnknownName) as error:
         yield Reason("backbone", str(error))
 
@@ -137,13 +138,23 @@ def _tokens(cut: Compression) -> Iterator[Reason]:
         yield Reason("token_pruning_method", f"a token_pruning_ratio of {cut.token_pruning_ratio:g} needs a method")
     for knob in ("token_pruning_method", "token_pruning_at"):
         if not cut.token_pruning_ratio and (value := getattr(cut, knob)):
-            yield Reason(knob, f"{_plain(value)} has no effect without a token_pruning_ratio above 0")
+            yield Reason(knob, f"{value_text(value)} has no effect without a token_pruning_ratio above 0")
     if any(after <= before for before, after in itertools.pairwise(cut.token_pruning_at)):
-        at = _plain(cut.token_pruning_at)
+        at = value_text(cut.token_pruning_at)
         yield Reason("token_pruning_at", f"{at} does not rise; list each block once, in ascending order")
 
 
-def _plain(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Write the value of a knob as messages show it.
+
+    Args:
+        value: A word, a number, a size of images, or several numbers.
+
+    Returns:
+        As a space file has it: words in quotes, lists in brackets.
+    """
+    if isinstance(value, ImageSize):
+        return str(value)
     return repr(list(value) if isinstance(value, tuple) else value)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT, OnnxExporter, exporter_of, of_file
 
 Layout = Literal["nchw", "nhwc"]
@@ -22,10 +23,10 @@ class NetworkFacts:
     Attributes:
         architecture: SHA-256 of the classes of its modules, the names and shapes of its parameters and the graph of its
             fp32 file. Other code has another one.
-        native_resolution: The side of the images of its weights, in pixels.
+        native_resolution: The size of the images of its weights.
         channels: Channels of images that it takes, of 1 and 3.
         classes: The number of logits that it is fixed to; None if it takes any number.
-        resolutions: Sides of images, in pixels, that were tried and that it takes.
+        resolutions: Sizes of images that were tried and that it takes.
         refusals: Reasons, by knob or by `knob=value`.
         levels: Sentences on what of it can be cut.
         exporter: The name of the exporter of torch that writes its files (`vitsearch.core.onnx_exporters`).
@@ -33,18 +34,19 @@ class NetworkFacts:
     """
 
     architecture: str
-    native_resolution: int
+    native_resolution: ImageSize
     channels: tuple[int, ...]
     classes: int | None
-    resolutions: tuple[int, ...]
+    resolutions: tuple[ImageSize, ...]
     refusals: Mapping[str, str]
     levels: tuple[str, ...] = ()
     exporter: str = TORCHSCRIPT.name
     opset: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        lists = {name: list(getattr(self, name)) for name in ("channels", "resolutions", "levels")}
-        return asdict(self) | lists
+        lists = {"channels": list(self.channels), "levels": list(self.levels)}
+        lists["resolutions"] = [size.to_json() for size in self.resolutions]
+        return asdict(self) | lists | {"native_resolution": self.native_resolution.to_json()}
 
     def lines(self) -> Iterator[str]:
         """What it takes and what can be cut."""
@@ -59,10 +61,10 @@ class NetworkFacts:
     def from_json(cls, value: Mapping[str, Any]) -> NetworkFacts:
         return cls(
             value["architecture"],
-            value["native_resolution"],
+            ImageSize.of(value["native_resolution"]),
             tuple(value["channels"]),
             value["classes"],
-            tuple(value["resolutions"]),
+            tuple(map(ImageSize.of, value["resolutions"])),
             dict(value["refusals"]),
             tuple(value["levels"]),
             value["exporter"],
@@ -76,9 +78,10 @@ class PythonNetwork:
 
     Attributes:
         name: Its name in the study.
-        entry: `package.module:function`. The function takes any of `classes`, `channels` and `resolution`.
+        entry: `package.module:function`. The function takes any of `classes`, `channels` and `resolution`, which is the
+            side of square images, or height and width.
         folder: Where the module is looked for, besides the installed packages.
-        resolution: The side of the images of its weights, in pixels.
+        resolution: The size of the images of its weights.
         architecture: That of its facts; empty before it is examined.
         exporter: That of its facts.
     """
@@ -86,9 +89,16 @@ class PythonNetwork:
     name: str
     entry: str
     folder: str
-    resolution: int
+    resolution: ImageSize
     architecture: str = ""
     exporter: str = TORCHSCRIPT.name
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"resolution": self.resolution.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PythonNetwork:
+        return cls(**{**value, "resolution": ImageSize.of(value["resolution"])})
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class OnnxNetwork:
         name: Its name in the study.
         path: The file.
         layout: Of its input.
-        resolution: The side of its input, in pixels.
+        resolution: The size of the images that it takes.
         classes: A file with the name of the class of each logit; empty if they are those of the data, in their order.
         architecture: That of its facts; empty before it is examined.
         opset: That of its facts.
@@ -108,10 +118,17 @@ class OnnxNetwork:
     name: str
     path: str
     layout: Layout
-    resolution: int
+    resolution: ImageSize
     classes: str = ""
     architecture: str = ""
     opset: int = TORCHSCRIPT.opset
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"resolution": self.resolution.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> OnnxNetwork:
+        return cls(**{**value, "resolution": ImageSize.of(value["resolution"])})
 
 
 Network = PythonNetwork | OnnxNetwork

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from vitsearch.core.class_weights import NONE, ClassWeights
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.precisions import ALL, RUNTIMES, quantized_ops_of
 from vitsearch.core.preprocessing import OWN, PreprocessingKeys
 from vitsearch.core.tuning import tuning_of
@@ -235,7 +236,7 @@ class Plan:
     Attributes:
         backbone: A timm name (a tag may follow) or a built-in base.
         weights: The starting weights: `builtin`, `hub`, `none` or `file:PATH`.
-        resolution: The side of the images, in pixels.
+        resolution: The size of the images.
         window_size: The side of attention windows, in tokens; None for the backbone's own, or none.
         compression: What is removed.
         distillation: What is learned from the teacher.
@@ -246,7 +247,7 @@ class Plan:
 
     backbone: str
     weights: str
-    resolution: int
+    resolution: ImageSize
     window_size: int | None
     compression: Compression
     distillation: Distillation
@@ -280,6 +281,7 @@ class Plan:
             The plan, ready for `json.dumps`.
         """
         return asdict(self) | {
+            "resolution": self.resolution.to_json(),
             "compression": self.compression.to_json(),
             "deployments": [asdict(d) | {"options": dict(d.options)} for d in self.deployments],
             "recipe": self.recipe.to_json(),
@@ -302,6 +304,7 @@ class Plan:
         return cls(
             **value
             | {
+                "resolution": ImageSize.of(value["resolution"]),
                 "compression": Compression.from_json(value["compression"]),
                 "recipe": Recipe.from_json(value["recipe"]),
                 "deployments": deployments,
@@ -311,7 +314,7 @@ class Plan:
 
 
 def model_text(plan: Plan) -> str:
-    """The model of a plan, such as `vit_fmnist_p4@28`."""
+    """The model of a plan, such as `vit_fmnist_p4@28` or `vit_fmnist_p4@64x96`."""
     return f"{plan.backbone}@{plan.resolution}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import PlanError
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -14,11 +15,12 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The way from a stored image, a square of 8-bit pixels, to the input of a model.
+    """The way from a stored image of 8-bit pixels to the input of a model.
 
-    `crop_share` of each side of the image, around its centre, is resized to the resolution of the model with
-    `interpolation` (antialiased) where it has another size. Then `(pixel / 255 - mean) / std`, with one number for
-    each channel.
+    The model sees the centre of the image: of the largest part that has the shape of the model's input, `crop_share` of
+    each side. So an image is never squashed, as in timm. This centre is resized to the resolution of the model with
+    `interpolation` (antialiased) where it has another size. Then `(pixel / 255 - mean) / std`, with one number for each
+    channel.
     """
 
     mean: Numbers
@@ -28,7 +30,7 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
     """How an image is resized."""
     crop_share: float = 1.0
-    """Share of each side of the image that the model sees."""
+    """Share that the model sees, of each side of the largest part of its shape."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Preprocessing:
@@ -40,26 +42,40 @@ class Preprocessing:
         mean, std = (_on_channels(numbers, channels) for numbers in (self.mean, self.std))
         return Preprocessing(mean, std, self.interpolation, self.crop_share)
 
-    def crop_size(self, image_size: int) -> int:
-        """Pixels a side of the crop of a stored image."""
-        return max(1, round(image_size * self.crop_share))
+    def crop_size(self, image_size: ImageSize, resolution: ImageSize) -> ImageSize:
+        """The size of the centre of a stored image that a model sees.
+
+        Args:
+            image_size: That of the stored image.
+            resolution: That of the input of the model, whose shape the centre has.
+
+        Returns:
+            The size, in pixels of the stored image.
+        """
+        (rows, columns), (height, width) = image_size.sides, resolution.sides
+        seen = min(rows, columns * height / width), min(columns, rows * width / height)
+        return ImageSize(*(max(1, round(side * self.crop_share)) for side in seen))
 
 
 @dataclass(frozen=True)
 class ModelView:
-    """What a model sees of an image: how it is read, and its side in pixels."""
+    """What a model sees of an image: how it is read, and its size."""
 
-    resolution: int
+    resolution: ImageSize
     preprocessing: Preprocessing
 
-    def settings(self, image_size: int, channels: int) -> dict[str, Any]:
+    def in_keys(self) -> dict[str, Any]:
+        """What enters the keys of what depends on it."""
+        return {"resolution": self.resolution.to_json(), "preprocessing": asdict(self.preprocessing)}
+
+    def settings(self, image_size: ImageSize, channels: int) -> dict[str, Any]:
         """Those of `vitsearch_agent.verify.preprocessing` for stored images of this size."""
         return {
-            "image_size": image_size,
+            "image_size": image_size.to_json(),
             "channels": channels,
-            "crop_size": self.preprocessing.crop_size(image_size),
+            "crop_size": self.preprocessing.crop_size(image_size, self.resolution).to_json(),
             "interpolation": self.preprocessing.interpolation,
-            "resolution": self.resolution,
+            "resolution": self.resolution.to_json(),
             "mean": list(self.preprocessing.mean),
             "std": list(self.preprocessing.std),
         }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Plan
 from vitsearch.core.precisions import SAME_GRAPH, VERSIONED
 from vitsearch.core.token_counts import tokens_left
@@ -42,7 +43,7 @@ class BlockStructure:
 
     Attributes:
         backbone: Its name.
-        resolution: The side of the images, in pixels.
+        resolution: The size of the images.
         embed_dim: Channels of the last stage.
         tokens: Tokens that the first attention sees, prefix tokens included; 0 without attention.
         blocks: The blocks, in the order of `Backbone.units`.
@@ -52,7 +53,7 @@ class BlockStructure:
     """
 
     backbone: str
-    resolution: int
+    resolution: ImageSize
     embed_dim: int
     tokens: int
     blocks: tuple[BlockShape, ...]
@@ -61,11 +62,13 @@ class BlockStructure:
     structure_digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"blocks": [asdict(block) for block in self.blocks]}
+        blocks = [asdict(block) for block in self.blocks]
+        return asdict(self) | {"resolution": self.resolution.to_json(), "blocks": blocks}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> BlockStructure:
-        return cls(**value | {"blocks": tuple(BlockShape(**block) for block in value["blocks"])})
+        blocks = tuple(BlockShape(**block) for block in value["blocks"])
+        return cls(**value | {"resolution": ImageSize.of(value["resolution"]), "blocks": blocks})
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class ResolvedPlan:
     blocks belong (empty for a declared family)."""
 
     backbone: str
-    resolution: int
+    resolution: ImageSize
     window_size: int | None
     blocks: tuple[ResolvedBlock, ...]
     tokens: tuple[int, ...] = ()
@@ -139,7 +142,7 @@ class ResolvedPlan:
         found = {"structure_digest": self.structure_digest} if self.structure_digest else {}
         return found | {
             "backbone": self.backbone,
-            "resolution": self.resolution,
+            "resolution": self.resolution.to_json(),
             "window_size": self.window_size,
             "blocks": [{"heads": list(b.heads), "ffn": list(b.ffn)} for b in self.blocks],
             "tokens": list(self.tokens),
@@ -173,7 +176,8 @@ class ResolvedPlan:
     def from_json(cls, value: dict[str, Any]) -> ResolvedPlan:
         blocks = (ResolvedBlock(tuple(b["heads"]), tuple(b["ffn"]), b["precision"]) for b in value["blocks"])
         listed: dict[str, Any] = {name: tuple(value[name]) for name in ("tokens", "embed", "fp32_layers")}
-        return cls(**value | listed | {"blocks": tuple(blocks)})
+        size = ImageSize.of(value["resolution"])
+        return cls(**value | listed | {"resolution": size, "blocks": tuple(blocks)})
 
 
 MIXED_SHARE, MIXED_LAYERS = 0.5, 0.25

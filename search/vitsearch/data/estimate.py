@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from vitsearch.core.image_size import ImageSize
+from vitsearch.data import fashion_mnist
 from vitsearch.data.folders.reader import FolderSurvey, survey_folder
 from vitsearch.data.pixels import GREY, UNREADABLE, Content, decode_image, header_of, reason
 from vitsearch.data.problems import Problems
@@ -29,7 +31,7 @@ class DataEstimate:
     decoding them once, extrapolated from `sampled` images; 0 for sets that are not decoded."""
 
     images: int
-    image_size: int
+    image_size: ImageSize
     channels: int
     mapped: bool
     decode_cpu_s: float
@@ -37,11 +39,12 @@ class DataEstimate:
 
     @property
     def bytes(self) -> int:
-        return self.images * self.image_size**2 * self.channels
+        return self.images * self.image_size.pixels * self.channels
 
     def describe(self) -> str:
         """The estimate in words."""
-        shape = f"{self.images:,} images, stored as {self.image_size}x{self.image_size}x{self.channels}"
+        height, width = self.image_size.sides
+        shape = f"{self.images:,} images, stored as {height}x{width}x{self.channels}"
         storage = "on disk, mapped into memory as needed" if self.mapped else "in memory"
         text = f"{shape}: {_size(self.bytes)} {storage}"
         if not self.sampled:
@@ -56,7 +59,7 @@ def estimate(spec: DataSpec) -> DataEstimate:
     Raises `DataError` with every problem that these show.
     """
     if spec.source in _BUILTIN_IMAGES:
-        return DataEstimate(_BUILTIN_IMAGES[spec.source], 28, spec.channels or 1, False, 0.0, 0)
+        return DataEstimate(_BUILTIN_IMAGES[spec.source], fashion_mnist.SIZE, spec.channels or 1, False, 0.0, 0)
     return estimate_of_folder(survey_folder(spec, None)) if spec.source == "folder" else _of_timm(spec)
 
 
@@ -109,7 +112,7 @@ def _headers(chosen: Iterable[tuple[str, Content]], problems: Problems) -> Itera
             problems.add_unreadable(name, reason(error))
 
 
-def _decode_seconds(where: str, chosen: Sequence[tuple[str, Content]], size: int, channels: int) -> float:
+def _decode_seconds(where: str, chosen: Sequence[tuple[str, Content]], size: ImageSize, channels: int) -> float:
     """CPU-seconds of decoding one image, on average."""
     problems, started = Problems(where), time.process_time()
     for name, content in chosen:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.image_data import ImageData
 from vitsearch.data.spec import DataSpec
@@ -32,6 +33,7 @@ CLASS_NAMES = (
 )  # fmt: skip
 # Over the 58,000 official training images that are not validation images, of pixels in [0, 1].
 MEAN, STD = (0.2860,), (0.3530,)
+SIZE = ImageSize.square(28)
 _IDX_UNSIGNED_BYTE = 8
 ORIGINS = {
     "train": "from the official training images, without those of validation",
@@ -42,7 +44,7 @@ ORIGINS = {
 
 def load_fashion_mnist(spec: DataSpec) -> ImageData:
     """Load `builtin:fashion-mnist-14k` or `builtin:fashion-mnist`; 3 channels repeat the grey one."""
-    if spec.image_size not in (None, 28):
+    if spec.image_size not in (None, SIZE):
         raise DataError(
             f"data.image_size: {spec.image_size} cannot be used with {spec.source}, which has images of 28 pixels; "
             "leave the key out: a plan's resolution resizes the images"

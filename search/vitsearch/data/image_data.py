@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.keys import DataIdentity
 from vitsearch.data.arrays import Labels
 from vitsearch.data.holdout import set_aside
@@ -22,7 +23,7 @@ HOLDOUT_IMAGES = 2000
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Square images with `image_size` pixels a side, and their classes in stored order.
+    """Images of one `image_size`, and their classes in stored order.
 
     `mean` and `std` (one number per channel, of pixels in [0, 1]) come from the training images.
     At most `holdout_images` of the training images judge models in the search; no training sees them.
@@ -39,8 +40,8 @@ class ImageData:
     holdout_images: int = HOLDOUT_IMAGES
 
     @property
-    def image_size(self) -> int:
-        return int(self.train.images.shape[1])
+    def image_size(self) -> ImageSize:
+        return ImageSize(*map(int, self.train.images.shape[1:3]))
 
     @property
     def channels(self) -> int:
@@ -69,7 +70,7 @@ class ImageData:
             {
                 "schema": SCHEMA,
                 "class_names": list(self.class_names),
-                "image_size": self.image_size,
+                "image_size": self.image_size.to_json(),
                 "channels": self.channels,
                 "train": self.train.sha256,
                 "validation": self.validation.sha256,
@@ -109,7 +110,7 @@ class ImageData:
         return {
             "fingerprint": self.identity.fingerprint,
             "class_names": list(self.class_names),
-            "image_size": self.image_size,
+            "image_size": self.image_size.to_json(),
             "channels": self.channels,
             "mean": list(self.mean),
             "std": list(self.std),

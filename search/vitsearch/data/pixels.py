@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
@@ -21,18 +22,20 @@ Content: TypeAlias = Path | bytes | Image.Image
 """An image file, its bytes, or an image that a data set's own reader has decoded."""
 
 
-def decode_image(content: Content, image_size: int, channels: int) -> Bytes:
-    """Decode an image to uint8 (image_size, image_size, channels).
+def decode_image(content: Content, image_size: ImageSize, channels: int) -> Bytes:
+    """Decode an image to uint8 (height, width, channels) of a size.
 
     The image is turned as its EXIF data says, transparent pixels become white, the mode becomes grey or colour, the
-    shorter side is resized to `image_size` (bicubic, antialiased), and the centre is cropped. 16-bit images keep
-    their upper 8 bits; of several frames the first is used. Raises one of `UNREADABLE`.
+    image is resized so that it covers `image_size` (bicubic, antialiased; of a square, its shorter side has that size),
+    and the centre is cropped. So no image is squashed. 16-bit images keep their upper 8 bits; of several frames the
+    first is used. Raises one of `UNREADABLE`.
     """
     if isinstance(content, Image.Image):
         return _pixels(content, image_size, channels)
     with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as opened:
         if opened.format == "JPEG":
-            opened.draft(None, (_SPARE * image_size, _SPARE * image_size))
+            least = _SPARE * max(image_size.sides)  # both ways, as EXIF may turn the image
+            opened.draft(None, (least, least))
         return _pixels(opened, image_size, channels)
 
 
@@ -63,10 +66,10 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _pixels(image: Image.Image, image_size: int, channels: int) -> Bytes:
+def _pixels(image: Image.Image, image_size: ImageSize, channels: int) -> Bytes:
     flat = _flat(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
-    fitted = ImageOps.fit(flat, (image_size, image_size), Image.Resampling.BICUBIC)
-    return np.asarray(fitted, dtype=np.uint8).reshape(image_size, image_size, channels)
+    fitted = ImageOps.fit(flat, (image_size.width, image_size.height), Image.Resampling.BICUBIC)
+    return np.asarray(fitted, dtype=np.uint8).reshape(*image_size.sides, channels)
 
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vitsearch.core.data_sources import LABELS, missing_root, source_problem
+from vitsearch.core.image_size import LEAST_PIXELS, MOST_PIXELS, ImageSize
 from vitsearch.errors import DataError
 
 
@@ -15,7 +16,7 @@ class DataSpec:
 
     `source` is one of `vitsearch.core.data_sources.SOURCES`, or torch/, hfds/ or wds/ followed by a name.
     `root` is its folder or file (see `vitsearch.core.data_sources.missing_root`); for hfds it is the cache of
-    Hugging Face. `image_size` (pixels) and `channels` (1 grey, 3 colour) describe the stored images; `None`
+    Hugging Face. `image_size` and `channels` (1 grey, 3 colour) describe the stored images; `None`
     takes them from the data. `train_split`, `validation_split` and `test_split` are names of splits, or of
     folders below `root`; `"none"` stands for no split (see `vitsearch.data.split_words`). Without a
     validation split, `validation_share` and `seed` choose the validation images. `input_key` and `target_key`
@@ -29,7 +30,7 @@ class DataSpec:
 
     source: str
     root: str | None = None
-    image_size: int | None = None
+    image_size: ImageSize | None = None
     channels: int | None = None
     validation_share: float = 0.1
     seed: int = 0
@@ -50,8 +51,12 @@ class DataSpec:
             raise DataError(f"data.root: {problem}")
         if self.channels not in (None, 1, 3):
             raise DataError(f"data.channels: {self.channels!r}; allowed: 1 (grey), 3 (colour)")
-        if self.image_size is not None and not 8 <= self.image_size <= 4096:
-            raise DataError(f"data.image_size: {self.image_size!r}; allowed: 8 to 4096 pixels")
+        if self.image_size is not None and not all(
+            LEAST_PIXELS <= side <= MOST_PIXELS for side in self.image_size.sides
+        ):
+            raise DataError(
+                f"data.image_size: {self.image_size}; allowed: {LEAST_PIXELS} to {MOST_PIXELS} pixels a side"
+            )
         if not 0.0 < self.validation_share < 1.0:
             raise DataError(f"data.validation_share: {self.validation_share!r}; allowed: above 0 and below 1")
         if self.holdout_images < 1:
@@ -66,9 +71,11 @@ class DataSpec:
         return self.labels != "none"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        size = None if self.image_size is None else self.image_size.to_json()
+        return asdict(self) | {"image_size": size}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DataSpec:
-        names = value.get("class_names")
-        return cls(**(value | {"class_names": None if names is None else tuple(names)}))
+        names, size = value.get("class_names"), value.get("image_size")
+        read = {"class_names": None if names is None else tuple(names)}
+        return cls(**value | read | {"image_size": None if size is None else ImageSize.of(size)})

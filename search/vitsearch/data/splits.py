@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.store import ArrayRequest, Rows, stored
 from vitsearch_agent.base.canonical_json import canonical_json
@@ -48,11 +49,11 @@ class Part(Protocol):
 
 
 def stored_splits(
-    parts: Mapping[str, Part], size: int, channels: int, rows: Rows, cache_dir: Path | None
+    parts: Mapping[str, Part], size: ImageSize, channels: int, rows: Rows, cache_dir: Path | None
 ) -> dict[str, Split]:
     """The splits of `parts` by name; `rows` decodes the images that are not in `cache_dir` yet."""
     wanted = {
-        name: ArrayRequest((len(part.labels), size, size, channels), part.sha256s) for name, part in parts.items()
+        name: ArrayRequest((len(part.labels), *size.sides, channels), part.sha256s) for name, part in parts.items()
     }
     images = stored(wanted, rows, cache_dir)
     return {

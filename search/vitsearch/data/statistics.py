@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes
 from vitsearch.data.problems import Problems, some
 
@@ -13,18 +14,24 @@ _IMAGES = 2048
 _AT_ONCE = 16  # images that are held as float64 at a time
 
 
-def common_size(sizes: Iterable[tuple[int, int]], problems: Problems) -> int:
-    """The side in pixels when all images are squares of one size; otherwise 0, and a line in `problems`."""
-    different = sorted(set(sizes))
-    if len(different) == 1 and different[0][0] == different[0][1]:
-        return different[0][0]
-    if different:
-        seen = some(f"{width}x{height}" for width, height in different)
+def common_size(sizes: Iterable[tuple[int, int]], problems: Problems) -> ImageSize:
+    """Find the size that all images have.
+
+    Args:
+        sizes: Width and height of each image, as Pillow has them.
+        problems: Gets a line where they differ.
+
+    Returns:
+        The size; where they differ, that of the first.
+    """
+    different = sorted(ImageSize(height, width) for width, height in set(sizes))
+    if len(different) > 1:
+        seen = some(f"{size.height}x{size.width}" for size in different)
         problems.add(
-            f"data.image_size: is missing, and the images are not all squares of one size ({seen}); "
+            f"data.image_size: is missing, and the images are not all of one size ({seen}; height x width); "
             "set it, preferably to the largest resolution of the space"
         )
-    return 0
+    return different[0] if different else ImageSize.square(1)
 
 
 def mean_and_std(images: Bytes) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.resolve import BlockStructure
 
 if TYPE_CHECKING:
@@ -27,21 +28,24 @@ class ModelSpec:
     Attributes:
         backbone: A timm name (a tag may follow) or a built-in base.
         weights: `builtin`, `hub`, `none` or `file:PATH`.
-        resolution: The side of the images, in pixels.
+        resolution: The size of the images.
         classes: The number of outputs of the head, such as classes; 0 for no head: the model then gives the features
             that one would read.
         channels: Channels of the images.
         window_size: The side of attention windows, in tokens; None for the family's own at the resolution.
         class_names: Of the data, in its order, where a network may know more classes or another order.
+        trained_at: The size of the images that weights of a study were trained on, which are those of a model of ours;
+            None for weights from elsewhere.
     """
 
     backbone: str
     weights: str
-    resolution: int
+    resolution: ImageSize
     classes: int
     channels: int = 3
     window_size: int | None = None
     class_names: tuple[str, ...] = ()
+    trained_at: ImageSize | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,45 +223,46 @@ class Backbone(Protocol):
             name: A timm name or a built-in base.
             knob: weights, resolution, window_size, depth_pruning_ratio, embed_pruning_ratio, head_pruning_ratio,
                 ffn_pruning_ratio, weight_sparsity, token_pruning_ratio, token_pruning_method, token_pruning_at,
-                distillation, quantization or quantized_ops. `window_size@192` asks whether a window fits at 192 pixels;
+                distillation, quantization or quantized_ops. `window_size@192` asks whether a window fits at 192 pixels,
+                `window_size@192x256` at 192 rows of 256;
                 without a resolution, whether the model has windows at all. A knob that does not concern backbones is
                 always supported.
-            value: As the space file has it.
+            value: As a plan has it.
 
         Returns:
             None if it can, else the reason, in one sentence.
         """
         ...
 
-    def native_resolution(self, name: str) -> int:
+    def native_resolution(self, name: str) -> ImageSize:
         """Look up at which size a model's weights were trained.
 
         Args:
             name: A timm name or a built-in base.
 
         Returns:
-            The side of the images, in pixels.
+            The size of the images.
         """
         ...
 
-    def windows(self, name: str, resolution: int) -> tuple[int, ...]:
+    def windows(self, name: str, resolution: ImageSize) -> tuple[int, ...]:
         """List the windows that a model can be built with.
 
         Args:
             name: A timm name or a built-in base.
-            resolution: The side of the images, in pixels.
+            resolution: The size of the images.
 
         Returns:
             Sides of windows, in tokens; empty for a model without windows.
         """
         ...
 
-    def own_window(self, name: str, resolution: int) -> int | None:
+    def own_window(self, name: str, resolution: ImageSize) -> int | None:
         """Look up the default window of a model.
 
         Args:
             name: A timm name or a built-in base.
-            resolution: The side of the images, in pixels.
+            resolution: The size of the images.
 
         Returns:
             The side of the window, in tokens; None if it is not one of `windows`.

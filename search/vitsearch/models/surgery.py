@@ -67,13 +67,16 @@ def keep_layer_norm_channels(norm: nn.LayerNorm, kept: Sequence[int]) -> None:
 
 
 def keep_entries(module: nn.Module, size: int, kept: Sequence[int]) -> None:
-    """Keep the entries `kept` along the first axis of length `size` of each tensor that `module` itself holds."""
+    """Keep the entries `kept` along the first axis of length `size` of each tensor that `module` itself holds.
+
+    Whole numbers are indices of positions, of which there may be as many: those of a window of 2 x 3 beside 6 heads.
+    """
     index = torch.tensor(kept)
     for name, values in module.named_parameters(recurse=False):
         if size in values.shape:
             setattr(module, name, _cut(values, values.shape.index(size), index))
     for name, buffer in module.named_buffers(recurse=False):
-        if size in buffer.shape:
+        if size in buffer.shape and buffer.is_floating_point():
             setattr(module, name, buffer.index_select(buffer.shape.index(size), index.to(buffer.device)).clone())
 
 

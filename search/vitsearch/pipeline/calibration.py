@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.policy import POLICY
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan
 from vitsearch_agent.base.canonical_json import digest
@@ -44,7 +45,7 @@ class Calibrations:
         cls,
         resolved: ResolvedPlan,
         block_structure: BlockStructure,
-        base_resolution: int,
+        base_resolution: ImageSize,
         structure_images: Calibration,
     ) -> Calibrations:
         """`structure_images` are the images that block structures are found on.
@@ -84,7 +85,7 @@ class Calibrations:
 NO_CALIBRATIONS = Calibrations()
 
 
-def _fewer(images: int, least: int, resolution: int) -> int:
+def _fewer(images: int, least: int, resolution: ImageSize) -> int:
     """Larger images have more positions to average over, so fewer are enough."""
-    share = min(1.0, (POLICY.rung_zero.full_count_pixels / resolution) ** 2)
+    share = min(1.0, (POLICY.rung_zero.full_count_pixels / resolution.side) ** 2)
     return max(least, round(images * share))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Plan, QuantizationAware, Recipe
 from vitsearch.core.preprocessing import OWN, ModelView, Preprocessing, PreprocessingKeys
@@ -36,7 +37,7 @@ class StageConfig:
     data: DataIdentity
     base_recipe: Recipe
     teacher: Teacher | None
-    base_resolution: Callable[[str], int]
+    base_resolution: Callable[[str], ImageSize]
     starting_digest: Callable[[Source], str]
     preprocessing: Callable[[str, str, PreprocessingKeys], Preprocessing]
     calibration_images: int

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device, DeviceOutputs
@@ -66,12 +67,12 @@ class DeviceAccuracy:
         """Make the images that models see while there are workers."""
         wanted, channels = self._config.device_images, self._config.data.channels
         for view in dict.fromkeys(views) if wanted else ():
-            count = min(wanted, SUBSET_MAX_BYTES // (4 * channels * view.resolution**2))
+            count = min(wanted, SUBSET_MAX_BYTES // (4 * channels * view.resolution.pixels))
             labels = await self._shared.subset(None, count) if self._config.is_labelled else None
             reference = await self._shared.truth_file("validation")
             self._subsets[view] = Subset(await self._shared.subset(view, count), labels, reference)
 
-    async def ask(self, artifact: ArtifactRow, file: ModelFile, resolution: int) -> EvaluationRow | None:
+    async def ask(self, artifact: ArtifactRow, file: ModelFile, resolution: ImageSize) -> EvaluationRow | None:
         """None when there are no images to judge by; `StageError` when the device cannot run them."""
         subset = self._subsets.get(ModelView(resolution, artifact.preprocessing))
         if subset is None:

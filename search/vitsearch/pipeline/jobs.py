@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import Networks, OnnxNetwork
 from vitsearch.core.onnx_exporters import TORCHSCRIPT
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
@@ -64,14 +65,15 @@ STORED = "stored:"
 @dataclass(frozen=True)
 class Source:
     """A model to start from: a backbone at a resolution with weights ('builtin', 'hub', 'none', 'file:PATH', or
-    'stored:SHA256' for those of a base that the study has made), and how it reads images. `window_size` None: the
-    family's own at this resolution."""
+    'stored:SHA256' for those of a base that the study has made, and `trained_at` a size), and how it reads images.
+    `window_size` None: the family's own at this resolution."""
 
     backbone: str
     weights: str
-    resolution: int
+    resolution: ImageSize
     preprocessing: Preprocessing
     window_size: int | None = None
+    trained_at: ImageSize | None = None
 
     @property
     def view(self) -> ModelView:

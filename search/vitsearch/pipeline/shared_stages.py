@@ -128,7 +128,7 @@ class SharedStages:
             {
                 "stage": Stage.BASE,
                 "backbone": source.backbone,
-                "view": asdict(source.view),
+                "view": source.view.in_keys(),
                 "start": starting_digest,
                 "recipe": recipe.in_keys(),
                 "data": self._config.data.in_keys(),
@@ -184,7 +184,7 @@ class SharedStages:
 
     async def subset(self, view: ModelView | None, images: int) -> Path:
         """The file of the first `images` validation images as a model sees them, or (None) of their labels."""
-        seen = None if view is None else asdict(view)
+        seen = None if view is None else view.in_keys()
         described = {"stage": Stage.SUBSET, "data": self._config.data.fingerprint, "view": seen}
         job = SubsetJob(self._workspace, view, images)
         sha256 = await self._context.file(digest(described | {"images": images}), job)
@@ -198,7 +198,7 @@ class SharedStages:
             {
                 "schema": BLOCK_STRUCTURE_SCHEMA,
                 "weights": base.weights_sha256,
-                "view": asdict(source.view),
+                "view": source.view.in_keys(),
                 "window_size": source.window_size,
                 "calibration": calibration,
             }
@@ -209,7 +209,7 @@ class SharedStages:
             row = BlockStructureRow(
                 key,
                 base.weights_sha256,
-                source.resolution,
+                str(source.resolution),
                 calibration,
                 analysis.block_structure,
                 analysis.scores,
@@ -224,7 +224,7 @@ class SharedStages:
     async def _sensitivity(self, source: Source, base: Base) -> dict[str, float]:
         """KL in nats from rounding each layer of the unpruned model alone; shared by all mixed-precision plans."""
         calibration = asdict(self._config.calibration) | {"data": self._config.data.fingerprint}
-        model = {"weights": base.weights_sha256, "view": asdict(source.view), "window": source.window_size}
+        model = {"weights": base.weights_sha256, "view": source.view.in_keys(), "window": source.window_size}
         key = digest({"stage": Stage.SENSITIVITY, "calibration": calibration} | model)
         sha256 = await self._context.file(key, SensitivityJob(self._workspace, source, self._config.calibration))
         sensitivity: dict[str, float] = json.loads((await self._fetched(sha256)).read_text())
@@ -251,7 +251,7 @@ class SharedStages:
             {
                 "stage": job.stage,
                 "weights": model.weights_sha256,
-                "view": asdict(job.source.view),
+                "view": job.source.view.in_keys(),
                 "data": self._config.data.fingerprint,
                 "images": job.images,
                 "pool": pool if job.images == "train" else None,
@@ -267,4 +267,4 @@ class SharedStages:
 
 def _unpruned(start: Source, base: Base) -> Source:
     """The base that was made of `start`."""
-    return replace(start, weights=f"{STORED}{base.weights_sha256}")
+    return replace(start, weights=f"{STORED}{base.weights_sha256}", trained_at=start.resolution)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from vitsearch.core import study_name
+from vitsearch.core.image_size import ImageSize, holding
 from vitsearch.data.review import MOST_UNEQUAL, Review, review
 from vitsearch.data.spec import DataSpec
 from vitsearch.devices import descriptions
@@ -129,7 +130,7 @@ def _write(file: Path, text: str) -> None:
 
 def _look(data: str, text: str) -> tuple[Review | None, str | None]:
     """What `check` sees in the data, in the size of the largest model of a space file; or what it refuses."""
-    size = max(yaml.safe_load(text)["space"]["resolution"])
+    size = holding([ImageSize.of(value) for value in yaml.safe_load(text)["space"]["resolution"]])
     try:
         return review(DataSpec("folder", root=str(Path(data).expanduser()), image_size=size)), None
     except DataError as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from vitsearch.backbones.catalogue import Catalogue
+from vitsearch.core.image_size import MOST_PIXELS, ImageSize, holding
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.preprocessing import Preprocessing, PreprocessingKeys
@@ -22,9 +23,6 @@ from vitsearch.space.task import Data, TeacherSection
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.tasks import CLASSIFICATION, TaskSource
 from vitsearch_agent.base.canonical_json import digest
-
-MOST_PIXELS = 4096
-"""Side of the largest images that are stored."""
 
 
 def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
@@ -69,7 +67,7 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
 def _held_to(reference: Source, catalogue: Catalogue, data: DataIdentity, task: TaskSource) -> DataIdentity:
     """The properties that keys depend on where the outputs of a reference are what all others are to give."""
     start = catalogue.starting_digest(spec_of(reference, data))
-    return replace(data, task=digest({"task": task.digest, "start": start, "view": asdict(reference.view)}))
+    return replace(data, task=digest({"task": task.digest, "start": start, "view": reference.view.in_keys()}))
 
 
 def _reference_of(space: SearchSpace) -> Teacher | None:
@@ -90,16 +88,22 @@ def spec_of(source: Source, data: DataIdentity) -> ModelSpec:
 
 
 def data_spec(space: SearchSpace, study_data: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The data set as workers read it. The user's images are stored so that the crop of each model has the largest
-    resolution that is searched. A study whose data is `known` keeps their size, as long as no resolution is larger:
+    """The data set as workers read it. The user's images are stored so that the crop of each model has at least the
+    resolution that is searched. A study whose data is `known` keeps their size, as long as it holds every resolution:
     another one would be other data, whenever a backbone with another crop is added."""
-    largest = max(*space.space.resolution, space.baseline.resolution)
-    if study_data is not None and study_data["image_size"] >= largest:
-        return stored_data(space.task.data, study_data["image_size"])
+    largest = holding([*space.space.resolution, space.baseline_resolution])
+    if study_data is not None and (known := ImageSize.of(study_data["image_size"])).holds(largest):
+        return stored_data(space.task.data, known)
     catalogue = catalogue_of(space)
     shares = [_crop_share(choice.name, choice, catalogue) for choice in space.space.backbone]
     shares.append(_crop_share(space.baseline.backbone, space.baseline, catalogue))
-    return stored_data(space.task.data, min(MOST_PIXELS, round(largest / min(shares))))
+    return stored_data(space.task.data, _around(largest, min(shares)))
+
+
+def _around(size: ImageSize, share: float) -> ImageSize:
+    """The size of which `size` is a share of each side, or the largest of its shape that can be stored."""
+    height, width = (round(side / share) for side in size.sides)
+    return ImageSize(height, width) if max(height, width) <= MOST_PIXELS else size.scaled(MOST_PIXELS / max(size.sides))
 
 
 def _crop_share(backbone: str, start: StartingWeights, catalogue: Catalogue) -> float:
@@ -122,7 +126,8 @@ def preprocessing_with(
     return preprocessing
 
 
-def stored_data(data: Data, largest: int) -> dict[str, Any]:
-    """The data set with the size in pixels at which its images are stored: `largest` unless the file says it."""
+def stored_data(data: Data, largest: ImageSize) -> dict[str, Any]:
+    """The data set with the size at which its images are stored: `largest` unless the file says it."""
     own_size = data.source.startswith("builtin:")
-    return data.model_dump() | {"image_size": data.image_size or (None if own_size else largest)}
+    size = data.image_size or (None if own_size else largest)
+    return data.model_dump() | {"image_size": None if size is None else size.to_json()}

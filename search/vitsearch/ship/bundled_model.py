@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment, plan_text
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.record import Shipped
@@ -157,7 +158,7 @@ class BundledModel:
     def preprocessing(self) -> dict[str, Any]:
         """The settings of `vitsearch_agent.verify.preprocessing`."""
         view = ModelView(self.final.plan.resolution, self.artifact.preprocessing)
-        return view.settings(self.data["image_size"], self.data["channels"])
+        return view.settings(ImageSize.of(self.data["image_size"]), self.data["channels"])
 
     @property
     def weights(self) -> WeightsSource:

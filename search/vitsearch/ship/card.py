@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.metrics import METRICS, is_quality
 from vitsearch.core.plan import plan_text
 from vitsearch.ship import examples
@@ -264,19 +265,27 @@ def _verify(model: BundledModel, with_images: bool) -> Iterator[str]:
         yield f"{name} is {inside:.4f}, on all of them {whole:.4f}."
 
 
+def _in_words(size: ImageSize) -> str:
+    return "" if size.is_square else " (sizes are height x width)"
+
+
 def _preprocessing(model: BundledModel) -> Iterator[str]:
     settings = model.preprocessing
     mode = "grey" if settings["channels"] == 1 else "colour"
     yield "## Preprocessing"
     yield ""
     yield f"1. Turn the image as its EXIF data says; transparent pixels become white; convert it to 8-bit {mode}."
-    yield f"2. Resize its shorter side to {settings['image_size']} pixels (bicubic, antialiased) and crop the centre."
+    stored, crop, size = (ImageSize.of(settings[name]) for name in ("image_size", "crop_size", "resolution"))
+    resized = f"its shorter side to {stored} pixels" if stored.is_square else f"it until it covers {stored.by} pixels"
+    yield f"2. Resize {resized} (bicubic, antialiased) and crop the centre{_in_words(stored)}."
     step = 3
-    if settings["crop_size"] != settings["image_size"]:
-        yield f"{step}. Crop the {settings['crop_size']} pixels a side around its centre."
+    if crop != stored:
+        cropped = f"{crop} pixels a side" if crop.is_square else f"{crop.by} pixels"
+        yield f"{step}. Crop the {cropped} around its centre."
         step += 1
-    if settings["crop_size"] != settings["resolution"]:
-        yield f"{step}. Resize it to {settings['resolution']} pixels ({settings['interpolation']}, antialiased)."
+    if crop != size:
+        wanted = size if size.is_square else size.by
+        yield f"{step}. Resize it to {wanted} pixels ({settings['interpolation']}, antialiased)."
         step += 1
     mean, std = settings["mean"], settings["std"]
     yield f"{step}. Divide by 255, subtract {mean}, divide by {std}; the order is channels, height, width."

@@ -15,6 +15,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.models.onnx_format import INPUT
 from vitsearch.ship.bundled_model import BundledModel
 from vitsearch.tasks import CLASSIFICATION
@@ -73,7 +74,10 @@ def cpp_example(model: BundledModel) -> str | None:
     if model.deployment.runtime != "onnxruntime" or model.deployment.provider != "cpu":
         return None
     settings = model.preprocessing
-    fields = {key: settings[key] for key in ("image_size", "crop_size", "channels", "resolution", "interpolation")}
+    fields = {key: settings[key] for key in ("channels", "interpolation")}
+    for key in ("image_size", "crop_size", "resolution"):
+        size = ImageSize.of(settings[key])
+        fields |= {f"{key}_height": size.height, f"{key}_width": size.width}
     fields |= _FILTERS[settings["interpolation"]]
     fields |= {"level": ort.LEVELS[_options(model)["graph_optimization_level"]], "config": _cpp_config()}
     numbers = {key: ", ".join(f"{value!r}f" for value in settings[key]) for key in ("mean", "std")}
@@ -184,8 +188,7 @@ def _batch(model: BundledModel) -> int:
 
 def _shape(model: BundledModel) -> tuple[int, ...]:
     """The shape of the images of a run."""
-    resolution = model.final.plan.resolution
-    return (_batch(model), model.data["channels"], resolution, resolution)
+    return (_batch(model), model.data["channels"], *model.final.plan.resolution.sides)
 
 
 def _options(model: BundledModel) -> Mapping[str, Any]:

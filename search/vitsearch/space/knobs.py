@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.precisions import MOST_BATCH, MOST_THREADS
 from vitsearch.core.preprocessing import OWN
 from vitsearch.space.networks import OnnxSection, PythonSection, kind_of_network
-from vitsearch.space.section_base import Pixels, Section, StartingWeights, Weights, default_weights, with_weights
+from vitsearch.space.section_base import Section, Size, Square, StartingWeights, Weights, default_weights, with_weights
 from vitsearch.space.value_types import (
     Choices,
     Either,
@@ -84,8 +85,9 @@ class Knobs(Section):
     backbone: Backbones
     """Names of backbones, or {name, weights}; mean, std, interpolation and crop_share beside the weights. A name may be
     a glob of timm names, such as mobilenetv4_conv_*: a run stores the names that match."""
-    resolution: Annotated[tuple[int, ...], Choices(Pixels)]
-    """Side of the square input image, in pixels."""
+    resolution: Annotated[tuple[ImageSize, ...], Choices(Size, alone=Square)]
+    """Size of the input image in pixels: the side of a square, or [height, width]. A single rectangle is written as a
+    list in a list: [[192, 256]]."""
     window_size: Annotated[tuple[int, ...], Choices(_Window, least=0)] = ()
     """Side of the attention windows, for families that have windows."""
     head_pruning_ratio: Ratios = (0.0,)
@@ -138,8 +140,8 @@ class Baseline(StartingWeights):
     """Backbone (default: the first of the space)."""
     weights: Weights = ""
     """Starting weights (default: those of the same backbone in the space, with their preprocessing)."""
-    resolution: Pixels = 0
-    """Side of the input image in pixels (default: the largest resolution of the space)."""
+    resolution: Size | None = None
+    """Size of the input image in pixels: a side, or [height, width] (default: the largest resolution of the space)."""
 
     def filled(self, knobs: Knobs) -> Baseline:
         """The baseline with its defaults taken from `knobs`."""

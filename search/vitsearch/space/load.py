@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from pydantic import ValidationError
 
 from vitsearch.core import study_name
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import Network, NetworkFacts
 from vitsearch.errors import SpaceError
 from vitsearch.space.checks.rules import find_problems
@@ -98,7 +99,7 @@ class BackboneLookup(Protocol):
     def matching(self, glob: str, weights: str | None) -> tuple[str, ...]: ...
 
 
-LookUp = Callable[[Sequence[tuple[Network, str]], Sequence[int]], BackboneLookup]
+LookUp = Callable[[Sequence[tuple[Network, str]], Sequence[ImageSize]], BackboneLookup]
 """Looks at the networks of a file, each with its weights, at these resolutions."""
 
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 
 from vitsearch.core import study_name
 from vitsearch.core.fleet import FLEET
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.metrics import is_quality
 from vitsearch.core.networks import NetworkFacts, Networks
 from vitsearch.core.plan import Recipe
@@ -224,6 +225,11 @@ class SearchSpace(Section):
             for choice in self.space.backbone
         )
         return self.model_copy(update={"space": self.space.model_copy(update={"backbone": listed})})
+
+    @property
+    def baseline_resolution(self) -> ImageSize:
+        """The size of the images of the baseline."""
+        return self.baseline.resolution or max(self.space.resolution)
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """List every knob with its values.

@@ -12,7 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from vitsearch.core.networks import Layout, Network, NetworkFacts, OnnxNetwork, PythonNetwork
 from vitsearch.core.onnx_exporters import TORCHSCRIPT
-from vitsearch.space.section_base import ChannelDeviations, ChannelNumbers, Pixels, StartingWeights, Weights
+from vitsearch.space.section_base import ChannelDeviations, ChannelNumbers, Size, StartingWeights, Weights
 from vitsearch.space.value_types import Text, entry_point, network_name, own_weights, problem
 
 
@@ -59,13 +59,14 @@ class PythonSection(NetworkSection):
 
     python: Annotated[Text, AfterValidator(entry_point)]
     """package.module:function, from an installed package or the folder. The function takes any of classes, channels and
-    resolution by name, and returns a torch.nn.Module that gives a logit for each class."""
+    resolution by name, and returns a torch.nn.Module that gives a logit for each class. The resolution is the side of a
+    square, or a pair of height and width."""
     folder: Text = "."
     """Folder of the module (default: that of the space file)."""
     weights: Annotated[Weights, AfterValidator(own_weights)] = "none"
     """none (random) or file:PATH with a state dict of the whole network (safetensors, or what torch.save writes)."""
-    resolution: Pixels
-    """Side of the square images that the weights were trained at, in pixels."""
+    resolution: Size
+    """Size of the images that the weights were trained at, in pixels: a side, or [height, width]."""
 
     @model_validator(mode="after")
     def _reads_images(self) -> Self:
@@ -101,8 +102,8 @@ class OnnxSection(NetworkSection):
     """Standard deviation by which pixels are divided then."""
     layout: Layout = "nchw"
     """Axes of the input: nchw (channels first) or nhwc (channels last)."""
-    resolution: Pixels
-    """Side of the square images that it takes, in pixels."""
+    resolution: Size
+    """Size of the images that it takes, in pixels: a side, or [height, width]."""
     classes: Text | None = None
     """File with the names of its classes, one in each line, in the order of its logits (default: those of the data, in
     their order)."""

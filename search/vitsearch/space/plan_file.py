@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any, NamedTuple, get_args
 
 from vitsearch.core import legality
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.precisions import AUTO, RUNTIMES, default_provider, takes_threads
 from vitsearch.errors import PlanError, UnknownName
@@ -21,7 +22,7 @@ from vitsearch.space.problems import Problem, report_lines
 from vitsearch.space.section_base import default_weights
 from vitsearch.space.task import FineTune
 
-ANY_RESOLUTION = 224  # pixels; judged only when the backbone is known
+ANY_RESOLUTION = ImageSize.square(224)  # judged only when the backbone is known
 OF_THE_SPACE = (
     "distillation",
     "quantization",
@@ -38,7 +39,7 @@ class Backbones(NamedTuple):
     """What is asked about backbones; see `vitsearch.backbones`."""
 
     supports: Supports
-    native_resolution: Callable[[str], int]
+    native_resolution: Callable[[str], ImageSize]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def read_plan(path: FilePath, space: SearchSpace | None, backbones: Backbones) -
 def _base(words: PlanValues, space: SearchSpace | None, backbones: Backbones) -> dict[str, Any]:
     """A space file with what the words of the plan leave out."""
     name = words.backbone or (space.space.backbone[0].name if space is not None else None)
-    knobs: dict[str, Any] = {"resolution": ANY_RESOLUTION}
+    knobs: dict[str, Any] = {"resolution": [ANY_RESOLUTION.to_json()]}
     if space is not None:
         knobs |= {knob: _first(getattr(space.space, knob)) for knob in OF_THE_SPACE}
         knobs["threads"] = space.threads[0]
@@ -86,7 +87,7 @@ def _base(words: PlanValues, space: SearchSpace | None, backbones: Backbones) ->
             keys = {"name", "weights"} if words.has("weights") else None
             start = listed[name].model_dump(mode="json", include=keys)
         knobs["backbone"] = start
-        knobs["resolution"] = _resolution(name, space, backbones)
+        knobs["resolution"] = [_resolution(name, space, backbones).to_json()]
     task: dict[str, Any] = {"data": {"source": "builtin:fashion-mnist-14k"}}
     if space is not None:
         task["fine_tune"] = space.task.fine_tune.model_dump(mode="json")
@@ -95,7 +96,7 @@ def _base(words: PlanValues, space: SearchSpace | None, backbones: Backbones) ->
     return {"task": task, "objectives": objectives, "space": knobs, "search": search}
 
 
-def _resolution(backbone: str, space: SearchSpace | None, backbones: Backbones) -> int:
+def _resolution(backbone: str, space: SearchSpace | None, backbones: Backbones) -> ImageSize:
     """The native resolution, unless the space lacks it: then its largest."""
     offered = space.space.resolution if space is not None else ()
     try:
@@ -179,7 +180,7 @@ def _filled_in(plan: Plan, words: PlanValues) -> dict[str, Any]:
     values = {
         "backbone": plan.backbone,
         "weights": plan.weights,
-        "resolution": plan.resolution,
+        "resolution": plan.resolution.to_json(),
         "token_pruning_method": plan.compression.token_pruning_method,
         "distillation": plan.distillation,
         "quantization": plan.deployment.precision,

@@ -32,6 +32,9 @@ RENAMED: dict[Path, Path] = {
     ("recipe", "seed"): ("search", "seed"),
 }
 """A path in a plan file -> that of a space file, where the last words differ."""
+_LISTED: dict[Path, int | None] = {("space", "token_pruning_at"): None, ("space", "resolution"): 2}
+"""Values that are lists themselves, so that a space file has them in a list: each with the number of its items where it
+has no other."""
 OF_BACKBONE = ("backbone", "preprocessing")
 """Sections of a plan whose keys a space file has beside the name of a backbone."""
 
@@ -69,7 +72,7 @@ class PlanValues:
         root = _node(base, self.source.location(()))
         for own, node in self.values.items():
             path = space_path(own)
-            _put(root, path, _one_list(node) if path == ("space", "token_pruning_at") else node)
+            _put(root, path, _one_list(node) if path in _LISTED and _is_flat(node, _LISTED[path]) else node)
         return root
 
     def own(self, problem: Problem) -> Problem:
@@ -190,8 +193,14 @@ def _put(root: Node, path: Path, value: Node) -> None:
     root.value[str(path[-1])] = value
 
 
+def _is_flat(node: Node, count: int | None) -> bool:
+    """Whether a value is one list, of so many items if that is known, and no list of lists."""
+    items = node.value
+    if not isinstance(items, list) or any(isinstance(item.value, list) for item in items):
+        return False
+    return count in (None, len(items))
+
+
 def _one_list(node: Node) -> Node:
-    """A list of blocks as a list of one list, which is how a space file writes it."""
-    listed = node.value
-    is_flat = isinstance(listed, list) and not any(isinstance(item.value, list) for item in listed)
-    return Node(node.location, [node]) if is_flat else node
+    """A list of blocks, or height and width, as a list of one list, which is how a space file writes it."""
+    return Node(node.location, [node])

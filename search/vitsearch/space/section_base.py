@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
+from vitsearch.core.image_size import LEAST_PIXELS, MOST_PIXELS, ImageSize
 from vitsearch.core.preprocessing import Interpolation, PreprocessingKeys
-from vitsearch.space.value_types import Either, Int, Number, Text, channel_number, list_or, one_for_each, weights_name
+from vitsearch.space.value_types import (
+    Either,
+    Int,
+    Number,
+    Text,
+    channel_number,
+    height_and_width,
+    list_or,
+    no_size,
+    one_for_each,
+    weights_name,
+)
 
 BUILTIN_BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
 """Backbones whose starting weights are part of vitsearch; every other backbone starts from the hub by default."""
@@ -21,7 +42,32 @@ _Mean = Annotated[Number, AfterValidator(channel_number(0.0))]
 _Deviation = Annotated[Number, AfterValidator(channel_number(1e-4))]
 ChannelNumbers = Annotated[tuple[float, ...], Either(list_or("<number>"), one_for_each(_Mean))]
 ChannelDeviations = Annotated[tuple[float, ...], Either(list_or("<number>"), one_for_each(_Deviation))]
-Pixels = Annotated[Int, Field(ge=8, le=4096)]
+_Pixels = Annotated[Int, Field(ge=LEAST_PIXELS, le=MOST_PIXELS)]
+
+
+def _written(value: Any) -> Any:
+    """A size as a file has it; a word is none."""
+    if isinstance(value, str):
+        raise no_size(repr(value))
+    return value.to_json() if isinstance(value, ImageSize) else value
+
+
+Square = Annotated[_Pixels, AfterValidator(ImageSize.square), BeforeValidator(_written)]
+"""The side of square images, in pixels."""
+_SIDE = {"type": "integer", "minimum": LEAST_PIXELS, "maximum": MOST_PIXELS}
+_Rectangle = Annotated[
+    tuple[_Pixels, ...],
+    AfterValidator(height_and_width),
+    WithJsonSchema({"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}),
+]
+
+Size = Annotated[
+    ImageSize,
+    Either(list_or("<number>"), {"<number>": Square, "<list>": _Rectangle}),
+    BeforeValidator(_written),
+    PlainSerializer(ImageSize.to_json),
+]
+"""The side of square images, or height and width of others, in pixels."""
 
 
 def _title(section: type) -> str:

@@ -25,7 +25,7 @@ from vitsearch.core.class_weights import ClassWeights
 from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
 from vitsearch.core.tuning import tuning_of
 from vitsearch.errors import VitsearchError
-from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, StartingWeights, with_weights
+from vitsearch.space.section_base import Count, Positive, Section, Seed, Share, Size, StartingWeights, with_weights
 from vitsearch.space.value_types import (
     Either,
     Int,
@@ -63,8 +63,9 @@ class Data(Section):
     root: Text | None = None
     """The folder of the images or of the data set; for builtin:fashion-mnist, where to search for its files; for hfds,
     the cache of Hugging Face."""
-    image_size: Pixels | None = None
-    """Side of the stored images in pixels (default: the largest resolution of the space)."""
+    image_size: Size | None = None
+    """Size of the stored images in pixels: a side, or [height, width] (default: what holds every resolution of the
+    space)."""
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for colour (default: as the images are)."""
     validation_share: Annotated[Number, Field(gt=0, lt=1)] = 0.1

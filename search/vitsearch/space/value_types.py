@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AllowInfNan, Field, GetCoreSchemaHandler, S
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from vitsearch.core.data_sources import source_problem
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.precisions import AUTO, MOST_BATCH
 from vitsearch.storage.addresses import files_problem, masked
 
@@ -58,20 +59,28 @@ def list_or(other: str) -> Callable[[Any], str]:
 class Choices:
     """One value, a list of distinct values or, with `span`, a range; the result is always a tuple.
 
-    `least` is the smallest length of a list; `name_of` gives what must be distinct.
+    `least` is the smallest length of a list; `name_of` gives what must be distinct. `alone` is the kind of a value that
+    stands in no list, where some values are lists.
     """
 
     def __init__(
-        self, item: Any, span: Any = None, least: int = 1, name_of: Callable[[Any], Any] = lambda it: it
+        self,
+        item: Any,
+        span: Any = None,
+        least: int = 1,
+        name_of: Callable[[Any], Any] = lambda it: it,
+        alone: Any = None,
     ) -> None:
         self.item = item
+        self.alone = item if alone is None else alone
         self.span = span
         self.least = least
         self.name_of = name_of
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         item = handler.generate_schema(self.item)
-        single = core_schema.no_info_after_validator_function(lambda value: (value,), item)
+        alone = handler.generate_schema(self.alone)
+        single = core_schema.no_info_after_validator_function(lambda value: (value,), alone)
         many = core_schema.tuple_variable_schema(item, min_length=self.least)
         kinds: dict[Any, CoreSchema] = {
             "<one>": single,
@@ -91,7 +100,7 @@ class Choices:
         names = [self.name_of(value) for value in values]
         twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
         if twice is not None:
-            raise problem(f"{twice!r} is listed twice")
+            raise problem(f"{twice if isinstance(twice, ImageSize) else repr(twice)} is listed twice")
         return values
 
 
@@ -101,6 +110,18 @@ def one_for_each(item: Any) -> dict[str, Any]:
         "<list>": Annotated[tuple[item, ...], Field(min_length=1, max_length=3)],
         "<number>": Annotated[item, AfterValidator(lambda value: (value,))],
     }
+
+
+def height_and_width(sides: tuple[int, ...]) -> ImageSize:
+    """The size of images that are no squares."""
+    if len(sides) != 2:
+        raise no_size(str(list(sides)))
+    return ImageSize(*sides)
+
+
+def no_size(shown: str) -> PydanticCustomError:
+    """The error for a value that is no size of images."""
+    return problem(f"{shown} is not a size of images; allowed: a side, or [height, width]")
 
 
 def channel_number(least: float) -> Callable[[float], float]:

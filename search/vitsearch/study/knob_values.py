@@ -15,17 +15,21 @@ NUMBERS = (
     "threads",
 )
 """Knobs with an order; the values of all others are words."""
+SHAPE = "image_shape"
+"""The knob that tells resolutions of as many pixels apart."""
 BY_FACTORS = frozenset({"threads"})
 """Numbers that differ by factors: samplers see their logarithms."""
 
 
 def knob_values(plan: Plan) -> dict[str, str | float | None]:
     """Every knob with the value of `plan`; None for what its backbone does not have or its other choices leave out,
-    such as windows, or the method of token pruning where no token is pruned."""
+    such as windows, or the method of token pruning where no token is pruned. The resolution is the side of a square of
+    as many pixels; images that are no squares have their shape beside it."""
     cut, deployment = plan.compression, plan.deployment
     return {
         "backbone": plan.backbone,
-        "resolution": float(plan.resolution),
+        "resolution": plan.resolution.side,
+        SHAPE: None if plan.resolution.is_square else str(plan.resolution),
         "window_size": None if plan.window_size is None else float(plan.window_size),
         "head_pruning_ratio": cut.head_pruning_ratio,
         "ffn_pruning_ratio": cut.ffn_pruning_ratio,

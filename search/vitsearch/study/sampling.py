@@ -16,10 +16,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.core import precisions
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.legality import possible_ops
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.precisions import AUTO, TRAINED, default_provider, takes_threads
-from vitsearch.study.suggest import FirstChoices, PlanAnswers, RandomChoices, Suggest
+from vitsearch.study.knob_values import SHAPE
+from vitsearch.study.suggest import FirstChoices, PlanAnswers, RandomChoices, Suggest, nearest
 
 if TYPE_CHECKING:
     from vitsearch.space import SearchSpace
@@ -30,9 +32,9 @@ FORM_KNOBS = (QUANTIZED_OPS, BATCH)
 """Knobs of the form of a file, which the leaderboard decides about where the space file says `auto`."""
 Supports = Callable[[str, str, Any], str | None]
 """(backbone, knob, value) -> None when the backbone supports the value, otherwise the reason why not."""
-Native = Callable[[str], int]
-"""backbone -> the resolution in pixels at which its weights were trained."""
-OwnWindow = Callable[[str, int], int | None]
+Native = Callable[[str], ImageSize]
+"""backbone -> the resolution at which its weights were trained."""
+OwnWindow = Callable[[str, ImageSize], int | None]
 """(backbone, resolution) -> the window that the backbone has there by default, if all its windows are equal."""
 
 
@@ -73,7 +75,7 @@ class PlanSpace:
     def plan(self, suggest: Suggest) -> Plan:
         """Build a plan from the answers of `suggest`. Only this method defines the order of the knobs."""
         backbone = suggest.word("backbone", self.backbones())
-        resolution = int(suggest.number(f"resolution@{backbone}", self._numbers(backbone, "resolution")))
+        resolution = self._resolution(suggest, backbone)
         window = self._window(suggest, backbone, resolution)
         depth = suggest.number("depth_pruning_ratio", self._numbers(backbone, "depth_pruning_ratio"))
         embed = suggest.number("embed_pruning_ratio", self._numbers(backbone, "embed_pruning_ratio"))
@@ -128,7 +130,19 @@ class PlanSpace:
         offered = self._forms(name.partition("@")[0], model)
         return suggest.word(name, offered) if len(offered) > 1 else next(iter(offered), None)
 
-    def _window(self, suggest: Suggest, backbone: str, resolution: int) -> int | None:
+    def _resolution(self, suggest: Suggest, backbone: str) -> ImageSize:
+        """The chosen resolution: a number, which is the side of a square of as many pixels; then a word, where several
+        shapes have so many."""
+        offered = self.resolutions(backbone) or (self.native_resolution(backbone),)
+        sides = tuple(dict.fromkeys(size.side for size in offered))
+        chosen = nearest(suggest.number(f"resolution@{backbone}", sides), sides)
+        shapes = {str(size): size for size in offered if size.side == chosen}
+        first = next(iter(shapes.values()))
+        if len(shapes) == 1:
+            return first
+        return shapes[suggest.word(f"{SHAPE}@{backbone}@{first.pixels}", tuple(shapes))]
+
+    def _window(self, suggest: Suggest, backbone: str, resolution: ImageSize) -> int | None:
         """The chosen window; `None` when the backbone has no windows, no window of the file fits, or the chosen one
         is the backbone's default."""
         offered = self._windows(backbone, resolution)
@@ -137,9 +151,9 @@ class PlanSpace:
         chosen = int(suggest.number(f"window_size@{backbone}@{resolution}", offered))
         return None if chosen == self.own_window(backbone, resolution) else chosen
 
-    def _windows(self, backbone: str, resolution: float) -> tuple[float, ...]:
+    def _windows(self, backbone: str, resolution: ImageSize) -> tuple[float, ...]:
         """The windows of the file that divide the maps, in ascending order."""
-        knob = f"window_size@{resolution:g}"
+        knob = f"window_size@{resolution}"
         fitting = (size for size in self._choices("window_size") if self.supports(backbone, knob, size) is None)
         return tuple(sorted(map(float, fitting)))
 
@@ -233,7 +247,7 @@ class PlanSpace:
         return Plan(
             backbone=base.backbone,
             weights=base.weights,
-            resolution=base.resolution,
+            resolution=self.space.baseline_resolution,
             window_size=None,
             compression=Compression(width_multiple=self.space.space.width_multiple),
             # Without effect here; equal to that of the leaderboard, so that a model on both is built once.
@@ -266,7 +280,7 @@ class PlanSpace:
         plans = replace(self, form_of=lambda model, knob: form.get(knob) or self.form_of(model, knob))
         return plans.plan(FirstChoices(words, self.base_resolution(model.backbone))).unpruned()
 
-    def base_resolution(self, backbone: str) -> int:
+    def base_resolution(self, backbone: str) -> ImageSize:
         """The resolution at which the unpruned model is trained, if needed, and measured.
 
         It is the native resolution if the space has it, otherwise the largest that the space has for this backbone. A
@@ -274,11 +288,11 @@ class PlanSpace:
         """
         native = self.native_resolution(backbone)
         if backbone == self.space.baseline.backbone and backbone not in self.backbones():
-            return self.space.baseline.resolution
+            return self.space.baseline_resolution
         if backbone not in self.backbones():
             return native
-        offered = self._numbers(backbone, "resolution")
-        return native if native in offered else int(offered[-1]) or native
+        offered = self.resolutions(backbone) or (native,)
+        return native if native in offered else offered[-1]
 
     def random(self, rng: random.Random) -> Plan:
         """A plan with every choice drawn uniformly."""
@@ -289,7 +303,7 @@ class PlanSpace:
         total = 0
         for backbone in self.backbones():
             knobs = ("depth_pruning_ratio", "embed_pruning_ratio")
-            seen = sum(len(self._windows(backbone, size)) or 1 for size in self._numbers(backbone, "resolution"))
+            seen = sum(len(self._windows(backbone, size)) or 1 for size in self.resolutions(backbone)) or 1
             total_of = [seen, *(len(self._numbers(backbone, knob)) for knob in knobs)]
             cut = [self._numbers(backbone, knob) for knob in ("head_pruning_ratio", "ffn_pruning_ratio")]
             deployments = sum(map(self._count_forms, self._unpruned(backbone)))
@@ -306,8 +320,8 @@ class PlanSpace:
         methods = len(self._legal(backbone, "token_pruning_method")) * len(self._positions(backbone))
         return sum(methods if ratio else 1 for ratio in self._token_ratios(backbone))
 
-    def resolutions(self, backbone: str) -> tuple[int, ...]:
-        """The resolutions of the file that a backbone supports, in ascending order."""
+    def resolutions(self, backbone: str) -> tuple[ImageSize, ...]:
+        """The resolutions of the file that a backbone supports, in ascending order: by their pixels."""
         return tuple(sorted(self._legal(backbone, "resolution")))
 
     def unpruned_of(self, backbone: str) -> tuple[Unpruned, ...]:

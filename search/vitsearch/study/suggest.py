@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
-from vitsearch.study.knob_values import BY_FACTORS, knob_values
+from vitsearch.study.knob_values import BY_FACTORS, SHAPE, knob_values
 
 if TYPE_CHECKING:
     import optuna
@@ -73,7 +74,8 @@ class PlanAnswers:
     def __init__(self, plan: Plan, window: int | None) -> None:
         self.parameters: dict[str, str | float] = {}
         self.off_space = False
-        self._values: dict[str, Any] = {**knob_values(plan), "window_size": float(window or 0)}
+        own = {SHAPE: str(plan.resolution), "window_size": float(window or 0)}
+        self._values: dict[str, Any] = {**knob_values(plan), **own}
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
         return str(self._answer(name, choices))
@@ -128,15 +130,16 @@ class FirstChoices:
     """The given words (by knob; of a number its text) and resolution; for other knobs the first choice."""
 
     words: Mapping[str, str]
-    resolution: int
+    resolution: ImageSize
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
-        return self.words.get(name.partition("@")[0], choices[0])
+        knob = name.partition("@")[0]
+        return str(self.resolution) if knob == SHAPE else self.words.get(knob, choices[0])
 
     def number(self, name: str, choices: tuple[float, ...]) -> float:
         if name in self.words:
             return float(self.words[name])
-        return float(self.resolution) if name.startswith("resolution") else choices[0]
+        return self.resolution.side if name.startswith("resolution") else choices[0]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Deployment, Recipe
 from vitsearch.core.preprocessing import HALF
@@ -53,6 +54,7 @@ from vitsearch_agent.wire.protocol import (
 
 BLOCKS, HEADS, FFN = 6, 6, 768
 DIGEST = "ab" * 32
+SIZE = ImageSize.square(28)
 START = datetime(2026, 1, 1)
 DATA: dict[str, Any] = {
     "fingerprint": "cd" * 32,
@@ -70,7 +72,7 @@ def fake_block_structure() -> tuple[BlockStructure, Scores]:
     blocks = tuple(BlockShape(f"blocks.{i}", HEADS, 32, FFN) for i in range(BLOCKS))
     heads = tuple(tuple(1.0 + (7 * i + 3 * j) % 11 for j in range(HEADS)) for i in range(BLOCKS))
     ffn = tuple(tuple(1.0 + (5 * i + 13 * j) % 97 for j in range(FFN)) for i in range(BLOCKS))
-    return BlockStructure("fake_vit", 28, 192, 50, blocks), Scores(heads, ffn)
+    return BlockStructure("fake_vit", SIZE, 192, 50, blocks), Scores(heads, ffn)
 
 
 def fake_stage_config() -> StageConfig:
@@ -79,7 +81,7 @@ def fake_stage_config() -> StageConfig:
         data=DataIdentity(DATA["fingerprint"], len(DATA["class_names"]), DATA["channels"]),
         base_recipe=Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
         teacher=None,
-        base_resolution=lambda backbone: 28,
+        base_resolution=lambda backbone: SIZE,
         starting_digest=lambda source: "ef" * 32,
         preprocessing=lambda backbone, weights, keys: keys.over(HALF, DATA["channels"]),
         calibration_images=16,
@@ -98,7 +100,7 @@ def share(resolved: ResolvedPlan) -> tuple[float, float]:
 def fake_cost_ms(resolved: ResolvedPlan) -> float:
     heads, ffn = share(resolved)
     precision = resolved.blocks[0].precision
-    return (0.4 + 1.2 * heads + 2.0 * ffn) * (0.42 if precision != "fp32" else 1.0) * resolved.resolution / 28
+    return (0.4 + 1.2 * heads + 2.0 * ffn) * (0.42 if precision != "fp32" else 1.0) * resolved.resolution.side / 28
 
 
 def fake_shares(resolved: ResolvedPlan) -> dict[str, float]:
@@ -108,7 +110,7 @@ def fake_shares(resolved: ResolvedPlan) -> dict[str, float]:
 
 def fake_accuracy(resolved: ResolvedPlan, trained: bool) -> float:
     heads, ffn = share(resolved)
-    lost = 0.12 * (1 - heads) ** 2 + 0.05 * (1 - ffn) ** 2 + 0.02 * (1 - resolved.resolution / 28)
+    lost = 0.12 * (1 - heads) ** 2 + 0.05 * (1 - ffn) ** 2 + 0.02 * (1 - resolved.resolution.side / 28)
     return 0.89 - lost * (0.5 if trained else 1.0)
 
 
@@ -158,7 +160,7 @@ class FakeRunner:
                 )
             case jobs.BlockStructureJob():
                 block_structure, scores = fake_block_structure()
-                statistics = _stored(job.workspace.store, {"statistics": job.source.resolution})
+                statistics = _stored(job.workspace.store, {"statistics": job.source.resolution.to_json()})
                 return jobs.BlockStructureFound(block_structure.to_json(), scores.to_json(), statistics)
             case jobs.SubsetJob():
                 return jobs.Stored(_subset(job.workspace.store, job), 1)
@@ -213,7 +215,7 @@ def _subset(store: Store, job: jobs.SubsetJob) -> str:
     labels = np.arange(job.images, dtype="<i8") % len(DATA["class_names"])
     if job.view is None:
         return _stored_array(store, labels)
-    return _stored_array(store, np.full((job.images, 1, 1, 1), job.view.resolution, "<f4"))
+    return _stored_array(store, np.full((job.images, 1, 1, 1), job.view.resolution.side, "<f4"))
 
 
 def _stored_array(store: Store, values: npt.NDArray[Any]) -> str:

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import pytest
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.record import Keys, Record
 from vitsearch.core.stage import Stage
@@ -32,7 +33,7 @@ from vitsearch.study.front import Front, Point
 
 RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 DEPLOYMENT = Deployment("local", "onnxruntime", "cpu", "fp32", 1)
-PLAN = Plan("fake_vit", "builtin", 28, None, Compression(0.5, 0.5), "none", RECIPE, (DEPLOYMENT,))
+PLAN = Plan("fake_vit", "builtin", ImageSize.square(28), None, Compression(0.5, 0.5), "none", RECIPE, (DEPLOYMENT,))
 KEYS = Keys("aa" * 32, "bb" * 32, "cc" * 32, "dd" * 32)
 CONFIRMED = Record("confirmed", PLAN, "", KEYS, Metrics.of({"accuracy": 0.9, "cpu_ms_p50": 2.0}), rung=1)
 FAILED = Record("failed", PLAN, "training failed (crash): what happened")

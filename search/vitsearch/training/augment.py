@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torchvision.transforms import InterpolationMode, v2
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation
 from vitsearch.data.arrays import Bytes, Labels
 
+STRETCH = 4 / 3
+"""By how much a random crop is stretched at most."""
 OPERATIONS = 2
 """Number of RandAugment operations for each image."""
 
@@ -20,12 +23,12 @@ OPERATIONS = 2
 class Views:
     """Draws the augmented views of a batch, which student and teacher both see.
 
-    Each image gets its own crop (Inception's, Szegedy et al. 2015: a share of the area between `crop` and 1,
-    stretched by up to 4/3, resized to `size` pixels), mirror and RandAugment operations (Cubuk et al. 2020). A
-    batch gets one mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019), with equal probability where both are on.
+    Each image gets its own crop (Inception's, Szegedy et al. 2015: a share of the area between `crop` and 1, of the
+    shape of `size`, stretched by up to 4/3, resized to `size`), mirror and RandAugment operations (Cubuk et al. 2020).
+    A batch gets one mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019), with equal probability where both are on.
     """
 
-    def __init__(self, augmentation: Augmentation, size: int, classes: int) -> None:
+    def __init__(self, augmentation: Augmentation, size: ImageSize, classes: int) -> None:
         self._each = v2.Compose(_of_each_image(augmentation, size))
         self._mixes = _of_a_batch(augmentation, classes)
 
@@ -43,10 +46,12 @@ class Views:
         return np.ascontiguousarray(views.permute(0, 2, 3, 1).numpy()), targets
 
 
-def _of_each_image(augmentation: Augmentation, size: int) -> list[torch.nn.Module]:
+def _of_each_image(augmentation: Augmentation, size: ImageSize) -> list[torch.nn.Module]:
     transforms: list[torch.nn.Module] = []
     if augmentation.crop < 1.0:
-        transforms.append(v2.RandomResizedCrop(size, scale=(augmentation.crop, 1.0), antialias=True))
+        shape = size.width / size.height
+        ratio = shape / STRETCH, shape * STRETCH
+        transforms.append(v2.RandomResizedCrop(size.sides, (augmentation.crop, 1.0), ratio, antialias=True))
     if augmentation.flip:
         transforms.append(v2.RandomHorizontalFlip(augmentation.flip))
     if augmentation.randaugment:

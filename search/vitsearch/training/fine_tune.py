@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vitsearch.core.image_size import ImageSize, holding
 from vitsearch.core.plan import Distillation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Bytes, Floats, Labels
@@ -55,7 +56,7 @@ class LiveTeacher:
     """A teacher in memory; it sees the images at its own `resolution`, with its own `preprocessing`."""
 
     model: nn.Module
-    resolution: int
+    resolution: ImageSize
     preprocessing: Preprocessing
 
 
@@ -86,7 +87,7 @@ class TrainingSpec:
 
     images: Bytes
     labels: Labels
-    resolution: int
+    resolution: ImageSize
     preprocessing: Preprocessing
     recipe: Recipe
     epochs: float
@@ -256,10 +257,10 @@ def _train(
 
 
 def _views(model: nn.Module, spec: TrainingSpec) -> Views | None:
-    """Augmented views, drawn at the larger of the resolutions of student and teacher; `None` without augmentation."""
+    """Augmented views, of the size that holds the resolutions of student and teacher; `None` without augmentation."""
     if spec.recipe.augmentation.is_none:
         return None
-    size = max(spec.resolution, spec.live_teacher.resolution if spec.live_teacher else 0)
+    size = holding([model.resolution for model in (spec, spec.live_teacher) if model is not None])
     return Views(spec.recipe.augmentation, size, classes=class_count(model))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
@@ -18,7 +19,7 @@ from vitsearch.training.optimizer import Precision, autocast
 def predict_logits(
     model: nn.Module,
     images: Bytes,
-    resolution: int,
+    resolution: ImageSize,
     preprocessing: Preprocessing,
     batch_size: int = 256,
     precision: Precision = "fp32",
@@ -49,7 +50,7 @@ def predict_logits(
 def predict_features(
     model: nn.Module,
     images: Bytes,
-    resolution: int,
+    resolution: ImageSize,
     preprocessing: Preprocessing,
     rows: Labels | None = None,
 ) -> Floats:

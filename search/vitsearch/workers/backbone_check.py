@@ -21,6 +21,7 @@ from vitsearch.compress import macs
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core import precisions
 from vitsearch.core.backbone_check import BackboneCheck, FileCheck
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.legality import possible_ops
 from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.plan import Deployment, precision_text
@@ -41,7 +42,7 @@ NOT_HERE = frozenset({"missing", "runtime_unavailable"})
 
 def check_backbone(
     name: str,
-    resolution: int | None = None,
+    resolution: ImageSize | None = None,
     runtimes: Sequence[str] = QUICK,
     doing: Callable[[str], None] = lambda text: None,
 ) -> BackboneCheck:
@@ -74,7 +75,7 @@ def check_backbone(
     return BackboneCheck(name, family.family, spec.resolution, params_m, macs_m, reason, files)
 
 
-def _spec(name: str, resolution: int) -> ModelSpec:
+def _spec(name: str, resolution: ImageSize) -> ModelSpec:
     """With the classes and channels of a built-in base, or those of ImageNet-1k."""
     base = BUILTIN.get(name)
     classes, channels = (base.classes, base.channels) if base else (IMAGENET_CLASSES, 3)
@@ -82,7 +83,7 @@ def _spec(name: str, resolution: int) -> ModelSpec:
 
 
 def _images(spec: ModelSpec) -> torch.Tensor:
-    shape = IMAGES, spec.channels, spec.resolution, spec.resolution
+    shape = IMAGES, spec.channels, *spec.resolution.sides
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from vitsearch import data
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
@@ -76,7 +77,8 @@ def _truth(workspace: jobs.Workspace, labels: Labels, reference_sha256: str | No
 
 
 def _spec(workspace: jobs.Workspace) -> Spec:
-    return tuple(sorted(workspace.data.items()))
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in workspace.data.items()}
+    return tuple(sorted(values.items()))
 
 
 def torch_device() -> str:
@@ -84,9 +86,9 @@ def torch_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def blank(resolution: int, workspace: jobs.Workspace) -> torch.Tensor:
+def blank(resolution: ImageSize, workspace: jobs.Workspace) -> torch.Tensor:
     """One image of zeros, (1, C, H, W), for functions that only need its shape."""
-    return torch.zeros(1, load_data(workspace).identity.channels, resolution, resolution)
+    return torch.zeros(1, load_data(workspace).identity.channels, *resolution.sides)
 
 
 def drawn_rows(images: data.ImageData, wanted: Calibration) -> Labels:

@@ -15,6 +15,7 @@ from vitsearch import backbones
 from vitsearch.compress import batch_norms, prune, prune_width, refit, sequential, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.statistics import Statistics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import Networks
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration
@@ -42,17 +43,18 @@ def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.Mode
         outputs,
         identity.channels,
         window_size=source.window_size,
+        trained_at=source.trained_at,
         class_names=tuple(images.class_names),
     )
 
 
 @lru_cache(maxsize=4)
-def _reference_width(backbone: str, networks: Networks, channels: int, resolution: int) -> int:
+def _reference_width(backbone: str, networks: Networks, channels: int, resolution: ImageSize) -> int:
     """The number of outputs of the reference of a study."""
     spec = backbones.ModelSpec(backbone, "none", resolution, 0, channels)
     model = backbones.find(backbone, networks).build(spec).model
     with torch.inference_mode():
-        return int(model(torch.zeros(1, channels, resolution, resolution)).shape[1])
+        return int(model(torch.zeros(1, channels, *resolution.sides)).shape[1])
 
 
 def family_of(source: jobs.Source, workspace: jobs.Workspace) -> backbones.Backbone:

@@ -45,7 +45,7 @@ def count(plan: Plan, classes: int, channels: int, networks: Networks = ()) -> C
     model = family.build(spec).model.eval()
     structure = family.block_structure(model, spec)
     resolved = resolve(plan, structure, Scores.equal(structure))
-    image = torch.zeros(1, channels, plan.resolution, plan.resolution)
+    image = torch.zeros(1, channels, *plan.resolution.sides)
     prune.apply(model, family, resolved, image)
     tokens.apply(model, resolved)
     shipped = deploy.deployed(model, family, tuple(image.shape))
@@ -65,7 +65,7 @@ def training_seconds_per_image(plan: Plan, classes: int, channels: int, threads:
     try:
         model = backbones.find(plan.backbone, networks).build(spec).model.train().to(device)
         batch = min(TIMED_BATCH, plan.recipe.batch_size)
-        images = torch.randn(batch, channels, plan.resolution, plan.resolution, device=device)
+        images = torch.randn(batch, channels, *plan.resolution.sides, device=device)
         labels = torch.zeros(batch, dtype=torch.long, device=device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         clock = time.perf_counter if device == "cuda" else time.process_time

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vitsearch.core.data_sources import UNLABELLED
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.folders.headers import HeaderCache, ImageFile
 from vitsearch.data.folders.layout import SplitFolders, split_folders
@@ -72,7 +73,7 @@ class FolderSurvey:
     train: FolderPart
     validation: FolderPart | None
     test: FolderPart | None
-    image_size: int
+    image_size: ImageSize
     channels: int
 
     @property

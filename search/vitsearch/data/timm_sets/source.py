@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.holdout import held_out
 from vitsearch.data.image_data import ImageData
@@ -72,13 +73,14 @@ class SplitPart:
 
 @dataclass(frozen=True)
 class TimmSurvey:
-    """A set by its index. `own_names` are the class names of the set, if it has any; `size` is in pixels."""
+    """A set by its index. `own_names` are the class names of the set, if it has any; `size` is that of its images as
+    they are stored."""
 
     splits: SplitNames
     class_names: tuple[str, ...]
     own_names: tuple[str, ...]
     parts: dict[str, SplitPart]
-    size: int
+    size: ImageSize
     channels: int
 
 
@@ -186,7 +188,7 @@ def _parts(
     }
 
 
-def _decode(parts: Mapping[str, SplitPart], size: int, channels: int, cache_dir: Path | None) -> dict[str, Split]:
+def _decode(parts: Mapping[str, SplitPart], size: ImageSize, channels: int, cache_dir: Path | None) -> dict[str, Split]:
     def rows(names: frozenset[str]) -> Iterator[tuple[str, Bytes]]:
         for split in {id(parts[name].split): parts[name].split for name in sorted(names)}.values():
             yield from _pixels(split, {name: parts[name] for name in names if parts[name].split is split})

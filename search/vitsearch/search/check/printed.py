@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.estimate import DataEstimate
 from vitsearch.data.layout import Layout, PrintedClassCounts, PrintedSplits
 from vitsearch.devices.token_places import TokenUse, host_and_port, is_private
@@ -22,8 +23,8 @@ class PrintedData:
 
     images: int
     """Training and validation images."""
-    image_size: int
-    """Side in pixels as stored."""
+    image_size: ImageSize
+    """As stored: the side of a square, or height and width, in pixels."""
     channels: int
     """Of an image: 1 or 3."""
     mapped: bool

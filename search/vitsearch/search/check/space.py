@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.backbones.examine import RATIOS
 from vitsearch.core.caveats import known_bad
+from vitsearch.core.image_size import ImageSize, holding
 from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.data import DataSpec
 from vitsearch.data.estimate import DataEstimate
@@ -29,7 +30,7 @@ from vitsearch.space.networks import NetworkSection
 from vitsearch.space.nodes import Path
 from vitsearch.space.problems import Problem
 
-ANY_SIZE = 224  # pixels; without a valid resolution any size serves, because only problems are looked for
+ANY_SIZE = ImageSize.square(224)  # without a valid resolution any size serves, because only problems are looked for
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,8 @@ def check_data(file: CheckedFile) -> CheckedData:
     draft = file.judged.draft
     if draft.data is None:
         return CheckedData(None, None, ())
-    resolutions = (*draft.searched.choices("resolution"), draft.searched.baseline.resolution)
-    stored = (
-        data_spec(draft.space) if draft.space is not None else stored_data(draft.data, max(resolutions) or ANY_SIZE)
-    )
+    resolutions = draft.searched.resolutions() or [ANY_SIZE]
+    stored = data_spec(draft.space) if draft.space is not None else stored_data(draft.data, holding(resolutions))
     try:
         spec = DataSpec.from_json(stored)
         return CheckedData(spec, review(spec), ())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Plan
 from vitsearch.core.stage import Stage
 from vitsearch.search.check.stage_seconds import SCREENING, stage_seconds, wall_seconds
@@ -25,9 +26,9 @@ class BackboneCosts:
 
     backbone: str
     """Its name."""
-    resolutions: tuple[int, ...]
-    """Sides of images in pixels: those of the space that it supports."""
-    base_resolution: int
+    resolutions: tuple[ImageSize, ...]
+    """Sizes of images: those of the space that it supports. The side of a square, or height and width."""
+    base_resolution: ImageSize
     """That at which its unpruned model is trained and measured."""
     macs_m: float
     """Million MACs there."""
@@ -76,13 +77,13 @@ def screening_of(space: SearchSpace, plans: PlanSpace, counts_of: Callable[[Plan
         worker_s = files * seconds[Stage.EXPORT] + tried * seconds[Stage.SCREEN]
         measuring_s = (runs + tried) * seconds[SCREENING]
         workers_s, device_s = workers_s + worker_s, device_s + measuring_s
-        pixels = plans.base_resolution(backbone)
-        counts = counts_of(unpruned_plan(plans, backbone, pixels))
+        size = plans.base_resolution(backbone)
+        counts = counts_of(unpruned_plan(plans, backbone, size))
         backbones.append(
             BackboneCosts(
                 backbone,
                 plans.resolutions(backbone),
-                pixels,
+                size,
                 counts.macs_m,
                 counts.params_m,
                 files + tried,
@@ -92,7 +93,7 @@ def screening_of(space: SearchSpace, plans: PlanSpace, counts_of: Callable[[Plan
     return Screening(tuple(backbones), wall_seconds(workers_s / trainers_here(space), device_s), basis)
 
 
-def unpruned_plan(plans: PlanSpace, backbone: str, resolution: int) -> Plan:
+def unpruned_plan(plans: PlanSpace, backbone: str, resolution: ImageSize) -> Plan:
     """The unpruned plan of a backbone, in the first deployment of the space."""
     return plans.plan(FirstChoices({"backbone": backbone}, resolution)).unpruned()
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vitsearch.core import precisions
+from vitsearch.core.legality import value_text
 from vitsearch.core.precisions import AUTO, RUNTIMES, quantized_ops_of, supports_batch, takes_threads
 from vitsearch.errors import NetworkError, UnknownName
 from vitsearch.space.checks.valid_parts import SearchedValues
@@ -93,7 +94,7 @@ def _unusable_values(searched: SearchedValues, backbones: list[str], supports: S
                 continue
             reasons = {name: _reason(searched, supports, name, (knob, value)) for name in backbones}
             if all(reason is not None for reason in reasons.values()):
-                yield Problem(path, f"no backbone of the file supports {value!r} ({_grouped(reasons)})")
+                yield Problem(path, f"no backbone of the file supports {value_text(value)} ({_grouped(reasons)})")
 
 
 def _grouped(reasons: dict[str, str | None]) -> str:
@@ -115,7 +116,7 @@ def _reason(searched: SearchedValues, supports: Supports, name: str, wanted: tup
     reason = supports(name, knob, value)
     if reason is not None or knob != "window_size":
         return reason
-    fits = [supports(name, f"{knob}@{pixels}", value) for pixels in searched.choices("resolution")]
+    fits = [supports(name, f"{knob}@{size}", value) for size in searched.choices("resolution")]
     return None if not fits or None in fits else fits[-1]
 
 
@@ -153,10 +154,10 @@ def _baseline(
     path, weights = listed.get(name, ((), default_weights(name)))
     if (base.weights or path not in reported) and (reason := supports(name, "weights", base.weights or weights)):
         yield Problem(("baseline", "weights"), f"{name} does not support {base.weights or weights!r}: {reason}")
-    largest = max(((value, path) for path, value in searched.values["resolution"]), default=(0, ()))
-    pixels, path = (base.resolution, ()) if base.resolution else largest
-    if pixels and path not in reported and (reason := supports(name, "resolution", pixels)):
-        yield Problem(("baseline", "resolution"), f"{name} does not support {pixels!r}: {reason}")
+    largest = max(((value, path) for path, value in searched.values["resolution"]), default=(None, ()))
+    size, path = largest if base.resolution is None else (base.resolution, ())
+    if size and path not in reported and (reason := supports(name, "resolution", size)):
+        yield Problem(("baseline", "resolution"), f"{name} does not support {size}: {reason}")
     if name not in listed and (reason := supports(name, "quantization", "fp32")):  # it is measured in fp32 too
         yield Problem(("baseline", "backbone"), reason)
 

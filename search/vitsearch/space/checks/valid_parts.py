@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import Network
 from vitsearch.errors import VitsearchError
 from vitsearch.space.globs import is_glob
@@ -90,10 +91,10 @@ class SearchedValues:
         sections = (choice for _, choice in self.backbones if isinstance(choice, NetworkSection))
         return [(section.network, section.weights) for section in sections]
 
-    def resolutions(self) -> list[int]:
-        """Sides of images, in pixels: those of the space, and that of the baseline where it is another."""
+    def resolutions(self) -> list[ImageSize]:
+        """Sizes of images: those of the space, and that of the baseline where it is another."""
         own = self.baseline.resolution
-        return [*self.choices("resolution"), *([own] if own else [])]
+        return [*self.choices("resolution"), *([] if own is None else [own])]
 
 
 def valid_data(raw: dict[str, Any]) -> Data | None:

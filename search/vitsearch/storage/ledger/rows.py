@@ -18,7 +18,7 @@ from vitsearch_agent.wire.protocol import Measurement
 class BlockStructureRow:
     key: str
     weights_sha256: str
-    resolution: int
+    resolution: str
     calibration: str
     block_structure: dict[str, Any]
     scores: dict[str, Any]

@@ -52,7 +52,7 @@ block_structure = Table(
     metadata,
     Column("key", String(64), primary_key=True),
     Column("weights_sha256", String(64), nullable=False),
-    Column("resolution", Integer, nullable=False),
+    Column("resolution", String(16), nullable=False),
     Column("calibration", String(64), nullable=False),
     Column("block_structure", JSON, nullable=False),
     Column("scores", JSON, nullable=False),

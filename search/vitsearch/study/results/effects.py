@@ -3,7 +3,7 @@
 For each backbone, the figure (the logarithm of a cost, or the accuracy) is a sum of one term for each knob:
 
     ratios              proportional to the share that is removed
-    resolution          proportional to its logarithm
+    resolution          proportional to the logarithm of the side of a square of as many pixels
     words               one step for each value, against the first one
     runtime, precision  one step for each pair, so that int8 may gain in one runtime and lose in another
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from vitsearch.core.figures import Z_95
 from vitsearch.core.plan import precision_text
+from vitsearch.study.knob_values import SHAPE
 
 Floats = NDArray[np.float64]
 Knobs = Mapping[str, str | float | None]
@@ -51,6 +52,12 @@ class Observation:
     @property
     def backbone(self) -> str:
         return str(self.knobs["backbone"])
+
+    @property
+    def resolution(self) -> tuple[float, str]:
+        """The side of a square of as many pixels, and the size in words."""
+        side = float(self.knobs["resolution"] or 1.0)
+        return side, str(self.knobs.get(SHAPE) or f"{side:g}")
 
     @property
     def deployment(self) -> tuple[str, ...]:
@@ -182,7 +189,7 @@ def _design(observed: Sequence[Observation]) -> tuple[list[_Term], list[_Contras
             for observation in observed
         ]
         _add_ratio(f"token_pruning_ratio by {method}", ratios, columns, contrasts)
-    _add_resolution([float(observation.knobs["resolution"] or 1.0) for observation in observed], columns, contrasts)
+    _add_resolution([observation.resolution for observation in observed], columns, contrasts)
     is_cut = [
         bool(observation.knobs["head_pruning_ratio"] or observation.knobs["ffn_pruning_ratio"])
         for observation in observed
@@ -208,14 +215,15 @@ def _add_ratio(knob: str, values: list[float], columns: list[_Term], contrasts: 
     columns.append(_Term(knob, np.array(values)))
 
 
-def _add_resolution(values: list[float], columns: list[_Term], contrasts: list[_Contrast]) -> None:
-    if len(set(values)) < 2:
+def _add_resolution(values: list[tuple[float, str]], columns: list[_Term], contrasts: list[_Contrast]) -> None:
+    sides = [side for side, _ in values]
+    if len(set(sides)) < 2:
         return
-    low, high = min(values), max(values)
+    (low, small), (high, large) = min(values), max(values)
     change = {len(columns): math.log(low / high)}
-    models = sum(value < high for value in values)
-    contrasts.append(_Contrast("resolution", f"{high:g}", f"{low:g}", change, models))
-    columns.append(_Term("resolution", np.log(values)))
+    models = sum(side < high for side in sides)
+    contrasts.append(_Contrast("resolution", large, small, change, models))
+    columns.append(_Term("resolution", np.log(sides)))
 
 
 def _add_words(

@@ -18,7 +18,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.pooled_measurements import MEDIANS
 from vitsearch.study.current_figures import devices_of
 from vitsearch.study.front import Front, Point
-from vitsearch.study.knob_values import knob_values
+from vitsearch.study.knob_values import SHAPE, knob_values
 from vitsearch_agent.base.printable import printable
 
 PRECISIONS = {"fp32": "float", "int8_ptq": "w8a8", "int8_qat": "w8a8"}
@@ -56,7 +56,7 @@ def rows(front: Front, shown: Sequence[Point], conditions: Conditions) -> list[d
 
     `infer_step_time` is `latency_ms_p50`, `infer_samples_per_sec` is `throughput_ips`, `infer_gmacs` counts
     matrix products and convolutions, `param_count` is in millions; `top1` and `top1_err` are percentages, on the
-    validation split.
+    validation split. `infer_img_size` is the side of square images, `192x256` for others.
     """
     on_front = {point.trial for point in front.points}
     return [
@@ -75,7 +75,9 @@ def _row(point: Point, condition: Condition | None) -> dict[str, Any]:
         "infer_samples_per_sec": values.get("throughput_ips"),
         "infer_step_time": values.get("latency_ms_p50"),
         "infer_batch_size": point.plan.deployment.batch if condition is None else condition.batch,
-        "infer_img_size": point.plan.resolution,
+        "infer_img_size": point.plan.resolution.height
+        if point.plan.resolution.is_square
+        else str(point.plan.resolution),
         "infer_gmacs": _scaled(values.get("macs_m"), 1e-3),
         "param_count": values.get("params_m"),
         "top1": top1,
@@ -83,7 +85,7 @@ def _row(point: Point, condition: Condition | None) -> dict[str, Any]:
     }
     ours: dict[str, Any] = {"trial": point.trial, "plan": plan_text(point.plan)}
     ours["feasible"] = point.feasible
-    ours |= {name: value for name, value in knob_values(point.plan).items() if name != "resolution"}
+    ours |= {name: value for name, value in knob_values(point.plan).items() if name not in ("resolution", SHAPE)}
     costs = [name for name, metric in METRICS.items() if not metric.is_quality]
     qualities = [name for name in values if is_quality(name)]
     for name in dict.fromkeys([*qualities, *costs, *values]):

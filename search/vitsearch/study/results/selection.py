@@ -10,7 +10,7 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import METRICS, split
 from vitsearch.errors import UnknownName
 from vitsearch.study.front import Point
-from vitsearch.study.knob_values import NUMBERS, knob_values
+from vitsearch.study.knob_values import NUMBERS, SHAPE, knob_values
 from vitsearch.study.results.comparison import compared
 from vitsearch.study.results.expression import Expression, Kind, Predicate, Value, parse
 
@@ -25,6 +25,7 @@ def names_of(metrics: Iterable[str]) -> dict[str, Kind]:
 KNOBS = (
     "backbone",
     *NUMBERS,
+    SHAPE,
     "pruning_scope",
     "weight_sparsity",
     "token_pruning_method",

@@ -1,9 +1,9 @@
 """The contract of a family of backbones, as test classes to inherit from; pytest collects them.
 
     class TestDeiT(BackboneTestCase):
-        spec = ModelSpec("deit_tiny_patch16_224", "none", 64, 10)
+        spec = ModelSpec("deit_tiny_patch16_224", "none", ImageSize.square(64), 10)
         arguments = {"depth": 4}
-        other_resolution = 96
+        other_resolution = ImageSize.square(96)
         unsupported = (("window_size", 7),)
 
 The modules:
@@ -34,7 +34,7 @@ class VariantTestCase(FamilyTests, CuttingTests, ShippingTests):
 
     Attributes:
         spec: A small model (weights `none` are enough).
-        other_resolution: Another size that it accepts, in pixels.
+        other_resolution: Another size that it accepts. The height of `spec` with this width is tried too.
         unsupported: Pairs of knob and value that it must refuse.
         arguments: Of timm's constructor, to make the model smaller still, for instance fewer blocks. Only for families
             that derive from `TimmFamily`.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from vitsearch import backbones
 from vitsearch.compress import macs, stream
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.precisions import ALL, LINEAR
+from vitsearch.errors import PlanError
 from vitsearch.testing.families.subject import EXPORT_PARITY, Subject
 
 
@@ -37,6 +41,26 @@ class FamilyTests(Subject):
         assert self._logits(built.model, self.other_resolution).shape == (2, self.spec.classes)
         _assert_equal_or_resampled(model, built.model)
 
+    def test_takes_images_that_are_no_squares_or_says_why_not(self, tmp_path: Path) -> None:
+        """At its own height and the width of the other size: it reads weights of its own size, is cut and exported."""
+        family, whole = backbones.find(self.spec.backbone), self._model()[0]
+        size = ImageSize(self.spec.resolution.height, self.other_resolution.width)
+        spec = replace(self.spec, weights=_saved(whole, tmp_path), resolution=size, trained_at=self.spec.resolution)
+        reason = backbones.supports(self.spec.backbone, "resolution", size)
+        if reason is not None:
+            with pytest.raises(PlanError, match=re.escape(reason)):
+                family.build(spec)
+            return
+        built = family.build(spec)
+        assert not built.head_is_new
+        assert self._logits(built.model, size).shape == (2, self.spec.classes)
+        _assert_equal_or_resampled(whole, built.model)
+        every_second = self._every_second_unit(
+            family.block_structure(built.model, spec), self.cuts_heads, self.cuts_ffn
+        )
+        self._prune(built.model, every_second, size)
+        assert self._export(built.model, size).parity_rel <= EXPORT_PARITY
+
     def test_another_window_loads_the_weights_and_is_cut_and_exported(self, tmp_path: Path) -> None:
         """With the smallest window that is not the model's own; families without windows offer none."""
         family, name, size = backbones.find(self.spec.backbone), self.spec.backbone, self.spec.resolution
@@ -47,7 +71,7 @@ class FamilyTests(Subject):
             return
         whole, _ = self._model()
         spec = replace(self.spec, window_size=others[0])
-        other = family.build(replace(spec, weights=_saved(whole, tmp_path))).model
+        other = family.build(replace(spec, weights=_saved(whole, tmp_path), trained_at=size)).model
         block_structure = family.block_structure(other, spec)
         assert block_structure.window_size == others[0]
         _assert_equal_or_resampled(whole, other)

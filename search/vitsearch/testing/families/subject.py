@@ -19,6 +19,7 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.compress import prune
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.resolve import BlockStructure, ResolvedBlock, ResolvedPlan
 from vitsearch.export.graph.onnx_file import OnnxReport, write_onnx
@@ -48,7 +49,7 @@ class Subject:
     """
 
     spec: ClassVar[ModelSpec]
-    other_resolution: ClassVar[int]
+    other_resolution: ClassVar[ImageSize]
     unsupported: ClassVar[tuple[tuple[str, Any], ...]]
     arguments: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     cuts_heads: ClassVar[bool] = True
@@ -89,16 +90,16 @@ class Subject:
 
     # ---- helpers
 
-    def _model(self, resolution: int | None = None) -> tuple[nn.Module, BlockStructure]:
+    def _model(self, resolution: ImageSize | None = None) -> tuple[nn.Module, BlockStructure]:
         spec = replace(self.spec, resolution=resolution or self.spec.resolution)
         model = copy.deepcopy(_built(spec, tuple(self.arguments.items())))
         return model, backbones.find(spec.backbone).block_structure(model, spec)
 
-    def _images(self, resolution: int | None = None) -> torch.Tensor:
+    def _images(self, resolution: ImageSize | None = None) -> torch.Tensor:
         size = resolution or self.spec.resolution
-        return torch.randn(2, self.spec.channels, size, size, generator=torch.Generator().manual_seed(0))
+        return torch.randn(2, self.spec.channels, *size.sides, generator=torch.Generator().manual_seed(0))
 
-    def _logits(self, model: nn.Module, resolution: int | None = None) -> torch.Tensor:
+    def _logits(self, model: nn.Module, resolution: ImageSize | None = None) -> torch.Tensor:
         with torch.inference_mode():
             logits: torch.Tensor = model.eval()(self._images(resolution))
         return logits
@@ -106,11 +107,11 @@ class Subject:
     def _ships(self, model: nn.Module) -> nn.Module:
         return backbones.find(self.spec.backbone).deployable(model)
 
-    def _export(self, model: nn.Module) -> OnnxReport:
+    def _export(self, model: nn.Module, resolution: ImageSize | None = None) -> OnnxReport:
         """Export `model` as it ships, to a temporary file."""
         with tempfile.TemporaryDirectory() as folder:
             path, exporter = Path(folder) / "model.onnx", exporter_of(self.spec.backbone)
-            return write_onnx(self._ships(model), tuple(self._images().shape), path, exporter=exporter)
+            return write_onnx(self._ships(model), tuple(self._images(resolution).shape), path, exporter=exporter)
 
     def _parameters_without_gradient(self, model: nn.Module) -> list[str]:
         """Names of the parameters that a training step of `model` does not reach."""
@@ -136,8 +137,8 @@ class Subject:
         refused = backbones.supports(self.spec.backbone, "embed_pruning_ratio", 0.25)
         return resolved if refused else replace(resolved, embed=three_of_four(block_structure.embed_dim))
 
-    def _prune(self, model: nn.Module, resolved: ResolvedPlan) -> None:
-        prune.apply(model, backbones.find(self.spec.backbone), resolved, self._images()[:1])
+    def _prune(self, model: nn.Module, resolved: ResolvedPlan, resolution: ImageSize | None = None) -> None:
+        prune.apply(model, backbones.find(self.spec.backbone), resolved, self._images(resolution)[:1])
 
     def _pruned(self, model: nn.Module, resolved: ResolvedPlan) -> nn.Module:
         cut = copy.deepcopy(model)
@@ -153,7 +154,7 @@ def smaller_models(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
         if arguments:
             original = family.recipe
 
-            def recipe(name: str, resolution: int | None = None) -> BuildRecipe:
+            def recipe(name: str, resolution: ImageSize | None = None) -> BuildRecipe:
                 base_recipe: BuildRecipe = original(name, resolution)
                 return replace(base_recipe, arguments={**base_recipe.arguments, **arguments})
 

@@ -4,20 +4,23 @@ import torch
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.tables import resample_biases
+from vitsearch.core.image_size import ImageSize
 from vitsearch.testing.families import BackboneTestCase
 
-SMALL = ModelSpec("efficientformerv2_s0", "none", 64, 10)
+SMALL = ModelSpec("efficientformerv2_s0", "none", ImageSize.square(64), 10)
 
 
 class TestEfficientFormerV2(BackboneTestCase):
     spec = SMALL
     arguments = {"depths": (1, 1, 3, 3)}
-    other_resolution = 96
-    unsupported = (("resolution", 80), ("window_size", 4), ("token_pruning_ratio", 0.5))
+    other_resolution = ImageSize.square(96)
+    unsupported = (("resolution", ImageSize.square(80)), ("window_size", 4), ("token_pruning_ratio", 0.5))
 
 
 def build(resolution):
-    return backbones.find(SMALL.backbone).build(ModelSpec(SMALL.backbone, "none", resolution, 10)).model
+    return (
+        backbones.find(SMALL.backbone).build(ModelSpec(SMALL.backbone, "none", ImageSize.square(resolution), 10)).model
+    )
 
 
 def test_queries_and_keys_stay_where_heads_are_mixed():
@@ -44,11 +47,14 @@ def test_heads_of_a_downsampling_lose_queries_and_keys():
 @pytest.mark.parametrize("resolution", [32, 128])
 def test_biases_are_resampled_to_the_maps_of_another_resolution(resolution):
     state, wanted = build(64).state_dict(), build(resolution).state_dict()
-    fitted = resample_biases(state, build(resolution))
+    sizes = SMALL.resolution, ImageSize.square(resolution)
+    fitted = resample_biases(state, build(resolution), *sizes)
     assert {name: value.shape for name, value in fitted.items()} == {n: v.shape for n, v in wanted.items()}
     constant = {name: torch.ones_like(v) if name.endswith("attention_biases") else v for name, v in state.items()}
     biases = [
-        v for name, v in resample_biases(constant, build(resolution)).items() if name.endswith("attention_biases")
+        v
+        for name, v in resample_biases(constant, build(resolution), *sizes).items()
+        if name.endswith("attention_biases")
     ]
     assert len(biases) == 5
     for values in biases:

@@ -3,33 +3,34 @@ import torch
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import PlanError
 from vitsearch.testing.families import BackboneTestCase, VariantTestCase
 
-SMALL = ModelSpec("efficientvit_b0", "none", 64, 10)
+SMALL = ModelSpec("efficientvit_b0", "none", ImageSize.square(64), 10)
 FEW_BLOCKS = {"depths": (1, 1, 2, 2), "head_widths": (256, 128)}
 
 
 class TestSmall(BackboneTestCase):
     spec = SMALL
     arguments = FEW_BLOCKS
-    other_resolution = 50
+    other_resolution = ImageSize.square(50)
     unsupported = (("window_size", 7), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 
 
 class TestGreyImagesOf28Pixels(VariantTestCase):
-    spec = ModelSpec("efficientvit_b0", "none", 28, 10, 1)
+    spec = ModelSpec("efficientvit_b0", "none", ImageSize.square(28), 10, 1)
     arguments = FEW_BLOCKS
-    other_resolution = 32
+    other_resolution = ImageSize.square(32)
     unsupported = (("distillation", "token"),)
 
 
 class TestLarge(BackboneTestCase):
     """Fused blocks, GELU, and no norm inside the inverted residuals of the last stages."""
 
-    spec = ModelSpec("efficientvit_l1", "none", 32, 10)
+    spec = ModelSpec("efficientvit_l1", "none", ImageSize.square(32), 10)
     arguments = {"depths": (1, 1, 1, 1, 2), "widths": (16, 32, 64, 128, 256), "head_widths": (256, 128)}
-    other_resolution = 48
+    other_resolution = ImageSize.square(48)
     unsupported = (("window_size", 7),)
 
 
@@ -74,7 +75,7 @@ def test_channels_with_other_readers_are_not_cut(family, model):
 
 @pytest.mark.parametrize(("name", "tokens"), [("efficientvit_b0", 4 * 4), ("efficientvit_l1", 2 * 2)])
 def test_tokens_are_those_of_the_first_attention(name, tokens):
-    spec = ModelSpec(name, "none", 50, 10)
+    spec = ModelSpec(name, "none", ImageSize.square(50), 10)
     family = backbones.find(name)
     block_structure = family.block_structure(family.unbuilt(name), spec)
     assert (block_structure.tokens, block_structure.embed_dim) == (tokens, 128 if name == "efficientvit_b0" else 512)

@@ -3,29 +3,30 @@ from timm.models.efficientvit_msra import PatchMerging
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.testing.families import BackboneTestCase
 
-SMALL = ModelSpec("efficientvit_m0", "none", 64, 10)
+SMALL = ModelSpec("efficientvit_m0", "none", ImageSize.square(64), 10)
 
 
 class TestEfficientViTMSRA(BackboneTestCase):
     """At 128 pixels the first map (8) is padded to two windows of 7; at 64 the windows shrink to the maps."""
 
-    spec = ModelSpec("efficientvit_m0", "none", 128, 10)
-    other_resolution = 64
+    spec = ModelSpec("efficientvit_m0", "none", ImageSize.square(128), 10)
+    other_resolution = ImageSize.square(64)
     arguments = {"depth": (1, 1, 1)}
     cuts_heads = False
     unsupported = (
         ("head_pruning_ratio", 0.5),
         ("window_size@224", 4),
         ("token_pruning_ratio", 0.5),
-        ("resolution", 100),
+        ("resolution", ImageSize.square(100)),
     )
 
 
 @pytest.mark.parametrize(("pixels", "near"), [(100, "(nearest: 96 and 112)"), (8, "(nearest: 16)")])
 def test_the_reason_names_the_nearest_valid_sizes(pixels, near):
-    reason = backbones.supports("efficientvit_m3", "resolution", pixels)
+    reason = backbones.supports("efficientvit_m3", "resolution", ImageSize.square(pixels))
     assert reason.startswith(f"{pixels} pixels are not a multiple of 16, the stride of the stem of efficientvit_m3")
     assert reason.endswith(near)
 

@@ -11,6 +11,7 @@ from torch import nn
 from vitsearch.backbones import examine as examining
 from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.backbones.examine import examine
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import OnnxNetwork, PythonNetwork
 from vitsearch.errors import NetworkError
 
@@ -27,12 +28,14 @@ def make(classes, channels):
 
 def written(folder, code, name="examined_network"):
     (folder / f"{name}.py").write_text(code)
-    return PythonNetwork("ours", f"{name}:make", str(folder), 16)
+    return PythonNetwork("ours", f"{name}:make", str(folder), ImageSize.square(16))
 
 
 def test_the_facts_of_a_network_come_back_without_importing_it(tmp_path):
-    facts = examine(written(tmp_path, NET), "none", (24,))
-    assert (facts.native_resolution, facts.channels, facts.classes, facts.resolutions) == (16, (3, 1), None, (16, 24))
+    sizes = ImageSize.square(16), ImageSize(16, 24), ImageSize.square(24)
+    facts = examine(written(tmp_path, NET), "none", sizes[1:])
+    assert (facts.native_resolution, facts.channels, facts.classes) == (sizes[0], (3, 1), None)
+    assert facts.resolutions == sizes
     assert "no attention heads" in facts.levels
     assert "has no attention heads" in facts.refusals["head_pruning_ratio"]
     assert "examined_network" not in sys.modules
@@ -65,7 +68,7 @@ def test_a_catalogue_keeps_the_problem_of_a_network_beside_the_others(tmp_path):
 
 
 def test_a_name_of_timm_is_refused(tmp_path):
-    network = PythonNetwork("resnet18", "anything:make", str(tmp_path), 16)
+    network = PythonNetwork("resnet18", "anything:make", str(tmp_path), ImageSize.square(16))
     assert "is a backbone of timm or of vitsearch" in Catalogue.examined([(network, "none")], ()).problems["resnet18"]
 
 
@@ -77,9 +80,17 @@ def test_facts_are_plain_values(tmp_path):
 def test_the_facts_of_an_onnx_file_come_back(tmp_path):
     path, linear = tmp_path / "theirs.onnx", nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
     torch.onnx.export(linear, (torch.zeros(1, 3, 16, 16),), str(path), dynamo=False)
-    facts = examine(OnnxNetwork("theirs", str(path), "nchw", 16), f"file:{path}", (24,))
-    assert (facts.channels, facts.classes, facts.resolutions, facts.opset) == ((3,), 5, (16,), 20)
-    refused = {"ffn_pruning_ratio", "quantization=int8_qat", "backend=litert", "distillation=feature", "resolution=24"}
+    facts = examine(
+        OnnxNetwork("theirs", str(path), "nchw", ImageSize.square(16)), f"file:{path}", (ImageSize(16, 24),)
+    )
+    assert (facts.channels, facts.classes, facts.resolutions, facts.opset) == ((3,), 5, (ImageSize.square(16),), 20)
+    refused = {
+        "ffn_pruning_ratio",
+        "quantization=int8_qat",
+        "backend=litert",
+        "distillation=feature",
+        "resolution=16x24",
+    }
     assert refused <= facts.refusals.keys()
     assert "distillation=logits" not in facts.refusals
 
@@ -88,4 +99,4 @@ def test_a_file_that_is_no_onnx_file_is_one_problem(tmp_path):
     path = tmp_path / "theirs.onnx"
     path.write_bytes(b"no graph")
     with pytest.raises(NetworkError, match="theirs: .* is not an ONNX file"):
-        examine(OnnxNetwork("theirs", str(path), "nchw", 16), f"file:{path}", ())
+        examine(OnnxNetwork("theirs", str(path), "nchw", ImageSize.square(16)), f"file:{path}", ())

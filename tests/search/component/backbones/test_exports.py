@@ -11,6 +11,7 @@ import torch
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs
+from vitsearch.core.image_size import ImageSize
 from vitsearch.export import deploy
 from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.models.surgery import raise_layer_scales
@@ -73,7 +74,7 @@ def test_a_plain_vit_of_any_structure_is_exported_and_counted(name, pixels, tmp_
     assert backbones.supports(name, "quantization", "fp32") is None
     family = backbones.find(name)
     with smaller_models(name, ONE_NARROW_BLOCK):
-        model = family.build(ModelSpec(name, "none", pixels, 10)).model
+        model = family.build(ModelSpec(name, "none", ImageSize.square(pixels), 10)).model
     raise_layer_scales(model)
     ships = deploy.deployed(model, family, (1, 3, pixels, pixels))
     assert write_onnx(ships, (1, 3, pixels, pixels), tmp_path / "model.onnx").parity_rel <= 1e-5

@@ -4,6 +4,7 @@ import pytest
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import PlanError
 from vitsearch.testing.families import BackboneTestCase, VariantTestCase
 
@@ -13,8 +14,8 @@ OF_A_FAMILY = (("window_size", 7), ("token_pruning_ratio", 0.5), ("embed_pruning
 class TestMobileNetV4(BackboneTestCase):
     """Inverted bottlenecks of convolutions."""
 
-    spec = ModelSpec("mobilenetv4_conv_small_035", "none", 64, 10)
-    other_resolution = 96
+    spec = ModelSpec("mobilenetv4_conv_small_035", "none", ImageSize.square(64), 10)
+    other_resolution = ImageSize.square(96)
     cuts_heads = False
     unsupported = (*OF_A_FAMILY, ("head_pruning_ratio", 0.5), ("quantization", "int8_qat"))
 
@@ -22,8 +23,8 @@ class TestMobileNetV4(BackboneTestCase):
 class TestResNet(BackboneTestCase):
     """Consumers of kernel size 3, some too large to be fitted."""
 
-    spec = ModelSpec("resnet10t", "none", 64, 10)
-    other_resolution = 96
+    spec = ModelSpec("resnet10t", "none", ImageSize.square(64), 10)
+    other_resolution = ImageSize.square(96)
     cuts_heads = False
     unsupported = (*OF_A_FAMILY, ("head_pruning_ratio", 0.5), ("quantization", "int8_mixed"))
 
@@ -31,17 +32,17 @@ class TestResNet(BackboneTestCase):
 class TestPiT(BackboneTestCase):
     """Heads beside widths, in blocks that are residual as a whole, and tables of positions."""
 
-    spec = ModelSpec("pit_ti_224", "none", 64, 10)
+    spec = ModelSpec("pit_ti_224", "none", ImageSize.square(64), 10)
     arguments = {"depth": (1, 2, 1)}
-    other_resolution = 96
+    other_resolution = ImageSize.square(96)
     unsupported = OF_A_FAMILY
 
 
 class TestRegNet(VariantTestCase):
     """Channels that grouped convolutions hold together, with squeeze and excitation between."""
 
-    spec = ModelSpec("regnety_002", "none", 64, 10)
-    other_resolution = 96
+    spec = ModelSpec("regnety_002", "none", ImageSize.square(64), 10)
+    other_resolution = ImageSize.square(96)
     cuts_heads = False
     unsupported = OF_A_FAMILY
 
@@ -49,9 +50,9 @@ class TestRegNet(VariantTestCase):
 class TestConvNeXtV2(VariantTestCase):
     """A response norm over the hidden channels."""
 
-    spec = ModelSpec("convnextv2_atto", "none", 64, 10)
+    spec = ModelSpec("convnextv2_atto", "none", ImageSize.square(64), 10)
     arguments = {"depths": (1, 1, 2, 1)}
-    other_resolution = 96
+    other_resolution = ImageSize.square(96)
     cuts_heads = False
     unsupported = OF_A_FAMILY
 
@@ -59,15 +60,15 @@ class TestConvNeXtV2(VariantTestCase):
 class TestEdgeNeXt(VariantTestCase):
     """Attention across channels, with a temperature for each head."""
 
-    spec = ModelSpec("edgenext_xx_small", "none", 64, 10)
+    spec = ModelSpec("edgenext_xx_small", "none", ImageSize.square(64), 10)
     arguments = {"depths": (2, 2, 2, 2)}
-    other_resolution = 96
+    other_resolution = ImageSize.square(96)
     unsupported = (*OF_A_FAMILY, ("distillation", "token"))
 
 
 def test_slicing_to_no_head_is_refused():
     family, name = backbones.find("levit_128s"), "levit_128s"
-    model = family.build(ModelSpec(name, "none", 64, 10)).model
+    model = family.build(ModelSpec(name, "none", ImageSize.square(64), 10)).model
     with pytest.raises(PlanError, match=r"stages\.0\.blocks\.0: cannot keep heads \[\] of 4"):
         family.slice_heads(model, 0, ())
 

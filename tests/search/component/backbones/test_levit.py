@@ -7,6 +7,7 @@ from timm.layers import resize_rel_pos_bias_table_levit
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.tables import resample_biases
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import WeightsError
@@ -19,12 +20,12 @@ FEW_BLOCKS = {"depth": (1, 1, 1), "embed_dim": (64, 96, 128), "num_heads": (4, 6
 
 
 class TestLevit(BackboneTestCase):
-    spec = ModelSpec("levit_128s.fb_dist_in1k", "none", 64, 10)
+    spec = ModelSpec("levit_128s.fb_dist_in1k", "none", ImageSize.square(64), 10)
     arguments = FEW_BLOCKS
-    other_resolution = 96
+    other_resolution = ImageSize.square(96)
     unsupported = (
-        ("resolution", 100),
-        ("resolution", 8),
+        ("resolution", ImageSize.square(100)),
+        ("resolution", ImageSize.square(8)),
         ("window_size", 7),
         ("token_pruning_ratio", 0.5),
         ("weights", "builtin"),
@@ -32,14 +33,14 @@ class TestLevit(BackboneTestCase):
 
 
 class TestLevitOfConvolutions(BackboneTestCase):
-    spec = ModelSpec("levit_conv_128s", "none", 64, 7)
+    spec = ModelSpec("levit_conv_128s", "none", ImageSize.square(64), 7)
     arguments = FEW_BLOCKS
-    other_resolution = 96
-    unsupported = (("resolution", 72), ("window_size", 4))
+    other_resolution = ImageSize.square(96)
+    unsupported = (("resolution", ImageSize.square(72)), ("window_size", 4))
 
 
 def build(resolution, weights="none", classes=10):
-    return FAMILY.build(ModelSpec(SMALL, weights, resolution, classes)).model
+    return FAMILY.build(ModelSpec(SMALL, weights, ImageSize.square(resolution), classes)).model
 
 
 def with_biases(resolution, classes=10):
@@ -104,7 +105,7 @@ def test_cached_biases_are_cleared_by_slicing():
 
 def test_constant_biases_stay_constant():
     state = {name: torch.full_like(value, 0.5) for name, value in biases(build(64)).items()}
-    resampled = resample_biases(state, build(224))
+    resampled = resample_biases(state, build(224), ImageSize.square(64), ImageSize.square(224))
     assert {value.shape[1] for value in resampled.values()} == {14 * 14, 7 * 7, 4 * 4}
     assert all(torch.allclose(value, torch.full_like(value, 0.5), atol=1e-6) for value in resampled.values())
 
@@ -112,7 +113,7 @@ def test_constant_biases_stay_constant():
 def test_biases_of_the_same_size_are_untouched():
     model = with_biases(64)
     assert all(torch.equal(value, biases(model)[name]) for name, value in biases(with_biases(64)).items())
-    resampled = resample_biases(model.state_dict(), build(64))
+    resampled = resample_biases(model.state_dict(), build(64), ImageSize.square(64), ImageSize.square(64))
     assert all(torch.equal(value, resampled[name]) for name, value in model.state_dict().items())
 
 
@@ -139,7 +140,7 @@ def test_hub_weights_are_read_at_another_resolution(tmp_path, monkeypatch):
     (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
     source = saved(with_biases(224, classes=1000), folder / "snapshots" / ("0" * 40) / "model.safetensors")
     for resolution in (224, 96):
-        built = FAMILY.build(ModelSpec(SMALL, "hub", resolution, 10))
+        built = FAMILY.build(ModelSpec(SMALL, "hub", ImageSize.square(resolution), 10))
         assert built.head_is_new
         body = {name: value for name, value in built.model.state_dict().items() if not name.startswith("head")}
         expected = build(resolution, source, classes=1000).state_dict()
@@ -147,7 +148,7 @@ def test_hub_weights_are_read_at_another_resolution(tmp_path, monkeypatch):
 
 
 def test_weights_of_another_variant_are_refused_by_their_shapes(tmp_path):
-    path = saved(FAMILY.build(ModelSpec("levit_128", "none", 64, 10)).model, tmp_path / "weights")
+    path = saved(FAMILY.build(ModelSpec("levit_128", "none", ImageSize.square(64), 10)).model, tmp_path / "weights")
     with pytest.raises(WeightsError, match=r"not hold weights of levit_128s: .*; not of this model: stages\.0\.blocks"):
         build(96, path)
 
@@ -164,7 +165,10 @@ def test_a_cut_model_with_two_classifiers_is_fine_tuned():
     recipe = Recipe((0, 1), 16, 8, 1e-3, 0.05, 0, 0.0, 1.0, 0)
     before = model.head_dist.linear.weight.clone()
     report = fine_tune(
-        model, TrainingSpec(pixels, np.arange(16) % 2, 64, Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, epochs=2)
+        model,
+        TrainingSpec(
+            pixels, np.arange(16) % 2, ImageSize.square(64), Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, epochs=2
+        ),
     )
     assert (report.steps, report.images) == (4, 32)
     assert not torch.equal(before, model.head_dist.linear.weight)
@@ -174,11 +178,13 @@ def test_a_cut_model_with_two_classifiers_is_fine_tuned():
 def test_every_variant_accepts_multiples_of_the_stride_of_its_stem():
     for name in FAMILY.variants():
         stride = 8 if name.endswith("_s8") else 16
-        taken = [size for size in range(0, 260, 4) if backbones.supports(name, "resolution", size) is None]
+        taken = [
+            size for size in range(4, 260, 4) if backbones.supports(name, "resolution", ImageSize.square(size)) is None
+        ]
         assert taken == list(range(stride, 260, stride)), name
 
 
 def test_the_reason_names_the_nearest_valid_sizes():
-    reason = backbones.supports(SMALL, "resolution", 200)
+    reason = backbones.supports(SMALL, "resolution", ImageSize.square(200))
     assert reason.startswith("200 pixels are not a multiple of the stride 16 of the stem of levit_128s")
     assert "(nearest: 192 and 208)" in reason

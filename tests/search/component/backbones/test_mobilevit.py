@@ -5,29 +5,30 @@ from timm.models.byobnet import BottleneckBlock
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import PlanError
 from vitsearch.testing.families import BackboneTestCase, VariantTestCase
 
-SMALL = ModelSpec("mobilevit_xxs", "none", 64, 10)
+SMALL = ModelSpec("mobilevit_xxs", "none", ImageSize.square(64), 10)
 
 
 class TestMobileViT(BackboneTestCase):
     spec = SMALL
-    other_resolution = 50
+    other_resolution = ImageSize.square(50)
     unsupported = (("window_size", 7), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 
 
 class TestGreyImagesOf28Pixels(VariantTestCase):
     """Maps of odd sides, down to a single pixel, which the model interpolates to whole patches."""
 
-    spec = ModelSpec("mobilevit_xxs", "none", 28, 10, 1)
-    other_resolution = 56
+    spec = ModelSpec("mobilevit_xxs", "none", ImageSize.square(28), 10, 1)
+    other_resolution = ImageSize.square(56)
     unsupported = (("window_size", 2),)
 
 
 class TestMobileViTv2(BackboneTestCase):
-    spec = ModelSpec("mobilevitv2_050", "none", 64, 10)
-    other_resolution = 50
+    spec = ModelSpec("mobilevitv2_050", "none", ImageSize.square(64), 10)
+    other_resolution = ImageSize.square(50)
     cuts_heads = False
     unsupported = (("head_pruning_ratio", 0.5), ("window_size", 7))
 
@@ -64,10 +65,12 @@ def test_the_requested_heads_are_kept():
 def test_slicing_heads_of_a_block_without_heads_is_refused(name):
     family = backbones.find(name)
     with pytest.raises(PlanError, match="cannot keep heads"):
-        family.slice_heads(family.build(ModelSpec(name, "none", 32, 10)).model, 0, (0,))
+        family.slice_heads(family.build(ModelSpec(name, "none", ImageSize.square(32), 10)).model, 0, (0,))
 
 
 def test_tokens_are_those_of_the_first_attention():
     family = backbones.find(SMALL.backbone)
-    block_structure = family.block_structure(family.unbuilt(SMALL.backbone), ModelSpec("mobilevit_xxs", "none", 50, 10))
+    block_structure = family.block_structure(
+        family.unbuilt(SMALL.backbone), ModelSpec("mobilevit_xxs", "none", ImageSize.square(50), 10)
+    )
     assert (block_structure.tokens, block_structure.embed_dim) == (4 * 4, 80)

@@ -17,6 +17,7 @@ from torch import nn
 
 from vitsearch.backbones.onnx_family import OnnxFamily, facts_of, read
 from vitsearch.compress import macs
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import OnnxNetwork
 from vitsearch.core.onnx_exporters import of_file
 from vitsearch.core.plan import Deployment
@@ -90,7 +91,7 @@ def exported(tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(model, (IMAGES[:images],), str(path), dynamo=False, **options)
-        return OnnxNetwork("theirs", str(path), "nchw", SIZE)
+        return OnnxNetwork("theirs", str(path), "nchw", ImageSize.square(SIZE))
 
     return export
 
@@ -104,7 +105,7 @@ def edited(network, edit):
 
 
 def spec(network, **changes):
-    return replace(ModelSpec(network.name, f"file:{network.path}", SIZE, CLASSES, 3), **changes)
+    return replace(ModelSpec(network.name, f"file:{network.path}", ImageSize.square(SIZE), CLASSES, 3), **changes)
 
 
 def built(network, **changes):
@@ -321,7 +322,9 @@ def test_a_graph_of_another_form_is_refused(exported, edit, reason):
 
 def test_another_size_or_output_is_refused(exported):
     network = exported(net())
-    assert "takes (1, 3, 16, 16), not images of 24 x 24 pixels" in refusal(replace(network, resolution=24))
+    assert "takes (1, 3, 16, 16), not images of 24 x 24 pixels" in refusal(
+        replace(network, resolution=ImageSize.square(24))
+    )
     features = exported(net().stem)
     assert "gives (1, 32, 7, 7) for images (1, 3, 16, 16), no logit for each class" in refusal(features)
 
@@ -407,4 +410,4 @@ def test_pixels_are_read_without_parameters_to_ask(exported):
     from vitsearch.core.preprocessing import HALF
 
     pixels = np.zeros((3, SIZE, SIZE, 3), np.uint8)
-    assert inference.predict_logits(built(exported(net())), pixels, SIZE, HALF).shape == (3, CLASSES)
+    assert inference.predict_logits(built(exported(net())), pixels, ImageSize.square(SIZE), HALF).shape == (3, CLASSES)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from vitsearch import backbones
 from vitsearch.backbones.python_family import PythonFamily, looked_at
 from vitsearch.compress import prune
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import PythonNetwork
 from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT
 from vitsearch.core.plan import Compression
@@ -56,13 +57,13 @@ def network(tmp_path):
     def write(code=NET, entry="make", resolution=16):
         name = f"own_network_{next(numbers)}"
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(code))
-        return PythonNetwork("ours", f"{name}:{entry}", str(tmp_path), resolution)
+        return PythonNetwork("ours", f"{name}:{entry}", str(tmp_path), ImageSize.of(resolution))
 
     return write
 
 
 def spec(weights="none", classes=5, channels=1, resolution=16):
-    return ModelSpec("ours", weights, resolution, classes, channels)
+    return ModelSpec("ours", weights, ImageSize.of(resolution), classes, channels)
 
 
 def built(network, **changes):
@@ -290,14 +291,14 @@ def test_what_is_no_network_is_refused_in_one_line(network, code, entry, message
 def test_a_module_that_an_installed_package_hides_is_refused(tmp_path):
     (tmp_path / "timm.py").write_text("def make(): pass\n")
     with pytest.raises(NetworkError, match="is imported instead of the module 'timm'"):
-        looked_at(PythonNetwork("ours", "timm:make", str(tmp_path), 16))
+        looked_at(PythonNetwork("ours", "timm:make", str(tmp_path), ImageSize.square(16)))
 
 
 def test_a_module_that_is_nowhere_is_refused_with_the_places_and_the_machine(tmp_path):
     with pytest.raises(
         NetworkError, match=rf"no module 'nowhere_at_all' on .*: neither installed there nor in {tmp_path}"
     ):
-        looked_at(PythonNetwork("ours", "nowhere_at_all.nets:make", str(tmp_path), 16))
+        looked_at(PythonNetwork("ours", "nowhere_at_all.nets:make", str(tmp_path), ImageSize.square(16)))
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs
+from vitsearch.core.image_size import ImageSize
 from vitsearch.testing.families import BackboneTestCase, VariantTestCase
 
 TINY = "swin_tiny_patch4_window7_224"
@@ -14,12 +15,12 @@ FEW_BLOCKS = {"depths": (2, 2, 1, 1), "embed_dim": 48}
 
 
 class TestSwin(BackboneTestCase):
-    spec = ModelSpec(TINY, "none", 64, 10)
+    spec = ModelSpec(TINY, "none", ImageSize.square(64), 10)
     arguments = FEW_BLOCKS
-    other_resolution = 96
+    other_resolution = ImageSize.square(96)
     unsupported = (
-        ("resolution", 100),
-        ("resolution", 32),
+        ("resolution", ImageSize.square(100)),
+        ("resolution", ImageSize.square(32)),
         ("window_size", 1),
         ("window_size@64", 3),
         ("token_pruning_ratio", 0.5),
@@ -31,20 +32,20 @@ class TestSwin(BackboneTestCase):
 class TestSwinS3(VariantTestCase):
     """Windows that differ between the stages."""
 
-    spec = ModelSpec("swin_s3_tiny_224.ms_in1k", "none", 64, 7)
+    spec = ModelSpec("swin_s3_tiny_224.ms_in1k", "none", ImageSize.square(64), 7)
     arguments = FEW_BLOCKS
-    other_resolution = 96
-    unsupported = (("resolution", 80), ("window_size@64", 5))
+    other_resolution = ImageSize.square(96)
+    unsupported = (("resolution", ImageSize.square(80)), ("window_size@64", 5))
 
 
 def build(resolution, weights="none"):
-    return backbones.find(TINY).build(ModelSpec(TINY, weights, resolution, 10)).model
+    return backbones.find(TINY).build(ModelSpec(TINY, weights, ImageSize.of(resolution), 10)).model
 
 
 def unbuilt(name, resolution):
     """The model of the family on the meta device, without memory for its weights."""
     with torch.device("meta"):
-        return backbones.find(name).recipe(name, resolution).create()
+        return backbones.find(name).recipe(name, ImageSize.of(resolution)).create()
 
 
 def windows(model):
@@ -84,15 +85,21 @@ def test_windows_that_fit_cost_less_than_those_of_the_weights():
 @pytest.mark.long
 def test_every_variant_accepts_multiples_of_32_from_64_on():
     for name in backbones.find(TINY).variants():
-        taken = [size for size in range(16, 300, 16) if backbones.supports(name, "resolution", size) is None]
+        taken = [
+            size
+            for size in range(16, 300, 16)
+            if backbones.supports(name, "resolution", ImageSize.square(size)) is None
+        ]
         assert taken == list(range(64, 300, 32)), name
 
 
 def test_the_reason_names_the_nearest_valid_sizes():
-    reason = backbones.supports(TINY, "resolution", 200)
+    reason = backbones.supports(TINY, "resolution", ImageSize.square(200))
     assert "do not divide the maps of swin_tiny_patch4_window7_224 at 200 pixels" in reason
     assert "(the nearest: 192 and 224)" in reason
-    assert "multiples of 32 from 64 on (the nearest: 64)" in backbones.supports(TINY, "resolution", 32)
+    assert "multiples of 32 from 64 on (the nearest: 64)" in backbones.supports(
+        TINY, "resolution", ImageSize.square(32)
+    )
 
 
 def test_bias_tables_are_resampled_about_their_centre(tmp_path):

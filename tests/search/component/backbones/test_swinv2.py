@@ -2,18 +2,19 @@ import torch
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.testing.families import BackboneTestCase
 
-TINY = ModelSpec("swinv2_tiny_window8_256", "none", 64, 10)
+TINY = ModelSpec("swinv2_tiny_window8_256", "none", ImageSize.square(64), 10)
 
 
 class TestSwinV2(BackboneTestCase):
     spec = TINY
     arguments = {"depths": (2, 2, 1, 1), "embed_dim": 48}
-    other_resolution = 96
+    other_resolution = ImageSize.square(96)
     unsupported = (
-        ("resolution", 100),
-        ("resolution", 32),
+        ("resolution", ImageSize.square(100)),
+        ("resolution", ImageSize.square(32)),
         ("token_pruning_ratio", 0.5),
         ("window_size@96", 4),
         ("distillation", "token"),

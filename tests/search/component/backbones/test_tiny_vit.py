@@ -4,18 +4,19 @@ from timm.models.tiny_vit import TinyVitBlock
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.testing.families import BackboneTestCase
 
-SMALL = ModelSpec("tiny_vit_5m_224", "none", 64, 10)
+SMALL = ModelSpec("tiny_vit_5m_224", "none", ImageSize.square(64), 10)
 
 
 class TestTinyViT(BackboneTestCase):
     spec = SMALL
     arguments = {"depths": (1, 1, 2, 1), "embed_dims": (32, 64, 96, 160), "num_heads": (2, 2, 3, 5)}
-    other_resolution = 96
+    other_resolution = ImageSize.square(96)
     unsupported = (
-        ("resolution", 100),
-        ("resolution", 32),
+        ("resolution", ImageSize.square(100)),
+        ("resolution", ImageSize.square(32)),
         ("token_pruning_ratio", 0.5),
         ("window_size@96", 4),
         ("distillation", "token"),
@@ -24,7 +25,7 @@ class TestTinyViT(BackboneTestCase):
 
 def windows(name, resolution):
     with torch.device("meta"):
-        model = backbones.find(name).recipe(name, resolution).create()
+        model = backbones.find(name).recipe(name, ImageSize.of(resolution)).create()
     return [module.window_size for module in model.modules() if isinstance(module, TinyVitBlock)]
 
 
@@ -34,5 +35,5 @@ def test_windows_keep_their_share_of_every_map(name, pixels):
 
 
 def test_the_reason_names_the_nearest_valid_sizes():
-    reason = backbones.supports(SMALL.backbone, "resolution", 50)
+    reason = backbones.supports(SMALL.backbone, "resolution", ImageSize.square(50))
     assert reason.endswith("multiples of 32 from 64 on (the nearest: 64)")

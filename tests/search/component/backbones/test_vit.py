@@ -4,15 +4,16 @@ import torch
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import scores
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import PlanError
 from vitsearch.testing.families import BackboneTestCase, FittingTests, VariantTestCase
 
 
 class TestBuiltinBase(BackboneTestCase):
-    spec = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
-    other_resolution = 20
+    spec = ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)
+    other_resolution = ImageSize.square(20)
     unsupported = (
-        ("resolution", 30),
+        ("resolution", ImageSize.square(30)),
         ("window_size", 7),
         ("token_pruning_at", (1, 5)),
         ("distillation", "token"),
@@ -22,17 +23,22 @@ class TestBuiltinBase(BackboneTestCase):
 
 
 class TestDeiT(VariantTestCase):
-    spec = ModelSpec("deit_tiny_patch16_224", "none", 64, 10)
+    spec = ModelSpec("deit_tiny_patch16_224", "none", ImageSize.square(64), 10)
     arguments = {"depth": 2}
-    other_resolution = 48
-    unsupported = (("resolution", 100), ("window_size", 7), ("distillation", "token"), ("weights", "builtin"))
+    other_resolution = ImageSize.square(48)
+    unsupported = (
+        ("resolution", ImageSize.square(100)),
+        ("window_size", 7),
+        ("distillation", "token"),
+        ("weights", "builtin"),
+    )
 
 
 class TestDistilledDeiT(BackboneTestCase):
-    spec = ModelSpec("deit_tiny_distilled_patch16_224.fb_in1k", "none", 64, 7)
+    spec = ModelSpec("deit_tiny_distilled_patch16_224.fb_in1k", "none", ImageSize.square(64), 7)
     arguments = {"depth": 4}
-    other_resolution = 32
-    unsupported = (("resolution", 8), ("window_size", 4))
+    other_resolution = ImageSize.square(32)
+    unsupported = (("resolution", ImageSize.square(8)), ("window_size", 4))
 
     def test_has_a_distillation_token(self):
         assert backbones.supports(self.spec.backbone, "distillation", "token") is None
@@ -43,25 +49,25 @@ class TestDistilledDeiT(BackboneTestCase):
 class TestLayerScale(VariantTestCase, FittingTests):
     """DeiT-III: layer scale, position table without the class token."""
 
-    spec = ModelSpec("deit3_small_patch16_224", "none", 32, 10)
+    spec = ModelSpec("deit3_small_patch16_224", "none", ImageSize.square(32), 10)
     arguments = {"depth": 2, "embed_dim": 192, "num_heads": 3}
-    other_resolution = 64
+    other_resolution = ImageSize.square(64)
     unsupported = (("window_size", 4),)
 
 
 class TestAttentionPooling(VariantTestCase):
-    spec = ModelSpec("test_vit3", "none", 32, 10)
+    spec = ModelSpec("test_vit3", "none", ImageSize.square(32), 10)
     arguments = {"depth": 2}
-    other_resolution = 48
+    other_resolution = ImageSize.square(48)
     unsupported = (("embed_pruning_ratio", 0.25), ("window_size", 4))
 
 
 class TestRMSNorm(VariantTestCase):
     """Norms without a mean, in the stream and of queries and keys."""
 
-    spec = ModelSpec("test_vit4", "none", 32, 10)
+    spec = ModelSpec("test_vit4", "none", ImageSize.square(32), 10)
     arguments = {"depth": 2}
-    other_resolution = 48
+    other_resolution = ImageSize.square(48)
     unsupported = (("embed_pruning_ratio", 0.25), ("window_size", 4))
 
 
@@ -77,7 +83,7 @@ def test_blocks_of_another_kind_cannot_be_cut(name, knob):
 @pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "vit_little_patch16_reg4_gap_256"])
 def test_cutting_the_stream_cuts_all_tokens_and_tables(name):
     """Also distillation tokens, registers, a norm behind the pooling, and layer scales."""
-    family, spec = backbones.find(name), ModelSpec(name, "none", 32, 10)
+    family, spec = backbones.find(name), ModelSpec(name, "none", ImageSize.square(32), 10)
     model = family.build(spec).model
     assert backbones.supports(name, "embed_pruning_ratio", 0.5) is None
     family.slice_stream(model, tuple(range(0, model.embed_dim, 2)))
@@ -121,7 +127,7 @@ def test_token_pruning_is_supported(name, method):
 
 
 def test_the_reason_names_the_nearest_valid_sizes():
-    reason = backbones.supports("deit_tiny_patch16_224", "resolution", 200)
+    reason = backbones.supports("deit_tiny_patch16_224", "resolution", ImageSize.square(200))
     assert reason.startswith("200 pixels are not a multiple of the patch size 16")
     assert "(nearest: 192 and 208)" in reason
 
@@ -138,19 +144,19 @@ def test_a_model_too_large_for_an_onnx_file_is_refused(precision):
 def test_build_refuses_what_supports_refuses():
     family = backbones.find("deit_tiny_patch16_224")
     with pytest.raises(PlanError, match="multiple of the patch size 16"):
-        family.build(ModelSpec("deit_tiny_patch16_224", "none", 50, 10))
+        family.build(ModelSpec("deit_tiny_patch16_224", "none", ImageSize.square(50), 10))
 
 
 def test_slicing_to_no_head_is_refused():
     family = backbones.find("vit_fmnist_p4")
-    model = family.build(ModelSpec("vit_fmnist_p4", "none", 28, 10, 1)).model
+    model = family.build(ModelSpec("vit_fmnist_p4", "none", ImageSize.square(28), 10, 1)).model
     with pytest.raises(PlanError, match="cannot keep heads"):
         family.slice_heads(model, 0, ())
 
 
 def test_the_requested_heads_are_kept():
     family = backbones.find("vit_fmnist_p4")
-    model = family.build(ModelSpec("vit_fmnist_p4", "none", 28, 10, 1)).model
+    model = family.build(ModelSpec("vit_fmnist_p4", "none", ImageSize.square(28), 10, 1)).model
     attention = model.blocks[2].attn
     qkv, proj = attention.qkv.weight.clone(), attention.proj.weight.clone()
     family.slice_heads(model, 2, (1, 4))
@@ -161,7 +167,7 @@ def test_the_requested_heads_are_kept():
 
 def test_blocks_of_a_single_layer_are_not_cut_and_have_no_scores():
     """One layer makes queries, keys, values and neurons, so nothing of it can be cut; collecting scores still works."""
-    spec = ModelSpec("vit_pwee_patch16_reg1_gap_256", "none", 32, 10)
+    spec = ModelSpec("vit_pwee_patch16_reg1_gap_256", "none", ImageSize.square(32), 10)
     for knob in ("head_pruning_ratio", "ffn_pruning_ratio"):
         assert backbones.supports(spec.backbone, knob, 0.5).startswith(spec.backbone)
     family = backbones.find(spec.backbone)

@@ -8,10 +8,11 @@ from safetensors.torch import load_file, save_file
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import WeightsError
 from vitsearch_agent.base.canonical_json import file_digest
 
-BASE = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
+BASE = ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)
 
 
 def build(spec):
@@ -42,7 +43,7 @@ def test_the_configuration_does_not_keep_the_weights():
 @pytest.mark.parametrize("resolution", [24, 20])
 def test_only_positions_change_with_the_resolution(resolution):
     before = build(BASE).model.state_dict()
-    after = build(dataclasses.replace(BASE, resolution=resolution)).model.state_dict()
+    after = build(dataclasses.replace(BASE, resolution=ImageSize.square(resolution))).model.state_dict()
     assert [name for name in before if after[name].shape != before[name].shape] == ["pos_embed"]
     assert after["pos_embed"].shape[1] == (resolution // 4) ** 2 + 1
     assert same({n: v for n, v in before.items() if n != "pos_embed"}, after)
@@ -85,9 +86,9 @@ def test_grey_weights_average_the_channels_of_colour_images():
 
 
 def test_both_distilled_classifiers_are_new(tmp_path):
-    spec = ModelSpec("deit_tiny_distilled_patch16_224", "none", 32, 10)
+    spec = ModelSpec("deit_tiny_distilled_patch16_224", "none", ImageSize.square(32), 10)
     path = saved(build(spec).model, tmp_path / "weights")
-    built = build(dataclasses.replace(spec, weights=path, classes=4, resolution=48))
+    built = build(dataclasses.replace(spec, weights=path, classes=4, resolution=ImageSize.square(48)))
     assert built.head_is_new
     assert (built.model.head.out_features, built.model.head_dist.out_features) == (4, 4)
 
@@ -101,7 +102,7 @@ def test_random_weights_depend_on_the_seed_and_the_name():
 
 
 def test_the_hub_digest_depends_on_the_tag():
-    first = ModelSpec("vit_tiny_patch16_224.augreg_in21k", "hub", 224, 10)
+    first = ModelSpec("vit_tiny_patch16_224.augreg_in21k", "hub", ImageSize.square(224), 10)
     second = dataclasses.replace(first, backbone="vit_tiny_patch16_224.augreg_in21k_ft_in1k")
     default = dataclasses.replace(first, backbone="vit_tiny_patch16_224")
     assert backbones.starting_digest(first) != backbones.starting_digest(second)
@@ -113,14 +114,14 @@ def test_hub_weights_come_from_the_local_cache_through_timm(tmp_path, monkeypatc
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    spec = ModelSpec("deit_tiny_patch16_224", "hub", 32, 10)
+    spec = ModelSpec("deit_tiny_patch16_224", "hub", ImageSize.square(32), 10)
     with pytest.raises(WeightsError, match=r"could not be fetched from timm/deit_tiny_patch16_224.fb_in1k"):
         build(spec)
     folder = tmp_path / "models--timm--deit_tiny_patch16_224.fb_in1k"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("0" * 40)
     (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
-    source = build(ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)).model
+    source = build(ModelSpec("deit_tiny_patch16_224", "none", ImageSize.square(224), 1000)).model
     saved(source, folder / "snapshots" / ("0" * 40) / "model.safetensors")
     built = build(spec)
     assert built.head_is_new
@@ -150,7 +151,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
 def test_weights_of_another_model_name_the_first_keys(tmp_path, classes):
     path = saved(build(BASE).model, tmp_path / "weights")
     with pytest.raises(WeightsError) as caught:
-        build(ModelSpec("deit_tiny_patch16_224", path, 224, classes, 1))
+        build(ModelSpec("deit_tiny_patch16_224", path, ImageSize.square(224), classes, 1))
     message = str(caught.value)
     assert "missing: blocks.6.norm1.weight, blocks.6.norm1.bias, blocks.6.attn.qkv.weight and" in message
     assert "patch_embed.proj.weight (192, 1, 4, 4) instead of (192, 1, 16, 16)" in message

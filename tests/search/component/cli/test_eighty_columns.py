@@ -22,6 +22,7 @@ from vitsearch.cli.results.show import print_classes, print_detail
 from vitsearch.cli.results.studies import print_databases
 from vitsearch.core.backbone_check import BackboneCheck, FileCheck
 from vitsearch.core.figures import Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.record import Keys, Record
 from vitsearch.devices.survey import DevicePart, DeviceSurvey
 from vitsearch.search.admin.housekeeping import StoredDatabase, StudySummary
@@ -73,7 +74,7 @@ def fleet(long_plan):
     keys = Keys("w", "g", "a", "d")
     intervals = {name: (value * 0.97, value * 1.03) for name, value in FIGURES.items()}
     points = tuple(
-        Point(number, replace(long_plan, resolution=resolution), keys, Metrics.of(FIGURES, intervals))
+        Point(number, replace(long_plan, resolution=ImageSize.square(resolution)), keys, Metrics.of(FIGURES, intervals))
         for number, resolution in ((4, 160), (12, 192))
     )
     shown_device = ", ".join(DEVICES)
@@ -174,7 +175,9 @@ def test_the_studies_of_a_folder():
 def test_what_was_tried_of_a_backbone():
     shares = {"int8": 0.957, "fp32": 0.043}
     file = FileCheck("onnxruntime", "int8_dynamic", "linear_and_convolution", False, None, 0.1, 123.45, 678.9, shares)
-    said = words(print_check, BackboneCheck(BACKBONE, "efficientformer_v2", 224, 3.5, 400.0, None, (file,)))
+    said = words(
+        print_check, BackboneCheck(BACKBONE, "efficientformer_v2", ImageSize.square(224), 3.5, 400.0, None, (file,))
+    )
     has(said, BACKBONE, *COLUMNS, "onnxruntime", "works", "1.0e-01", "123.45", "678.90", "96%")
 
 
@@ -229,7 +232,21 @@ def test_the_live_view(long_plan):
 
 
 def test_the_backbones_of_a_space():
-    costs = BackboneCosts(BACKBONE, (128, 160, 192, 224, 256), 224, 12345.6, 3.59, 24, 1234.0)
+    costs = BackboneCosts(
+        BACKBONE,
+        (
+            ImageSize.square(128),
+            ImageSize.square(160),
+            ImageSize.square(192),
+            ImageSize.square(224),
+            ImageSize.square(256),
+        ),
+        ImageSize.square(224),
+        12345.6,
+        3.59,
+        24,
+        1234.0,
+    )
     said = words(lambda console: console.print(backbone_table([costs])))
     has(said, BACKBONE, "128", "256", "12,346", "3.59", "24", "20.6", "[min]")
 

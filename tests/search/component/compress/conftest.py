@@ -15,11 +15,12 @@ from vitsearch import backbones
 from vitsearch.backbones import Backbone, ModelSpec
 from vitsearch.compress import scores
 from vitsearch.compress.statistics import Statistics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.data.tensors import to_tensor
 
-SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
+SPEC = ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Base:
         scores = self.statistics.scores()
         rows = zip(scores.heads, scores.ffn, strict=True)
         blocks = tuple(ResolvedBlock(best(h, heads), best(f, ffn), "fp32") for h, f in rows)
-        return ResolvedPlan(SPEC.backbone, 28, None, blocks)
+        return ResolvedPlan(SPEC.backbone, ImageSize.square(28), None, blocks)
 
 
 def best(row: tuple[float, ...], count: int) -> tuple[int, ...]:
@@ -61,7 +62,9 @@ def images(start: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
         pixels, labels = (archive[f"train_{part}"][start : start + count] for part in ("images", "labels"))
     pixels = pixels if pixels.ndim == 4 else pixels[..., None]
-    return to_tensor(pixels, 28, Preprocessing((0.286,), (0.353,))), torch.tensor(labels.astype(np.int64))
+    return to_tensor(pixels, ImageSize.square(28), Preprocessing((0.286,), (0.353,))), torch.tensor(
+        labels.astype(np.int64)
+    )
 
 
 @pytest.fixture(scope="session")

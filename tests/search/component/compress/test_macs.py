@@ -4,6 +4,7 @@ import torch
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs
+from vitsearch.core.image_size import ImageSize
 
 
 def by_hand(tokens=50, width=192, depth=6, ffn=768, classes=10):
@@ -22,7 +23,7 @@ def test_attention_counts_and_the_batch_size_does_not_matter(base):
 
 
 def test_attention_pooling_counts():
-    spec = ModelSpec("test_vit3", "none", 32, 10)
+    spec = ModelSpec("test_vit3", "none", ImageSize.square(32), 10)
     model = backbones.find(spec.backbone).build(spec).model
     whole, params_m = macs.count(model, torch.zeros(1, 3, 32, 32))
     assert params_m == pytest.approx(sum(p.numel() for p in model.parameters()) / 1e6)

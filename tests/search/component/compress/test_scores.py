@@ -5,6 +5,7 @@ from torch.nn import functional
 
 from vitsearch import backbones
 from vitsearch.compress import matrices, refit, scores
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import StageError
 from vitsearch.testing.families.subject import smaller_models
 
@@ -72,7 +73,7 @@ def test_scores_of_windows_are_summed_over_their_image():
     family = backbones.find(name)
     torch.manual_seed(0)
     with smaller_models(name, {"depths": (2, 2, 1, 1), "embed_dim": 48}):
-        model = family.build(backbones.ModelSpec(name, "none", 64, 10)).model
+        model = family.build(backbones.ModelSpec(name, "none", ImageSize.square(64), 10)).model
     inputs, labels = torch.randn(3, 3, 64, 64), torch.tensor([0, 1, 2])
     whole, pieces = (scores.collect(model, family, inputs, labels, batch_size=size).depth for size in (3, 2))
     assert min(whole) > 0

@@ -12,6 +12,7 @@ from support.marks import long
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import prune, refit, sequential, tokens
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.token_counts import tokens_left
 from vitsearch.errors import StageError
 
@@ -113,7 +114,7 @@ def test_it_corrects_the_error_of_the_layers_in_front(base, wanted, logits):
 
 
 def test_a_layer_of_a_convolutional_family_with_a_batch_norm_behind(logits):
-    spec = ModelSpec("efficientvit_fmnist", "builtin", 28, 10, 1)
+    spec = ModelSpec("efficientvit_fmnist", "builtin", ImageSize.square(28), 10, 1)
     family = backbones.find(spec.backbone)
     whole, model = family.build(spec).model, family.build(spec).model
     images = torch.randn(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -15,6 +15,7 @@ from torch.nn import functional
 from support.marks import long
 from vitsearch.compress import sparse_file, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, quantize
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import StageError
@@ -142,7 +143,7 @@ def task(base):
     images, labels = base.calibration
     pixels = ((images * 0.353 + 0.286) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     return fine_tune.TrainingSpec(
-        pixels[:64], labels[:64].numpy(), 28, Preprocessing((0.286,), (0.353,)), RECIPE, epochs=1
+        pixels[:64], labels[:64].numpy(), ImageSize.square(28), Preprocessing((0.286,), (0.353,)), RECIPE, epochs=1
     )
 
 

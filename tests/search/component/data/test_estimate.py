@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, load
 from vitsearch.data.estimate import SAMPLE, DataEstimate, estimate
 from vitsearch.errors import DataError
@@ -24,9 +25,14 @@ def photos(root: Path, count: int, size=(320, 240)) -> Path:
 
 
 def test_a_folder_is_estimated_from_a_sample(tmp_path):
-    spec = DataSpec("folder", root=str(photos(tmp_path / "in", 120)), image_size=64)
+    spec = DataSpec("folder", root=str(photos(tmp_path / "in", 120)), image_size=ImageSize.square(64))
     estimated = estimate(spec)
-    assert (estimated.images, estimated.image_size, estimated.channels, estimated.mapped) == (120, 64, 3, True)
+    assert (estimated.images, estimated.image_size, estimated.channels, estimated.mapped) == (
+        120,
+        ImageSize.square(64),
+        3,
+        True,
+    )
     assert estimated.sampled == SAMPLE
     assert estimated.bytes == 120 * 64 * 64 * 3
     started = time.process_time()
@@ -42,7 +48,7 @@ def test_sources_agree_on_sizes(tmp_path, source):
     photos(tmp_path / "train", 20, (48, 48))
     photos(tmp_path / "val", 6, (48, 48))
     estimated = estimate(DataSpec(source, root=str(tmp_path)))
-    assert (estimated.images, estimated.image_size, estimated.channels) == (26, 48, 3)
+    assert (estimated.images, estimated.image_size, estimated.channels) == (26, ImageSize.square(48), 3)
     assert not list(tmp_path.glob("*.json"))
 
 
@@ -56,13 +62,15 @@ def test_builtin_sets_are_estimated_without_reading_them(tmp_path):
 
 
 def test_description_gives_size_and_time():
-    text = DataEstimate(12_000, 256, 3, True, 400.0, 32).describe()
+    text = DataEstimate(12_000, ImageSize.square(256), 3, True, 400.0, 32).describe()
     assert text == (
         "12,000 images, stored as 256x256x3: 2.36 GB on disk, mapped into memory as needed; "
         "decoding them once takes about 7 min of CPU time (estimated from 32 images)"
     )
-    assert "about 2.0 h" in DataEstimate(1, 8, 1, True, 7200.0, 1).describe()
-    assert "about 60 s" in DataEstimate(1, 8, 1, True, 60.0, 1).describe()
+    wide = DataEstimate(12_000, ImageSize(192, 256), 3, True, 400.0, 32)
+    assert wide.describe().startswith("12,000 images, stored as 192x256x3: 1.77 GB on disk")
+    assert "about 2.0 h" in DataEstimate(1, ImageSize.square(8), 1, True, 7200.0, 1).describe()
+    assert "about 60 s" in DataEstimate(1, ImageSize.square(8), 1, True, 60.0, 1).describe()
 
 
 def test_problems_are_reported_without_decoding_everything(tmp_path):
@@ -71,9 +79,11 @@ def test_problems_are_reported_without_decoding_everything(tmp_path):
     (tmp_path / "nut" / "001.jpg").write_bytes(whole[:2000])
     (tmp_path / "washer").mkdir()
     with pytest.raises(DataError) as caught:
-        estimate(DataSpec("folder", root=str(tmp_path), image_size=32))
+        estimate(DataSpec("folder", root=str(tmp_path), image_size=ImageSize.square(32)))
     assert "2 problems" in str(caught.value)
     assert "no images in 'washer'" in str(caught.value)
     assert "001.jpg: image file is truncated" in str(caught.value)
     with pytest.raises(DataError, match="only one class"):
-        estimate(DataSpec("folder", root=str(photos(tmp_path / "one" / "x", 1).parent), image_size=32))
+        estimate(
+            DataSpec("folder", root=str(photos(tmp_path / "one" / "x", 1).parent), image_size=ImageSize.square(32))
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import json
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, ImageData, Split, describe_difference, load
 from vitsearch.data import fashion_mnist as fm
@@ -60,7 +62,7 @@ def test_identity_is_pinned(subset):
 
 def test_colour_repeats_grey_and_changes_the_identity(subset):
     colour = load(DataSpec("builtin:fashion-mnist-14k", channels=3))
-    assert (colour.channels, colour.image_size, len(colour.mean), len(colour.std)) == (3, 28, 3, 3)
+    assert (colour.channels, colour.image_size, len(colour.mean), len(colour.std)) == (3, ImageSize.square(28), 3, 3)
     assert (colour.train.images == subset.train.images).all()
     assert colour.test.images.shape == (2000, 28, 28, 3)
     assert colour.identity != subset.identity
@@ -109,7 +111,7 @@ def test_pickle_round_trip(subset):
         ),
         ({"source": "folder"}, ["data.root", "missing"]),
         ({"source": "folder", "root": "x", "channels": 4}, ["data.channels", "4", "1 (grey)"]),
-        ({"source": "folder", "root": "x", "image_size": 4}, ["data.image_size", "4", "8 to 4096"]),
+        ({"source": "folder", "root": "x", "image_size": ImageSize(64, 4)}, ["data.image_size", "64x4", "8 to 4096"]),
         ({"source": "folder", "root": "x", "holdout_images": 0}, ["data.holdout_images", "0", "at least 1"]),
         (
             {"source": "folder", "root": "x", "validation_share": 1.0},
@@ -125,12 +127,15 @@ def test_wrong_specs_are_refused(values, words):
 
 def test_builtin_sets_refuse_another_image_size():
     with pytest.raises(DataError, match="images of 28 pixels"):
-        load(DataSpec("builtin:fashion-mnist-14k", image_size=32))
+        load(DataSpec("builtin:fashion-mnist-14k", image_size=ImageSize.square(32)))
 
 
 def test_spec_json_round_trip():
-    spec = DataSpec("folder", root="parts", image_size=64, channels=3, validation_share=0.2, seed=3)
+    spec = DataSpec("folder", root="parts", image_size=ImageSize.square(64), channels=3, validation_share=0.2, seed=3)
     assert DataSpec.from_json(spec.to_json()) == spec
+    rectangle = dataclasses.replace(spec, image_size=ImageSize(64, 96))
+    assert (spec.to_json()["image_size"], rectangle.to_json()["image_size"]) == (64, [64, 96])
+    assert DataSpec.from_json(json.loads(json.dumps(rectangle.to_json()))) == rectangle
 
 
 def test_difference_names_what_differs(subset):
@@ -222,17 +227,17 @@ def test_damaged_idx_files_are_refused(tmp_path, content, words):
 
 def test_tensors_are_normalised_and_resized(subset):
     images = subset.train.images[:4]
-    plain = to_tensor(images, 28, Preprocessing((0.25,), (0.5,)))
+    plain = to_tensor(images, ImageSize.square(28), Preprocessing((0.25,), (0.5,)))
     assert plain.shape == (4, 1, 28, 28)
     assert plain.dtype == torch.float32
     expected = (torch.tensor(images.astype(np.float32)).permute(0, 3, 1, 2) / 255 - 0.25) / 0.5
     torch.testing.assert_close(plain, expected)
-    small = to_tensor(images, 14, Preprocessing((0.0,), (1.0,)))
+    small = to_tensor(images, ImageSize.square(14), Preprocessing((0.0,), (1.0,)))
     assert small.shape == (4, 1, 14, 14)
     assert small.mean().item() == pytest.approx(images.mean() / 255, abs=0.01)
     frozen = images.copy()
     frozen.setflags(write=False)
-    torch.testing.assert_close(to_tensor(frozen, 28, Preprocessing((0.25,), (0.5,))), plain)
+    torch.testing.assert_close(to_tensor(frozen, ImageSize.square(28), Preprocessing((0.25,), (0.5,))), plain)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -241,7 +246,7 @@ def test_tensors_are_contiguous(channels, resolution):
     """Not channels_last, also where one channel makes the two the same in memory: torch decides by the strides."""
     images, halves = np.zeros((4, 8, 8, channels), dtype=np.uint8), (0.5,) * channels
     strides = (channels * resolution**2, resolution**2, resolution, 1)
-    assert to_tensor(images, resolution, Preprocessing(halves, halves)).stride() == strides
+    assert to_tensor(images, ImageSize.square(resolution), Preprocessing(halves, halves)).stride() == strides
 
 
 def test_data_does_not_import_torch():

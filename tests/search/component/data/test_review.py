@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_of
 from vitsearch.data import DataSpec, load, review
 from vitsearch.data.fashion_mnist import SUBSET_ASSET
@@ -34,7 +35,7 @@ def root(tmp_path) -> Path:
 
 
 def warnings(root: Path, source: str = "folder") -> list[str]:
-    return review.review(DataSpec(source, root=str(root), image_size=8)).warnings
+    return review.review(DataSpec(source, root=str(root), image_size=ImageSize.square(8))).warnings
 
 
 @pytest.mark.parametrize("source", ["folder", "torch/image_folder"])
@@ -103,7 +104,7 @@ def test_what_a_run_says_at_its_start_is_found_in_the_cache(root, tmp_path, monk
     images(root / "train", {"washer": 40}, seed=5)
     images(root / "val", {"washer": 10}, seed=6)
     shutil.copy(root / "train" / "bolt" / "03.png", root / "val" / "bolt" / "copy.png")
-    spec = DataSpec("folder", root=str(root), image_size=8)
+    spec = DataSpec("folder", root=str(root), image_size=ImageSize.square(8))
     said = review.notes(spec, tmp_path / "cache")
     assert [line.partition(":")[0] for line in said] == [
         "unequal classes in train",
@@ -123,7 +124,7 @@ def test_test_images_of_a_set_that_cannot_be_read_are_a_warning(root):
 
 
 def found(root: Path, source: str = "folder", **keys) -> dict:
-    layout = review.review(DataSpec(source, root=str(root), image_size=8, **keys)).layout
+    layout = review.review(DataSpec(source, root=str(root), image_size=ImageSize.square(8), **keys)).layout
     assert layout is not None
     return {"classes": json_of(list(layout.printed_classes())), "splits": json_of(layout.printed_splits())}
 
@@ -159,7 +160,7 @@ def test_images_that_are_drawn_for_validation_say_so(tmp_path, source):
 
 
 def test_the_holdout_is_what_the_search_sets_aside(root):
-    spec = DataSpec("folder", root=str(root), image_size=8, holdout_images=1)
+    spec = DataSpec("folder", root=str(root), image_size=ImageSize.square(8), holdout_images=1)
     layout, data = review.review(spec).layout, load(spec)
     assert layout is not None
     assert sum(layout.splits["holdout"].counts) == len(data.holdout) == 1
@@ -203,6 +204,6 @@ def test_a_set_that_is_too_large_to_compare_says_so(root, monkeypatch):
     (line,) = warnings(root)
     assert line.startswith("45 images were not compared (this check reads up to 20)")
     assert found(root)["classes"][0] == {"name": "bolt", "train": 12, "holdout": 1, "validation": 11, "test": None}
-    timm = review.review(DataSpec("torch/image_folder", root=str(root), image_size=8))
+    timm = review.review(DataSpec("torch/image_folder", root=str(root), image_size=ImageSize.square(8)))
     assert timm.layout is None
     assert timm.warnings[0].endswith("nor were classes counted")

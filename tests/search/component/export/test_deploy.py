@@ -4,15 +4,16 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import StageError
 from vitsearch.export.deploy import deployed
 
-REPVIT = ModelSpec("repvit_m0_9", "none", 32, 10)
+REPVIT = ModelSpec("repvit_m0_9", "none", ImageSize.square(32), 10)
 
 
 def test_a_model_without_branches_ships_unchanged():
     family = backbones.find("deit_tiny_patch16_224")
-    model = family.build(ModelSpec("deit_tiny_patch16_224", "none", 32, 10)).model
+    model = family.build(ModelSpec("deit_tiny_patch16_224", "none", ImageSize.square(32), 10)).model
     assert deployed(model, family, (1, 3, 32, 32)) is model
 
 

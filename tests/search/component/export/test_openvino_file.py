@@ -13,6 +13,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import prune
 from vitsearch.compress.quantization import fake_quant
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.export import ExportTask, deploy, evaluate, precision_shares
@@ -25,7 +26,7 @@ NOT_FUSED = (("fused_subgraphs", "off"),)
 
 def base(name):
     family = backbones.find(name)
-    model = family.build(ModelSpec(name, "builtin", 28, 10, 1)).model.eval()
+    model = family.build(ModelSpec(name, "builtin", ImageSize.square(28), 10, 1)).model.eval()
     return deploy.deployed(model, family, (1, 1, 28, 28))
 
 
@@ -60,9 +61,11 @@ def test_other_attention_is_fused(vit, images, tmp_path):
 def with_ffn(channels):
     """The plain ViT with so many channels in each FFN."""
     family = backbones.find("vit_fmnist_p4")
-    model = family.build(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)).model.eval()
+    model = family.build(ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)).model.eval()
     blocks = (ResolvedBlock(tuple(range(6)), tuple(range(channels)), "fp32"),) * 6
-    prune.apply(model, family, ResolvedPlan("vit_fmnist_p4", 28, None, blocks), torch.zeros(1, 1, 28, 28))
+    prune.apply(
+        model, family, ResolvedPlan("vit_fmnist_p4", ImageSize.square(28), None, blocks), torch.zeros(1, 1, 28, 28)
+    )
     return deploy.deployed(model, family, (1, 1, 28, 28))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.export import ExportTask
@@ -19,7 +20,7 @@ IR_VERSIONS = {OLDEST_OPSET: 7, 15: 8}
 
 
 def written(name: str, precision: str, opset: int, folder):
-    model = backbones.find(name).build(ModelSpec(name, "builtin", 28, 10, 1)).model.eval()
+    model = backbones.find(name).build(ModelSpec(name, "builtin", ImageSize.square(28), 10, 1)).model.eval()
     images = np.random.default_rng(0).standard_normal((2, 1, 28, 28)).astype(np.float32)
     deployment = Deployment("nano", "onnxruntime", "cpu", precision, 1)
     family = backbones.find(name).family

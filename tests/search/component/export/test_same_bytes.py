@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from support.marks import long
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import default_provider
 from vitsearch.export import EXPORTERS, ExportTask
@@ -23,7 +24,7 @@ def write(backbone: str, runtime: str, precision: str, folder: Path) -> None:
     from vitsearch import backbones
 
     family = backbones.find(backbone)
-    model = family.build(backbones.ModelSpec(backbone, "builtin", 28, 10, 1)).model.eval()
+    model = family.build(backbones.ModelSpec(backbone, "builtin", ImageSize.square(28), 10, 1)).model.eval()
     images = np.random.default_rng(0).standard_normal((4, 1, 28, 28)).astype(np.float32)
     deployment = Deployment("local", runtime, default_provider(runtime), precision, 1)
     file = EXPORTERS.get(runtime)().export(model, ExportTask(family.family, deployment, images), folder)

@@ -19,6 +19,7 @@ from torch import nn
 
 from vitsearch import data
 from vitsearch.core.figures import Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.core.preprocessing import Preprocessing
@@ -137,8 +138,8 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
 
     def make(
         grey: bool,
-        image_size: int,
-        resolution: int,
+        image_size: int | list[int],
+        resolution: int | list[int],
         runtime: str = "onnxruntime",
         batch: int | None = 1,
         test: bool = True,
@@ -151,16 +152,18 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         root = tmp_path_factory.mktemp("task")
         for number, part in enumerate(("train", "val", *(["test"] if test else []))):
             folder_of(root / "data" / part, 24, image_size, grey, 1000 * number)
-        spec = data.DataSpec("folder", str(root / "data"), image_size=image_size, channels=1 if grey else 3)
+        spec = data.DataSpec(
+            "folder", str(root / "data"), image_size=ImageSize.of(image_size), channels=1 if grey else 3
+        )
         stores = FileStore(root / "artifacts"), FileStore(root / "scratch")
         workspace = jobs.Workspace(spec.to_json(), *stores, root / "cache")
         data_set = images.load_data(workspace)
         provider = next(iter(RUNTIMES[runtime].providers))
         deployment = Deployment("local", runtime, provider, precision, batch)
-        blank = np.zeros((1, data_set.channels, resolution, resolution), np.float32)
+        blank = np.zeros((1, data_set.channels, *ImageSize.of(resolution).sides), np.float32)
         written = exporting.write(network(data_set.channels, runtime), ExportTask("levit", deployment, blank), root)
         source = jobs.Source(
-            "levit_128s", "none", resolution, preprocessing or Preprocessing(data_set.mean, data_set.std)
+            "levit_128s", "none", ImageSize.of(resolution), preprocessing or Preprocessing(data_set.mean, data_set.std)
         )
         settings = source.view.settings(data_set.image_size, data_set.channels)
         metadata.write(written.file.path, metadata.describe(KEY, settings, data_set.class_names))

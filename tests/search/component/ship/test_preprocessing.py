@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import ModelView, Preprocessing
 from vitsearch.data.pixels import decode_image
 from vitsearch.data.tensors import to_tensor
@@ -39,31 +40,39 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [40, [24, 40], [40, 24]])
 @pytest.mark.parametrize("name", IMAGES)
-def test_a_file_is_read_as_the_search_reads_it(tmp_path, name, channels):
+def test_a_file_is_read_as_the_search_reads_it(tmp_path, name, size, channels):
     path = tmp_path / name
     IMAGES[name].save(path)
-    pixels = load(str(path), {"image_size": 40, "channels": channels})
-    assert (pixels == decode_image(path, 40, channels)).all()
+    pixels = load(str(path), {"image_size": size, "channels": channels})
+    assert pixels.shape == (*ImageSize.of(size).sides, channels)
+    assert (pixels == decode_image(path, ImageSize.of(size), channels)).all()
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(
     ("size", "crop_share", "resolution"),
-    [(28, 1.0, 28), (28, 1.0, 20), (64, 1.0, 224), (224, 1.0, 192), (33, 1.0, 37), (249, 0.9, 224), (32, 0.875, 40)],
+    [(28, 1.0, 28), (28, 1.0, 20), (64, 1.0, 224), (224, 1.0, 192), (33, 1.0, 37), (249, 0.9, 224), (32, 0.875, 40)]
+    + [([64, 96], 1.0, [64, 96]), ([71, 107], 0.9, [64, 96]), ([40, 60], 1.0, [64, 96])]
+    + [([64, 96], 1.0, 48), (60, 1.0, [40, 24]), ([96, 64], 0.9, [24, 64]), ([64, 96], 1.0, [64, 48])],
 )
 def test_the_input_of_the_model_is_the_one_of_the_search(size, crop_share, resolution, interpolation):
-    images = DRAW.integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+    stored, wanted = ImageSize.of(size), ImageSize.of(resolution)
+    images = DRAW.integers(0, 256, (3, *stored.sides, 3), dtype=np.uint8)
     preprocessing = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), interpolation, crop_share)
-    pixels = prepare(images, ModelView(resolution, preprocessing).settings(size, 3))
-    expected = to_tensor(images, resolution, preprocessing).numpy()
+    pixels = prepare(images, ModelView(wanted, preprocessing).settings(stored, 3))
+    expected = to_tensor(images, wanted, preprocessing).numpy()
+    assert expected.shape == (3, 3, *wanted.sides)
     assert pixels.dtype == np.float32
     assert pixels.flags.c_contiguous
-    is_resized = round(size * crop_share) != resolution
+    is_resized = preprocessing.crop_size(stored, wanted) != wanted
     np.testing.assert_allclose(pixels, expected, rtol=0, atol=1e-5 if is_resized else 0)
 
 
 def test_a_crop_is_the_centre_of_the_image():
     images = DRAW.integers(0, 256, (2, 40, 40, 1), dtype=np.uint8)
     plain, cropped = Preprocessing((0.0,), (1.0,)), Preprocessing((0.0,), (1.0,), crop_share=0.8)
-    assert torch.equal(to_tensor(images, 32, cropped), to_tensor(images[:, 4:36, 4:36], 32, plain))
+    assert torch.equal(
+        to_tensor(images, ImageSize.square(32), cropped), to_tensor(images[:, 4:36, 4:36], ImageSize.square(32), plain)
+    )

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from support.studies import ME, METRICS
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import NetworkFacts
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
@@ -36,7 +37,7 @@ def test_what_makes_numbers_comparable_cannot_change(open_study, change, message
 
 
 def network(digest):
-    facts = NetworkFacts(digest * 64, 28, (1,), None, (28,), {})
+    facts = NetworkFacts(digest * 64, ImageSize.square(28), (1,), None, (ImageSize.square(28),), {})
     ours = {"python": "nets:make", "name": "ours", "resolution": 28, "(facts)": facts.to_json()}
     return {"space__backbone": ["fake_vit", ours]}
 

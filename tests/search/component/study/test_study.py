@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from support.studies import ME, METRICS, only, trials
 from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.metrics import METRICS as METRICS_BY_NAME
 from vitsearch.core.metrics import quality
 from vitsearch.core.record import Record
@@ -115,7 +116,7 @@ def test_a_study_and_a_ledger_share_a_database(open_study, storage):
 def test_a_trial_that_was_asked_for_elsewhere_is_added_as_if_it_was_told(open_study, storage, plan):
     first, plans = open_study(storage)
     second, _ = open_study(storage)
-    fast, slow = (replace(plan, resolution=size) for size in (24, 28))
+    fast, slow = (replace(plan, resolution=ImageSize.square(size)) for size in (24, 28))
     record = Record("confirmed", fast, metrics=METRICS, constraints={"accuracy>=0.86": -0.01})
     assert [first.add(plans, record), second.add(plans, Record("infeasible", slow, "too slow"))] == [0, 1]
     added, put_aside = trials(first).values()

@@ -6,9 +6,10 @@ import torch
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.testing.outliers import add_outliers
 
-SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
+SPEC = ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)
 
 
 def test_outliers_do_not_change_the_outputs():

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation
 from vitsearch.data import DataSpec, load
 from vitsearch.training.augment import Views
@@ -30,7 +31,7 @@ def batch():
 def drawn(augmentation: Augmentation, batch, seed: int = 0, size: int = 28):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Views(augmentation, size, 10).draw(*batch)
+        return Views(augmentation, ImageSize.of(size), 10).draw(*batch)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

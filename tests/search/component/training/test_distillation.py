@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from support.marks import long
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
@@ -60,7 +61,11 @@ def teacher_outputs(data, teacher):
 def task(data, **values) -> fine_tune.TrainingSpec:
     images, labels = data.train.images[:ROWS], data.train.labels[:ROWS]
     return fine_tune.TrainingSpec(
-        images, labels, 28, Preprocessing(data.mean, data.std), **{"recipe": RECIPE, "epochs": 1.0} | values
+        images,
+        labels,
+        ImageSize.square(28),
+        Preprocessing(data.mean, data.std),
+        **{"recipe": RECIPE, "epochs": 1.0} | values,
     )
 
 
@@ -82,7 +87,9 @@ def batch() -> torch.Tensor:
 def test_every_method_follows_the_teacher_not_the_labels(data, teacher_outputs, name):
     student = distilled()
     fine_tune.fine_tune(student, wrong(task(data, distillation=name, epochs=8, **teacher_outputs)))
-    logits = inference.predict_logits(student, data.train.images[:ROWS], 28, Preprocessing(data.mean, data.std))
+    logits = inference.predict_logits(
+        student, data.train.images[:ROWS], ImageSize.square(28), Preprocessing(data.mean, data.std)
+    )
     agreement = inference.accuracy(logits, teacher_outputs["teacher_outputs"].argmax(1))
     assert agreement > inference.accuracy(logits, (data.train.labels[:ROWS] + 1) % 10) + 0.2
 
@@ -99,7 +106,9 @@ def test_a_hint_brings_the_features_nearer(data, teacher_outputs):
     distances = {}
     for name, student in students.items():
         fine_tune.fine_tune(student, task(data, distillation=name, epochs=4, **teacher_outputs))
-        features = inference.predict_features(student, data.train.images[:ROWS], 28, Preprocessing(data.mean, data.std))
+        features = inference.predict_features(
+            student, data.train.images[:ROWS], ImageSize.square(28), Preprocessing(data.mean, data.std)
+        )
         distances[name] = float(np.square(features - teacher_outputs["teacher_features"]).mean())
     assert distances["feature"] < 0.75 * distances["logits"]
 
@@ -154,7 +163,7 @@ def test_a_model_without_a_distillation_head_is_refused(data, teacher_outputs):
 def test_a_live_teacher_gives_the_same_hints_as_its_file(data, teacher, teacher_outputs, monkeypatch):
     monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp32")
     students = [tiny(), tiny()]
-    live = fine_tune.LiveTeacher(copy.deepcopy(teacher), 28, Preprocessing(data.mean, data.std))
+    live = fine_tune.LiveTeacher(copy.deepcopy(teacher), ImageSize.square(28), Preprocessing(data.mean, data.std))
     fine_tune.fine_tune(students[0], task(data, distillation="feature", **teacher_outputs))
     fine_tune.fine_tune(students[1], task(data, distillation="feature", live_teacher=live))
     for name, value in students[0].state_dict().items():

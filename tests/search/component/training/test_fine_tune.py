@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from support import SUPPORT
 from vitsearch import backbones
 from vitsearch.core.activity import Work, doing
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
@@ -48,7 +49,11 @@ def tiny(seed: int = 0, **options) -> torch.nn.Module:
 def task(data, count=256, **values) -> fine_tune.TrainingSpec:
     images, labels = data.train.images[:count], data.train.labels[:count]
     return fine_tune.TrainingSpec(
-        images, labels, 28, Preprocessing(data.mean, data.std), **{"recipe": RECIPE, "epochs": 1.0} | values
+        images,
+        labels,
+        ImageSize.square(28),
+        Preprocessing(data.mean, data.std),
+        **{"recipe": RECIPE, "epochs": 1.0} | values,
     )
 
 
@@ -89,7 +94,9 @@ def test_frozen_statistics_are_those_of_the_start(data):
         model = timm.create_model("efficientvit_b0", in_chans=1, num_classes=10)
         before = {name: value.clone() for name, value in model.named_buffers() if name.endswith("running_var")}
         recipe = dataclasses.replace(RECIPE, frozen_statistics=frozen)
-        fine_tune.fine_tune(model, dataclasses.replace(task(data, count=32, recipe=recipe), resolution=32))
+        fine_tune.fine_tune(
+            model, dataclasses.replace(task(data, count=32, recipe=recipe), resolution=ImageSize.square(32))
+        )
         after = dict(model.named_buffers())
         assert all(torch.equal(after[name], value) for name, value in before.items()) == frozen
 
@@ -112,16 +119,16 @@ def test_distillation_follows_the_teacher_not_the_labels(data):
     teacher = tiny(seed=5)
     fine_tune.fine_tune(teacher, task(data, epochs=8))
     images = data.train.images[:256]
-    logits = inference.predict_logits(teacher, images, 28, Preprocessing(data.mean, data.std))
+    logits = inference.predict_logits(teacher, images, ImageSize.square(28), Preprocessing(data.mean, data.std))
     recipe = dataclasses.replace(RECIPE, distillation_weight=1.0)
     wrong = (data.train.labels[:256] + 1) % 10
     student = tiny()
     training = task(data, recipe=recipe, epochs=8, teacher_outputs=logits)
     report = fine_tune.fine_tune(student, dataclasses.replace(training, labels=wrong))
-    predicted = inference.predict_logits(student, images, 28, Preprocessing(data.mean, data.std))
+    predicted = inference.predict_logits(student, images, ImageSize.square(28), Preprocessing(data.mean, data.std))
     assert report.loss_last < report.loss_first
     assert _divergence(logits, predicted) < _divergence(
-        logits, inference.predict_logits(tiny(), images, 28, Preprocessing(data.mean, data.std))
+        logits, inference.predict_logits(tiny(), images, ImageSize.square(28), Preprocessing(data.mean, data.std))
     )
     assert inference.accuracy(predicted, logits.argmax(1)) > inference.accuracy(predicted, wrong) + 0.2
 
@@ -133,7 +140,9 @@ def test_the_loss_weighs_labels_and_teacher(data):
     training = task(data, teacher_outputs=teacher)
     loss = fine_tune._batch(training, None, batch, "fp32")
     logits = torch.tensor(
-        inference.predict_logits(model, training.images[batch], 28, Preprocessing(data.mean, data.std))
+        inference.predict_logits(
+            model, training.images[batch], ImageSize.square(28), Preprocessing(data.mean, data.std)
+        )
     )
     with distillation.method("logits", model, training.task, training.recipe, None) as method:
         seen = fine_tune._loss(method, model(loss.inputs), loss, training).item()
@@ -171,9 +180,11 @@ def test_images_that_count_more_are_learned(data):
     for weights in ((4.0, 0.25), (0.25, 4.0)):
         model = tiny()
         images, seen = data.train.images[rows], Preprocessing(data.mean, data.std)
-        training = fine_tune.TrainingSpec(images, labels, 28, seen, RECIPE, 2.0, class_weights=weights + (1.0,) * 8)
+        training = fine_tune.TrainingSpec(
+            images, labels, ImageSize.square(28), seen, RECIPE, 2.0, class_weights=weights + (1.0,) * 8
+        )
         fine_tune.fine_tune(model, training)
-        predicted = inference.predict_logits(model, images, 28, seen).argmax(1)
+        predicted = inference.predict_logits(model, images, ImageSize.square(28), seen).argmax(1)
         learned.append((predicted == 0).mean())
     assert learned == [1.0, 0.0]
 
@@ -236,7 +247,9 @@ def test_training_on_labels_learns_the_classes(data):
     recipe = dataclasses.replace(RECIPE, rungs=(0, 6), images_per_epoch=1000, batch_size=50, warmup_steps=50)
     report = fine_tune.fine_tune(model, task(data, count=1000, recipe=recipe, epochs=6))
     assert (report.steps, report.images) == (120, 6000)
-    logits = inference.predict_logits(model, data.validation.images[:500], 28, Preprocessing(data.mean, data.std))
+    logits = inference.predict_logits(
+        model, data.validation.images[:500], ImageSize.square(28), Preprocessing(data.mean, data.std)
+    )
     assert inference.accuracy(logits, data.validation.labels[:500]) > 0.4  # chance is 0.1
 
 
@@ -256,17 +269,24 @@ def test_only_rows_of_the_pool_are_read_and_never_all_at_once(data):
     assert max(Watched.read) <= RECIPE.batch_size
     fine_tune.fine_tune(other, task(data, pool=pool))
     assert torch.equal(weights(single), weights(other))
-    inference.predict_logits(single, images, 28, Preprocessing(data.mean, data.std), batch_size=32, rows=pool)
+    inference.predict_logits(
+        single, images, ImageSize.square(28), Preprocessing(data.mean, data.std), batch_size=32, rows=pool
+    )
     assert max(Watched.read) <= RECIPE.batch_size
 
 
 def test_a_live_teacher_gives_the_same_training_as_its_cached_logits(data, monkeypatch):
     monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp32")
     teacher, students = tiny(seed=5), (tiny(), tiny())
-    logits = inference.predict_logits(teacher, data.train.images[:256], 28, Preprocessing(data.mean, data.std))
+    logits = inference.predict_logits(
+        teacher, data.train.images[:256], ImageSize.square(28), Preprocessing(data.mean, data.std)
+    )
     fine_tune.fine_tune(students[0], task(data, teacher_outputs=logits))
     fine_tune.fine_tune(
-        students[1], task(data, live_teacher=fine_tune.LiveTeacher(teacher, 28, Preprocessing(data.mean, data.std)))
+        students[1],
+        task(
+            data, live_teacher=fine_tune.LiveTeacher(teacher, ImageSize.square(28), Preprocessing(data.mean, data.std))
+        ),
     )
     torch.testing.assert_close(weights(students[0]), weights(students[1]), atol=1e-4, rtol=1e-3)
 
@@ -280,7 +300,7 @@ def test_the_teacher_sees_augmented_images_at_its_own_resolution(data):
     for name, model in (("teacher", teacher), ("student", student)):
         model.register_forward_pre_hook(lambda _, inputs, name=name: shown[name].append(inputs[0]))
     before = weights(teacher)
-    live = fine_tune.LiveTeacher(teacher, 35, Preprocessing(data.mean, data.std))
+    live = fine_tune.LiveTeacher(teacher, ImageSize.square(35), Preprocessing(data.mean, data.std))
     fine_tune.fine_tune(student, task(data, count=64, recipe=AUGMENTED, live_teacher=live))
     assert torch.equal(weights(teacher), before)
     assert len(shown["teacher"]) == len(shown["student"]) == 2
@@ -345,7 +365,7 @@ def test_a_gpu_trains_and_predicts(data):
     assert report.precision in ("bf16", "fp16")
     assert report.loss_last < report.loss_first
     assert inference.predict_logits(
-        model, data.validation.images[:50], 28, Preprocessing(data.mean, data.std)
+        model, data.validation.images[:50], ImageSize.square(28), Preprocessing(data.mean, data.std)
     ).shape == (50, 10)
 
 

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
 from vitsearch.training import inference
@@ -28,16 +29,18 @@ def test_prediction_keeps_order_mode_and_weights():
     data = load(DataSpec("builtin:fashion-mnist-14k"))
     model = tiny().train()
     before = weights(copy.deepcopy(model))
-    whole = inference.predict_logits(model, data.validation.images[:50], 28, Preprocessing(data.mean, data.std))
+    whole = inference.predict_logits(
+        model, data.validation.images[:50], ImageSize.square(28), Preprocessing(data.mean, data.std)
+    )
     parts = inference.predict_logits(
-        model, data.validation.images[:50], 28, Preprocessing(data.mean, data.std), batch_size=7
+        model, data.validation.images[:50], ImageSize.square(28), Preprocessing(data.mean, data.std), batch_size=7
     )
     assert model.training
     assert torch.equal(weights(model), before)
     assert whole.dtype == np.float32
     np.testing.assert_allclose(whole, parts, atol=1e-5)
     rough = inference.predict_logits(
-        model, data.validation.images[:50], 28, Preprocessing(data.mean, data.std), precision="bf16"
+        model, data.validation.images[:50], ImageSize.square(28), Preprocessing(data.mean, data.std), precision="bf16"
     )
     assert 0 < np.abs(rough - whole).max() < 0.1
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from vitsearch.backbones.onnx_family import OnnxFamily
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import OnnxNetwork
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import NONE, PreprocessingKeys
@@ -38,7 +39,7 @@ def network(folder, seed=0):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(nn.Sequential(*layers).eval(), (torch.zeros(1, 1, SIZE, SIZE),), str(path), dynamo=False)
-    return OnnxNetwork("theirs", str(path), "nchw", SIZE)
+    return OnnxNetwork("theirs", str(path), "nchw", ImageSize.square(SIZE))
 
 
 @pytest.fixture
@@ -63,11 +64,11 @@ def workspace(folder):
 
 def exported(workspace, deployment):
     theirs = workspace.networks[0]
-    source = jobs.Source("theirs", f"file:{theirs.path}", SIZE, NONE)
+    source = jobs.Source("theirs", f"file:{theirs.path}", ImageSize.square(SIZE), NONE)
     base = tasks.prepare_base(jobs.BaseJob(workspace, source, RECIPE))
     source = replace(source, weights=f"{jobs.STORED}{base.weights_sha256}")
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
-    plan = Plan("theirs", source.weights, SIZE, None, Compression(), "none", RECIPE, (deployment,))
+    plan = Plan("theirs", source.weights, source.resolution, None, Compression(), "none", RECIPE, (deployment,))
     resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
     spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256)
     job = jobs.ExportJob(workspace, spec, deployment, 17, CALIBRATION, None)
@@ -93,7 +94,9 @@ def test_labels_are_the_classes_of_the_outputs(workspace, folder):
     images = load_data(place)
     pixels = torch.from_numpy(images.validation.images.copy()).permute(0, 3, 1, 2) / 255
     theirs = place.networks[0]
-    model = OnnxFamily(theirs).build(ModelSpec("theirs", f"file:{theirs.path}", SIZE, CLASSES, 1)).model
+    model = (
+        OnnxFamily(theirs).build(ModelSpec("theirs", f"file:{theirs.path}", ImageSize.square(SIZE), CLASSES, 1)).model
+    )
     np.testing.assert_allclose(own_logits(place), model(pixels).numpy(), atol=1e-5)
     assert images.validation.labels.tolist() == own_logits(place).argmax(1).tolist()
     assert images.class_names == ("0", "1", "2")

@@ -10,12 +10,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from vitsearch.backbones.builtin import FASHION_MNIST
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import ResourceError
 from vitsearch.workers.predictions import RunnableFile, outputs_of
 
-VIEW = ModelView(28, FASHION_MNIST)
+VIEW = ModelView(ImageSize.square(28), FASHION_MNIST)
 
 
 def test_a_file_that_this_machine_cannot_run_is_refused(plan):

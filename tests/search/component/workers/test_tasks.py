@@ -24,6 +24,7 @@ from vitsearch import backbones
 from vitsearch.backbones.builtin import BUILTIN, FASHION_MNIST
 from vitsearch.compress import sparse_file
 from vitsearch.compress.quantization import quantize
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import Preprocessing
@@ -43,7 +44,7 @@ from vitsearch_agent.base.npy import check_images
 
 OPSET = 17
 VALIDATION = 500
-BUILTIN_VIT = jobs.Source("vit_fmnist_p4", "builtin", 28, FASHION_MNIST)
+BUILTIN_VIT = jobs.Source("vit_fmnist_p4", "builtin", ImageSize.square(28), FASHION_MNIST)
 RECIPE = Recipe((0, 1), 128, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 FP32 = Deployment("local", "onnxruntime", "cpu", "fp32")
 CALIBRATION = Calibration(images=32, seed=0)
@@ -89,7 +90,9 @@ def base(workspace) -> jobs.Base:
 
 @pytest.fixture(scope="module")
 def source(workspace, base) -> jobs.Source:
-    return jobs.Source("vit_fmnist_p4", f"file:{workspace.store.get(base.weights_sha256)}", 28, FASHION_MNIST)
+    return jobs.Source(
+        "vit_fmnist_p4", f"file:{workspace.store.get(base.weights_sha256)}", ImageSize.square(28), FASHION_MNIST
+    )
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +114,7 @@ def cut(source, block_structure):
         plan = Plan(
             "vit_fmnist_p4",
             "builtin",
-            28,
+            ImageSize.square(28),
             None,
             Compression(heads, ffn, width_multiple=16),
             "logits",
@@ -222,7 +225,7 @@ def test_static_int8_is_calibrated_on_seeded_training_images(workspace, screened
 
 def test_what_can_be_cut_is_known_without_images_and_without_trained_weights(workspace, block_structure, monkeypatch):
     monkeypatch.setattr(tasks, "drawn", None)
-    untrained = jobs.Source("vit_fmnist_p4", "none", 28, FASHION_MNIST)
+    untrained = jobs.Source("vit_fmnist_p4", "none", ImageSize.square(28), FASHION_MNIST)
     structure = tasks.find_block_structure(jobs.BlockStructureJob(workspace, untrained, None))
     assert structure.block_structure == block_structure.block_structure
     assert structure.statistics_sha256 == ""
@@ -335,7 +338,7 @@ def test_dynamic_int8_is_judged_at_the_batch_it_is_measured_at(workspace, cut, t
     job = jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     exported = tasks.export_artifact(job)
     loaded, path = images.load_data(workspace), workspace.store.model(exported.graph.sha256)
-    inputs = to_tensor(loaded.validation.images, 28, Preprocessing(loaded.mean, loaded.std)).numpy()
+    inputs = to_tensor(loaded.validation.images, ImageSize.square(28), Preprocessing(loaded.mean, loaded.std)).numpy()
 
     def judged(batch: int) -> Judged:
         truth = Truth(loaded.validation.labels, loaded.class_names)
@@ -497,9 +500,9 @@ def test_a_rung_with_hints_reads_the_cached_features(workspace, source, cut, ref
 @pytest.mark.long
 def test_the_student_may_be_smaller_than_its_teacher(workspace, source, reference):
     """The teacher's logits are computed at its own resolution."""
-    small = replace(source, resolution=24)
+    small = replace(source, resolution=ImageSize.square(24))
     structure = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
-    plan = Plan("vit_fmnist_p4", "builtin", 24, None, Compression(), "logits", RECIPE, (FP32,))
+    plan = Plan("vit_fmnist_p4", "builtin", ImageSize.square(24), None, Compression(), "logits", RECIPE, (FP32,))
     resolved = resolve(plan, BlockStructure.from_json(structure.block_structure), Scores.from_json(structure.scores))
     spec = jobs.CompressionSpec(small, resolved, structure.statistics_sha256)
     recipe = replace(RECIPE, frozen_blocks=2, layer_decay=0.75, gradient_checkpointing=True)
@@ -519,13 +522,15 @@ def test_the_student_may_be_smaller_than_its_teacher(workspace, source, referenc
 
 @pytest.mark.long
 def test_recalibrated_batch_norms_come_nearer_to_the_base_at_another_resolution(workspace):
-    small = jobs.Source("efficientvit_fmnist", "builtin", 20, FASHION_MNIST)
+    small = jobs.Source("efficientvit_fmnist", "builtin", ImageSize.square(20), FASHION_MNIST)
     structure = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
-    plan = Plan("efficientvit_fmnist", "builtin", 20, None, Compression(), "logits", RECIPE, (FP32,))
+    plan = Plan("efficientvit_fmnist", "builtin", ImageSize.square(20), None, Compression(), "logits", RECIPE, (FP32,))
     resolved = resolve(plan, BlockStructure.from_json(structure.block_structure), Scores.from_json(structure.scores))
     unchanged = jobs.CompressionSpec(small, resolved, structure.statistics_sha256)
     few = replace(workspace, data=DATA | {"holdout_images": 500})
-    logits = tasks.cache_logits(jobs.LogitsJob(few, replace(small, resolution=28), "holdout", RECIPE)).sha256
+    logits = tasks.cache_logits(
+        jobs.LogitsJob(few, replace(small, resolution=ImageSize.square(28)), "holdout", RECIPE)
+    ).sha256
     recalibrated = replace(unchanged, calibrations=Calibrations(batch_norms=Calibration(512, 0)))
     before, after = (
         tasks.score_proxy(jobs.ProxyJob(few, spec, jobs.Reference(logits, BUILTIN[small.backbone].qualities)))
@@ -536,11 +541,11 @@ def test_recalibrated_batch_norms_come_nearer_to_the_base_at_another_resolution(
 
 def test_batch_norms_are_recalibrated_in_the_base_before_the_cut(workspace):
     """Recalibrated after the cut they would adapt to its errors, and no fit knows their scale."""
-    small, whole = jobs.Source("efficientvit_fmnist", "builtin", 20, FASHION_MNIST), Compression()
+    small, whole = jobs.Source("efficientvit_fmnist", "builtin", ImageSize.square(20), FASHION_MNIST), Compression()
     structure = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     variances = []
     for cut in (whole, replace(whole, ffn_pruning_ratio=0.5)):
-        plan = Plan("efficientvit_fmnist", "builtin", 20, None, cut, "logits", RECIPE, (FP32,))
+        plan = Plan("efficientvit_fmnist", "builtin", ImageSize.square(20), None, cut, "logits", RECIPE, (FP32,))
         resolved = resolve(
             plan, BlockStructure.from_json(structure.block_structure), Scores.from_json(structure.scores)
         )

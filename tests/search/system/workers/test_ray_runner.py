@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vitsearch.core.activity import Work, doing
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError, StoreError, WorkerCrashed
 from vitsearch.pipeline.jobs import BaseJob, Job
@@ -176,7 +177,7 @@ def test_plans_fail_at_once_after_a_shared_stage_crashed_two_workers(with_stage,
     ledger = Ledger.open(study.space.storage)
     pipeline = study.pipeline(ledger)
     messages = set()
-    for each in (plan, replace(plan, resolution=24), replace(plan, deployments=(int8,))):
+    for each in (plan, replace(plan, resolution=ImageSize.square(24)), replace(plan, deployments=(int8,))):
         with pytest.raises(WorkerCrashed) as caught:
             asyncio.run(pipeline.resolve(each))
         messages.add(str(caught.value))

@@ -3,6 +3,7 @@
 import pytest
 
 from vitsearch.backbones.catalogue import Catalogue
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import NetworkFacts
 from vitsearch.errors import NetworkError
 from vitsearch.models.backbone import ModelSpec
@@ -16,7 +17,9 @@ REFUSALS = {
     "backend=litert": "no torch",
     "batch=open": "one image",
 }
-FACTS = NetworkFacts("ab" * 32, 28, (1,), None, (28, 32), REFUSALS)
+FACTS = NetworkFacts(
+    "ab" * 32, ImageSize.square(28), (1,), None, (ImageSize.square(28), ImageSize.square(32)), REFUSALS
+)
 OURS = Catalogue.of_facts({"ours": FACTS})
 
 
@@ -32,9 +35,13 @@ OURS = Catalogue.of_facts({"ours": FACTS})
         ("window_size@28", None, None),
         ("quantization", "int8_qat", "nothing to train"),
         ("quantization", "fp32", None),
-        ("resolution", 32, None),
-        ("resolution", 30, "odd maps"),
-        ("resolution", 64, "ours was not tried at 64 pixels; it takes 28, 32: list the size in 'space.resolution'"),
+        ("resolution", ImageSize.square(32), None),
+        ("resolution", ImageSize.square(30), "odd maps"),
+        (
+            "resolution",
+            ImageSize(64, 96),
+            "ours was not tried at 64x96 pixels; it takes 28, 32: list the size in 'space.resolution'",
+        ),
         ("weights", "none", None),
         ("backend", "litert", "no torch"),
         ("backend", "openvino", None),
@@ -59,7 +66,9 @@ def test_channels_that_it_does_not_take_are_refused_with_the_key_that_helps():
 
 
 def test_the_architecture_enters_the_digest_of_random_weights():
-    other = Catalogue.of_facts({"ours": NetworkFacts("cd" * 32, 28, (1,), None, (28,), {})})
-    spec = ModelSpec("ours", "none", 28, 10, 1)
+    other = Catalogue.of_facts(
+        {"ours": NetworkFacts("cd" * 32, ImageSize.square(28), (1,), None, (ImageSize.square(28),), {})}
+    )
+    spec = ModelSpec("ours", "none", ImageSize.square(28), 10, 1)
     assert OURS.starting_digest(spec) != other.starting_digest(spec)
     assert OURS.architecture("vit_fmnist_p4") == ""

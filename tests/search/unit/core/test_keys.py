@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support import GOLDEN
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.keys import (
     DataIdentity,
     ExportKeys,
@@ -28,7 +29,9 @@ from vitsearch.core.resolve import ResolvedPlan
 
 DATA = DataIdentity("cd" * 32, 10, 1)
 PLAN = Plan.from_json(json.loads(Path(GOLDEN, "plan.json").read_text(encoding="utf-8")))
-ORIGIN = Origin(UnprunedWeights("ef" * 32, 28, HALF), UnprunedWeights("12" * 32, 28, HALF))
+ORIGIN = Origin(
+    UnprunedWeights("ef" * 32, ImageSize.square(28), HALF), UnprunedWeights("12" * 32, ImageSize.square(28), HALF)
+)
 
 
 @pytest.fixture
@@ -74,7 +77,8 @@ def with_fewer_channels(resolved):
         (lambda resolved: with_precision(resolved, "int8_dynamic"), False, True),
         (with_other_indices, True, False),
         (with_fewer_channels, True, True),
-        (lambda resolved: replace(resolved, resolution=14), True, True),
+        (lambda resolved: replace(resolved, resolution=ImageSize.square(14)), True, True),
+        (lambda resolved: replace(resolved, resolution=ImageSize(28, 32)), True, True),
         (lambda resolved: replace(resolved, tokens=(50, 40, 40)), True, True),
         (lambda resolved: replace(resolved, token_pruning_method="tome"), True, True),
         (lambda resolved: replace(resolved, embed=(0, 1)), True, True),
@@ -82,7 +86,7 @@ def with_fewer_channels(resolved):
         (lambda resolved: replace(resolved, fp32_layers=("blocks.0",)), False, True),
     ],
     ids=[
-        *("precision", "indices", "counts", "resolution", "tokens", "method", "embed", "sparsity"),
+        *("precision", "indices", "counts", "resolution", "shape", "tokens", "method", "embed", "sparsity"),
         "fp32_layers",
     ],
 )
@@ -96,14 +100,16 @@ def test_which_keys_a_resolved_plan_changes(plan, resolved, change, weights_chan
 @pytest.mark.parametrize(
     "changed",
     [
-        {"base": UnprunedWeights("0" * 64, 28, HALF)},
-        {"base": UnprunedWeights("ef" * 32, 24, HALF)},
-        {"base": UnprunedWeights("ef" * 32, 28, NONE)},
-        {"base": UnprunedWeights("ef" * 32, 28, replace(HALF, crop_share=0.9))},
-        {"base": UnprunedWeights("ef" * 32, 28, replace(HALF, interpolation="bicubic"))},
-        {"teacher": UnprunedWeights("0" * 64, 28, HALF)},
-        {"teacher": UnprunedWeights("12" * 32, 24, HALF)},
-        {"teacher": UnprunedWeights("12" * 32, 28, NONE)},
+        {"base": UnprunedWeights("0" * 64, ImageSize.square(28), HALF)},
+        {"base": UnprunedWeights("ef" * 32, ImageSize.square(24), HALF)},
+        {"base": UnprunedWeights("ef" * 32, ImageSize(28, 32), HALF)},
+        {"base": UnprunedWeights("ef" * 32, ImageSize(32, 28), HALF)},
+        {"base": UnprunedWeights("ef" * 32, ImageSize.square(28), NONE)},
+        {"base": UnprunedWeights("ef" * 32, ImageSize.square(28), replace(HALF, crop_share=0.9))},
+        {"base": UnprunedWeights("ef" * 32, ImageSize.square(28), replace(HALF, interpolation="bicubic"))},
+        {"teacher": UnprunedWeights("0" * 64, ImageSize.square(28), HALF)},
+        {"teacher": UnprunedWeights("12" * 32, ImageSize.square(24), HALF)},
+        {"teacher": UnprunedWeights("12" * 32, ImageSize.square(28), NONE)},
         {"closed_form": "34" * 32},
         {"data": replace(DATA, fingerprint="0" * 64)},
     ],

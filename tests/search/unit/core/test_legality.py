@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vitsearch import backbones
 from vitsearch.core import legality
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Plan
 from vitsearch.errors import PlanError
 from vitsearch.space import SearchSpace
@@ -48,7 +49,7 @@ def plans() -> PlanSpace:
 
 @pytest.fixture
 def deit(plans) -> Plan:
-    return replace(plans.baseline(), backbone="deit_tiny_patch16_224", resolution=224)
+    return replace(plans.baseline(), backbone="deit_tiny_patch16_224", resolution=ImageSize.square(224))
 
 
 @given(st.integers(0, 10**9))
@@ -93,7 +94,7 @@ def test_a_plan_without_compression_is_accepted(deit):
     ("change", "reason"),
     [
         ({"backbone": "deit_tiny_patch61_224"}, "did you mean 'deit_tiny_patch16_224'?"),
-        ({"resolution": 100}, "100 pixels are not a multiple of the patch size 16"),
+        ({"resolution": ImageSize.square(100)}, "100 pixels are not a multiple of the patch size 16"),
         ({"weights": "builtin"}, "deit_tiny_patch16_224"),
         ({"window_size": 7}, "has no windows"),
         ({"distillation": "token"}, "has no distillation head"),
@@ -135,7 +136,9 @@ def test_unsupported_runtimes_are_refused(deit):
 
 
 def test_all_reasons_are_reported_together(deit):
-    wrong = replace(deit, resolution=100, compression=Compression(head_pruning_ratio=1.5), distillation="token")
+    wrong = replace(
+        deit, resolution=ImageSize.square(100), compression=Compression(head_pruning_ratio=1.5), distillation="token"
+    )
     with pytest.raises(PlanError) as caught:
         legality.refuse(wrong, backbones.supports)
     lines = str(caught.value).splitlines()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, QuantizationAware, Recipe, plan_text
 from vitsearch.core.tuning import TUNINGS, tuning_of
 
@@ -17,7 +18,7 @@ plans = st.builds(
     Plan,
     backbone=st.text(min_size=1, max_size=8),
     weights=st.sampled_from(["builtin", "hub", "none", "file:/x"]),
-    resolution=st.integers(8, 512),
+    resolution=st.builds(ImageSize, st.integers(8, 512), st.integers(8, 512)),
     window_size=st.none() | st.integers(1, 32),
     compression=st.builds(
         Compression,
@@ -162,3 +163,15 @@ def test_a_batch_and_threads_that_are_not_one_are_named(plan):
 
     texts = [text(1, 1), text(None, 1), text(8, 1), text(1, 2)]
     assert texts == ["fp32", "fp32 open batch", "fp32 batch 8", "fp32 2 threads"]
+
+
+def test_a_rectangle_is_named_by_height_and_width(plan):
+    rectangle = replace(plan, resolution=ImageSize(64, 96))
+    assert plan_text(rectangle).startswith(f"{plan.backbone}@64x96 ")
+    assert rectangle.to_json()["resolution"] == [64, 96]
+
+
+def test_a_square_is_named_and_stored_by_its_side(plan):
+    square = replace(plan, resolution=ImageSize.square(28))
+    assert plan_text(square).startswith(f"{plan.backbone}@28 ")
+    assert square.to_json()["resolution"] == 28

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support import GOLDEN
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Compression, Plan
 from vitsearch.core.resolve import BlockShape, BlockStructure, ResolvedPlan, Scores, resolve, sensitive_layers
@@ -53,7 +54,7 @@ def test_the_committed_plan_resolves_to_the_committed_one(golden, committed, res
 def test_the_best_stream_channels_stay_in_multiples(ratio, multiple, seed):
     draw = random.Random(seed)
     worth = tuple(draw.random() for _ in range(24))
-    block_structure = BlockStructure("x", 28, 24, 49, (BlockShape("a", 0, 0, 0),))
+    block_structure = BlockStructure("x", ImageSize.square(28), 24, 49, (BlockShape("a", 0, 0, 0),))
     plan = replace(PLAN, compression=Compression(embed_pruning_ratio=ratio, width_multiple=multiple))
     resolved = resolve(plan, block_structure, Scores(((),), ((),), embed=worth))
     assert ResolvedPlan.from_json(resolved.to_json()) == resolved
@@ -77,7 +78,7 @@ def models(draw):
         blocks.append(BlockShape(f"blocks.{number}", heads, 32, ffn))
         rows.append(tuple(tuple(draw(st.lists(positive, min_size=n, max_size=n))) for n in (heads, ffn)))
     scores = Scores(tuple(heads for heads, _ in rows), tuple(ffn for _, ffn in rows))
-    return BlockStructure("any", 28, 192, 50, tuple(blocks)), scores
+    return BlockStructure("any", ImageSize.square(28), 192, 50, tuple(blocks)), scores
 
 
 ratios = st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.5, 0.75, 0.95])
@@ -135,14 +136,16 @@ def test_global_ranking_prunes_at_most_the_ratio_and_rounding(plan, model, ratio
 
 
 def test_global_ranking_prunes_the_least_important_block(plan):
-    block_structure = BlockStructure("any", 28, 192, 50, tuple(BlockShape(f"b{i}", 4, 32, 0) for i in range(2)))
+    block_structure = BlockStructure(
+        "any", ImageSize.square(28), 192, 50, tuple(BlockShape(f"b{i}", 4, 32, 0) for i in range(2))
+    )
     scores = Scores(((1, 1, 1, 97), (25, 25, 25, 25)), ((), ()))
     counts = [len(block.heads) for block in cut(plan, (block_structure, scores), heads=3 / 8, scope="global")]
     assert counts == [1, 4]
 
 
 def test_the_first_of_equal_units_stay(plan):
-    block_structure = BlockStructure("any", 28, 192, 50, (BlockShape("b", 4, 32, 0),))
+    block_structure = BlockStructure("any", ImageSize.square(28), 192, 50, (BlockShape("b", 4, 32, 0),))
     assert cut(plan, (block_structure, Scores(((1.0,) * 4,), ((),))), heads=0.5)[0].heads == (0, 1)
 
 
@@ -160,7 +163,7 @@ def with_tokens(plan, depth=4, dropped=(), **changes):
     """The tokens after each block for 16 patches and a class token, with some blocks removed."""
     blocks = tuple(BlockShape(f"b{i}", 0 if i in dropped else 1, 32, 0) for i in range(depth))
     scores = Scores(tuple((1.0,) * block.heads for block in blocks), ((),) * depth)
-    block_structure = BlockStructure("any", 28, 192, 17, blocks, prefix_tokens=1)
+    block_structure = BlockStructure("any", ImageSize.square(28), 192, 17, blocks, prefix_tokens=1)
     return resolve(replace(plan, compression=Compression(token_pruning_ratio=0.5, **changes)), block_structure, scores)
 
 
@@ -221,7 +224,7 @@ def small(*blocks, depth=()):
         tuple(tuple(float(i + 1) * (unit + 1) for unit in range(block[part])) for i, block in enumerate(blocks))
         for part in (0, 1)
     )
-    return BlockStructure("x", 28, 8, 49, named), Scores(heads, ffn, depth)
+    return BlockStructure("x", ImageSize.square(28), 8, 49, named), Scores(heads, ffn, depth)
 
 
 def resolve_with(committed, block_structure, scores, **cut):
@@ -267,7 +270,7 @@ def test_isomorphic_takes_the_ratio_from_each_group(ratio, seed):
     widths = [draw.choice((8, 16)) for _ in range(5)]
     scores = Scores(((),) * 5, tuple(tuple(draw.random() for _ in range(width)) for width in widths))
     block_structure = BlockStructure(
-        "x", 28, 8, 49, tuple(BlockShape(str(i), 0, 0, width) for i, width in enumerate(widths))
+        "x", ImageSize.square(28), 8, 49, tuple(BlockShape(str(i), 0, 0, width) for i, width in enumerate(widths))
     )
     plan = replace(PLAN, compression=Compression(ffn_pruning_ratio=ratio, scope="isomorphic", width_multiple=1))
     kept = [len(block.ffn) for block in resolve(plan, block_structure, scores).blocks]

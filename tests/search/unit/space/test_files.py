@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support import SPACE_FILES
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import SpaceError
 from vitsearch.space import SearchSpace, load
 
@@ -81,7 +82,7 @@ def test_extends_merges_key_by_key(tmp_path):
     )
     space = load(tmp_path / "child.yaml").space
     assert space.study == "child"
-    assert space.choices()["resolution"] == (28,)
+    assert space.choices()["resolution"] == (ImageSize.square(28),)
     assert space.search.trials == 5
     assert (space.limits["accuracy"].min, space.limits["accuracy"].max_drop) == (0.8, None)
     assert list(space.objectives) == ["accuracy", "cpu_ms_p50", "size_mb"]

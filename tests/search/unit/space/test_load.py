@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support import REPOSITORY, SPACE_FILES
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation, QuantizationAware, Recipe
 from vitsearch.core.tuning import tuning_of
 from vitsearch.errors import SpaceError, StudyError
@@ -82,7 +83,7 @@ def test_every_section_is_read(full):
     assert full.fleet_weights == {"nano": 2, "pi5": 1}
     assert full.choices() == {
         "backbone": ("deit_tiny_patch16_224", "vit_fmnist_p4", "own"),
-        "resolution": (160, 192),
+        "resolution": (ImageSize.square(160), ImageSize.square(192)),
         "window_size": (7,),
         "head_pruning_ratio": (0.0, 0.125, 0.25, 0.375, 0.5),
         "ffn_pruning_ratio": (0.0,),
@@ -103,7 +104,7 @@ def test_every_section_is_read(full):
     }
     weights = [full.start_of(name).weights for name in full.choices()["backbone"]]
     assert weights == ["hub", "builtin", "file:own.safetensors"]
-    assert (full.baseline.weights, full.baseline.resolution) == ("hub", 224)
+    assert (full.baseline.weights, full.baseline.resolution) == ("hub", ImageSize.square(224))
 
 
 def test_recipe_has_the_fine_tuning_and_the_seed(full):
@@ -170,6 +171,34 @@ def test_json_round_trip_of_a_full_file(full):
     again = SearchSpace.from_json(full.to_json())
     assert again.to_json() == full.to_json()
     assert again == full.model_copy(update={"storage": full.safe_storage})
+
+
+def test_a_resolution_is_a_side_or_height_and_width():
+    space = load(SMALL, ["space.resolution=[28, [20, 24]]", "baseline.resolution=[24, 20]"]).space
+    assert space.space.resolution == (ImageSize.square(28), ImageSize(20, 24))
+    stored = space.to_json()
+    assert (stored["space"]["resolution"], stored["baseline"]["resolution"]) == ([28, [20, 24]], [24, 20])
+    assert SearchSpace.from_json(stored) == space
+
+
+def test_the_baseline_has_the_most_pixels_of_the_space():
+    assert load(SMALL, ["space.resolution=[28, [20, 40]]"]).space.baseline.resolution == ImageSize(20, 40)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("64x96", "space.resolution: '64x96' is not a size of images; allowed: a side, or [height, width]"),
+        ("[28, 64x96]", "space.resolution[1]: '64x96' is not a size of images; allowed: a side, or [height, width]"),
+        ("[[64]]", "space.resolution[0]: [64] is not a size of images; allowed: a side, or [height, width]"),
+        ("[[64, 5000]]", "space.resolution[0][1]: 5000 is above 4,096; allowed: 8 to 4,096"),
+        ("[[64, 96], [64, 96]]", "space.resolution: 64x96 is listed twice"),
+    ],
+)
+def test_what_is_no_size_of_images_is_refused(written, said):
+    with pytest.raises(SpaceError) as refused:
+        load(SMALL, [f"space.resolution={written}"])
+    assert said in str(refused.value)
 
 
 def test_defaults_of_a_short_file():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from support import SPACE_FILES
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import NetworkFacts
 from vitsearch.space import SearchSpace, load
 from vitsearch.space.changes import SpaceChange
@@ -13,7 +14,15 @@ from vitsearch.space.load import read_draft
 SMALL = Path(SPACE_FILES, "small.yaml")
 OURS = "python: 'pkg.nets:make', name: ours, resolution: 28"
 THEIRS = "onnx: a.onnx, name: theirs, mean: 0.5, std: 0.5, resolution: 28"
-FACTS = NetworkFacts("ab" * 32, 28, (1, 3), None, (28,), {"window_size": "it has none"}, ("no heads",))
+FACTS = NetworkFacts(
+    "ab" * 32,
+    ImageSize.square(28),
+    (1, 3),
+    None,
+    (ImageSize.square(28),),
+    {"window_size": "it has none"},
+    ("no heads",),
+)
 
 
 def space(*backbones):
@@ -29,7 +38,7 @@ def problems(backbone):
 
 def test_a_module_is_looked_for_beside_the_space_file():
     (network,) = space(OURS).networks
-    assert (network.name, network.entry, network.resolution) == ("ours", "pkg.nets:make", 28)
+    assert (network.name, network.entry, network.resolution) == ("ours", "pkg.nets:make", ImageSize.square(28))
     assert Path(network.folder) == SMALL.parent.absolute()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from support import SPACE_FILES
 from vitsearch import backbones
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.errors import PlanError
 from vitsearch.space import load
@@ -134,13 +135,25 @@ def test_what_the_runtime_does_not_have_is_refused(problems):
 def test_the_file_wins_over_the_space(read):
     space = load(SMALL).space
     plan = read("resolution: 20\nquantization: fp16\nrecipe: {lr: 0.5}\n", space).plan
-    assert (plan.resolution, plan.deployment.precision, plan.recipe.lr) == (20, "fp16", 0.5)
+    assert (plan.resolution, plan.deployment.precision, plan.recipe.lr) == (ImageSize.square(20), "fp16", 0.5)
     assert plan.recipe.rungs == space.recipe(plan.backbone).rungs
+
+
+def test_a_list_of_two_sides_is_height_and_width(read):
+    space = load(SMALL).space
+    assert read("resolution: [20, 24]", space).plan.resolution == ImageSize(20, 24)
+    assert read("resolution: [[20, 24]]", space).plan.resolution == ImageSize(20, 24)
+
+
+def test_a_rectangle_of_the_space_is_filled_in_as_a_list(read):
+    space = load(SMALL, ["space.resolution=[[20, 24]]"]).space
+    written = read("backbone: vit_fmnist_p4", space)
+    assert (written.plan.resolution, written.filled_in["resolution"]) == (ImageSize(20, 24), [20, 24])
 
 
 def test_a_resolution_that_the_space_lacks_is_not_filled_in(read):
     space = load(SMALL, ["space.resolution=[20, 24]", "baseline.resolution=24"]).space
-    assert read("backbone: vit_fmnist_p4", space).plan.resolution == 24
+    assert read("backbone: vit_fmnist_p4", space).plan.resolution == ImageSize.square(24)
 
 
 def test_starting_weights_may_stand_beside_the_backbone_or_in_it(read):

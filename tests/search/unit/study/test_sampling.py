@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace, Unpruned
@@ -21,7 +22,7 @@ def yes(backbone, knob, value):
 
 
 def native(backbone):
-    return 28
+    return ImageSize.square(28)
 
 
 def space_of(**knobs):
@@ -118,7 +119,7 @@ def test_a_knob_with_one_choice_is_not_a_parameter():
     plan = plans.plan(OptunaSuggest(trial, as_asked))
     assert trial.params == {}
     assert plans.parameters(plan) == {}
-    assert (plan.backbone, plan.resolution, plan.deployment.precision) == ("one", 28, "fp32")
+    assert (plan.backbone, plan.resolution, plan.deployment.precision) == ("one", ImageSize.square(28), "fp32")
 
 
 def test_the_scope_is_a_parameter_only_of_pruned_plans(wide):
@@ -133,7 +134,7 @@ def picky(backbone, knob, value):
         return "it has layers that cannot be quantized"
     if backbone == "two" and knob == "head_pruning_ratio" and value > 0.4:
         return "it has too few heads"
-    if backbone == "two" and knob == "resolution" and value == 24:
+    if backbone == "two" and knob == "resolution" and value == ImageSize.square(24):
         return "no multiple of its patch"
     return None
 
@@ -237,7 +238,7 @@ def test_a_smaller_space_does_not_contain_dropped_choices(wide, seed):
 
 @pytest.mark.parametrize(
     "change",
-    [{"backbone": "three"}, {"resolution": 32}, {"window_size": 7}, {"weights": "hub"}],
+    [{"backbone": "three"}, {"resolution": ImageSize.square(32)}, {"window_size": 7}, {"weights": "hub"}],
     ids=lambda change: next(iter(change)),
 )
 def test_another_plan_is_not_in_the_space(wide, change):
@@ -246,19 +247,19 @@ def test_another_plan_is_not_in_the_space(wide, change):
 
 def test_the_leaderboard_has_every_unpruned_backbone_in_every_precision(wide):
     seen = [(plan.backbone, plan.resolution, plan.deployment.precision) for plan in wide.leaderboard()]
-    assert seen == [(b, 28, p) for b in ("one", "two") for p in ("fp32", "int8_dynamic")]
+    assert seen == [(b, ImageSize.square(28), p) for b in ("one", "two") for p in ("fp32", "int8_dynamic")]
     assert all(plan.compression.is_identity and wide.contains(plan) for plan in wide.leaderboard())
 
 
 @pytest.mark.parametrize(("offered", "expected"), [([24, 28, 32], 28), ([20, 24], 24), ([32, 64], 64)])
 def test_a_base_is_trained_at_its_native_resolution_or_the_largest_offered(offered, expected):
     plans = plans_of(resolution=offered)
-    assert plans.base_resolution("one") == expected
-    assert [plan.resolution for plan in plans.leaderboard()] == [expected]
+    assert plans.base_resolution("one") == ImageSize.square(expected)
+    assert [plan.resolution for plan in plans.leaderboard()] == [ImageSize.square(expected)]
 
 
 def test_a_teacher_outside_the_space_keeps_its_native_resolution():
-    assert plans_of(resolution=[24]).base_resolution("teacher") == 28
+    assert plans_of(resolution=[24]).base_resolution("teacher") == ImageSize.square(28)
 
 
 def test_the_leaderboard_is_unpruned_when_the_space_always_prunes():
@@ -272,7 +273,7 @@ def test_the_baseline_is_in_fp32_and_need_not_be_in_the_space():
     space = space_of(quantization=["int8_dynamic"])
     value = space.to_json() | {"baseline": {"backbone": "other", "weights": "hub", "resolution": 32}}
     plan = PlanSpace(SearchSpace.from_json(value), "pi", yes, native).baseline()
-    assert (plan.backbone, plan.weights, plan.resolution) == ("other", "hub", 32)
+    assert (plan.backbone, plan.weights, plan.resolution) == ("other", "hub", ImageSize.square(32))
     assert (plan.deployment.precision, plan.deployment.device) == ("fp32", "pi")
     assert plan.compression.is_identity
 
@@ -290,12 +291,12 @@ def divides(backbone, knob, value):
 
 @pytest.fixture
 def windowed():
-    own = {("swin", 24): 3, ("swin", 32): 5}
+    own = {("swin", ImageSize.square(24)): 3, ("swin", ImageSize.square(32)): 5}
     return PlanSpace(space_of(**WINDOWS), "local", divides, native, lambda *arguments: own.get(arguments))
 
 
 def test_only_windows_that_divide_the_maps_are_drawn(windowed):
-    seen = {(plan.backbone, plan.resolution, plan.window_size) for plan in all_plans(windowed)}
+    seen = {(plan.backbone, plan.resolution.height, plan.window_size) for plan in all_plans(windowed)}
     assert seen == {
         ("swin", 24, 2), ("swin", 24, None), ("swin", 24, 4), ("swin", 32, 2), ("swin", 32, 4),
         ("vit", 24, None), ("vit", 32, None),
@@ -304,17 +305,65 @@ def test_only_windows_that_divide_the_maps_are_drawn(windowed):
 
 
 def test_the_window_parameter_is_named_by_backbone_and_resolution(windowed):
-    plan = replace(windowed.unpruned(Unpruned("swin", "onnxruntime", "cpu", "fp32")), resolution=32, window_size=4)
+    plan = replace(
+        windowed.unpruned(Unpruned("swin", "onnxruntime", "cpu", "fp32")),
+        resolution=ImageSize.square(32),
+        window_size=4,
+    )
     assert windowed.parameters(plan)["window_size@swin@32"] == 4
     assert windowed.contains(plan)
 
 
 def test_the_default_window_is_the_same_plan_as_no_window(windowed):
     own = windowed.unpruned(Unpruned("swin", "onnxruntime", "cpu", "fp32"))
-    assert (own.resolution, own.window_size) == (32, None)
+    assert (own.resolution, own.window_size) == (ImageSize.square(32), None)
     assert not windowed.contains(own)  # 5 is not in the file
-    assert windowed.contains(replace(own, resolution=24))
-    assert windowed.parameters(replace(own, resolution=24))["window_size@swin@24"] == 3
+    assert windowed.contains(replace(own, resolution=ImageSize.square(24)))
+    assert windowed.parameters(replace(own, resolution=ImageSize.square(24)))["window_size@swin@24"] == 3
+
+
+SHAPES = {"backbone": ["one", "two"], "resolution": [24, [16, 36], [36, 16], [16, 64]]}
+"""The first three have as many pixels."""
+
+
+@given(seeds)
+def test_every_plan_of_rectangles_is_in_its_space_and_has_parameters_of_its_own(rng):
+    plans = plans_of(**SHAPES)
+    plan = plans.random(rng)
+    assert plans.contains(plan)
+    parameters = plans.parameters(plan)
+    study = optuna.create_study()
+    study.enqueue_trial(parameters)
+    assert plans.plan(OptunaSuggest(study.ask(), as_asked)) == plan
+
+
+def test_shapes_of_as_many_pixels_are_told_apart_by_a_word():
+    plans = plans_of(**SHAPES)
+    (tall,) = {plan for plan in all_plans(plans) if plan.backbone == "one" and plan.resolution == ImageSize(36, 16)}
+    parameters = plans.parameters(tall)
+    assert (parameters["resolution@one"], parameters["image_shape@one@576"]) == (24.0, "36x16")
+    assert plans.count() == len(all_plans(plans)) == 2 * 4
+
+
+def test_a_shape_alone_with_its_pixels_is_a_number_only():
+    plans = plans_of(**SHAPES)
+    wide = plans.unpruned(Unpruned("one", "onnxruntime", "cpu", "fp32"))  # the base has the largest
+    assert wide.resolution == ImageSize(16, 64)
+    assert plans.parameters(wide) == {"backbone": "one", "resolution@one": 32.0}
+
+
+def test_a_rectangle_that_lies_on_its_side_is_another_plan():
+    plans = plans_of(resolution=[[16, 36]])
+    (plan,) = all_plans(plans)
+    assert not plans.contains(replace(plan, resolution=ImageSize(36, 16)))
+
+
+def test_the_window_parameter_of_a_rectangle_has_its_shape():
+    space = space_of(backbone=["swin"], resolution=[[24, 32]], window_size=[2, 4])
+    asked = []
+    plans = PlanSpace(space, "local", lambda *question: asked.append(question), native)
+    assert {name for plan in all_plans(plans) for name in plans.parameters(plan)} == {"window_size@swin@24x32"}
+    assert ("swin", "window_size@24x32", 2) in asked
 
 
 RUNTIMES = {

@@ -21,6 +21,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.quantization.fake_quant import QuantizedLinear
 from vitsearch.compress.quantization.int8_static import quantize_static
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
@@ -52,7 +53,7 @@ def trained(rounded):
     model, draw = copy.deepcopy(rounded), np.random.default_rng(0)
     pixels, labels = draw.integers(0, 256, (32, 28, 28, 1), np.uint8), draw.integers(0, 10, 32)
     recipe = Recipe((0, 1), 32, 16, 1e-4, 0.05, 0, 0.0, 1.0, 0)
-    fine_tune(model, TrainingSpec(pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1))
+    fine_tune(model, TrainingSpec(pixels, labels, ImageSize.square(28), Preprocessing((0.286,), (0.353,)), recipe, 1))
     return model
 
 
@@ -268,15 +269,24 @@ def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images
     add_outliers(model, 120.0, 4)
     (pixels, labels), (unseen, answers) = archive("train"), archive("validation")
     unseen, answers = unseen[:500], answers[:500]
-    inputs = to_tensor(unseen, 28, Preprocessing((0.286,), (0.353,))).numpy()
+    inputs = to_tensor(unseen, ImageSize.square(28), Preprocessing((0.286,), (0.353,))).numpy()
     rounded = copy.deepcopy(model)
     fake_quant.prepare(rounded, [images])
     start = {"fp32": model, "ptq": copy.deepcopy(rounded)}
     recipe = Recipe((0, 1), 512, 64, 2e-4, 0.05, 2, 0.5, 2.0, 0)
     pool = training_pool(np.arange(len(pixels)), recipe)
-    teacher = predict_logits(model, pixels, 28, Preprocessing((0.286,), (0.353,)), precision="bf16", rows=pool)
+    teacher = predict_logits(
+        model, pixels, ImageSize.square(28), Preprocessing((0.286,), (0.353,)), precision="bf16", rows=pool
+    )
     task = TrainingSpec(
-        pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1, teacher_outputs=teacher, pool=pool
+        pixels,
+        labels,
+        ImageSize.square(28),
+        Preprocessing((0.286,), (0.353,)),
+        recipe,
+        1,
+        teacher_outputs=teacher,
+        pool=pool,
     )
     fine_tune(rounded, task)
     accuracies = {}
@@ -292,7 +302,11 @@ def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images
 @exact_int8
 def test_int8_of_197_tokens_is_over_one_and_a_half_times_as_fast(tmp_path):
     """1.6 times as fast as fp32, before and after training; cost does not depend on what the weights are."""
-    model = backbones.find("deit_tiny_patch16_224").build(ModelSpec("deit_tiny_patch16_224", "none", 224, 10)).model
+    model = (
+        backbones.find("deit_tiny_patch16_224")
+        .build(ModelSpec("deit_tiny_patch16_224", "none", ImageSize.square(224), 10))
+        .model
+    )
     inputs = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     plain, ptq, qat = (tmp_path / f"{name}.onnx" for name in ("plain", "ptq", "qat"))
     write_onnx(model, (1, 3, 224, 224), plain)

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from support.int8 import exact_int8
 from vitsearch.compress.quantization.int8_static import Learned, quantize_static
 from vitsearch.compress.quantization.layers import Coverage
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.precisions import ALL
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
@@ -45,7 +46,7 @@ def layers(path):
 def test_the_file_is_as_accurate_as_fp32_on_validation_images(plain, small):
     with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
         pixels, labels = archive["validation_images"][:500, ..., None], archive["validation_labels"][:500]
-    inputs = to_tensor(pixels, 28, Preprocessing((0.286,), (0.353,))).numpy()
+    inputs = to_tensor(pixels, ImageSize.square(28), Preprocessing((0.286,), (0.353,))).numpy()
     whole, small_share = ((run(path, inputs, 50).argmax(1) == labels).mean() for path in (plain, small))
     assert whole > 0.88
     assert small_share >= whole - 0.01

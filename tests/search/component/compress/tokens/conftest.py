@@ -7,6 +7,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from vitsearch.compress import tokens
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.core.token_counts import tokens_left
 
@@ -37,7 +38,7 @@ def pruned():
     def done(model, method, ratio=0.5, behind=()):
         left = tokens_left(method, ratio, behind, DEPTH, PATCHES, int(model.num_prefix_tokens))
         blocks = tuple(ResolvedBlock((0, 1), tuple(range(128)), "fp32") for _ in range(DEPTH))
-        tokens.apply(model, ResolvedPlan("any", 16, None, blocks, left, method))
+        tokens.apply(model, ResolvedPlan("any", ImageSize.square(16), None, blocks, left, method))
         return model
 
     return done

@@ -12,6 +12,7 @@ from support.int8 import exact_int8
 from support.marks import long
 from vitsearch.compress import macs, tokens
 from vitsearch.compress.quantization import fake_quant, quantize
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate
@@ -19,7 +20,7 @@ from vitsearch.export.graph.onnx_file import write_onnx
 
 METHODS = ("topk", "evit", "tome", "dynamicvit")
 BLOCKS = tuple(ResolvedBlock((0, 1), tuple(range(128)), "fp32") for _ in range(4))
-PLAN = ResolvedPlan("any", 16, None, BLOCKS, (17, 9, 9, 9), "topk")
+PLAN = ResolvedPlan("any", ImageSize.square(16), None, BLOCKS, (17, 9, 9, 9), "topk")
 
 
 @pytest.fixture(params=["topk", "tome", *long("evit", "dynamicvit")])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, load
 from vitsearch.data.folders.layout import SplitFolders, split_folders
 from vitsearch.errors import DataError
@@ -103,7 +104,7 @@ def test_the_key_none_leaves_a_split_out(tmp_path):
 def test_a_class_may_be_called_train_among_others(tmp_path):
     made(tmp_path, "bus", "car", "train")
     assert splits(tmp_path) == (".", None, None)
-    spec = DataSpec("folder", root=str(tmp_path), image_size=8, validation_share=0.5)
+    spec = DataSpec("folder", root=str(tmp_path), image_size=ImageSize.square(8), validation_share=0.5)
     assert load(spec).class_names == ("bus", "car", "train")
 
 
@@ -115,7 +116,7 @@ def test_a_class_may_be_called_train_inside_of_train(tmp_path):
 @pytest.mark.parametrize("names", [("cat", "dog", "test"), ("invalid", "valid"), ("train", "test"), ("Train", "Val")])
 def test_other_classes_that_are_called_like_splits_need_the_key(tmp_path, names):
     made(tmp_path, *names)
-    spec = DataSpec("folder", root=str(tmp_path), image_size=8, validation_share=0.5)
+    spec = DataSpec("folder", root=str(tmp_path), image_size=ImageSize.square(8), validation_share=0.5)
     with pytest.raises(DataError):
         load(spec)
     assert splits(tmp_path, train_split=".") == (".", None, None)
@@ -189,24 +190,32 @@ def test_links_in_a_circle_hidden_folders_and_files_are_no_splits(tmp_path):
 
 def test_naming_the_folders_reads_the_same_images_as_renaming_them(tmp_path):
     made(tmp_path, "Train/a", "Train/b", "Valid/a", "Valid/b")
-    named = load(DataSpec("folder", root=str(tmp_path), image_size=8, train_split="Train", validation_split="Valid"))
-    alone = load(DataSpec("folder", root=str(tmp_path), image_size=8, train_split="Train", validation_split="none"))
+    named = load(
+        DataSpec(
+            "folder", root=str(tmp_path), image_size=ImageSize.square(8), train_split="Train", validation_split="Valid"
+        )
+    )
+    alone = load(
+        DataSpec(
+            "folder", root=str(tmp_path), image_size=ImageSize.square(8), train_split="Train", validation_split="none"
+        )
+    )
     (tmp_path / "Train").rename(tmp_path / "train")
     (tmp_path / "Valid").rename(tmp_path / "val")
-    assert load(DataSpec("folder", root=str(tmp_path), image_size=8)).identity == named.identity
+    assert load(DataSpec("folder", root=str(tmp_path), image_size=ImageSize.square(8))).identity == named.identity
     assert alone.identity != named.identity
 
 
 def test_classes_that_differ_in_case_are_named_with_the_line_to_type(tmp_path):
     made(tmp_path, "train/Bolt", "train/nut", "val/bolt", "val/nut")
     with pytest.raises(DataError, match="validation has classes that train lacks: 'bolt'") as caught:
-        load(DataSpec("folder", root=str(tmp_path), image_size=8))
+        load(DataSpec("folder", root=str(tmp_path), image_size=ImageSize.square(8)))
     assert f"mv {tmp_path}/val/bolt {tmp_path}/val/Bolt" in str(caught.value)
 
 
 def test_unlabelled_test_images_are_refused_and_can_be_left_out(tmp_path):
     made(tmp_path, "train/a", "train/b", "val/a", "val/b", "test")
     with pytest.raises(DataError, match=r"test: has no class folders; it directly holds 2 image files") as caught:
-        load(DataSpec("folder", root=str(tmp_path), image_size=8))
+        load(DataSpec("folder", root=str(tmp_path), image_size=ImageSize.square(8)))
     assert "data.test_split: none" in str(caught.value)
-    assert load(DataSpec("folder", root=str(tmp_path), image_size=8, test_split="none")).test is None
+    assert load(DataSpec("folder", root=str(tmp_path), image_size=ImageSize.square(8), test_split="none")).test is None

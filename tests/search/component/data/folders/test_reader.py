@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, ImageData, load
 from vitsearch.data.pixels import decode_image
 from vitsearch.errors import DataError
@@ -31,7 +32,7 @@ def classes(root: Path, names=("bolt", "nut"), count=5, start=0, **options) -> N
 
 
 def read(root: Path, cache: Path | None = None, **values) -> ImageData:
-    return load(DataSpec("folder", root=str(root), **{"image_size": 8} | values), cache)
+    return load(DataSpec("folder", root=str(root), **{"image_size": ImageSize.square(8)} | values), cache)
 
 
 def refused(root: Path, *words: str, **values) -> None:
@@ -87,7 +88,7 @@ def test_identity_depends_on_contents_not_paths(tmp_path):
     assert read(tmp_path / "b").identity == first.identity
     write(tmp_path / "b" / "nut" / "00.png", noise=999)
     assert read(tmp_path / "b").identity != first.identity
-    assert read(tmp_path / "a", image_size=16).identity != first.identity
+    assert read(tmp_path / "a", image_size=ImageSize.square(16)).identity != first.identity
     assert read(tmp_path / "a", channels=1).identity != first.identity
 
 
@@ -128,9 +129,45 @@ def test_grey_images_stay_grey_by_default(tmp_path):
 
 def test_common_size_is_used_and_mixed_sizes_need_a_key(tmp_path):
     classes(tmp_path, count=3, size=(12, 12))
-    assert read(tmp_path, image_size=None).image_size == 12
+    assert read(tmp_path, image_size=None).image_size == ImageSize.square(12)
     write(tmp_path / "nut" / "big.png", size=(30, 20))
-    refused(tmp_path, "data.image_size: is missing", "12x12, 30x20", image_size=None)
+    refused(tmp_path, "data.image_size: is missing", "12x12, 20x30; height x width", image_size=None)
+
+
+def test_a_common_size_may_be_a_rectangle(tmp_path):
+    classes(tmp_path, count=3, size=(20, 12))
+    data = read(tmp_path, image_size=None)
+    assert data.image_size == ImageSize(12, 20)
+    assert data.to_json()["image_size"] == [12, 20]
+
+
+def test_images_are_stored_in_the_shape_that_the_file_says(tmp_path):
+    classes(tmp_path, count=3, size=(40, 40))
+    shapes = {size: read(tmp_path, image_size=ImageSize.of(size)) for size in (16, (16, 8), (8, 16))}
+    assert [data.train.images.shape[1:3] for data in shapes.values()] == [(16, 16), (16, 8), (8, 16)]
+    assert len({data.identity for data in shapes.values()}) == 3
+
+
+@pytest.mark.parametrize("size", [(24, 36), (12, 18), (16, 36)])
+def test_a_photo_covers_the_stored_shape_and_is_not_squashed(tmp_path, size):
+    wide = Image.new("L", (72, 48))
+    wide.paste(255, (24, 12, 48, 36))  # a square in the middle, a third of the width and half of the height
+    wide.save(tmp_path / "wide.png")
+    lit = decode_image(tmp_path / "wide.png", ImageSize.of(size), 1)[..., 0] > 127
+    rows, columns = lit.any(axis=1).sum(), lit.any(axis=0).sum()
+    assert rows == columns == round(24 * max(size[0] / 48, size[1] / 72))
+
+
+def test_a_jpeg_that_exif_turns_is_read_in_full_detail(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (100, 50), dtype=np.uint8)
+    lying = Image.fromarray(noise).resize((1000, 500), Image.Resampling.NEAREST)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    lying.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    lying.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "upright.png")
+    size = ImageSize(64, 256)
+    turned, upright = (decode_image(tmp_path / name, size, 1).astype(int) for name in ("turned.jpg", "upright.png"))
+    assert np.abs(turned - upright).mean() < 8
 
 
 def test_statistics_come_from_training_images(tmp_path):
@@ -147,21 +184,21 @@ def test_unusual_images_are_decoded_as_documented(tmp_path):
     wide = Image.new("RGB", (64, 16))
     wide.paste((255, 0, 0), (24, 0, 40, 16))
     wide.save(tmp_path / "wide.png")
-    assert decode_image(tmp_path / "wide.png", 16, 3)[:, 4:-4, 0].min() == 255  # the centre is kept
-    assert (decode_image(write(tmp_path / "cmyk.jpg", mode="CMYK"), 8, 3).std(axis=(0, 1)) < 3).all()
+    assert decode_image(tmp_path / "wide.png", ImageSize.square(16), 3)[:, 4:-4, 0].min() == 255  # the centre is kept
+    assert (decode_image(write(tmp_path / "cmyk.jpg", mode="CMYK"), ImageSize.square(8), 3).std(axis=(0, 1)) < 3).all()
     Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert decode_image(tmp_path / "clear.png", 8, 3).min() == 255
+    assert decode_image(tmp_path / "clear.png", ImageSize.square(8), 3).min() == 255
     palette = write(tmp_path / "palette.gif", mode="P")
-    assert np.abs(decode_image(palette, 8, 3)[0, 0].astype(int) - (200, 30, 90)).max() < 30
+    assert np.abs(decode_image(palette, ImageSize.square(8), 3)[0, 0].astype(int) - (200, 30, 90)).max() < 30
     Image.fromarray(np.full((9, 9), 0x8000, np.uint16)).save(tmp_path / "deep.png")
-    assert (decode_image(tmp_path / "deep.png", 8, 1) == 128).all()
-    assert decode_image(write(tmp_path / "tiny.png", size=(1, 1)), 8, 3).shape == (8, 8, 3)
+    assert (decode_image(tmp_path / "deep.png", ImageSize.square(8), 1) == 128).all()
+    assert decode_image(write(tmp_path / "tiny.png", size=(1, 1)), ImageSize.square(8), 3).shape == (8, 8, 3)
     turned = Image.new("L", (16, 16))
     turned.paste(255, (0, 0, 8, 16))
     exif = Image.Exif()
     exif[0x0112] = 3  # turned by 180 degrees
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert decode_image(tmp_path / "turned.jpg", 16, 1)[8, 12, 0] > 250
+    assert decode_image(tmp_path / "turned.jpg", ImageSize.square(16), 1)[8, 12, 0] > 250
 
 
 def test_files_that_are_not_images_are_listed(tmp_path):
@@ -288,13 +325,13 @@ def test_images_without_class_folders_are_refused(tmp_path):
 def test_first_frame_and_transparency_of_palettes(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    assert decode_image(tmp_path / "moving.gif", 8, 3)[0, 0].tolist() == [255, 0, 0]
+    assert decode_image(tmp_path / "moving.gif", ImageSize.square(8), 3)[0, 0].tolist() == [255, 0, 0]
     palette = Image.new("P", (8, 8), 1)
     palette.putpalette([0, 0, 0, 200, 30, 90])
     palette.save(tmp_path / "seen.png")
-    assert decode_image(tmp_path / "seen.png", 8, 3)[0, 0].tolist() == [200, 30, 90]
+    assert decode_image(tmp_path / "seen.png", ImageSize.square(8), 3)[0, 0].tolist() == [200, 30, 90]
     palette.save(tmp_path / "clear.png", transparency=1)
-    assert decode_image(tmp_path / "clear.png", 8, 3)[0, 0].tolist() == [255, 255, 255]
+    assert decode_image(tmp_path / "clear.png", ImageSize.square(8), 3)[0, 0].tolist() == [255, 255, 255]
 
 
 def test_reduced_decoding_of_large_photos_looks_the_same(tmp_path):
@@ -302,5 +339,7 @@ def test_reduced_decoding_of_large_photos_looks_the_same(tmp_path):
     smooth = np.stack([rows // 4, columns // 6, (rows + columns) // 10], axis=2).astype(np.uint8)
     Image.fromarray(smooth).save(tmp_path / "photo.jpg", quality=95)
     Image.open(tmp_path / "photo.jpg").save(tmp_path / "photo.png")
-    small, exact = (decode_image(tmp_path / name, 64, 3).astype(int) for name in ("photo.jpg", "photo.png"))
+    small, exact = (
+        decode_image(tmp_path / name, ImageSize.square(64), 3).astype(int) for name in ("photo.jpg", "photo.png")
+    )
     assert np.abs(small - exact).max() <= 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec
 from vitsearch.data.folders.reader import survey_folder
 from vitsearch.data.folders.skipped import OTHER_ENDING, skipped_files
@@ -15,7 +16,7 @@ def skipped(root) -> list[str]:
         for level in (0, 255):
             Image.new("L", (8, 8), level).save(root / name / f"{level}.png")
     top = root.parent if root.name == "train" else root
-    lines = skipped_files(survey_folder(DataSpec("folder", root=str(top), image_size=8), None))
+    lines = skipped_files(survey_folder(DataSpec("folder", root=str(top), image_size=ImageSize.square(8)), None))
     return [line.removeprefix(f"{top}: ") for line in lines]
 
 

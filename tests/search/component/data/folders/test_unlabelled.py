@@ -5,13 +5,14 @@ import pytest
 from PIL import Image
 
 from vitsearch.core.data_sources import UNLABELLED
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, load
 from vitsearch.data.review import review
 from vitsearch.errors import DataError
 
 
 def spec(root, **keys):
-    return DataSpec("folder", root=str(root), **{"image_size": 8, "labels": "none"} | keys)
+    return DataSpec("folder", root=str(root), **{"image_size": ImageSize.square(8), "labels": "none"} | keys)
 
 
 def write(folder, count, start=0):

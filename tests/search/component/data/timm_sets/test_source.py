@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from vitsearch.core.data_sources import TORCH_NAMES
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, ImageData, describe_difference, load
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
 from vitsearch.data.timm_sets import read as timm_read
@@ -71,7 +72,7 @@ def fashion(tmp_path_factory) -> Path:
 def test_torchvision_set_keeps_its_class_order_and_its_test_split(fashion, tmp_path):
     data = read("torch/fashion_mnist", fashion, tmp_path)
     assert data.class_names == CLASS_NAMES
-    assert (data.image_size, data.channels) == (28, 1)
+    assert (data.image_size, data.channels) == (ImageSize.square(28), 1)
     assert len(data.train) + len(data.validation) == 300
     assert 20 <= len(data.validation) <= 40
     assert sorted(np.unique(data.validation.labels)) == list(range(10))
@@ -153,7 +154,7 @@ def test_images_that_timm_would_replace_are_reported(tmp_path):
     refused("1 image cannot be read", "image 1: not an image", source="torch/image_folder", root=tmp_path)
     (tmp_path / "bolt" / "01.png").write_bytes(png(1, size=(200, 200))[:3000])
     (tmp_path / "bolt" / "03.png").write_bytes(png(3, size=(200, 200))[:3000])
-    values = {"root": tmp_path, "image_size": 16}
+    values = {"root": tmp_path, "image_size": ImageSize.square(16)}
     refused("2 images cannot be read", "image 1", "image 3", "truncated", source="torch/image_folder", **values)
 
 
@@ -161,7 +162,7 @@ def test_one_class_and_mixed_sizes_are_refused(tmp_path):
     refused("only one class, 'bolt'", source="torch/folder", root=folders(tmp_path / "one", ("bolt",)))
     folders(tmp_path / "mixed")
     (tmp_path / "mixed" / "bolt" / "big.png").write_bytes(png(7, size=(20, 12)))
-    refused("data.image_size: is missing", "12x12, 20x12", source="torch/folder", root=tmp_path / "mixed")
+    refused("data.image_size: is missing", "12x12, 12x20", source="torch/folder", root=tmp_path / "mixed")
 
 
 # ---- the cache, and identity
@@ -169,19 +170,22 @@ def test_one_class_and_mixed_sizes_are_refused(tmp_path):
 
 def test_second_load_decodes_nothing_until_files_change(tmp_path, monkeypatch):
     folders(tmp_path / "in")
-    first = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16)
+    first = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=ImageSize.square(16))
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("i*")}
     opened = []
     monkeypatch.setattr(timm_read.MapSplit, "read", lambda split, rows: opened.append(rows) or iter(()))
-    again = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16)
+    again = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=ImageSize.square(16))
     assert (again.identity, opened) == (first.identity, [])
     assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("i*")}
     monkeypatch.undo()
     (index,) = (tmp_path / "cache").glob("index-*.json")
     index.write_text("{")
-    assert read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16).identity == first.identity
+    assert (
+        read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=ImageSize.square(16)).identity
+        == first.identity
+    )
     (tmp_path / "in" / "bolt" / "00.png").write_bytes(png(99))
-    changed = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16)
+    changed = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=ImageSize.square(16))
     lines = describe_difference(first.to_json(), changed.to_json())
     assert lines
     assert all(line.startswith(("train", "validation")) for line in lines)

@@ -12,6 +12,7 @@ from torch import nn
 from support.marks import long
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
@@ -26,7 +27,7 @@ PRECISIONS = ("fp32", "fp16", "int8_weights", "palette4")
 
 
 def base(name):
-    return backbones.find(name).build(ModelSpec(name, "builtin", 28, 10, 1)).model.eval()
+    return backbones.find(name).build(ModelSpec(name, "builtin", ImageSize.square(28), 10, 1)).model.eval()
 
 
 def small():

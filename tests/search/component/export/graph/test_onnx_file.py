@@ -5,6 +5,7 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import StageError, UnknownName
 from vitsearch.export import EXPORTERS
 from vitsearch.export.graph.onnx_file import write_onnx
@@ -14,7 +15,9 @@ SHAPE = (1, 1, 28, 28)
 
 @pytest.fixture(scope="module")
 def model():
-    return backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)).model
+    return (
+        backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)).model
+    )
 
 
 def test_the_report_describes_the_file(model, tmp_path):

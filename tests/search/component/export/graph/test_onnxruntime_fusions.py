@@ -6,6 +6,7 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.export import evaluate
 from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.export.graph.onnxruntime_fusions import DOMAIN, fuse
@@ -20,7 +21,11 @@ def kinds(path):
 @pytest.mark.parametrize("batch", [1, None])
 def test_attention_becomes_one_node(batch, tmp_path):
     path = tmp_path / "model.onnx"
-    model = backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)).model.eval()
+    model = (
+        backbones.find("vit_fmnist_p4")
+        .build(ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1))
+        .model.eval()
+    )
     write_onnx(model, SHAPE, path, batch=batch)
     images = np.random.default_rng(0).standard_normal((batch or 3, *SHAPE[1:])).astype(np.float32)
     expected = evaluate.logits(path, images, batch_size=len(images))

@@ -10,6 +10,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.compress.quantization.int8_weights import quantize_weights
 from vitsearch.compress.quantization.layers import linears
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.export import onnxruntime_file
 from vitsearch.export.base import ExportTask
@@ -23,7 +24,7 @@ SHAPE = (1, 1, 28, 28)
 
 @pytest.fixture(scope="module", params=["vit_fmnist_p4", "efficientvit_fmnist", *long("mobilevit_fmnist")])
 def base(request):
-    spec = ModelSpec(request.param, "builtin", 28, 10, 1)
+    spec = ModelSpec(request.param, "builtin", ImageSize.square(28), 10, 1)
     return request.param, backbones.find(request.param).build(spec).model.eval()
 
 
@@ -104,7 +105,7 @@ def test_weights_stay_int8_in_the_file(base, tmp_path):
 
 
 def test_learned_ranges_find_their_layers(base, tmp_path):
-    spec = ModelSpec(base[0], "builtin", 28, 10, 1)
+    spec = ModelSpec(base[0], "builtin", ImageSize.square(28), 10, 1)
     model = backbones.find(base[0]).build(spec).model.eval()
     images = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     fake_quant.prepare(model, [images])

@@ -13,6 +13,7 @@ from support.fake_converter import FAILS, IDLES, FakeConverter
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.core import precisions
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
@@ -196,6 +197,10 @@ def test_a_batch_runs_as_a_whole(tmp_path):
 @pytest.mark.long
 @needs_converter
 def test_a_shipped_base_keeps_its_logits(tmp_path):
-    model = backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)).model.eval()
+    model = (
+        backbones.find("vit_fmnist_p4")
+        .build(ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1))
+        .model.eval()
+    )
     images = np.random.default_rng(0).standard_normal((4, 1, 28, 28)).astype(np.float32)
     assert write(model, replace(task(), images=images), tmp_path).parity < 1e-5

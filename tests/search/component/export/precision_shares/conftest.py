@@ -10,6 +10,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs
 from vitsearch.compress.quantization import fake_quant
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import TRAINED, default_provider
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy
@@ -32,7 +33,7 @@ def base():
     def get(name: str) -> tuple[torch.nn.Module, int]:
         if name not in by_name:
             family = backbones.find(name)
-            model = family.build(ModelSpec(name, "builtin", 28, 10, 1)).model.eval()
+            model = family.build(ModelSpec(name, "builtin", ImageSize.square(28), 10, 1)).model.eval()
             ships = deploy.deployed(model, family, tuple(IMAGES.shape))
             by_name[name] = ships, round(macs.count(ships, IMAGES[:1])[0] * 1e6)
         return by_name[name]

@@ -16,15 +16,16 @@ from support.marks import long
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.models.surgery import raise_layer_scales
 
 BASES = {
-    "vit": ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1),
-    "efficientvit": ModelSpec("efficientvit_fmnist", "builtin", 28, 10, 1),
-    "mobilevit": ModelSpec("mobilevit_fmnist", "builtin", 28, 10, 1),
-    "levit": ModelSpec("levit_128s", "none", 64, 10),
+    "vit": ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1),
+    "efficientvit": ModelSpec("efficientvit_fmnist", "builtin", ImageSize.square(28), 10, 1),
+    "mobilevit": ModelSpec("mobilevit_fmnist", "builtin", ImageSize.square(28), 10, 1),
+    "levit": ModelSpec("levit_128s", "none", ImageSize.square(64), 10),
 }
 
 

@@ -15,6 +15,7 @@ from support.int8 import exact_int8
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
@@ -150,14 +151,14 @@ def archive(name):
     """The first 1000 images of a split, as inputs, and their labels."""
     with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as data:
         pixels, labels = data[f"{name}_images"][:1000, ..., None], data[f"{name}_labels"][:1000]
-    return to_tensor(pixels, 28, Preprocessing((0.286,), (0.353,))).numpy(), labels
+    return to_tensor(pixels, ImageSize.square(28), Preprocessing((0.286,), (0.353,))).numpy(), labels
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist"])
 def test_rounding_costs_a_trained_base_less_than_a_point_of_accuracy(name, tmp_path):
     family = backbones.find(name)
-    model = family.build(ModelSpec(name, "builtin", 28, 10, 1)).model.eval()
+    model = family.build(ModelSpec(name, "builtin", ImageSize.square(28), 10, 1)).model.eval()
     (calibration, _), (unseen, labels) = archive("train"), archive("validation")
     deployment = Deployment("local", "tensorrt", "gpu", "int8_ptq", 1)
     task = ExportTask(family.family, deployment, calibration[:64], version=VERSION)

@@ -19,6 +19,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress import sparsity
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.quantization.onnx_graph import attributes, constants
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
@@ -310,7 +311,7 @@ def test_the_model_is_not_changed(subject):
 
 @pytest.mark.long
 def test_sparse_weights_pass_through_and_ask_for_sparse_kernels(tmp_path):
-    spec = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
+    spec = ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)
     family = backbones.find(spec.backbone)
     model = family.build(spec).model.eval()
     images = torch.randn(4, 1, 28, 28).numpy()

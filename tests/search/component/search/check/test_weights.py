@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from support.marks import long
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import BUILTIN, FASHION_MNIST
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import HALF, IMAGENET, NONE, Preprocessing
 from vitsearch.data import DataSpec
 from vitsearch.data.validation_sample import validation_sample
@@ -65,9 +66,11 @@ def check(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["imagenet", *long("none", "halves")])
 def test_weights_have_their_own_accuracy_when_the_file_says_their_preprocessing(weights, name):
     sample = validation_sample(DataSpec("builtin:fashion-mnist-14k"), 200)
-    spec = ModelSpec("vit_fmnist_p4", f"file:{weights / name}.safetensors", 28, 10, 1)
+    spec = ModelSpec("vit_fmnist_p4", f"file:{weights / name}.safetensors", ImageSize.square(28), 10, 1)
     (folded,) = pretrained_accuracy.judge(spec, (), sample, [FOLDED[name]])
-    (own,) = pretrained_accuracy.judge(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1), (), sample, [FASHION_MNIST])
+    (own,) = pretrained_accuracy.judge(
+        ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1), (), sample, [FASHION_MNIST]
+    )
     assert folded.correct == own.correct > 170
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vitsearch.core.caveats.precision_times import beside, graph_of
 from vitsearch.core.figures import Figure, Metrics, ratio
+from vitsearch.core.image_size import ImageSize
 
 FP32 = Metrics({"cpu_ms_p50": Figure(0.63, 0.60, 0.66), "latency_ms_p50": Figure(1.0)})
 INT8 = Metrics({"cpu_ms_p50": Figure(0.51, 0.49, 0.53), "latency_ms_p50": Figure(2.0)})
@@ -20,7 +21,7 @@ def test_two_precisions_of_a_model_are_one_graph(plan):
         return graph_of(replace(plan, deployments=(plan.deployment.at(precision),), **changes))
 
     assert at("fp32") == at("int8_ptq") == at("int8_dynamic", weights="hub")
-    assert at("fp32") != at("fp32", resolution=20)
+    assert at("fp32") != at("fp32", resolution=ImageSize.square(20))
     assert at("fp32") != at("fp32", compression=replace(plan.compression, ffn_pruning_ratio=0.25))
 
 

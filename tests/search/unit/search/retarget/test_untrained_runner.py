@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vitsearch.backbones.builtin import FASHION_MNIST
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Recipe
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import BaseJob, DataJob, Source, Workspace
@@ -20,7 +21,7 @@ RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 
 
 def test_a_training_is_refused_with_what_makes_the_weights_again():
-    job = BaseJob(WORKSPACE, Source("fake_vit", "builtin", 28, FASHION_MNIST), RECIPE)
+    job = BaseJob(WORKSPACE, Source("fake_vit", "builtin", ImageSize.square(28), FASHION_MNIST), RECIPE)
     with pytest.raises(StageError) as raised:
         asyncio.run(UntrainedRunner(FakeRunner()).run(job))
     assert str(raised.value) == (

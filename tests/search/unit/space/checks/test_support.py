@@ -13,7 +13,7 @@ PATCHES = {"vit_fmnist_p4": 4, "vit_p8": 8, "huge": 4}
 def supports(backbone, knob, value):
     if backbone not in PATCHES:
         raise UnknownName("backbone", backbone, PATCHES)
-    if knob == "resolution" and value % PATCHES[backbone]:
+    if knob == "resolution" and value.height % PATCHES[backbone]:
         return f"not a multiple of {PATCHES[backbone]}"
     if knob == "weights" and value == "builtin" and backbone != "vit_fmnist_p4":
         return "none come with vitsearch"

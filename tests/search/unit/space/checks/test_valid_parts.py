@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.space.checks.valid_parts import SearchedValues, valid_data
 
 WRONG = {
@@ -17,7 +18,8 @@ def test_the_valid_items_of_a_list_keep_their_place():
         (("space", "backbone", 0), "vit_fmnist_p4"),
         (("space", "backbone", 2), "own"),
     ]
-    assert searched.values["resolution"] == ((("space", "resolution", 0), 24), (("space", "resolution", 2), 28))
+    left = [(("space", "resolution", 0), ImageSize.square(24)), (("space", "resolution", 2), ImageSize.square(28))]
+    assert list(searched.values["resolution"]) == left
 
 
 def test_an_invalid_knob_has_no_values_and_one_that_is_left_out_its_default():
@@ -28,7 +30,7 @@ def test_an_invalid_knob_has_no_values_and_one_that_is_left_out_its_default():
 
 def test_sections_lose_their_invalid_keys_only():
     searched = SearchedValues.of(WRONG)
-    assert (searched.baseline.backbone, searched.baseline.resolution) == ("own", 0)
+    assert (searched.baseline.backbone, searched.baseline.resolution) == ("own", None)
     assert searched.teacher is not None
     assert searched.teacher.backbone == "vit_fmnist_p4"
     assert (valid_data(WRONG).root, valid_data(WRONG).seed) == ("in", 0)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_of
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.record import Keys
@@ -19,7 +20,14 @@ from vitsearch.study.results.comparison import McNemar, PairedMeans, compare, mo
 
 RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 PLAN = Plan(
-    "vit", "none", 28, None, Compression(), "none", RECIPE, (Deployment("local", "onnxruntime", "cpu", "fp32", 1),)
+    "vit",
+    "none",
+    ImageSize.square(28),
+    None,
+    Compression(),
+    "none",
+    RECIPE,
+    (Deployment("local", "onnxruntime", "cpu", "fp32", 1),),
 )
 
 MODELS = Front("fake", ("accuracy", "cpu_ms_p50"), None, (), None)
@@ -74,7 +82,7 @@ def test_without_an_interval_no_difference_is_called_significant(point, first, s
 
 
 def test_knobs_that_differ_are_named(point):
-    comparison = compare(MODELS, point(1, {}), point(2, {}, resolution=24), None)
+    comparison = compare(MODELS, point(1, {}), point(2, {}, resolution=ImageSize.square(24)), None)
     assert comparison.knobs == {"resolution": (28.0, 24.0)}
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from support.schedulers import proxy
 from vitsearch.core.figures import Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.record import Keys, Record
 from vitsearch.study.printed.effects import PrintedObjectiveEffects
 from vitsearch.study.results.effects import BackboneEffects, Effect
@@ -33,7 +34,7 @@ def cut(plan):
         for ratio in (0.0, 0.25, 0.5):
             for resolution in (20, 24, 28):
                 shape = replace(plan.compression, ffn_pruning_ratio=ratio)
-                yield replace(plan, resolution=resolution, compression=shape)
+                yield replace(plan, resolution=ImageSize.square(resolution), compression=shape)
 
     return {
         number: Record("confirmed", plan_of_trial, keys=Keys(f"w{number}", f"g{number}", None, "device"))
@@ -69,7 +70,9 @@ def test_a_very_wide_interval_is_finite():
 
 def test_the_effect_on_a_cost_is_that_on_its_logarithm(cut):
     figures = {
-        number: Metrics.of({"cpu_ms_p50": record.plan.resolution * 4.0**-record.plan.compression.ffn_pruning_ratio})
+        number: Metrics.of(
+            {"cpu_ms_p50": record.plan.resolution.side * 4.0**-record.plan.compression.ffn_pruning_ratio}
+        )
         for number, record in cut.items()
     }
     (of_objective,) = objective_effects(["cpu_ms_p50"], cut, figures)

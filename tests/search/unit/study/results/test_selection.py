@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_of
 from vitsearch.core.record import Keys
 from vitsearch.errors import UnknownName
@@ -39,7 +40,7 @@ def test_without_a_condition_all_models_stay_in_their_order(point):
 
 
 def test_metrics_and_knobs_choose(point):
-    points = [point(1, 0.9, 1.0), point(2, 0.8, 0.5, resolution=24), point(3, 0.95, 2.0)]
+    points = [point(1, 0.9, 1.0), point(2, 0.8, 0.5, resolution=ImageSize.square(24)), point(3, 0.95, 2.0)]
     assert chosen(points, "cpu_ms_p50 < 1.5 and accuracy > 0.85") == [1]
     assert chosen(points, "resolution == 24 or trial == 3") == [2, 3]
     assert chosen(points, "energy_mj > 0 or energy_mj <= 0") == []
@@ -56,7 +57,7 @@ def test_metrics_and_knobs_choose(point):
     ],
 )
 def test_the_better_value_of_a_metric_comes_first(point, sort, order):
-    points = [point(1, 0.9, 1.0), point(2, 0.8, 0.5, resolution=24), point(3, 0.95, 2.0)]
+    points = [point(1, 0.9, 1.0), point(2, 0.8, 0.5, resolution=ImageSize.square(24)), point(3, 0.95, 2.0)]
     assert chosen(points, sort=sort) == order
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 import pytest
 
 from vitsearch.backbones.builtin import FASHION_MNIST
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.jobs import CompressionSpec, Job, Source
 from vitsearch.storage.stage_cost import StageKind
@@ -54,7 +55,7 @@ def all_jobs(above=Job):
 
 @pytest.mark.parametrize("job", list(all_jobs()), ids=lambda job: job.__name__)
 def test_every_job_that_starts_from_a_model_has_its_backbone(job):
-    source = Source("vit", "none", 28, FASHION_MNIST)
+    source = Source("vit", "none", ImageSize.square(28), FASHION_MNIST)
     values = {"source": source, "spec": CompressionSpec(source, None, "")}
     names = [field.name for field in fields(job)]
     each_job = job(**{name: values.get(name) for name in names})
