@@ -26,6 +26,7 @@ from pathlib import Path
 import bare_loop
 from bare_loop import RUNS, WARM_UP_RUNS, WARM_UP_S
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
@@ -75,7 +76,11 @@ def export(name: str, folder: Path) -> Path:
 
     pixels, channels = MODELS[name]
     torch.manual_seed(0)
-    model = backbones.find(name).build(backbones.ModelSpec(name, "none", pixels, 10, channels)).model.eval()
+    model = (
+        backbones.find(name)
+        .build(backbones.ModelSpec(name, "none", ImageSize.square(pixels), 10, channels))
+        .model.eval()
+    )
     write_onnx(model, (1, channels, pixels, pixels), folder / f"{name}.onnx")
     return folder / f"{name}.onnx"
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from runtimes import BASES, Row, Subject, base, block, onnxruntime_dynamic, opened, tool_defaults
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import plan_text
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Floats
@@ -41,11 +42,11 @@ BOOTSTRAPS = 1000
 
 @dataclass(frozen=True)
 class Entry:
-    """A file; `resolution` in pixels."""
+    """A file, and the size of the images that it takes."""
 
     what: str
     row: Row
-    resolution: int
+    resolution: ImageSize
 
 
 def main() -> int:
@@ -78,7 +79,7 @@ def untouched(folder: Path) -> Iterator[Entry]:
         rows = [*tool_defaults(subject, own), onnxruntime_dynamic(own / "plain.onnx", own / "dynamic.onnx")]
         for row in rows:
             if row.path is not None and opened(row) is not None:
-                yield Entry(f"{name} {row.runtime} {row.what}", row, 28)
+                yield Entry(f"{name} {row.runtime} {row.what}", row, ImageSize.square(28))
 
 
 def stored_models(name: str) -> Iterator[Entry]:
@@ -121,7 +122,7 @@ def accuracy(entry: Entry, split: Split) -> float:
     return float((logits.argmax(1) == split.labels).mean())
 
 
-def batches(split: Split, resolution: int) -> Iterator[Floats]:
+def batches(split: Split, resolution: ImageSize) -> Iterator[Floats]:
     for start in range(0, len(split.images), 500):
         yield to_tensor(split.images[start : start + 500], resolution, Preprocessing((0.2860,), (0.3530,))).numpy()
 

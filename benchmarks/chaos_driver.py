@@ -53,14 +53,14 @@ class ShortStages(FakeRunner):
 
 def graph(store: Store, resolved: ResolvedPlan, of: str) -> jobs.ExportedGraph:
     """A model of one product, with weights that depend on what was resolved, and on the weights that it is of."""
-    size = resolved.resolution
+    height, width = resolved.resolution.sides
     seed = int(digest([resolved.to_json(), of])[:8], 16)
     weights = np.random.default_rng(seed).standard_normal((WIDTH, WIDTH), dtype=np.float32)
-    rows = (1, 3, size * size // WIDTH, WIDTH)
+    rows = (1, 3, height * width // WIDTH, WIDTH)
     shape = tensor("shape", "int64", (len(rows),), np.array(rows, np.int64).tobytes())
     graph_model = model(
         [node("Reshape", ["image", "shape"], "rows"), node("MatMul", ["rows", "weights"], "logits")],
-        [Value("image", "float32", (1, 3, size, size))],
+        [Value("image", "float32", (1, 3, height, width))],
         [Value("logits", "float32", rows)],
         17,
         8,

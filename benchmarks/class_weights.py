@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from vitsearch.backbones.builtin import FASHION_MNIST
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
@@ -34,7 +35,7 @@ from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.workers import tasks
 
 LEARNED = {"Pullover": 800, "T-shirt/top": 260, "Shirt": 90}
-BACKBONE, RESOLUTION = "efficientvit_fmnist", 28
+BACKBONE, RESOLUTION = "efficientvit_fmnist", ImageSize.square(28)
 CHOICES = ("none", "balanced")
 HALF = Compression(ffn_pruning_ratio=0.5)
 CALIBRATION = Calibration(256, 0)
@@ -79,7 +80,7 @@ def measured(setting: Setting, folder: Path) -> tuple[Confusion, Confusion]:
     """The answers of the unpruned model and of the pruned one, both exported."""
     torch.manual_seed(setting.seed)
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-    data = {"source": "folder", "root": str(folder / "images"), "image_size": RESOLUTION, "channels": 1}
+    data = {"source": "folder", "root": str(folder / "images"), "image_size": RESOLUTION.to_json(), "channels": 1}
     workspace = jobs.Workspace(data, *stores, folder / "cache")
     start = jobs.Source(BACKBONE, setting.weights, RESOLUTION, FASHION_MNIST)
     epochs = 3 if setting.weights == "builtin" else 20

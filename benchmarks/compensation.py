@@ -70,7 +70,7 @@ def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folde
         block_structure,
         scores,
     )
-    calibrations = Calibrations.of(resolved, block_structure, 28, STUDY)
+    calibrations = Calibrations.of(resolved, block_structure, ImageSize.square(28), STUDY)
     spec = jobs.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations)
     plain, data = only_cut(source, spec, folder), Data()
     values = []

@@ -31,6 +31,7 @@ from unittest.mock import patch
 import optuna
 from sqlalchemy import Engine, create_engine, event, make_url, text
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import trainings
 from vitsearch.pipeline import jobs
@@ -156,7 +157,7 @@ def vitsearch(folder: Path, trials: int, sampler: str) -> None:
     workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
     context = StageContext.of(workspace, ledger, runner, me, Silent())
     pipeline = Pipeline(fake_stage_config(), context, device)
-    plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+    plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: ImageSize.square(28))
     ended = asyncio.run(Driver(session, pipeline, plans).run())
     if len(trainings(study.records())) < trials:
         raise SystemExit(f"the search ended early: {ended.reason}")

@@ -72,7 +72,7 @@ class PlanRunner:
 
     def run(self, plan: Plan) -> Outcome:
         resolved = resolve(plan, self.structure, self.scores, None)
-        calibrations = Calibrations.of(resolved, self.structure, 28, CALIBRATION)
+        calibrations = Calibrations.of(resolved, self.structure, ImageSize.square(28), CALIBRATION)
         spec = jobs.CompressionSpec(self.source, resolved, self.statistics, calibrations)
         before = tasks.score_proxy(jobs.ProxyJob(self.workspace, spec, self.reference))
         targets = jobs.DistillationTargets("logits", self.outputs["train"])

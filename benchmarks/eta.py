@@ -19,6 +19,7 @@ from pathlib import Path
 
 from driver_cost import ENDLESS, EverBetter, space_for
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline import jobs
@@ -93,7 +94,7 @@ def run(folder: Path, trials: int, trainers: int, devices: int, sampler: str, ti
     session = Session(space, study, ledger, runner, device, me, trainers, Silent(), ENDLESS)
     workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
     pipeline = Pipeline(fake_stage_config(), StageContext.of(workspace, ledger, runner, me, Silent()), device)
-    plans = PlanSpace(space, "board0", lambda backbone, knob, value: None, lambda backbone: 28)
+    plans = PlanSpace(space, "board0", lambda backbone, knob, value: None, lambda backbone: ImageSize.square(28))
     started, cpu = time.monotonic(), time.process_time()
     asyncio.run(Driver(session, pipeline, plans).run())
     wall, cpu = time.monotonic() - started, time.process_time() - cpu

@@ -27,6 +27,7 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.export.base import ExportTask
 from vitsearch.export.deploy import deployed
@@ -109,15 +110,15 @@ def built(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     """The model as it ships, and the shape of an image."""
     backbone = backbones.find(name)
     if name in BASES:
-        spec = ModelSpec(name, "builtin", BASES[name], 10, 1)
+        spec = ModelSpec(name, "builtin", ImageSize.square(BASES[name]), 10, 1)
     else:
-        spec = ModelSpec(name, "none", UNTRAINED[name], 10, 3)
+        spec = ModelSpec(name, "none", ImageSize.square(UNTRAINED[name]), 10, 3)
     torch.manual_seed(0)
     model = backbone.build(spec).model.eval()
     if name not in BASES:
         redraw_zero_norms(model)
         raise_layer_scales(model)
-    shape = (1, spec.channels, spec.resolution, spec.resolution)
+    shape = (1, spec.channels, *spec.resolution.sides)
     return deployed(model, backbone, shape), shape
 
 

@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 
 from measured_file import measure_file
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.core.policy import POLICY
 from vitsearch.core.precisions import default_provider
@@ -176,7 +177,8 @@ def export(folder: Path, runtime: str) -> Iterator[Subject]:
     deployment = Deployment("local", runtime, default_provider(runtime), "fp32")
     for name, (pixels, channels) in MODELS.items():
         torch.manual_seed(0)
-        model = backbones.find(name).build(backbones.ModelSpec(name, "none", pixels, 10, channels)).model.eval()
+        spec = backbones.ModelSpec(name, "none", ImageSize.square(pixels), 10, channels)
+        model = backbones.find(name).build(spec).model.eval()
         images = torch.zeros(1, channels, pixels, pixels).numpy()
         place = folder / runtime / name
         place.mkdir(parents=True)

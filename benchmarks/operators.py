@@ -40,7 +40,8 @@ from vitsearch.storage.files import FileStore
 from vitsearch.training import inference
 from vitsearch.workers import tasks
 
-BACKBONE, RESOLUTION, IMAGES = "vit_fmnist_p4", 28, 2000
+BACKBONE, RESOLUTION, IMAGES = "vit_fmnist_p4", ImageSize.square(28), 2000
+SMALL = ImageSize.square(20)
 RECIPE = Recipe((0, 1), 4096, 64, 3e-4, 0.05, 8, 0.5, 2.0, 0)
 DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
 QAT = QuantizationAware()
@@ -75,7 +76,7 @@ DISTILLATIONS: tuple[Distillation, ...] = ("none", "logits", "feature")
 def plan(
     cut: Compression = WHOLE,
     precision: str = "fp32",
-    resolution: int = RESOLUTION,
+    resolution: ImageSize = RESOLUTION,
     distillation: Distillation = "logits",
 ) -> Plan:
     deployment = Deployment("local", "onnxruntime", "cpu", precision)
@@ -89,7 +90,7 @@ def source_with(weights: str) -> jobs.Source:
 def plans() -> Iterator[tuple[str, Plan]]:
     half = replace(WHOLE, head_pruning_ratio=0.5, ffn_pruning_ratio=0.5)
     yield UNPRUNED, plan()
-    yield "resolution 20", plan(resolution=ImageSize.square(20))
+    yield "resolution 20", plan(resolution=SMALL)
     yield "heads -50%", plan(replace(WHOLE, head_pruning_ratio=0.5))
     yield "FFN -50%", plan(replace(WHOLE, ffn_pruning_ratio=0.5))
     for scope in SCOPES:
@@ -107,8 +108,8 @@ def plans() -> Iterator[tuple[str, Plan]]:
     best = replace(WHOLE, head_pruning_ratio=0.17, ffn_pruning_ratio=0.75, scope="global")
     merged = replace(best, token_pruning_ratio=0.3, token_pruning_method="tome")
     for precision in ("int8_ptq", "int8_qat"):
-        yield f"resolution 20, heads -17%, FFN -75%, {precision}", plan(best, precision, 20)
-        yield f"resolution 20, heads -17%, FFN -75%, tome -30%, {precision}", plan(merged, precision, 20)
+        yield f"resolution 20, heads -17%, FFN -75%, {precision}", plan(best, precision, SMALL)
+        yield f"resolution 20, heads -17%, FFN -75%, tome -30%, {precision}", plan(merged, precision, SMALL)
 
 
 @dataclass(frozen=True)

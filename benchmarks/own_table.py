@@ -211,7 +211,7 @@ def late_files(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     """The int8 file of OpenVINO, from the same weights once more."""
     (plan,) = (late for late in cut.plans if text_of(late.deployment) == LATE)
     model = refitted(cut.spec, builder.workspace)
-    pixels = (1, builder.images.identity.channels, plan.resolution, plan.resolution)
+    pixels = (1, builder.images.identity.channels, *plan.resolution.sides)
     ships = deploy.deployed(model, backbones.find(plan.backbone), pixels)
     unseen = Unseen.of(builder, plan)
     return {LATE: in_child(lambda: file_row(ships, plan, plan.deployment, unseen, folder))}
@@ -229,7 +229,7 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
         plan.backbone != "vit_fmnist_p4" or evaluation.divergence < POLICY.rung_zero.small_kl
     )  # where it decides, or costs little
     right = builder.right(model, cut, None if whole else ROUNDED_IMAGES)
-    pixels = (1, builder.images.identity.channels, plan.resolution, plan.resolution)
+    pixels = (1, builder.images.identity.channels, *plan.resolution.sides)
     macs_m, params_m = macs.count(model, torch.zeros(pixels))
     shutil.rmtree(folder, ignore_errors=True)
     ships = deploy.deployed(model, backbones.find(plan.backbone), pixels)
@@ -242,7 +242,7 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     return {
         "key": cut.key,
         "backbone": plan.backbone,
-        "resolution": plan.resolution,
+        "resolution": plan.resolution.to_json(),
         "macs_m": round(macs_m, 4),
         "params_m": round(params_m, 4),
         "holdout": round(evaluation.qualities["accuracy"], 5),

@@ -42,7 +42,7 @@ def plans_of_table() -> PlanSpace:
 
 
 def shape_of(plan: Plan) -> Shape:
-    return plan.backbone, plan.resolution, plan.compression
+    return plan.backbone, plan.resolution.height, plan.compression
 
 
 def text_of(deployment: Deployment) -> str:

@@ -69,7 +69,7 @@ class Data:
         return fine_tune.TrainingSpec(
             images=self.train,
             labels=self.train_labels,
-            resolution=28,
+            resolution=ImageSize.square(28),
             preprocessing=Preprocessing(MEAN, STD),
             recipe=recipe,
             epochs=SETTINGS.epochs(recipe.rungs[-1]),

@@ -62,7 +62,7 @@ class Try:
     """One training of one plan."""
 
     backbone: str
-    resolution: int
+    resolution: ImageSize
     cut: dict[str, Any]
     lr: float
     frozen: bool
@@ -91,7 +91,8 @@ def tries(only: str | None) -> Iterator[Try]:
     ]:
         for backbone in CUTS if only is None else (only,):
             if at < len(CUTS[backbone]) and (backbone in WITH_BATCH_NORM or not frozen):
-                yield Try(backbone, *CUTS[backbone][at], lr, frozen, schedule)
+                pixels, cut = CUTS[backbone][at]
+                yield Try(backbone, ImageSize.square(pixels), cut, lr, frozen, schedule)
 
 
 class Trainings:

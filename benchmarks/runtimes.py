@@ -134,11 +134,11 @@ def base(name: str) -> Subject:
 
 def untrained(name: str) -> Subject:
     family = backbones.find(name)
-    pixels = family.native_resolution(name)
-    model = family.build(backbones.ModelSpec(name, "none", pixels, 1000, 3)).model.eval()
+    size = family.native_resolution(name)
+    model = family.build(backbones.ModelSpec(name, "none", size, 1000, 3)).model.eval()
     raise_layer_scales(model)
-    images = torch.randn(4, 3, pixels, pixels, generator=torch.Generator().manual_seed(0)).numpy()
-    return Subject(name, deploy.deployed(model, family, (1, 3, pixels, pixels)), images)
+    images = torch.randn(4, 3, *size.sides, generator=torch.Generator().manual_seed(0)).numpy()
+    return Subject(name, deploy.deployed(model, family, (1, 3, *size.sides)), images)
 
 
 def files_of(subject: Subject, names: list[str], folder: Path, what: str) -> Iterator[Row]:

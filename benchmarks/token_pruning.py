@@ -88,7 +88,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     family = backbones.find(BASE.backbone)
     base = family.build(BASE).model
     seen = Preprocessing(images.mean, images.std)
-    logits = partial(inference.predict_logits, resolution=28, preprocessing=seen)
+    logits = partial(inference.predict_logits, resolution=ImageSize.square(28), preprocessing=seen)
     expected = logits(base, images.validation.images)
     pool = fine_tune.training_pool(images.learned, RECIPE)
     targets = logits(base, images.train.images, rows=pool)

@@ -32,6 +32,7 @@ from vitsearch import backbones
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import prune, refit
 from vitsearch.compress.statistics import Statistics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.pipeline import jobs
@@ -77,7 +78,7 @@ class Family:
     statistics_sha256: str
 
     @classmethod
-    def of(cls, trainings: Trainings, backbone: str, resolution: int) -> Family:
+    def of(cls, trainings: Trainings, backbone: str, resolution: ImageSize) -> Family:
         source = jobs.Source(backbone, "builtin", resolution, FASHION_MNIST)
         stored = tasks.find_block_structure(jobs.BlockStructureJob(trainings.workspace, source, STUDY))
         structure, scores = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
@@ -142,7 +143,8 @@ def trained(trainings: Trainings, model: nn.Module, attempt: Try, epochs: int) -
 
 
 def rows_of(trainings: Trainings, backbone: str, done: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    lr, resolution, cut = PARENTS[backbone]
+    lr, pixels, cut = PARENTS[backbone]
+    resolution = ImageSize.square(pixels)
     family = Family.of(trainings, backbone, resolution)
     whole = Try(backbone, resolution, cut, lr, False, "parent")
     children = [replace(whole, cut=child) for child in CHILDREN[backbone]]

@@ -31,6 +31,7 @@ from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN, BuiltinBase
 from vitsearch.compress import batch_norms
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.fashion_mnist import SUBSET_ASSET, full_split, subset_split
 from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
@@ -112,7 +113,7 @@ RECIPES: Mapping[str, Recipe] = {
 def make_model(base: BuiltinBase, recipe: Recipe, phase: Phase, before: nn.Module | None) -> nn.Module:
     """A new model, with the weights of `before` if given; patch and position tables are resampled where they
     differ."""
-    sized = {"img_size": base.resolution, "dynamic_img_size": True} if recipe.sized else {}
+    sized = {"img_size": base.resolution.height, "dynamic_img_size": True} if recipe.sized else {}
     arguments = base.arguments | sized | phase.arguments
     model: nn.Module = timm.create_model(
         base.architecture, in_chans=base.channels, num_classes=base.classes, **arguments
@@ -170,7 +171,7 @@ class Batches:
             flipped = self._rng.random(BATCH) < 0.5
             images[flipped] = images[flipped, :, ::-1]
         resolution = int(self._rng.choice(phase.resolutions))
-        inputs = to_tensor(images, resolution, self._base.preprocessing)
+        inputs = to_tensor(images, ImageSize.square(resolution), self._base.preprocessing)
         return inputs.contiguous(memory_format=torch.channels_last), torch.from_numpy(self._data.labels[batch])
 
 
@@ -203,7 +204,8 @@ def autocast(recipe: Recipe) -> AbstractContextManager[object]:
 
 
 def accuracy(model: nn.Module, base: BuiltinBase, data: Split, resolution: int) -> float:
-    return inference.accuracy(inference.predict_logits(model, data.images, resolution, base.preprocessing), data.labels)
+    size = ImageSize.square(resolution)
+    return inference.accuracy(inference.predict_logits(model, data.images, size, base.preprocessing), data.labels)
 
 
 def train_base(base: BuiltinBase, recipe: Recipe, data: Split, seed: int) -> tuple[nn.Module, list[dict[str, Any]]]:
@@ -214,9 +216,11 @@ def train_base(base: BuiltinBase, recipe: Recipe, data: Split, seed: int) -> tup
     for phase in recipe.phases:
         model = make_model(base, recipe, phase, model)
         steps, used = run_phase(model, recipe, phase, batches)
-        native = Phase("batch norms", 0, 0, (base.resolution,))  # statistics over several resolutions fit none of them
+        native = Phase(
+            "batch norms", 0, 0, (base.resolution.height,)
+        )  # statistics over several resolutions fit none of them
         batch_norms.recalibrate(model, (batches.next(native)[0] for _ in range(BATCH_NORM_BATCHES)))
-        score = accuracy(model, base, validation, base.resolution)
+        score = accuracy(model, base, validation, base.resolution.height)
         print(f"phase {phase.name}: {steps} steps, {used:.0f} CPU-s, validation {score:.4f}", flush=True)
         ran.append(asdict(phase) | {"steps": steps, "cpu_seconds_used": round(used, 1), "validation": score})
     assert model is not None
@@ -233,16 +237,16 @@ def write(model: nn.Module, name: str, options: argparse.Namespace, data: Split,
     output.chmod(0o644)  # save_file creates it as private
     splits = {name: subset_split(name) for name in ("validation", "test")}
     splits["official_test"] = full_split(options.source, "test")
-    tried = sorted({base.resolution, *(size for phase in recipe.phases for size in phase.resolutions)})
-    scores = {name: accuracy(model, base, split, base.resolution) for name, split in splits.items()}
+    tried = sorted({base.resolution.height, *(size for phase in recipe.phases for size in phase.resolutions)})
+    scores = {name: accuracy(model, base, split, base.resolution.height) for name, split in splits.items()}
     sizes = {f"{name}_images": len(split) for name, split in splits.items()}
     at_resolutions = {str(size): accuracy(model, base, splits["validation"], size) for size in tried}
-    sized = {"img_size": base.resolution} if recipe.sized else {}
+    sized = {"img_size": base.resolution.height} if recipe.sized else {}
     card = {
         "model": {"create": base.architecture, "in_chans": base.channels, "num_classes": base.classes}
         | sized
         | dict(base.arguments),
-        "resolution": base.resolution,
+        "resolution": base.resolution.to_json(),
         "normalisation": {"mean": list(base.preprocessing.mean), "std": list(base.preprocessing.std)},
         "weights_sha256": file_digest(str(output)),
         "command": f"python tools/train_base.py --base {name} --source DIR --seed {options.seed}",

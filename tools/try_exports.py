@@ -19,6 +19,7 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.backbones import FAMILIES
 from vitsearch.core.backbone_check import BackboneCheck
+from vitsearch.core.image_size import ImageSize
 from vitsearch.testing.families.subject import smaller_models
 from vitsearch.workers.backbone_check import check_backbone
 
@@ -72,7 +73,8 @@ def unbuilt(name: str) -> Any:
 
 
 def try_small(name: str) -> BackboneCheck:
-    fits = (pixels for pixels in SIZES if backbones.supports(name, "resolution", pixels) is None)
+    sizes = map(ImageSize.square, SIZES)
+    fits = (size for size in sizes if backbones.supports(name, "resolution", size) is None)
     resolution = next(fits, backbones.native_resolution(name))
     with smaller_models(name, SMALL.get(backbones.find(name).family, {})):
         return check_backbone(name, resolution)

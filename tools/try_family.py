@@ -20,17 +20,19 @@ import pytest
 
 from vitsearch import backbones
 from vitsearch.backbones import FAMILIES
+from vitsearch.core.image_size import ImageSize
 
 SIZES = range(32, 1025, 4)
 HEAD = """
+from vitsearch.core.image_size import ImageSize
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.testing.families import BackboneTestCase
 """
 CASE = """
 
 class Test_{title}(BackboneTestCase):
-    spec = ModelSpec("{name}", "none", {size}, 10)
-    other_resolution = {other}
+    spec = ModelSpec("{name}", "none", ImageSize.of_text("{size}"), 10)
+    other_resolution = ImageSize.of_text("{other}")
     unsupported = ()
     cuts_heads = {cuts_heads}
     cuts_ffn = {cuts_ffn}
@@ -54,7 +56,7 @@ def main() -> int:
 
 
 def case(name: str) -> str:
-    fits = (size for size in SIZES if backbones.supports(name, "resolution", size) is None)
+    fits = (size for size in map(ImageSize.square, SIZES) if backbones.supports(name, "resolution", size) is None)
     size, *others = islice(fits, 2)
     other = others[0] if others else size
     cuts_heads = backbones.supports(name, "head_pruning_ratio", 0.5) is None

@@ -38,6 +38,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.found_family import FoundFamily, module_of
 from vitsearch.backbones.found_structures import PIXELS, find_afresh
 from vitsearch.compress import prune
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
@@ -162,18 +163,18 @@ def _try(name: str) -> dict[str, Any]:
         refused = f"more than {LARGEST / 1e6:.0f} million parameters: too large to be tried here"
     if refused is not None:
         return {"reason": refused}
-    pixels = next(size for size in _sizes(name) if family.supports(name, "resolution", size) is None)
-    spec = ModelSpec(name, "none", pixels, CLASSES)
-    outcome: dict[str, Any] = {"family": family.family, "pixels": pixels}
+    size = next(size for size in _sizes(name) if family.supports(name, "resolution", size) is None)
+    spec = ModelSpec(name, "none", size, CLASSES)
+    outcome: dict[str, Any] = {"family": family.family, "pixels": size.to_json()}
     if isinstance(family, FoundFamily):
         started = time.process_time()
-        find_afresh(family.recipe(name, pixels), pixels)
+        find_afresh(family.recipe(name, size), size)
         outcome["find_cpu_s"] = round(time.process_time() - started, 1)
     model = family.build(spec).model
     draw_vectors(model)
     raise_layer_scales(model)
     outcome |= _parts(family, model)
-    images = torch.randn(2, 3, pixels, pixels, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, 3, *size.sides, generator=torch.Generator().manual_seed(0))
     resolved = _half(family, model, spec)
     with torch.no_grad():
         whole = model(images)
@@ -188,9 +189,10 @@ def _try(name: str) -> dict[str, Any]:
     return outcome
 
 
-def _sizes(name: str) -> list[int]:
+def _sizes(name: str) -> list[ImageSize]:
     native = backbones.native_resolution(name)
-    return [PIXELS, *range(PIXELS, native, 32), native, *range(32, 1025, 4)]
+    smaller, others = range(PIXELS, min(native.sides), 32), range(32, 1025, 4)
+    return [ImageSize.square(PIXELS), *map(ImageSize.square, smaller), native, *map(ImageSize.square, others)]
 
 
 def _parts(family: Any, model: torch.nn.Module) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from vitsearch.backbones.found_family import FoundFamily
+from vitsearch.core.image_size import ImageSize
 
 
 class RelPosFamily(FoundFamily):
@@ -12,8 +13,8 @@ class RelPosFamily(FoundFamily):
     modules = ("vision_transformer_relpos",)
     why_no_tokens = "adds a position bias for each pair of tokens, so none can be dropped"
 
-    def refused_resolution(self, name: str, pixels: int) -> str | None:
+    def refused_resolution(self, name: str, size: ImageSize) -> str | None:
         patch = int(cast(Any, self.unbuilt(name)).patch_embed.patch_size[0])
-        if pixels > 0 and pixels % patch == 0:
+        if all(side % patch == 0 for side in size.sides):
             return None
-        return f"{pixels} pixels are not a multiple of the patch size {patch} of {name}"
+        return f"{size} pixels are not a multiple of the patch size {patch} of {name}"

@@ -8,4 +8,4 @@ from vitsearch.testing.families import BackboneTestCase
 class TestRelPos(BackboneTestCase):
     spec = ModelSpec("test_vit_relpos", "none", ImageSize.square(64), 10)
     other_resolution = ImageSize.square(96)
-    unsupported = (("resolution", 70), ("window_size", 7), ("token_pruning_ratio", 0.5))
+    unsupported = (("resolution", ImageSize.square(70)), ("window_size", 7), ("token_pruning_ratio", 0.5))

@@ -12,7 +12,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import Front, Point
-from vitsearch.study.knob_values import knob_values
+from vitsearch.study.knob_values import SHAPE, knob_values
 
 Choice = str | float
 NONE = "none"
@@ -124,5 +124,7 @@ def _notes(metrics: Metrics, flags: Sequence[str], point: Point | None) -> Itera
 def knobs(plan: Plan) -> dict[str, Choice]:
     """What was chosen for a plan, by the names of a space file. A value that a plan does not have is `none`, and so
     is the scope of a plan that prunes nothing."""
-    chosen = {name: NONE if value is None or value == "" else value for name, value in knob_values(plan).items()}
+    values = knob_values(plan)
+    values["resolution"] = values.pop(SHAPE) or values["resolution"]  # of images that are no squares, the shape
+    chosen = {name: NONE if value is None or value == "" else value for name, value in values.items()}
     return chosen | {"pruning_scope": NONE} if plan.compression.is_identity else chosen

@@ -24,7 +24,7 @@ from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.core.record import ProxyScore
 from vitsearch.space import LOCAL_DEVICE
 from vitsearch.storage.ledger import StageResult
-from vitsearch.study.knob_values import knob_values
+from vitsearch.study.knob_values import SHAPE, knob_values
 from vitsearch.study.printed.details import PrintedDetail
 from vitsearch.study.results.detail import File, LimitJudged, TrialDetail
 from vitsearch.study.results.model_names import number_of
@@ -159,9 +159,12 @@ def _against(name: str, value: float, base: float) -> str:
 
 def knobs_table(detail: TrialDetail) -> Rows:
     """The knobs of the plan; those that its backbone does not have are left out."""
-    values = knob_values(detail.point.plan).items()
+    values = knob_values(detail.point.plan)
+    values["resolution"] = values.pop(SHAPE) or values["resolution"]  # of images that are no squares, the shape
     rows = [
-        [name, f"{value:g}" if isinstance(value, float) else value] for name, value in values if value not in (None, "")
+        [name, f"{value:g}" if isinstance(value, float) else value]
+        for name, value in values.items()
+        if value not in (None, "")
     ]
     return Rows(["knob", "value"], rows, ["knob", "value"])
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression
 from vitsearch.report.trials import knobs
 from vitsearch.space.knobs import Knobs
+
+
+def test_a_rectangle_is_named_by_its_sides(plan):
+    assert knobs(plan)["resolution"] == 28.0
+    assert knobs(replace(plan, resolution=ImageSize(64, 96)))["resolution"] == "64x96"
 
 
 def test_the_words_are_those_of_a_space_file(plan):
