@@ -117,7 +117,7 @@ class FakeStudy:
         return await Driver(session, self.pipeline(ledger, me), self.plans()).run(retry_failed)
 
     def plans(self) -> PlanSpace:
-        return PlanSpace(self.space, self.device.name, everything_supported, lambda backbone: 28)
+        return PlanSpace(self.space, self.device.name, everything_supported, lambda backbone: ImageSize.square(28))
 
     def pipeline(self, ledger: Ledger, driver: DriverId | None = None, **changes: object) -> Pipeline:
         store = self.store or FileStore(self.folder / "artifacts")

@@ -114,7 +114,8 @@ def describe(names: Sequence[str], doing: Callable[[str], None] = lambda text: N
         doing(f"looking at {name}")
         backbones.found_levels(name)
     notes = _Footnotes()
-    heads = ["backbone", "family", "variants", *(title for title, _, _ in ASKED), "windows", "tokens", "distillation"]
+    asked = (title for title, _, _ in ASKED)
+    heads = ["backbone", "family", "variants", *asked, "windows", "rectangles", "tokens", "distillation"]
     rows = [heads, ["---"] * len(heads), *(_row(name, notes) for name in names)]
     precisions = typing.get_args(Precision)
     table = [["runtime", *precisions], ["---"] * (len(precisions) + 1)]
@@ -145,9 +146,9 @@ def _row(name: str, notes: _Footnotes) -> list[str]:
     family = backbones.find(name)
     cells = [name, family.family, str(len(family.variants()))]
     if (refused := backbones.supports(name, "quantization", "fp32")) is not None:
-        return [*cells, *[notes.of_backbone(name, refused)] * (len(ASKED) + 3)]
+        return [*cells, *[notes.of_backbone(name, refused)] * (len(ASKED) + 4)]
     cells += [_cell(name, knob, value, notes) for _, knob, value in ASKED]
-    cells += [_windows(name, notes), _tokens(name, notes)]
+    cells += [_windows(name, notes), _rectangles(name, notes), _tokens(name, notes)]
     targets = [word for word in typing.get_args(Distillation) if backbones.supports(name, "distillation", word) is None]
     return [*cells, ", ".join(targets)]
 
@@ -163,6 +164,12 @@ def _windows(name: str, notes: _Footnotes) -> str:
     if fitting:
         return ", ".join(map(str, fitting))
     return notes.of_backbone(name, backbones.supports(name, "window_size", 2) or "is built with one window only")
+
+
+def _rectangles(name: str, notes: _Footnotes) -> str:
+    """Whether it takes images of twice its width."""
+    native = backbones.native_resolution(name)
+    return _cell(name, "resolution", ImageSize(native.height, 2 * native.width), notes)
 
 
 def _tokens(name: str, notes: _Footnotes) -> str:

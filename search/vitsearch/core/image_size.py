@@ -133,7 +133,7 @@ class ImageSize:
         return f"{self.height} x {self.width}"
 
     def has_shape_of(self, other: ImageSize) -> bool:
-        """Whether the two have the same ratio of height to width.
+        """Whether the two have the same ratio of height to width, but for rounding to a pixel.
 
         Args:
             other: Another size.
@@ -141,7 +141,8 @@ class ImageSize:
         Returns:
             True if one is the other at another scale.
         """
-        return self.height * other.width == self.width * other.height
+        off = abs(self.height * other.width - self.width * other.height)
+        return off <= min(max(self.sides), max(other.sides)) / 2
 
     def holds(self, other: ImageSize) -> bool:
         """Whether an image of another size lies inside one of this size.

@@ -11,6 +11,7 @@ from typing import Any
 
 from vitsearch.core.device_identity import NamedDevice, stored_devices
 from vitsearch.core.fleet import Fleet, stored_fleets
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.limits import Bound
 from vitsearch.report.trials import ShownTrial
 from vitsearch.storage.ledger import Ledger
@@ -153,7 +154,7 @@ def _setting(value: Any) -> str:
 def _data(data: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for name in ("fingerprint", "image_size", "channels", "mean", "std"):
         if data.get(name) is not None:
-            yield name, str(data[name])
+            yield name, str(ImageSize.of(data[name]) if name == "image_size" else data[name])
     for name, split in data.get("splits", {}).items():
         yield f"{name} images", str(split["images"])
     if classes := data.get("class_names"):

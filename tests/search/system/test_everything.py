@@ -107,7 +107,7 @@ def test_a_plan_builds_exports_and_runs(sample, workspace, index):
         Calibration(2, SEED),
     )
     graph = tasks.build_graph(job)
-    images = np.random.default_rng(SEED).normal(size=(3, 1, plan.resolution, plan.resolution)).astype(np.float32)
+    images = np.random.default_rng(SEED).normal(size=(3, 1, *plan.resolution.sides)).astype(np.float32)
     answers = evaluate.logits(workspace.scratch.model(graph.sha256), images, batch_size=1)
     assert answers.shape == (3, 10)
     assert np.isfinite(answers).all()

@@ -176,7 +176,7 @@ def check_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> C
     """The first step of `check_space`: what needs no data."""
     judged = judge(path, overrides, Catalogue.examined)
     space = judged.draft.space
-    return CheckedFile(judged, (*judged.warnings, *_known_bad(space), *_without_cores(space)))
+    return CheckedFile(judged, (*judged.warnings, *_known_bad(space), *_several_shapes(space), *_without_cores(space)))
 
 
 def check_data(file: CheckedFile) -> CheckedData:
@@ -204,6 +204,20 @@ def check_weights_of(file: CheckedFile, data: CheckedData) -> CheckedWeights:
     layout = data.review.layout
     names = None if layout is None else layout.class_names  # of too many images; a run reads them
     return weights if names is None else replace(weights, problems=[*weights.problems, *unknown_names(space, names)])
+
+
+def _several_shapes(space: SearchSpace | None) -> list[str]:
+    """What models lose of images that are stored in one shape, while resolutions have several."""
+    if space is None or space.task.data.image_size is not None or space.task.data.source.startswith("builtin:"):
+        return []
+    sizes = sorted({*space.space.resolution, space.baseline_resolution})
+    if all(size.has_shape_of(sizes[0]) for size in sizes):
+        return []
+    return [
+        f"task.data.image_size: is missing, and the resolutions have several shapes ({', '.join(map(str, sizes))}): "
+        "images are stored in the smallest that holds them all, and no model sees what lies outside; write the shape of "
+        "your images: [height, width]"
+    ]
 
 
 def _known_bad(space: SearchSpace | None) -> list[str]:

@@ -27,7 +27,7 @@ class _StoredSplit(TypedDict):
 class _StoredData(TypedDict):
     fingerprint: NotRequired[str]
     class_names: NotRequired[list[str]]
-    image_size: NotRequired[int]
+    image_size: NotRequired[int | tuple[int, int]]
     channels: NotRequired[int]
     mean: NotRequired[list[float]]
     std: NotRequired[list[float]]

@@ -282,6 +282,15 @@ def test_without_images_there_are_no_qualities_of_them(tmp_path):
         ({"std": [0]}, r"preprocessing.json.std\[0\]: expected a number from 1e-06"),
         ({"crop_size": 3}, r"preprocessing.json.crop_size: 3 is more than the image_size 2"),
         ({"channels": 2, "mean": [0, 0], "std": [1, 1]}, r"preprocessing.json.channels: expected 1 \(grey\) or 3"),
+        ({"crop_size": [2, 3]}, r"preprocessing.json.crop_size: \[2, 3\] is more than the image_size 2"),
+        ({"image_size": [2]}, r"preprocessing.json.image_size: expected a side, or height and width, got 1 numbers"),
+        ({"image_size": [2, 3, 4]}, r"preprocessing.json.image_size: expected a list of at most 2 items"),
+        ({"resolution": [2, 0]}, r"preprocessing.json.resolution\[1\]: expected a whole number from 1 to 4096"),
+        ({"resolution": [4096, 4096]}, r"a run of 64 images takes 4294967296 bytes, allowed are 1073741824"),
+        (
+            {"image_size": [4096, 2], "crop_size": [4096, 2], "resolution": [2, 4096]},
+            r"a run of 64 images takes 4294967296 bytes, allowed are 1073741824",
+        ),
         ({"resolution": 4096}, r"a run of 64 images takes 4294967296 bytes, allowed are 1073741824"),
         ({"image_size": 4096}, r"a run of 64 images takes 4294967296 bytes, allowed are 1073741824"),
     ],
@@ -290,6 +299,13 @@ def test_preprocessing_that_cannot_be_is_refused(tmp_path, changes, message):
     content = json.dumps(dict(PREPROCESSING, **changes)).encode()
     with pytest.raises(InvalidRequest, match=message):
         bundle.read(write_bundle(tmp_path, manifest(batch=64), {"preprocessing.json": content}))
+
+
+def test_images_of_a_bundle_may_be_rectangles(tmp_path):
+    settings = dict(PREPROCESSING, image_size=[4, 6], crop_size=[4, 6], resolution=[2, 3])
+    read = bundle.read(write_bundle(tmp_path, manifest(), {"preprocessing.json": json.dumps(settings).encode()}))
+    assert (read.preprocessing["image_size"], read.preprocessing["resolution"]) == ([4, 6], [2, 3])
+    assert bundle.bytes_of_image(read.preprocessing) == 4 * 4 * 6
 
 
 HOSTILE_JSON = {

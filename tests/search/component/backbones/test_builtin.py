@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from vitsearch import data
 from vitsearch.backbones import ModelSpec, find, weights
 from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON, JudgedOn
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import WeightsError
 from vitsearch.space.section_base import BUILTIN_BASES
@@ -21,7 +22,7 @@ def test_a_base_matches_the_record_of_its_training(name):
     written = json.loads(base.path().with_suffix(".json").read_text())
     model = written["model"]
     assert file_digest(str(base.path())) == written["weights_sha256"]
-    assert (base.architecture, base.resolution) == (model["create"], written["resolution"])
+    assert (base.architecture, base.resolution) == (model["create"], ImageSize.of(written["resolution"]))
     assert (base.channels, base.classes) == (model["in_chans"], model["num_classes"])
     assert {key: model[key] for key in base.arguments} == json.loads(json.dumps(dict(base.arguments)))
     numbers = {name: list(getattr(base.preprocessing, name)) for name in ("mean", "std")}
@@ -32,7 +33,7 @@ def test_a_base_matches_the_record_of_its_training(name):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_base_is_loaded_strictly(name, channels):
     base = BUILTIN[name]
-    sized = {"img_size": base.resolution} if base.family == "vit" else {}
+    sized = {"img_size": base.resolution.height} if base.family == "vit" else {}
     spec = ModelSpec(name, "builtin", base.resolution, base.classes, channels)
     built = weights.build(spec, weights.BuildRecipe(base.architecture, base.arguments | sized))
     assert built.head_is_new == (channels != base.channels)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation, Compression, QuantizationAware
 from vitsearch.core.preprocessing import PreprocessingKeys
 from vitsearch.errors import StageError
@@ -488,7 +489,7 @@ def test_hints_need_the_features_of_the_teacher_once(fake_study, ledger, cut):
 def test_augmented_images_are_distilled_from_the_live_teacher_at_its_own_resolution(fake_study, ledger, cut):
     seen: list[TrainJob] = []
     fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob) else None
-    sizes = {"big_vit": 56, "fake_vit": 28}
+    sizes = {"big_vit": ImageSize.square(56), "fake_vit": ImageSize.square(28)}
     teacher = Teacher("big_vit", "hub", cut.recipe)
     pipeline = fake_study.pipeline(
         ledger, teacher=teacher, base_resolution=sizes.__getitem__, starting_digest=lambda source: source.backbone
@@ -499,7 +500,7 @@ def test_augmented_images_are_distilled_from_the_live_teacher_at_its_own_resolut
     cached, live = seen
     assert (cached.targets.outputs_sha256 is None, cached.targets.live_teacher) == (False, None)
     assert live.targets.outputs_sha256 is None
-    assert (live.targets.live_teacher.backbone, live.targets.live_teacher.resolution) == ("big_vit", 56)
+    assert (live.targets.live_teacher.backbone, live.targets.live_teacher.resolution) == ("big_vit", sizes["big_vit"])
     assert live.targets.live_teacher.weights.startswith("stored:")
     assert fake_study.runner.runs["logits"] == 2  # the teacher's for the first plan, the base's for both
 

@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.policy import POLICY
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
@@ -44,7 +45,7 @@ def several(fake_study):
     class Study(type(fake_study)):
         def plans(self):
             supports = no_rigid_backbone_is_pruned
-            return PlanSpace(self.space, self.device.name, supports, lambda backbone: 28)
+            return PlanSpace(self.space, self.device.name, supports, lambda backbone: ImageSize.square(28))
 
     def make(*names, cpu_ms=1.0, **changes):
         study = Study(fake_study.folder, fake_study.space, FakeRunner(), progress=Notes())
@@ -248,7 +249,7 @@ def test_the_cheapest_plans_have_each_choice_that_ratios_do_not_order(several):
     seen = [(it.scope, it.token_pruning_ratio, it.token_pruning_method) for it in cut]
     assert len(seen) == len(set(seen)) == 6
     assert {it[1:] for it in seen} == {(0.0, None), (0.4, "topk"), (0.4, "tome")}
-    assert {plan.resolution for plan in cheapest(plans, words)} == {24}
+    assert {plan.resolution for plan in cheapest(plans, words)} == {ImageSize.square(24)}
 
 
 def test_the_key_of_a_measurement_does_not_depend_on_the_training(several, ledger):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.pipeline.progress import Silent
 from vitsearch.study.status import status
 
@@ -43,7 +44,7 @@ def test_new_choices_keep_every_trial_and_are_searched(small, fake_study):
     assert not before.keys() & set(grown.progress.ended_numbers)
     new = [after[number].plan for number in grown.progress.ended_numbers]
     assert {plan.deployment.precision for plan in new} == {"fp32", "int8_dynamic"}
-    assert 24 in {plan.resolution for plan in new}
+    assert ImageSize.square(24) in {plan.resolution for plan in new}
     assert grown.trained == 4
 
 

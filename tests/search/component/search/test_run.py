@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from support.real_search import write_images
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.errors import ResourceError
@@ -28,7 +29,7 @@ from vitsearch.workers.cluster.resources import Resources
 
 
 def plans_of(space: SearchSpace, *_: object, **__: object) -> PlanSpace:
-    return PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+    return PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: ImageSize.square(28))
 
 
 def test_a_run_that_is_refused_for_its_trainers_leaves_nothing(space):
@@ -55,6 +56,30 @@ def test_a_study_keeps_the_size_of_its_images_when_a_backbone_with_another_crop_
     assert stage_config.data_spec(more, first)["image_size"] == 236
     value["space"]["resolution"] = [256]  # larger than what is stored
     assert stage_config.data_spec(SearchSpace.from_json(value), first)["image_size"] == 284
+
+
+def test_images_are_stored_in_the_shape_that_holds_every_resolution(space, tmp_path):
+    value = space.to_json()
+    value["task"]["data"] |= {"source": "folder", "root": str(tmp_path)}
+    value["space"] |= {"resolution": [28, [24, 32]]}
+    several = SearchSpace.from_json(value)
+    assert stage_config.data_spec(several)["image_size"] == [28, 32]
+    assert stage_config.data_spec(several, {"image_size": [40, 30]})["image_size"] == [28, 32]
+    assert stage_config.data_spec(several, {"image_size": [28, 40]})["image_size"] == [28, 40]
+    value["task"]["data"]["image_size"] = [48, 64]
+    assert stage_config.data_spec(SearchSpace.from_json(value))["image_size"] == [48, 64]
+
+
+def test_the_shape_of_images_that_are_cropped_is_that_of_the_model(space, tmp_path):
+    value = space.to_json()
+    value["task"]["data"] |= {"source": "folder", "root": str(tmp_path)}
+    value["space"] |= {"backbone": [{"name": "deit_tiny_patch16_224"}], "resolution": [[192, 256]]}
+    value["baseline"] = None
+    stored = ImageSize.of(stage_config.data_spec(SearchSpace.from_json(value))["image_size"])
+    assert stored == ImageSize(213, 284)  # 192 x 256 are nine tenths of each side
+    value["space"]["resolution"] = [[2048, 4096]]
+    widest = ImageSize.of(stage_config.data_spec(SearchSpace.from_json(value))["image_size"])
+    assert widest == ImageSize(2048, 4096)
 
 
 def test_what_workers_are_given_is_a_data_spec_and_can_be_a_key(space):

@@ -151,7 +151,7 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
             pytest.skip(missing)
         root = tmp_path_factory.mktemp("task")
         for number, part in enumerate(("train", "val", *(["test"] if test else []))):
-            folder_of(root / "data" / part, 24, image_size, grey, 1000 * number)
+            folder_of(root / "data" / part, 24, max(ImageSize.of(image_size).sides), grey, 1000 * number)
         spec = data.DataSpec(
             "folder", str(root / "data"), image_size=ImageSize.of(image_size), channels=1 if grey else 3
         )

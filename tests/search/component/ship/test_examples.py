@@ -18,8 +18,10 @@ import pytest
 from PIL import Image
 
 from support.marks import long
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import ModelView, Preprocessing
 from vitsearch.data.pixels import decode_image
+from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
 from vitsearch.export.device_jobs import device_job
 from vitsearch.ship import examples
@@ -36,10 +38,16 @@ TASKS = {
     "crop": (True, 40, 32, "onnxruntime", 1, True, Preprocessing((0.4,), (0.3,), "bicubic", 0.9)),
     "colour": (False, 48, 48, "onnxruntime"),
     "224": (False, 224, 192, "onnxruntime"),
+    "wide": (False, [40, 60], [32, 48], "onnxruntime", 1, True, Preprocessing((0.4,) * 3, (0.3,) * 3, "bicubic", 0.9)),
+    "square of wide": (True, [40, 60], 32, "onnxruntime"),
     "openvino": (False, 40, 32, "openvino"),
     "litert": (True, 40, 32, "litert"),
     "a batch of 3": (True, 32, 32, "onnxruntime", 3),
 }
+
+
+def side_of(name):
+    return max(ImageSize.of(TASKS[name][1]).sides)
 
 
 def by_the_search(task, files):
@@ -52,12 +60,13 @@ def by_the_search(task, files):
     return [data_set.class_names[index] for index in logits.argmax(1)]
 
 
-@pytest.mark.parametrize("name", ["crop", *long("openvino", "grey", "colour", "224", "litert", "a batch of 3")])
+@pytest.mark.parametrize(
+    "name", ["crop", "wide", *long("square of wide", "openvino", "grey", "colour", "224", "litert", "a batch of 3")]
+)
 def test_the_example_gives_the_classes_of_the_search(make_task, pictures, without_vitsearch, tmp_path, name):
     task = make_task(*TASKS[name])
     write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
-    grey, size, *_ = TASKS[name]
-    files = pictures(tmp_path / "unseen", UNSEEN, size, grey, 5000)
+    files = pictures(tmp_path / "unseen", UNSEEN, side_of(name), TASKS[name][0], 5000)
     expected = by_the_search(task, files)
     assert len(set(expected)) > 1  # else nothing is compared
     done = without_vitsearch(tmp_path / "bundle", "example.py", *map(str, files))
@@ -142,7 +151,7 @@ def test_the_example_runs_the_graph_that_was_judged(
 def described(runtime, options, threads=1, version="1.30.0"):
     """As much of a shipped model as says how it was measured."""
     measured = SimpleNamespace(protocol=SimpleNamespace(threads=threads), runtime_version=version)
-    job, plan = SimpleNamespace(options=options, runtime=runtime), SimpleNamespace(resolution=32)
+    job, plan = SimpleNamespace(options=options, runtime=runtime), SimpleNamespace(resolution=ImageSize.square(32))
     deployment = SimpleNamespace(batch=None, runtime="litert" if runtime == "benchmark_model" else runtime)
     return SimpleNamespace(
         job=job, confirmation=measured, deployment=deployment, data={"channels": 3}, shipped=SimpleNamespace(batch=1),
@@ -286,13 +295,13 @@ def build(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["crop", "colour", "a batch of 3"])
+@pytest.mark.parametrize("name", ["crop", "colour", "wide", "square of wide", "a batch of 3"])
 def test_the_cpp_example_gives_the_classes_of_the_search(make_task, pictures, build, tmp_path, name):
     task = make_task(*TASKS[name])
     folder = tmp_path / "bundle"
     write("tiny", contents(task.model, with_images=False), folder)
     build(folder)
-    data_set, files = task.images, pictures(tmp_path / "unseen", UNSEEN, TASKS[name][1], TASKS[name][0], 6000)
+    data_set, files = task.images, pictures(tmp_path / "unseen", UNSEEN, side_of(name), TASKS[name][0], 6000)
     images = []
     for number, file in enumerate(files):
         pixels = decode_image(file, data_set.image_size, data_set.channels)
@@ -302,3 +311,47 @@ def test_the_cpp_example_gives_the_classes_of_the_search(make_task, pictures, bu
     assert done.returncode == 0, done.stderr
     classes = [data_set.class_names[int(line.split("\t")[1])] for line in done.stdout.splitlines()]
     assert classes == by_the_search(task, files)
+
+
+PRINT_INPUT = """
+#include <cstdio>
+int main(int, char** paths) {
+    std::ifstream file(paths[1], std::ios::binary);
+    std::vector<uint8_t> pixels(kRows * kColumns * kChannels);
+    file.read(reinterpret_cast<char*>(pixels.data()), pixels.size());
+    const std::vector<float> values = input(pixels);
+    std::fwrite(values.data(), sizeof(float), values.size(), stdout);
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("image_size", "resolution", "interpolation", "crop_share"),
+    [(40, 32, "bicubic", 0.9), ([40, 60], [32, 48], "bilinear", 0.9), ([40, 60], 32, "bicubic", 1.0)],
+)
+def test_the_input_of_the_cpp_example_is_the_one_of_the_search(
+    tmp_path, image_size, resolution, interpolation, crop_share
+):
+    """Its function alone, which needs no onnxruntime."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    stored, size = ImageSize.of(image_size), ImageSize.of(resolution)
+    view = ModelView(size, Preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), interpolation, crop_share))
+    deployment = SimpleNamespace(runtime="onnxruntime", provider="cpu", batch=1)
+    model = SimpleNamespace(
+        task=CLASSIFICATION,
+        deployment=deployment,
+        preprocessing=view.settings(stored, 3),
+        job=SimpleNamespace(runtime="onnxruntime", options={}),
+        confirmation=SimpleNamespace(protocol=SimpleNamespace(threads=1)),
+    )
+    code = examples.cpp_example(model).replace("#include <onnxruntime_cxx_api.h>", "")
+    (tmp_path / "input.cpp").write_text(code.partition("int main(")[0] + PRINT_INPUT)
+    command = ["g++", "-std=c++17", "-Wall", "-Werror", "input.cpp", "-o", "input"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *stored.sides, 3), dtype=np.uint8)
+    (tmp_path / "pixels").write_bytes(pixels.tobytes())
+    printed = subprocess.run(["./input", "pixels"], cwd=tmp_path, capture_output=True).stdout
+    found = np.frombuffer(printed, "<f4").reshape(1, 3, *size.sides)
+    np.testing.assert_allclose(found, to_tensor(pixels, size, view.preprocessing).numpy(), rtol=0, atol=1e-5)

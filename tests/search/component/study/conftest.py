@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
@@ -22,7 +23,9 @@ def open_study(space, tmp_path):
         changed = SearchSpace.from_json(value | {"storage": storage or space.storage})
         study = Study.open(changed)
         opened.append(study)
-        return study, PlanSpace(changed, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+        return study, PlanSpace(
+            changed, "local", lambda backbone, knob, value: None, lambda backbone: ImageSize.square(28)
+        )
 
     yield open_
     for study in opened:

@@ -10,6 +10,7 @@ import pytest
 from support.evaluations import evaluation
 from vitsearch.cli.results.front import print_front
 from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_of, json_text
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
@@ -44,7 +45,7 @@ def front_of(space):
     def tell(*records, changed=space, baseline=None, data=None):
         study = Study.open(changed)
         opened.append(study)
-        plans = PlanSpace(changed, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+        plans = PlanSpace(changed, "local", lambda backbone, knob, value: None, lambda backbone: ImageSize.square(28))
         if baseline:
             plan, keys = plans.baseline().to_json(), keys_of("base").__dict__
             metrics = Metrics.of(baseline, {"accuracy": [0.8, 0.9]}).to_json()

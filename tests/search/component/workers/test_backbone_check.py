@@ -9,6 +9,7 @@ import pytest
 from support.int8 import exact_int8
 from vitsearch.compress.quantization import quantize
 from vitsearch.core import precisions
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_of
 from vitsearch.errors import PlanError, StageError, UnknownName
 from vitsearch.export.onnxruntime_file import OnnxRuntimeExporter
@@ -45,7 +46,7 @@ def test_a_builtin_base_keeps_its_channels_and_says_what_it_does(few_precisions)
         "vit_fmnist_p4: writing fp32 for onnxruntime and running it",
         "vit_fmnist_p4: writing int8_ptq for onnxruntime and running it",
     ]
-    assert (check.works, check.resolution) == (True, 28)
+    assert (check.works, check.resolution) == (True, ImageSize.square(28))
     assert check.params_m == pytest.approx(2.7, abs=0.1)
     assert check.macs_m > 100
 

@@ -157,7 +157,7 @@ def test_an_exported_file_says_what_its_input_and_its_classes_are(workspace, cut
     assert said.keys() == {"vitsearch.artifact_key", "vitsearch.labels", "vitsearch.preprocessing"}
     assert said["vitsearch.artifact_key"] == "ab" * 32
     assert json.loads(said["vitsearch.labels"])[0] == "T-shirt/top"
-    assert json.loads(said["vitsearch.preprocessing"]) == BUILTIN_VIT.view.settings(28, 1)
+    assert json.loads(said["vitsearch.preprocessing"]) == BUILTIN_VIT.view.settings(ImageSize.square(28), 1)
     other = tasks.build_graph(replace(job, artifact_key="cd" * 32))
     assert other.structure == graph.structure  # one measurement serves both
     assert other.sha256 != graph.sha256
@@ -617,3 +617,29 @@ def test_a_subset_is_the_first_validation_images_as_the_model_takes_them(workspa
     with torch.inference_mode():
         output = model(torch.from_numpy(np.load(stored_images)))
     np.testing.assert_allclose(output.numpy(), logits, atol=1e-4)
+
+
+def test_a_base_of_one_shape_is_cut_trained_and_exported_in_another(workspace):
+    """Its positions are those of a grid of 7 x 5 patches, and the plan has one of 5 x 7: as many."""
+    tall, wide = ImageSize(28, 20), ImageSize(20, 28)
+    start = replace(BUILTIN_VIT, resolution=tall)
+    base = tasks.prepare_base(jobs.BaseJob(workspace, start, RECIPE))
+    unpruned = replace(start, weights=f"{jobs.STORED}{base.weights_sha256}", trained_at=tall)
+    assert base.qualities["accuracy"] > 0.6
+    logits = tasks.cache_logits(jobs.LogitsJob(workspace, unpruned, "holdout", RECIPE)).sha256
+    source = replace(unpruned, resolution=wide)
+    structure = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
+    cut = Compression(0.33, 0.5, token_pruning_ratio=0.3, token_pruning_method="topk", width_multiple=16)
+    plan = Plan("vit_fmnist_p4", "builtin", wide, None, cut, "none", RECIPE, (FP32,))
+    resolved = resolve(plan, BlockStructure.from_json(structure.block_structure), Scores.from_json(structure.scores))
+    spec = jobs.CompressionSpec(source, resolved, structure.statistics_sha256)
+    reference = jobs.Reference(logits, base.qualities)
+    trained = tasks.train_rung(
+        jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, jobs.DistillationTargets("none"), reference, UNKNOWN)
+    )
+    job = jobs.ExportJob(workspace, spec, FP32, OPSET, CALIBRATION, trained.checkpoint_sha256)
+    exported = tasks.export_artifact(job)
+    assert exported.graph.parity <= 1e-5
+    assert exported.judged.values["accuracy"] > 0.6
+    shape = onnx.load(workspace.store.model(exported.graph.sha256)).graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in shape][1:] == [1, 20, 28]

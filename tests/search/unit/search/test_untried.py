@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.search.untried import UntriedPlans
 from vitsearch.space import SearchSpace
 from vitsearch.study.plan_pool import PlanParameters
@@ -27,7 +28,7 @@ SPACE = {
 
 @pytest.fixture
 def parameters():
-    plans = PlanSpace(SearchSpace.from_json(SPACE), "local", lambda *_: None, lambda backbone: 28)
+    plans = PlanSpace(SearchSpace.from_json(SPACE), "local", lambda *_: None, lambda backbone: ImageSize.square(28))
     return PlanParameters(plans)
 
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.space import SearchSpace
 from vitsearch.study.auto_sampler.encoding import key_of
 from vitsearch.study.plan_pool import PlanParameters
@@ -34,7 +35,7 @@ def plans():
     def supports(backbone, knob, value):
         return "no tokens" if backbone == "two" and knob == "token_pruning_method" else None
 
-    return PlanSpace(SearchSpace.from_json(SPACE), "local", supports, lambda backbone: 28)
+    return PlanSpace(SearchSpace.from_json(SPACE), "local", supports, lambda backbone: ImageSize.square(28))
 
 
 def test_a_small_space_gives_each_plan_once(plans):

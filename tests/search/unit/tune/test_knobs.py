@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import PlanError
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.tune.knobs import ConfigSpace
 
 VALUES = {
-    "resolution": [24, 28, 32],
+    "resolution": [24, 28, 32, [16, 64], [64, 16]],
     "window_size": [4, 7, 8],
     "head_pruning_ratio": [0.0, 0.33, 0.5],
     "ffn_pruning_ratio": [0.0, 0.25, 0.5, 0.75],
@@ -40,7 +41,7 @@ def supports(backbone, knob, value):
     name, _, resolution = knob.partition("@")
     is_two = backbone == "two"
     if name == "window_size":
-        return None if is_two and int(resolution) % value == 0 else "no such window"
+        return None if is_two and ImageSize.of_text(resolution).height % value == 0 else "no such window"
     only_there = name == "quantized_ops" and value == "all"
     elsewhere = value in ("tome", "2:4", "int8_dynamic") or (name == "token_pruning_ratio" and value)
     return "not here" if (only_there and not is_two) or (elsewhere and is_two) else None
@@ -55,7 +56,7 @@ def knobs_of(**values):
         "space": {"backbone": [{"name": name, "weights": "builtin"} for name in names], "resolution": [28]} | values,
     }
     knobs = ConfigSpace(SearchSpace.from_json(space))
-    knobs.__dict__["_plans"] = PlanSpace(knobs.space, "local", supports, lambda backbone: 28)
+    knobs.__dict__["_plans"] = PlanSpace(knobs.space, "local", supports, lambda backbone: ImageSize.square(28))
     return knobs
 
 

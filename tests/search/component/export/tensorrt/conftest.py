@@ -75,7 +75,7 @@ def subject(request, tmp_path_factory):
     family = backbones.find(spec.backbone)
     model = family.build(spec).model.eval()
     raise_layer_scales(model)
-    shape = 4, spec.channels, spec.resolution, spec.resolution
+    shape = 4, spec.channels, *spec.resolution.sides
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     return Subject(family.family, model, images, tmp_path_factory.mktemp(request.param))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support import SPACE_FILES
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.stage import Stage
 from vitsearch.search.check import check_space, costs, space_costs
 from vitsearch.search.check.stage_seconds import wall_seconds
@@ -150,7 +151,8 @@ def test_each_backbone_is_listed_unpruned():
     chosen = "space.backbone=[vit_fmnist_p4, efficientvit_fmnist]", "space.resolution=[24, 28]"
     screening = found(*chosen, "space.quantization=[fp32, int8_ptq]", "space.batch=1").screening
     vit, efficientvit = screening.backbones
-    assert (vit.backbone, vit.resolutions, vit.base_resolution) == ("vit_fmnist_p4", (24, 28), 28)
+    sizes = ImageSize.square(24), ImageSize.square(28)
+    assert (vit.backbone, vit.resolutions, vit.base_resolution) == ("vit_fmnist_p4", sizes, sizes[1])
     assert (vit.params_m, vit.macs_m) == (pytest.approx(2.684554), pytest.approx(138.622848))
     assert vit.files == 2
     assert vit.screening_s == pytest.approx(2 * (4.3 + 3.6))

@@ -11,6 +11,7 @@ from support import REPOSITORY
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.errors import SpaceError
 from vitsearch.search.check import check_space
+from vitsearch.search.check.space import check_file
 
 QUICKSTART = Path(REPOSITORY, "spaces", "quickstart.yaml")
 SPACE = """
@@ -65,6 +66,19 @@ def test_mistakes_of_different_kinds_are_found_together(problems, tmp_path):
         "line 9: space.quantization[2]: 'bf16'",
     ):
         assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("resolution", "image_size", "is_warned"),
+    [("[28, [24, 32]]", "", True), ("[28, [24, 32]]", ", image_size: [48, 64]", False), ("[[24, 32]]", "", False)],
+)
+def test_images_that_are_stored_in_one_of_several_shapes_are_a_warning(tmp_path, resolution, image_size, is_warned):
+    data = f"{{source: folder, root: {tmp_path}{image_size}}}"
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE.format(**RIGHT | {"data": data}).replace("resolution: 28", f"resolution: {resolution}"))
+    warnings = [line for line in check_file(path).warnings if "task.data.image_size" in line]
+    assert bool(warnings) == is_warned
+    assert all("the resolutions have several shapes (24x32, 28)" in line for line in warnings)
 
 
 def test_a_missing_root_is_reported_once(problems):

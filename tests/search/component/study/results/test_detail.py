@@ -10,6 +10,7 @@ import pytest
 from support.terminal import shown
 from vitsearch.cli.results.show import print_detail
 from vitsearch.core.figures import NO_METRICS
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_text
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
@@ -158,7 +159,7 @@ def test_which_figures_are_those_of_a_quiet_machine_is_said(finished, tmp_path):
 
 
 def test_a_failed_trial_has_its_failure_and_nothing_else(space, plan, tmp_path):
-    plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+    plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: ImageSize.square(28))
     ledger, study = Ledger.open(space.storage), Study.open(space)
     trial = study.ask(plans, DriverId.current())
     failure = {"stage": "export", "kind": "crash", "message": "boom"}

@@ -86,6 +86,15 @@ def test_known_effects_are_found():
     assert (of_backbone.backbone, of_backbone.models) == ("vit", 48)
 
 
+def test_a_rectangle_is_named_by_its_sides():
+    observed = [
+        replace(each, knobs={**each.knobs, "image_shape": "16x25" if each.knobs["resolution"] == 20.0 else None})
+        for each in models()
+    ]
+    by_name, _ = effects(observed)
+    assert by_name["resolution", "16x25"].estimate == pytest.approx(1.5 * math.log(20 / 28))
+
+
 def test_the_intervals_hold_the_truth_about_as_often_as_they_say():
     holding = [
         effect.low <= -0.3 <= effect.high

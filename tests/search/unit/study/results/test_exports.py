@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.record import Keys
 from vitsearch.study.front import Front, Point
 from vitsearch.study.results.exports import Condition, rows, to_csv, to_markdown, to_perf_yaml
@@ -50,6 +51,13 @@ def test_a_row_has_the_columns_of_timms_benchmark_first(front):
     ]
     assert list(row.values())[:9] == ["fake_vit", 390.0, 2.5, 1, 28, 1.2, 5.7, 87.65, 12.35]
     assert (row["trial"], row["on_front"], row["latency_ms_p50_low"], row["energy_mj"]) == (7, True, 2.4, None)
+
+
+def test_the_size_of_a_rectangle_is_its_name(front):
+    (point,) = front.points
+    wide = replace(point, plan=replace(point.plan, resolution=ImageSize(192, 256)))
+    (row,) = csv.DictReader(io.StringIO(to_csv(front, rows(front, [wide], {}))))
+    assert row["infer_img_size"] == "192x256"
 
 
 def test_csv_leaves_empty_what_was_not_measured(front):
