@@ -215,8 +215,8 @@ def _several_shapes(space: SearchSpace | None) -> list[str]:
         return []
     return [
         f"task.data.image_size: is missing, and the resolutions have several shapes ({', '.join(map(str, sizes))}): "
-        "images are stored in the smallest that holds them all, and no model sees what lies outside; write the shape of "
-        "your images: [height, width]"
+        "images are stored in the smallest that holds them all, and no model sees what lies outside; write the shape "
+        "of your images: [height, width]"
     ]
 
 

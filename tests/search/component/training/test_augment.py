@@ -34,6 +34,21 @@ def drawn(augmentation: Augmentation, batch, seed: int = 0, size: int = 28):
         return Views(augmentation, ImageSize.of(size), 10).draw(*batch)
 
 
+@pytest.mark.parametrize("size", [(20, 30), (30, 20)])
+def test_random_crops_have_the_shape_of_a_rectangle_and_are_stretched_by_a_third_at_most(size):
+    """A disc becomes an ellipse that is no flatter than four by three, but for rounding to pixels."""
+    height, width = size
+    rows, columns = np.mgrid[: 4 * height, : 4 * width]
+    disc = (rows - 2 * height) ** 2 + (columns - 2 * width) ** 2 < 24**2
+    images = np.repeat(np.where(disc, 255, 0).astype(np.uint8)[None, ..., None], 64, 0)
+    views, _ = drawn(Augmentation(crop=0.6), (images, np.zeros(64, np.int64)), size=size)
+    assert views.shape == (64, *size, 1)
+    ratios = [(view.any(axis=1).sum(), view.any(axis=0).sum()) for view in views[..., 0] > 127]
+    whole = [tall / wide for tall, wide in ratios if tall < height and wide < width]
+    assert len(whole) > 20
+    assert 0.65 < min(whole) < 1 < max(whole) < 1.55
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("augmentation", WAYS)
 def test_each_augmentation_changes_the_images_and_keeps_shape_and_type(batch, augmentation, channels):
