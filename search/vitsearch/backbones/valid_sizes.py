@@ -45,8 +45,6 @@ def nearest_multiples(size: ImageSize, step: int, least: int = 1) -> str:
     smallest = max(step, least)
     below = [side // step * step for side in size.sides]
     above = [under + (step if under != side else 0) for under, side in zip(below, size.sides, strict=True)]
-    if size.is_square:
-        above = [under + step for under in below]
     valid = [ImageSize(*sides) for sides in (below, above) if min(sides) >= smallest]
     near = valid or [ImageSize(*(max(side, smallest) for side in above))]
     return " and ".join(map(str, near))

@@ -265,10 +265,6 @@ def _verify(model: BundledModel, with_images: bool) -> Iterator[str]:
         yield f"{name} is {inside:.4f}, on all of them {whole:.4f}."
 
 
-def _in_words(size: ImageSize) -> str:
-    return "" if size.is_square else " (sizes are height x width)"
-
-
 def _preprocessing(model: BundledModel) -> Iterator[str]:
     settings = model.preprocessing
     mode = "grey" if settings["channels"] == 1 else "colour"
@@ -277,7 +273,8 @@ def _preprocessing(model: BundledModel) -> Iterator[str]:
     yield f"1. Turn the image as its EXIF data says; transparent pixels become white; convert it to 8-bit {mode}."
     stored, crop, size = (ImageSize.of(settings[name]) for name in ("image_size", "crop_size", "resolution"))
     resized = f"its shorter side to {stored} pixels" if stored.is_square else f"it until it covers {stored.by} pixels"
-    yield f"2. Resize {resized} (bicubic, antialiased) and crop the centre{_in_words(stored)}."
+    axes = "" if stored.is_square and size.is_square else " (sizes are height x width)"
+    yield f"2. Resize {resized} (bicubic, antialiased) and crop the centre{axes}."
     step = 3
     if crop != stored:
         cropped = f"{crop} pixels a side" if crop.is_square else f"{crop.by} pixels"

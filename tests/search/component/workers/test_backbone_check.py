@@ -27,7 +27,7 @@ def few_precisions(monkeypatch):
 
 @exact_int8
 def test_every_precision_of_a_model_works():
-    check = check_backbone(NAME, 32, ["onnxruntime"])
+    check = check_backbone(NAME, ImageSize.square(32), ["onnxruntime"])
     assert check.works
     assert [file.precision for file in check.files] == list(precisions.RUNTIMES["onnxruntime"].precisions)
     by_precision = {file.precision: file for file in check.files}
@@ -60,7 +60,7 @@ def test_a_precision_that_fails_does_not_hide_the_others(few_precisions, monkeyp
 
     original = quantize.quantize
     monkeypatch.setattr(quantize, "quantize", broken)
-    check = check_backbone(NAME, 32, ["onnxruntime"])
+    check = check_backbone(NAME, ImageSize.square(32), ["onnxruntime"])
     assert not check.works
     assert [file.reason for file in check.files] == [None, "ValueError: no kernel"]
     assert check.files[1].latency_ms is None
@@ -71,7 +71,7 @@ def test_a_model_that_cannot_be_exported_has_one_reason(few_precisions, monkeypa
         raise StageError("export", "crash", "no converter")
 
     monkeypatch.setattr(OnnxRuntimeExporter, "export", fail)
-    check = check_backbone(NAME, 32, ["onnxruntime"])
+    check = check_backbone(NAME, ImageSize.square(32), ["onnxruntime"])
     assert not check.works
     assert {file.reason for file in check.files} == {"exporting failed (crash): no converter"}
 
@@ -81,7 +81,7 @@ def test_a_converter_that_is_missing_says_nothing_of_the_model(few_precisions, m
         raise StageError("export", "missing", "run: vitsearch install-converter")
 
     monkeypatch.setattr(OnnxRuntimeExporter, "export", fail)
-    check = check_backbone(NAME, 32, ["onnxruntime"])
+    check = check_backbone(NAME, ImageSize.square(32), ["onnxruntime"])
     assert check.works
     assert all(file.is_refused and "install-converter" in file.reason for file in check.files)
 
@@ -96,7 +96,7 @@ def test_openvino_is_tried_too():
 
 def test_a_model_that_is_refused_is_not_built(monkeypatch):
     monkeypatch.setattr(backbone_check, "_files", lambda *_: pytest.fail("it was built"))
-    check = check_backbone("vit_huge_patch14_224", 32 * 7)
+    check = check_backbone("vit_huge_patch14_224", ImageSize.square(224))
     assert not check.works
     assert "cannot be exported" in check.reason
     assert check.params_m is None
@@ -111,7 +111,7 @@ def test_a_refused_precision_is_not_a_failure(few_precisions, monkeypatch):
         return "not here" if (knob, value) == ("quantization", "int8_ptq") else original(self, name, knob, value)
 
     monkeypatch.setattr(family, "supports", supports)
-    check = check_backbone(NAME, 32, ["onnxruntime"])
+    check = check_backbone(NAME, ImageSize.square(32), ["onnxruntime"])
     assert check.works
     assert (check.files[1].is_refused, check.files[1].reason) == (True, "not here")
 
@@ -120,4 +120,4 @@ def test_wrong_names_and_sizes_are_errors():
     with pytest.raises(UnknownName, match="did you mean 'test_vit4'"):
         check_backbone("test_vt4")
     with pytest.raises(PlanError, match="not a multiple of the patch size 16"):
-        check_backbone(NAME, 33)
+        check_backbone(NAME, ImageSize.square(33))

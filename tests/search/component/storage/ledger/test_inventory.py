@@ -24,7 +24,7 @@ def test_files_of_every_kind_of_result_are_named(ledger: Ledger):
     ledger.add(ArtifactRow("s", Stage.SCREEN.value, "screened", 1, "here", {}), cost)
     ledger.add(TrainingRow("w", 1, {"accuracy": 0.9}, 0.1, 1, "checkpoint"), cost)
     ledger.add(TrainingRow("w", 0, {"accuracy": 0.9}, 0.1, 1, None), cost)
-    ledger.add(BlockStructureRow("b", "weights", 28, "c", {}, {}, "statistics"), cost)
+    ledger.add(BlockStructureRow("b", "weights", "28", "c", {}, {}, "statistics"), cost)
     assert ledger.inventory.named_files() == {"model", "judged", "logits", "checkpoint", "statistics"}
 
 

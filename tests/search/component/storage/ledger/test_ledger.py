@@ -24,7 +24,7 @@ from vitsearch.storage.stage_cost import StageCost
 
 KEY, OTHER = "a" * 64, "b" * 64
 MADE = StageCost(1.5, {"torch": "2.9"})
-ANATOMY = BlockStructureRow(KEY, "1" * 64, 28, "2" * 64, {"blocks": [{"heads": 6}]}, {"heads": [[0.5]]}, "3" * 64)
+ANATOMY = BlockStructureRow(KEY, "1" * 64, "28", "2" * 64, {"blocks": [{"heads": 6}]}, {"heads": [[0.5]]}, "3" * 64)
 TRAINING = TrainingRow(KEY, 1, {"accuracy": 0.875, "recall_min": 0.5}, 0.25, 1000, "4" * 64)
 ARTIFACT = ArtifactRow(KEY, "onnx", "5" * 64, 3 * 10**6, "/store", {"macs_m": 1.5})
 EVALUATION = evaluation(KEY, "6" * 64, [[0, 0, 880], [0, 1, 120]])
@@ -99,7 +99,7 @@ def test_what_is_not_there_is_none(ledger):
 @pytest.mark.parametrize(
     ("first", "change"),
     [
-        (ANATOMY, {"resolution": 14}),
+        (ANATOMY, {"resolution": "14"}),
         (TRAINING, {"qualities": {}}),
         (ARTIFACT, {"size_bytes": 1}),
         (EVALUATION, {"figures": {}}),

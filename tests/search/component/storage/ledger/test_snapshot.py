@@ -121,7 +121,7 @@ def test_results_that_only_other_studies_name_stay_behind(make, ledger, storage)
     make("two", keys(2), keys(3))
     for suffix in (1, 2, 3):
         add_results(ledger, suffix)
-    ledger.add(BlockStructureRow("b", "base", 28, "c", {}, {}, "statistics"), COST)
+    ledger.add(BlockStructureRow("b", "base", "28", "c", {}, {}, "statistics"), COST)
     ledger.add(TrainingRow("base", 1, {"accuracy": 0.9}, None, 10, "base"), COST)  # no trial names it, and both need it
     with snapshot(storage) as seen:
         results = seen.results(["one"])
