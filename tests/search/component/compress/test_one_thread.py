@@ -32,15 +32,16 @@ import torch
 from vitsearch import backbones
 from vitsearch.compress import batch_norms, prune, refit, scores, sequential
 from vitsearch.compress import sparsity
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
-images = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+images, size = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(0)), ImageSize.square(28)
 for name in ("vit_fmnist_p4", "efficientvit_fmnist"):
-    backbone, spec = backbones.find(name), backbones.ModelSpec(name, "builtin", 28, 10, 1)
+    backbone, spec = backbones.find(name), backbones.ModelSpec(name, "builtin", size, 10, 1)
     base = backbone.build(spec).model.eval()
     statistics = scores.collect(base, backbone, images, torch.arange(64) % 10)
     blocks = backbone.block_structure(base, spec).blocks
     kept = (ResolvedBlock(tuple(range(block.heads)), tuple(range(0, block.ffn_width, 2)), "fp32") for block in blocks)
-    resolved = ResolvedPlan(name, 28, None, tuple(kept))
+    resolved = ResolvedPlan(name, size, None, tuple(kept))
     model = copy.deepcopy(base)
     prune.apply(model, backbone, resolved, images[:1])
     refit.refit(model, base, backbone, resolved, statistics)

@@ -162,8 +162,10 @@ def test_the_leftovers_of_a_killed_process_are_not_used(tmp_path):
 
 PEAK = """
 import resource, sys, pathlib
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, load
-data = load(DataSpec("folder", root=sys.argv[1], image_size=256), pathlib.Path(sys.argv[2]))
+spec = DataSpec("folder", root=sys.argv[1], image_size=ImageSize.square(256))
+data = load(spec, pathlib.Path(sys.argv[2]))
 print(len(data.train) + len(data.validation), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 

@@ -54,7 +54,7 @@ def teacher(data):
 
 @pytest.fixture(scope="module")
 def teacher_outputs(data, teacher):
-    seen = (teacher, data.train.images[:ROWS], 28, Preprocessing(data.mean, data.std))
+    seen = (teacher, data.train.images[:ROWS], ImageSize.square(28), Preprocessing(data.mean, data.std))
     return {"teacher_outputs": inference.predict_logits(*seen), "teacher_features": inference.predict_features(*seen)}
 
 
