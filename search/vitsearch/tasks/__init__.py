@@ -3,6 +3,7 @@
     base.py            Task (the protocol), and the values that it takes and gives
     classification/    one class for each image: confusion counts, caveats, divergence in nats
     embedding/         the likeness of images, held to the outputs of one reference model
+    segmentation/      a class for each pixel, judged by the intersection over union
 
 Importing this package imports neither torch nor numpy. Other packages add tasks through the entry-point group
 `vitsearch.tasks` (`name = "module:task"`), or a space file names one as `module:task`; their conformance test is
@@ -54,6 +55,7 @@ TASKS: Registry[Task] = Registry(
     {
         "classification": "vitsearch.tasks.classification.task:CLASSIFICATION",
         "embedding": "vitsearch.tasks.embedding.task:EMBEDDING",
+        "segmentation": "vitsearch.tasks.segmentation.task:SEGMENTATION",
     },
     "vitsearch.tasks",
 )

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     import torch
 
     Floats = npt.NDArray[np.float32]
-    Labels = npt.NDArray[np.int64]
+    Labels = npt.NDArray[np.int64] | npt.NDArray[np.uint8]
 
 NO_CLASS = -1
 """The class of an image whose outputs are not all finite, among reduced outputs."""
-Labelling = Literal["needed", "used", "unused"]
-"""Whether a class index of each image is needed, used where the data has one, or never read."""
+Labelling = Literal["needed", "used", "unused", "masks"]
+"""Whether a class index of each image is needed, used where the data has one, or never read; or a class index of each
+pixel is needed."""
 Reduction = Literal["none", "argmax"]
 """What an agent returns of outputs: all of them, or the index of the largest value along axis 1."""
 
@@ -53,7 +54,8 @@ class Truth:
     """What the outputs of images are judged by.
 
     Attributes:
-        labels: int64 (images,), the class of each image; None for data without labels.
+        labels: int64 (images,), the class of each image, or uint8 (images, height, width), masks with the class of each
+            pixel; None for data without labels.
         class_names: The names of the classes, by their index.
         reference: float32 (images, ...), what the reference of the study gives for them; None for a task without one.
     """
@@ -68,7 +70,8 @@ class TrainingTargets:
     """What the outputs of a batch in training are compared with; on the device of the outputs.
 
     Attributes:
-        labels: int64 (images,), or float32 (images, classes) of mixed images; None for data without labels.
+        labels: int64 (images,), or float32 (images, classes) of mixed images, or masks, uint8 (images, height, width);
+            None for data without labels.
         smoothing: Share of each label that is spread over all classes.
         class_weights: How much each class counts; None for equally.
     """

@@ -17,9 +17,11 @@ from vitsearch.core.metrics import METRICS, declare
 from vitsearch.tasks import Judged, Task, TrainingTargets, Truth
 
 if TYPE_CHECKING:
-    from vitsearch.tasks.base import Floats
+    from vitsearch.tasks.base import Floats, Labels
 
 IMAGES = 24
+MAP = (4, 6)
+"""Height and width of the outputs of a task with masks, which are twice as large."""
 WIDTH = 8
 """Outputs of a model of a task with a reference."""
 
@@ -46,7 +48,8 @@ class TaskTests:
             float32 (IMAGES, ...).
         """
         width = WIDTH if self.task.has_reference else self.task.outputs(len(self.class_names))
-        outputs: Floats = np.random.default_rng(seed).normal(size=(IMAGES, width)).astype(np.float32)
+        size = (IMAGES, width, *MAP) if self.task.labels == "masks" else (IMAGES, width)
+        outputs: Floats = np.random.default_rng(seed).normal(size=size).astype(np.float32)
         return outputs
 
     def make_truth(self) -> Truth:
@@ -55,8 +58,11 @@ class TaskTests:
         Returns:
             Labels and a reference, as the task has them.
         """
-        labels = None
-        if self.task.labels != "unused":
+        labels: Labels | None = None
+        if self.task.labels == "masks":
+            pixels = np.random.default_rng(8).integers(0, len(self.class_names), (IMAGES, 2 * MAP[0], 2 * MAP[1]))
+            labels = pixels.astype(np.uint8)
+        elif self.task.labels != "unused":
             labels = (np.arange(IMAGES) % len(self.class_names)).astype(np.int64)
         return Truth(labels, self.class_names, self.make_outputs(9) if self.task.has_reference else None)
 
@@ -157,6 +163,8 @@ class TaskTests:
         labels = self.make_targets().labels
         if labels is None or self.task.loss(self._trained(), self.make_targets()) is None:
             pytest.skip(f"task {self.task.kind} has no loss of labels")
+        if self.task.labels == "masks":
+            pytest.skip(f"task {self.task.kind} has masks, which are not mixed")
         shares = torch.nn.functional.one_hot(labels, len(self.class_names)).float()
         mixed = self.task.loss(outputs := self._trained(), TrainingTargets(0.7 * shares + 0.3 * shares.roll(1, 0)))
         assert mixed is not None

@@ -7,6 +7,7 @@ import pytest
 from vitsearch.tasks import CLASSIFICATION
 from vitsearch.tasks.classification.task import Classification
 from vitsearch.tasks.embedding.task import EMBEDDING
+from vitsearch.tasks.segmentation.task import SEGMENTATION
 from vitsearch.testing.tasks import TaskTests
 
 
@@ -17,6 +18,10 @@ class TestClassification(TaskTests):
 
 class TestEmbedding(TaskTests):
     task = EMBEDDING
+
+
+class TestSegmentation(TaskTests):
+    task = SEGMENTATION
 
 
 class ChangesLabels(Classification):

@@ -1,0 +1,172 @@
+"""The task `segmentation`: a class for each pixel of a map a quarter as high and wide as the input.
+
+Labels are masks, uint8 (images, height, width) with the index of a class or `IGNORED`. They may be larger than the map:
+a pixel of the map learns the class of the nearest pixel of the mask, and a model is judged on every pixel of the mask
+(`vitsearch_agent.verify.segmentation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vitsearch.core.figures import Figure
+from vitsearch.core.metrics import METRICS
+from vitsearch.core.policy import POLICY
+from vitsearch.tasks.base import Divergence, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
+from vitsearch_agent.verify.segmentation import IGNORED
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+    from vitsearch.tasks.base import Floats
+    from vitsearch_agent.verify.metrics import Estimate
+
+MISSED = 0.5
+"""A class is missed if its intersection over union is below this share of the mean."""
+NAMED = 3
+"""Missed classes that a sentence names; the others are counted."""
+
+
+class Segmentation(Task):
+    """A class for each pixel. Outputs are logits (images, classes, height, width), or what `argmax` leaves of them."""
+
+    kind = "segmentation"
+    labels: Labelling = "masks"
+    metrics = tuple(METRICS[name] for name in ("mean_iou", "iou_min", "pixel_accuracy"))
+    output = "logits"
+    reduction: Reduction = "argmax"
+    divergence = Divergence("nats", POLICY.rung_zero.small_kl, POLICY.rung_zero.forgetting_kl)
+
+    def loss(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
+        """Cross-entropy, averaged over the pixels that are not ignored; 0 where all are."""
+        return self._cross_entropy(outputs, targets) / self._counted(outputs, targets).sum().clamp(min=1)
+
+    def distance(self, outputs: torch.Tensor, reference: torch.Tensor, temperature: float) -> torch.Tensor:
+        """`T^2 KL(teacher || student)` in nats, averaged over the pixels of all images."""
+        from vitsearch.tasks.classification.divergence import divergence
+
+        return divergence(_pixels(outputs), _pixels(reference), temperature)
+
+    def importance(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
+        """The cross-entropy, summed over the pixels of the batch and divided by those of an image."""
+        return self._cross_entropy(outputs, targets) / outputs.shape[2:].numel()
+
+    def diverge(self, outputs: Floats, reference: Floats) -> npt.NDArray[np.float64]:
+        """The mean of `KL(softmax(reference) || softmax(outputs))` over the pixels of each image, in nats."""
+        import numpy as np
+
+        from vitsearch.tasks.classification.divergence import kl_divergences
+
+        def of_image(image: Floats, other: Floats) -> np.float64:
+            rows = (each.reshape(each.shape[0], -1).T for each in (other, image))
+            return np.float64(kl_divergences(*rows).mean())
+
+        return np.array([of_image(*pair) for pair in zip(outputs, reference, strict=True)])
+
+    def judge(self, outputs: Floats, truth: Truth) -> Judged:
+        """Logits, or the class of each pixel (images, height, width)."""
+        from vitsearch_agent.verify import segmentation
+
+        assert truth.labels is not None
+        maps = outputs.argmax(1) if outputs.ndim == 4 else outputs
+        counted = segmentation.overlaps(maps, truth.labels, len(truth.class_names))
+        if not counted.true.any():
+            reason = "no mask has a pixel that is not ignored"
+            return Judged({metric.name: Figure(None, reason=reason) for metric in self.metrics})
+        estimates = {
+            "mean_iou": segmentation.mean_iou(counted),
+            "iou_min": segmentation.least_iou(counted),
+            "pixel_accuracy": segmentation.pixel_accuracy(counted),
+        }
+        low, high = segmentation.class_intervals(counted)
+        ious = segmentation.class_ious(counted)
+        pixels = counted.true.sum(axis=0)
+        tally = [
+            None if value != value else [round(float(each), 6) for each in (value, *ends)] + [int(n)]
+            for value, *ends, n in zip(ious, low, high, pixels, strict=True)
+        ]
+        return Judged({name: _figure(estimate) for name, estimate in estimates.items()}, tally)
+
+    def warnings(
+        self, named: Mapping[str, Any], others: Mapping[str, Any], class_names: Sequence[str]
+    ) -> Iterator[str]:
+        """Classes that a model hardly finds."""
+        for subject, tally in named.items():
+            ious = {name: row[0] for name, row in zip(class_names, tally or (), strict=False) if row is not None}
+            mean = sum(ious.values()) / max(len(ious), 1)
+            missed = sorted((name for name in ious if ious[name] < MISSED * mean), key=ious.__getitem__)
+            if missed:
+                shown = [f"{name!r} ({ious[name]:.2f})" for name in missed[:NAMED]]
+                more = f" and {len(missed) - NAMED} more" if len(missed) > NAMED else ""
+                yield (
+                    f"{subject} hardly finds {', '.join(shown)}{more}: an intersection over union of less than half of "
+                    f"the mean, {mean:.2f}"
+                )
+
+    def details(self, tally: Any, class_names: Sequence[str]) -> Mapping[str, Any]:
+        """The intersection over union of each class by its name, with the pixels of its masks."""
+        keys = ("iou", "low", "high", "pixels")
+        rows = zip(class_names, tally or (), strict=False)
+        return {"classes": {name: dict(zip(keys, row, strict=True)) for name, row in rows if row is not None}}
+
+    def batch_figure(self, outputs: torch.Tensor, targets: TrainingTargets, reference: torch.Tensor | None) -> float:
+        """The share of the pixels of the map that are right: the mean intersection over union of so few is noise."""
+        labels, counted = self._labels(outputs, targets), self._counted(outputs, targets)
+        return float((outputs.argmax(1) == labels)[counted].float().mean()) if counted.any() else float("nan")
+
+    def pair(self, outputs: Floats, truth: Truth) -> npt.NDArray[np.float64]:
+        """The mean intersection over union of each image alone."""
+        from vitsearch_agent.verify import segmentation
+
+        assert truth.labels is not None
+        maps = outputs.argmax(1) if outputs.ndim == 4 else outputs
+        each: npt.NDArray[np.float64] = segmentation.image_ious(
+            segmentation.overlaps(maps, truth.labels, len(truth.class_names))
+        )
+        return each
+
+    def _cross_entropy(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
+        """Summed over pixels, each by the weight of its class."""
+        import torch
+        from torch.nn import functional
+
+        weights = targets.class_weights
+        return functional.cross_entropy(
+            outputs,
+            self._labels(outputs, targets),
+            None if weights is None else torch.tensor(weights, dtype=outputs.dtype, device=outputs.device),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=targets.smoothing,
+        )
+
+    def _labels(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
+        """The class of each pixel of the map, int64 (images, height, width)."""
+        import torch
+
+        from vitsearch_agent.verify.segmentation import nearest
+
+        assert targets.labels is not None
+        rows, columns = (
+            torch.from_numpy(nearest(size, wanted)).to(outputs.device)
+            for size, wanted in zip(targets.labels.shape[1:], outputs.shape[2:], strict=True)
+        )
+        return targets.labels[:, rows][:, :, columns].long()
+
+    def _counted(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
+        return self._labels(outputs, targets) != IGNORED
+
+
+def _pixels(outputs: torch.Tensor) -> torch.Tensor:
+    """(images, classes, height, width) as (pixels, classes)."""
+    return outputs.flatten(2).transpose(1, 2).flatten(0, 1)
+
+
+def _figure(estimate: Estimate) -> Figure:
+    return Figure(estimate.value, estimate.low, estimate.high)
+
+
+SEGMENTATION = Segmentation()
