@@ -1,8 +1,8 @@
 """The metrics of maps of classes, computed from a model's outputs and masks: small functions on NumPy arrays.
 
 A mask has a class index for each pixel, or `IGNORED`: such a pixel counts for nothing. A model's map may be smaller
-than the mask; each pixel of the mask then has the class of the nearest pixel of the map, as in a program that writes the
-class of the largest output and scales the picture.
+than the mask; each pixel of the mask then has the class of the nearest pixel of the map, as in a program that writes
+the class of the largest output and scales the picture.
 """
 
 from typing import Any, NamedTuple, Tuple

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vitsearch.errors import did_you_mean
 
-SOURCES = ("builtin:fashion-mnist-14k", "builtin:fashion-mnist", "folder", "tar")
+SOURCES = ("builtin:fashion-mnist-14k", "builtin:fashion-mnist", "builtin:fashion-mosaic", "folder", "tar")
 TORCH_NAMES = (
     "cifar10", "cifar100", "fashion_mnist", "folder", "image_folder", "imagenet", "inat", "inaturalist",
     "kmnist", "mnist", "places365", "qmnist",
@@ -21,6 +21,7 @@ _SPLITS = ("train_split", "validation_split", "test_split")
 _KEYS = {
     "builtin:fashion-mnist-14k": (),
     "builtin:fashion-mnist": ("root",),
+    "builtin:fashion-mosaic": (),
     "folder": ("root", *_IMAGES, *_SPLITS, "labels"),
     "tar": ("root", *_IMAGES),
     "torch": ("root", *_IMAGES, *_SPLITS, "download"),

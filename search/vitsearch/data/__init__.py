@@ -2,7 +2,8 @@
 
 spec.py           DataSpec: the section task.data of a space file
 image_data.py     ImageData: a data set as the search uses it; fingerprint; describe_difference
-fashion_mnist.py  the two built-in sets
+builtin.py        the built-in sets by name: fashion_mnist.py, and with masks fashion_mosaic.py
+masks.py          what masks say of whole images
 folders/          the user's own folders of images
 timm_sets/        every set that timm reads
 splits.py         Split: images, labels and digest        holdout.py   choice of the images that are held out
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch.core.data_sources import SOURCES
-from vitsearch.data.fashion_mnist import load_fashion_mnist
+from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.folders.reader import load_folder
 from vitsearch.data.image_data import ImageData, describe_difference
 from vitsearch.data.spec import DataSpec
@@ -44,11 +45,11 @@ def load(spec: DataSpec, cache_dir: Path | None = None) -> ImageData:
 
 
 def _read(spec: DataSpec, cache_dir: Path | None) -> ImageData:
-    if spec.source.startswith("builtin:"):
-        return load_fashion_mnist(spec)
+    if is_builtin(spec.source):
+        return load_builtin(spec)
     return load_folder(spec, cache_dir) if spec.source == "folder" else load_timm(spec, cache_dir)
 
 
 def licence(spec: Mapping[str, Any]) -> str | None:
     """The licence of the data set of a `DataSpec` in its JSON form, where it is known."""
-    return FASHION_MNIST_LICENCE if str(spec["source"]).startswith("builtin:") else None
+    return FASHION_MNIST_LICENCE if is_builtin(str(spec["source"])) else None

@@ -9,4 +9,5 @@ from numpy.typing import NDArray
 
 Bytes: TypeAlias = NDArray[np.uint8]
 Labels: TypeAlias = NDArray[np.int64]
+Masks: TypeAlias = NDArray[np.uint8]
 Floats: TypeAlias = NDArray[np.float32]

@@ -13,6 +13,7 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.keys import DataIdentity
 from vitsearch.data.arrays import Labels
 from vitsearch.data.holdout import set_aside
+from vitsearch.data.masks import image_classes
 from vitsearch.data.problems import some
 from vitsearch.data.splits import Split
 from vitsearch_agent.base.canonical_json import digest
@@ -56,7 +57,7 @@ class ImageData:
     def holdout(self) -> Labels:
         """Ascending rows of `train` on which compressed models are compared with their base. Nothing is trained,
         fitted or calibrated on them."""
-        return set_aside(self.train.labels, self.holdout_images)
+        return set_aside(image_classes(self.train.labels), self.holdout_images)
 
     @cached_property
     def learned(self) -> Labels:

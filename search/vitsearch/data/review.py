@@ -17,8 +17,9 @@ import numpy as np
 
 from vitsearch.core.data_sources import UNLABELLED
 from vitsearch.data.arrays import Labels
+from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
-from vitsearch.data.fashion_mnist import ORIGINS, load_fashion_mnist
+from vitsearch.data.fashion_mnist import ORIGINS
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
@@ -202,7 +203,7 @@ def _not_compared(estimated: DataEstimate) -> str:
 def _contents(spec: DataSpec, cache_dir: Path | None) -> Contents:
     if spec.source == "folder":
         return _of_folder(survey_folder(spec, cache_dir), spec)
-    return _of_builtin(spec) if spec.source.startswith("builtin:") else _of_timm(spec, cache_dir)
+    return _of_builtin(spec) if is_builtin(spec.source) else _of_timm(spec, cache_dir)
 
 
 def _of_folder(survey: FolderSurvey, spec: DataSpec) -> Contents:
@@ -259,7 +260,7 @@ def _of_rows(part: SplitPart, origin: SplitOrigin) -> Images:
 
 
 def _of_builtin(spec: DataSpec) -> Contents:
-    data = load_fashion_mnist(spec)
+    data = load_builtin(spec)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     parts = {
         name: _of_split(name, split, SplitOrigin(ORIGINS[name])) for name, split in splits.items() if split is not None

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from vitsearch.core.image_size import ImageSize
-from vitsearch.data.arrays import Bytes, Labels
+from vitsearch.data.arrays import Bytes, Labels, Masks
 from vitsearch.data.store import ArrayRequest, Rows, stored
 from vitsearch_agent.base.canonical_json import canonical_json
 
@@ -19,14 +19,15 @@ from vitsearch_agent.base.canonical_json import canonical_json
 @dataclass(frozen=True, eq=False)
 class Split:
     """Images and labels. `images` is uint8 (N, H, W, C) with C 1 or 3, possibly a read-only memory map; `labels`
-    is int64 (N,), indices into the class names; `sha256` depends on the contents and their order, not on paths."""
+    is int64 (N,), indices into the class names, or uint8 (N, H, W), masks of such indices, possibly a map too; `sha256`
+    depends on the contents and their order, not on paths."""
 
     images: Bytes
-    labels: Labels
+    labels: Labels | Masks
     sha256: str
 
     @classmethod
-    def of(cls, images: Bytes, labels: Labels) -> Split:
+    def of(cls, images: Bytes, labels: Labels | Masks) -> Split:
         """A split whose digest is that of the bytes of its arrays."""
         return cls(images, labels, _digest(images.shape, [np.ascontiguousarray(images).data], labels))
 
@@ -62,9 +63,9 @@ def stored_splits(
     }
 
 
-def _digest(shape: tuple[int, ...], contents: Iterable[bytes | memoryview], labels: Labels) -> str:
+def _digest(shape: tuple[int, ...], contents: Iterable[bytes | memoryview], labels: Labels | Masks) -> str:
     sha256 = hashlib.sha256(canonical_json(list(shape)))
     for content in contents:
         sha256.update(content)
-    sha256.update(labels.astype("<i8").tobytes())
+    sha256.update(labels.astype("<i8" if labels.ndim == 1 else np.uint8).tobytes())
     return sha256.hexdigest()

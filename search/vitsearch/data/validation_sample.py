@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitsearch.data.arrays import Bytes, Labels
-from vitsearch.data.fashion_mnist import load_fashion_mnist
+from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.folders.reader import decoded_sample, survey_folder
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.timm_sets.source import decoded_rows, survey_timm
@@ -30,8 +30,8 @@ def validation_sample(spec: DataSpec, most: int) -> ValidationSample:
     A folder without validation images gives any of its images: which of them validate is known only when all are read.
     Raises `DataError`.
     """
-    if spec.source.startswith("builtin:"):
-        data = load_fashion_mnist(spec)
+    if is_builtin(spec.source):
+        data = load_builtin(spec)
         rows = _drawn(len(data.validation), most)
         return ValidationSample(data.class_names, data.validation.images[rows], data.validation.labels[rows])
     if spec.source == "folder":
