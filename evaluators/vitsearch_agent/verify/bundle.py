@@ -22,9 +22,10 @@ CHECKSUMS = checksums.CHECKSUMS
 MANIFEST, PREPROCESSING, LABELS = "bundle.json", "preprocessing.json", "labels.json"
 IMAGES, TRUTH, PREDICTIONS = "images/images.npy", "images/labels.npy", "images/predictions.npy"
 REFERENCE, OUTPUTS = "images/reference.npy", "images/outputs.npy"
-CLASSIFICATION, EMBEDDING = "classification", "embedding"
-"""The kinds of task whose metrics are computed here (`metrics`)."""
-EMBEDDING_QUALITIES = ("cosine", "neighbours")
+CLASSIFICATION, EMBEDDING, SEGMENTATION = "classification", "embedding", "segmentation"
+"""The kinds of task whose metrics are computed here (`metrics`, `segmentation`)."""
+QUALITIES = {EMBEDDING: ("cosine", "neighbours"), SEGMENTATION: ("mean_iou", "pixel_accuracy")}
+"""The metrics that a bundle for such a task has, where it counts no images."""
 IMAGES_MAX = 10000
 """The most images of a bundle whose outputs are compared: to find the neighbours takes the square of their number."""
 JSON_MAX_BYTES = 4 << 20
@@ -115,7 +116,7 @@ _KIND = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
 
 
 class Task(NamedTuple):
-    """What the model is for. Only the metrics of CLASSIFICATION and EMBEDDING are computed here."""
+    """What the model is for. Only the metrics of CLASSIFICATION, EMBEDDING and SEGMENTATION are computed here."""
 
     kind: str
 
@@ -176,8 +177,8 @@ class Manifest(NamedTuple):
         is_classifier = parts.get("task", Task(CLASSIFICATION)).kind == CLASSIFICATION
         readers = _OF_CLASSIFIERS if is_classifier else _OF_OTHERS
         manifest = cls(**json_reader.read_object(value, dict(_MANIFEST, **readers), MANIFEST))
-        if manifest.qualities is not None and manifest.task.kind == EMBEDDING:
-            manifest.qualities.require(EMBEDDING_QUALITIES, f"{MANIFEST}.qualities")
+        if manifest.qualities is not None:
+            manifest.qualities.require(QUALITIES.get(manifest.task.kind, ()), f"{MANIFEST}.qualities")
         return manifest
 
 
@@ -266,7 +267,7 @@ def read(folder: str) -> Bundle:
     preprocessing = json_reader.read_object(_json(folder, PREPROCESSING), _PREPROCESSING, PREPROCESSING)
     _check_preprocessing(preprocessing, manifest.batch)
     labels: Tuple[str, ...] = ()
-    if manifest.task.kind == CLASSIFICATION or os.path.lexists(os.path.join(folder, LABELS)):
+    if manifest.task.kind in (CLASSIFICATION, SEGMENTATION) or os.path.lexists(os.path.join(folder, LABELS)):
         labels = json_reader.sequence(json_reader.text, 100000)(_json(folder, LABELS), LABELS)
     bundle = Bundle(folder, manifest, preprocessing, labels)
     for path in bundle.model_files.values():
@@ -321,9 +322,9 @@ def damaged(folder: str) -> Tuple[int, List[str]]:
 
 
 def have_equal_images(bundle: Bundle, other: Bundle) -> bool:
-    """Whether two intact bundles hold the same images with the same labels, or the same reference."""
+    """Whether two intact bundles hold the same images with the same labels or masks, or the same reference."""
     first, second = _checksums(bundle.folder), _checksums(other.folder)
-    names = (IMAGES, TRUTH if bundle.manifest.task.kind == CLASSIFICATION else REFERENCE)
+    names = (IMAGES, TRUTH if bundle.manifest.task.kind in (CLASSIFICATION, SEGMENTATION) else REFERENCE)
     return all(name in first and first[name] == second.get(name) for name in names)
 
 

@@ -25,6 +25,9 @@ off by 4 % of its length has this cosine."""
 SAME_OUTPUTS = 0.02
 """The largest difference of outputs to those shipped, as a share of the largest of these: two steps of an output in
 int8, whose step is 1/127 of it."""
+SAME_POSITIONS = 0.98
+"""The least share of the positions of maps that have the class shipped. Where two classes are as likely, as along the
+edges of things, other processors may choose the other one."""
 ROUNDING = {"cosine": 1 - SAME_COSINE, "neighbours": 0.005}
 """How far below its interval the mean of a quality may be. That of images which all agree with the reference has no
 width, and other processors round otherwise: every image by SAME_COSINE, or one of 200 neighbours."""
@@ -167,6 +170,13 @@ def same_outputs(difference: float, n: int) -> Check:
     return Check(
         "outputs", PASSED if is_same else FAILED, message if is_same else f"{message}; allowed: {SAME_OUTPUTS}"
     )
+
+
+def same_maps(share: float, n: int) -> Check:
+    """Judge the share of the positions of the maps of `n` images that have the class that they were shipped with."""
+    message = f"{100 * share:.2f} % of the positions of {n} maps have the class that they were shipped with"
+    is_same = share >= SAME_POSITIONS
+    return Check("outputs", PASSED if is_same else FAILED, message if is_same else f"{message}; least: {SAME_POSITIONS}")
 
 
 def not_finite_outputs(count: int, n: int) -> Check:

@@ -68,6 +68,20 @@ def outputs_of(bundle: Bundle, name: str, n: int, axes: Optional[int] = None) ->
     return values
 
 
+def maps_of(bundle: Bundle, name: str, n: int) -> Any:
+    """Return the maps of classes of `n` images in a file of a bundle: uint8 (n, height, width).
+
+    InvalidRequest for anything else, and for more than the outputs of one job.
+    """
+    header = _header(bundle, name)
+    shape = header.shape
+    if header.dtype != "|u1" or len(shape) != 3 or shape[0] != n or 0 in shape:
+        raise InvalidRequest(f"{name}: expected |u1, {n} x height x width, got {header.dtype} of shape {shape}")
+    if bytes_of(shape, 1) > OUTPUTS_MAX_BYTES:
+        raise InvalidRequest(f"{name}: {bytes_of(shape, 1)} bytes, allowed are {OUTPUTS_MAX_BYTES}")
+    return _array(bundle, name, "|u1", shape)
+
+
 def _array(bundle: Bundle, name: str, dtype: str, shape: Tuple[int, ...]) -> Any:
     """Return an array of a bundle, from its file as it is needed; InvalidRequest for any but the one expected."""
     import numpy

@@ -7,7 +7,7 @@ from vitsearch_agent import runtimes
 from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
 from vitsearch_agent.verify import bundle as bundles
 from vitsearch_agent.verify import checks, images, metrics
-from vitsearch_agent.verify.bundle import EMBEDDING, EMBEDDING_QUALITIES, OUTPUTS, REFERENCE, Bundle, Qualities
+from vitsearch_agent.verify.bundle import EMBEDDING, OUTPUTS, QUALITIES, REFERENCE, Bundle, Qualities
 from vitsearch_agent.verify.checks import NOT_JUDGED, Check
 from vitsearch_agent.verify.images import Images
 from vitsearch_agent.verify.metrics import Estimate
@@ -36,7 +36,7 @@ def judged(bundle: Bundle, runner: ModelRunner, baseline: Optional[Bundle]) -> L
     if reference is None:
         return [checks.same_outputs(_difference(outputs, shipped), n), checks.unknown_task(kind, qualities.on_images)]
     results = [checks.same_embeddings(metrics.cosines(outputs, shipped))]
-    for name in EMBEDDING_QUALITIES:
+    for name in QUALITIES[EMBEDDING]:
         now = _estimate(name, outputs, reference)
         results.append(checks.quality(name, now, chosen.source, qualities.on_images[name], qualities.split))
         if baseline is not None and baseline.manifest.qualities is not None:

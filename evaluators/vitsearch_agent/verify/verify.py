@@ -7,8 +7,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 from vitsearch_agent import runtimes
 from vitsearch_agent.errors import DamagedBundle, InvalidRequest, MeasurementFailed
 from vitsearch_agent.verify import bundle as bundles
-from vitsearch_agent.verify import checks, checksums, images, likeness
-from vitsearch_agent.verify.bundle import CLASSIFICATION, Bundle
+from vitsearch_agent.verify import checks, checksums, images, likeness, segments
+from vitsearch_agent.verify.bundle import CLASSIFICATION, SEGMENTATION, Bundle
 from vitsearch_agent.verify.checks import FAILED, NOT_JUDGED, PASSED, Check, ImageCounts
 from vitsearch_agent.verify.images import Images
 from vitsearch_agent.verify.metrics import predicted_classes
@@ -76,6 +76,8 @@ def verify(folder: str, make_runner: MakeRunner, options: VerifyOptions = Verify
     runner = make_runner(bundle)
     if bundle.manifest.task.kind == CLASSIFICATION:
         results.extend(_accuracy(bundle, runner, options.data, baseline))
+    elif bundle.manifest.task.kind == SEGMENTATION:
+        results.extend(segments.judged(bundle, runner, baseline))
     else:
         results.extend(likeness.judged(bundle, runner, baseline))
     if options.measures:

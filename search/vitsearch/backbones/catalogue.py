@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from vitsearch import backbones
@@ -14,8 +15,14 @@ from vitsearch.core.precisions import AUTO
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import NetworkError, UnknownName
 from vitsearch.models.backbone import ModelSpec
+from vitsearch.tasks.base import Head
 
 TOKENS = ("token_pruning_method", "token_pruning_at")
+NEEDS_ONE_OUTPUT = {
+    "token_pruning_ratio": "a map has a logit for each token, so none can be dropped",
+    "distillation": "a map has no single features or distillation head of an image; use logits",
+}
+"""Why values of a knob do not go with maps; the second is about all methods but `logits`."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +32,12 @@ class Catalogue:
     Attributes:
         facts: Of networks that were examined, by name.
         problems: Why others cannot be searched, by name.
+        head: What the backbones are to give.
     """
 
     facts: Mapping[str, NetworkFacts]
     problems: Mapping[str, str]
+    head: Head = "classifier"
 
     @classmethod
     def examined(cls, networks: Iterable[tuple[Network, str]], resolutions: Iterable[ImageSize]) -> Catalogue:
@@ -56,6 +65,17 @@ class Catalogue:
         """A catalogue with what a study keeps of networks, which may not be on this machine."""
         return cls(facts, {})
 
+    def for_head(self, head: Head) -> Catalogue:
+        """The same backbones, where all are to give what a task needs.
+
+        Args:
+            head: That of the task.
+
+        Returns:
+            A catalogue that refuses what does not go with it.
+        """
+        return replace(self, head=head)
+
     def matching(self, glob: str, weights: str | None) -> tuple[str, ...]:
         """See `vitsearch.backbones.matching`: a glob names no network of the user's."""
         return backbones.matching(glob, weights)
@@ -77,6 +97,8 @@ class Catalogue:
         """
         if name in self.problems:
             raise NetworkError(self.problems[name])
+        if self.head == "map" and (reason := self._refused_for_maps(name, knob, value)) is not None:
+            return reason
         if name not in self.facts:
             return backbones.supports(name, knob, value)
         refusals = self.facts[name].refusals
@@ -89,6 +111,14 @@ class Catalogue:
         if knob in RATIOS or knob in TOKENS:
             return refusals.get("token_pruning_ratio" if knob in TOKENS else knob) if value else None
         return refusals.get(knob) or refusals.get(f"{knob}={value}")
+
+    def _refused_for_maps(self, name: str, knob: str, value: Any) -> str | None:
+        """Why a value does not go with maps. Raises `NetworkError` for a backbone that gives none."""
+        if name not in self.facts and (reason := _why_no_map(name)) is not None:
+            raise NetworkError(f"{name} {reason}; this task needs a backbone that gives a map")
+        if knob == "distillation":
+            return None if value in ("none", "logits") else NEEDS_ONE_OUTPUT[knob]
+        return NEEDS_ONE_OUTPUT.get("token_pruning_ratio" if knob in TOKENS else knob) if value else None
 
     def _refused_resolution(self, name: str, size: ImageSize) -> str | None:
         facts = self.facts[name]
@@ -129,9 +159,10 @@ class Catalogue:
             weights: Its starting weights.
 
         Returns:
-            None where only the space file or the data can say it.
+            None where only the space file or the data can say it. Models that give maps see the whole image.
         """
-        return None if name in self.facts else backbones.preprocessing(name, weights)
+        own = None if name in self.facts else backbones.preprocessing(name, weights)
+        return replace(own, crop_share=1.0) if own is not None and self.head == "map" else own
 
     def starting_digest(self, spec: ModelSpec) -> str:
         """Name the architecture and the weights that a model starts from.
@@ -170,6 +201,11 @@ class Catalogue:
         """
         taken = self.facts[name].channels if name in self.facts else (channels,)
         return None if channels in taken else channels_refused(name, taken, channels)
+
+
+@cache
+def _why_no_map(name: str) -> str | None:
+    return backbones.find(name).why_no_map(name)
 
 
 def _is_backbone(name: str) -> bool:

@@ -26,6 +26,7 @@ from vitsearch.core.image_size import ImageSize, Sides
 from vitsearch.core.precisions import AUTO
 from vitsearch.core.resolve import BlockShape, BlockStructure
 from vitsearch.errors import PlanError, WeightsError
+from vitsearch.models import map_head
 from vitsearch.models.backbone import BlockUnits, Built, ModelSpec, Reader
 from vitsearch.models.onnx_format import MAX_BYTES
 from vitsearch.training.distillation import supports_token
@@ -270,6 +271,12 @@ class TimmFamily(ABC):
         if knob == "distillation" and value in ("token", "token_hard"):
             return None if supports_token(self.unbuilt(name)) else f"{name} {self.why_no_token}"
         return None
+
+    def why_no_map(self, name: str) -> str | None:
+        model, recipe = self.unbuilt(name), self.recipe(name)
+        channels = recipe.arguments.get("in_chans", recipe.config.input_size[0])
+        with torch.device("meta"):
+            return map_head.why_no_map(model, torch.zeros(1, channels, *self.native_resolution(name).sides))
 
     def build(self, spec: ModelSpec) -> Built:
         reason = self.supports(spec.backbone, "resolution", spec.resolution)

@@ -23,6 +23,7 @@ from vitsearch.backbones.weights_file import State, read_state, some
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Interpolation, Preprocessing
 from vitsearch.errors import PlanError, WeightsError, first_line
+from vitsearch.models import map_head
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.surgery import redraw_zero_norms
 from vitsearch_agent.base.canonical_json import digest, file_digest
@@ -178,6 +179,8 @@ def _from_hub(spec: ModelSpec, recipe: BuildRecipe) -> Built:
 
 def _from_file(spec: ModelSpec, recipe: BuildRecipe, path: Path) -> Built:
     state = read_state(path)
+    if spec.gives_map and any(key.startswith(f"{map_head.SKIPS}.") for key in state):
+        return _of_study(spec, recipe, spec.resolution)
     config = recipe.config
     classifier, first = _names(config.classifier)[0], _names(config.first_conv)[0]
     had = len(state[f"{classifier}.weight"]) if f"{classifier}.weight" in state else 0
@@ -207,6 +210,8 @@ def _of_study(spec: ModelSpec, recipe: BuildRecipe, trained_at: ImageSize) -> Bu
     weight = state.get(f"{_names(recipe.config.classifier)[0]}.weight")
     had = 0 if weight is None else len(weight)
     model = recipe.create(num_classes=had, in_chans=spec.channels)
+    if spec.gives_map:
+        map_head.give_maps(model, _blank(spec))
     try:
         with _without_resampling_warnings():
             model.load_state_dict(recipe.resample_own(state, model, trained_at, spec.resolution))
@@ -218,13 +223,22 @@ def _of_study(spec: ModelSpec, recipe: BuildRecipe, trained_at: ImageSize) -> Bu
 def _with_classes(spec: ModelSpec, recipe: BuildRecipe, model: nn.Module, had: int, fits: bool) -> Built:
     if had != spec.classes:
         model.reset_classifier(spec.classes, **recipe.classifier)  # type: ignore[operator]
+        if map_head.gives_maps(model):
+            map_head.with_classes(model, spec.classes)
     return _built(spec, recipe, model.eval(), head_is_new=not fits)
 
 
 def _built(spec: ModelSpec, recipe: BuildRecipe, model: nn.Module, head_is_new: bool) -> Built:
     if recipe.config is None:
         raise PlanError(f"{recipe.name}: timm keeps no configuration (mean, std, input size) of this model")
-    return Built(model, head_is_new)
+    if not spec.gives_map or map_head.gives_maps(model):
+        return Built(model, head_is_new)
+    map_head.give_maps(model, _blank(spec))
+    return Built(model, head_is_new=True)
+
+
+def _blank(spec: ModelSpec) -> torch.Tensor:
+    return torch.zeros(1, spec.channels, *spec.resolution.sides)
 
 
 def _misfit(

@@ -41,10 +41,11 @@ def read(file: Path, space_file: Path | None) -> WrittenPlan:
     problems."""
     from vitsearch import api
     from vitsearch.backbones.catalogue import Catalogue
+    from vitsearch.search.plan_space import catalogue_of
     from vitsearch.space.plan_file import Backbones, read_plan
 
     space = api.judged_space(space_file, ()).require().space if space_file is not None else None
-    catalogue = Catalogue.of_facts(space.network_facts if space is not None else {})
+    catalogue = Catalogue.of_facts({}) if space is None else catalogue_of(space)
     return read_plan(file, space, Backbones(catalogue.supports, catalogue.native_resolution))
 
 

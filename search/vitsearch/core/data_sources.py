@@ -28,8 +28,8 @@ _KEYS = {
     "hfds": ("root", *_IMAGES, *_SPLITS, "download", "input_key", "target_key", "class_names"),
     "wds": ("root", *_IMAGES, *_SPLITS, "input_key", "target_key", "class_names"),
 }
-LABELS = ("folders", "none")
-"""Where the labels of images in folders are from: their folders, or nowhere."""
+LABELS = ("folders", "masks", "none")
+"""Where the labels of images in folders are from: their folders, masks beside them, or nowhere."""
 UNLABELLED = "(no labels)"
 """What stands for the class of images without labels."""
 _ROOTS = {
@@ -63,6 +63,19 @@ def unfitting_keys(source: str) -> tuple[str, ...]:
     """The keys of `task.data` that have no effect with `source`."""
     every = dict.fromkeys(key for keys in _KEYS.values() for key in keys)
     return tuple(key for key in every if key not in _KEYS[kind_of(source)])
+
+
+def has_masks(source: str, labels: str) -> bool:
+    """Whether the label of an image is a mask.
+
+    Args:
+        source: `task.data.source`.
+        labels: `task.data.labels`.
+
+    Returns:
+        Whether it is the class of each pixel instead of one class.
+    """
+    return source == "builtin:fashion-mosaic" or labels == "masks"
 
 
 def missing_root(source: str) -> str | None:

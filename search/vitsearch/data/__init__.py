@@ -4,7 +4,7 @@ spec.py           DataSpec: the section task.data of a space file
 image_data.py     ImageData: a data set as the search uses it; fingerprint; describe_difference
 builtin.py        the built-in sets by name: fashion_mnist.py, and with masks fashion_mosaic.py
 masks.py          what masks say of whole images
-folders/          the user's own folders of images
+folders/          the user's own folders of images, and of images with masks
 timm_sets/        every set that timm reads
 splits.py         Split: images, labels and digest        holdout.py   choice of the images that are held out
 pixels.py         decoding of one image to uint8          store.py     decoded images on disk
@@ -24,6 +24,7 @@ from typing import Any
 
 from vitsearch.core.data_sources import SOURCES
 from vitsearch.data.builtin import is_builtin, load_builtin
+from vitsearch.data.folders.masked import load_masked
 from vitsearch.data.folders.reader import load_folder
 from vitsearch.data.image_data import ImageData, describe_difference
 from vitsearch.data.spec import DataSpec
@@ -47,7 +48,9 @@ def load(spec: DataSpec, cache_dir: Path | None = None) -> ImageData:
 def _read(spec: DataSpec, cache_dir: Path | None) -> ImageData:
     if is_builtin(spec.source):
         return load_builtin(spec)
-    return load_folder(spec, cache_dir) if spec.source == "folder" else load_timm(spec, cache_dir)
+    if spec.source != "folder":
+        return load_timm(spec, cache_dir)
+    return load_masked(spec, cache_dir) if spec.has_masks else load_folder(spec, cache_dir)
 
 
 def licence(spec: Mapping[str, Any]) -> str | None:

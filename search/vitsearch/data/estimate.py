@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from vitsearch.core.image_size import ImageSize
-from vitsearch.data import fashion_mnist
+from vitsearch.data.builtin import BUILTIN_SIZES
+from vitsearch.data.folders.masked import survey_masked
 from vitsearch.data.folders.reader import FolderSurvey, survey_folder
 from vitsearch.data.pixels import GREY, UNREADABLE, Content, decode_image, header_of, reason
 from vitsearch.data.problems import Problems
@@ -22,7 +23,6 @@ from vitsearch.data.timm_sets.read import OpenSplit, Sample, StreamSplit, Unread
 from vitsearch.data.timm_sets.splits import split_names
 
 SAMPLE = 32  # images
-_BUILTIN_IMAGES = {"builtin:fashion-mnist-14k": 12_000, "builtin:fashion-mnist": 60_000}
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,12 @@ def estimate(spec: DataSpec) -> DataEstimate:
 
     Raises `DataError` with every problem that these show.
     """
-    if spec.source in _BUILTIN_IMAGES:
-        return DataEstimate(_BUILTIN_IMAGES[spec.source], fashion_mnist.SIZE, spec.channels or 1, False, 0.0, 0)
-    return estimate_of_folder(survey_folder(spec, None)) if spec.source == "folder" else _of_timm(spec)
+    if spec.source in BUILTIN_SIZES:
+        images, size = BUILTIN_SIZES[spec.source]
+        return DataEstimate(images, size, spec.channels or 1, False, 0.0, 0)
+    if spec.source != "folder":
+        return _of_timm(spec)
+    return estimate_of_folder(survey_masked(spec, None).images if spec.has_masks else survey_folder(spec, None))
 
 
 def estimate_of_folder(survey: FolderSurvey) -> DataEstimate:

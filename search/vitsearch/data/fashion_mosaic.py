@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes, Labels, Masks
 from vitsearch.data.fashion_mnist import CLASS_NAMES as GARMENTS
 from vitsearch.data.fashion_mnist import subset_split
@@ -31,7 +32,7 @@ ACROSS = 2
 
 def load_fashion_mosaic(spec: DataSpec) -> ImageData:
     """Load `builtin:fashion-mosaic`; 3 channels repeat the grey one."""
-    size = SIDE * ACROSS
+    size = ImageSize.square(SIDE * ACROSS)
     if spec.image_size not in (None, size):
         raise DataError(
             f"data.image_size: {spec.image_size} cannot be used with {spec.source}, which has images of {size} pixels; "

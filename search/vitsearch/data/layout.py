@@ -24,14 +24,12 @@ class SplitOrigin:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """The images of one split: their number in each class, and where they are from."""
+    """The images of one split: their number, those with each class, and where they are from. An image with a mask has
+    several classes."""
 
+    images: int
     counts: tuple[int, ...]
     origin: SplitOrigin
-
-    @property
-    def images(self) -> int:
-        return sum(self.counts)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitsearch.data.arrays import Labels, Masks
 from vitsearch_agent.verify.segmentation import IGNORED
+
+
+def label_counts(labels: Labels | Masks, classes: int) -> Labels:
+    """Count the images of each class, or the pixels of masks.
+
+    Args:
+        labels: int64 (n,), or uint8 (n, height, width).
+        classes: Their number.
+
+    Returns:
+        int64 (classes,); pixels that are ignored count nowhere.
+    """
+    return np.bincount(labels.ravel(), minlength=classes)[:classes].astype(np.int64)
 
 
 def image_classes(labels: Labels | Masks) -> Labels:
@@ -21,10 +35,33 @@ def image_classes(labels: Labels | Masks) -> Labels:
     """
     if labels.ndim == 1:
         return labels.astype(np.int64)
-    present = np.zeros((len(labels), IGNORED + 1), dtype=bool)
-    for row, mask in enumerate(labels):
+    return rarest(present_in(labels))
+
+
+def rarest(present: NDArray[np.bool_]) -> Labels:
+    """Choose one class of each image: of those in it the one that the fewest images have.
+
+    Args:
+        present: (n, classes), whether each class is in each image.
+
+    Returns:
+        int64 (n,); -1 for an image without any.
+    """
+    counts = np.where(present, present.sum(axis=0), len(present) + 1)
+    chosen: Labels = np.where(present.any(axis=1), counts.argmin(axis=1), -1)
+    return chosen
+
+
+def present_in(masks: Masks) -> NDArray[np.bool_]:
+    """Look up which classes are in each mask.
+
+    Args:
+        masks: uint8 (n, height, width).
+
+    Returns:
+        (n, 255), whether each index is in each mask.
+    """
+    present = np.zeros((len(masks), IGNORED + 1), dtype=bool)
+    for row, mask in enumerate(masks):
         present[row, np.unique(mask)] = True
-    present = present[:, :IGNORED]
-    counts = np.where(present, present.sum(axis=0), len(labels) + 1)
-    rarest: Labels = np.where(present.any(axis=1), counts.argmin(axis=1), -1)
-    return rarest
+    return present[:, :IGNORED]

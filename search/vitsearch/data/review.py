@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitsearch.core.data_sources import UNLABELLED
 from vitsearch.data.arrays import Labels
 from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS
+from vitsearch.data.folders.masked import MaskedSurvey, survey_masked
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
 from vitsearch.data.layout import Layout, SplitCounts, SplitOrigin
+from vitsearch.data.masks import present_in, rarest
 from vitsearch.data.problems import some
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split
@@ -47,12 +50,21 @@ class Review(NamedTuple):
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one split: labels, digests of the contents, names for people, and where they are from."""
+    """The images of one split: labels, digests of the contents, names for people, and where they are from. Of images with
+    masks also which classes are in each, (n, classes); their label is the rarest of them."""
 
     labels: Labels
     sha256s: Sequence[str]
     names: Sequence[str]
     origin: SplitOrigin
+    present: NDArray[np.bool_] | None = None
+
+    def counts(self, classes: int, rows: Labels | None = None) -> tuple[int, ...]:
+        """Count the images of each class, or with it; of some rows alone where they are given."""
+        chosen = slice(None) if rows is None else rows
+        if self.present is None:
+            return tuple(np.bincount(self.labels[chosen], minlength=classes).tolist())
+        return tuple(self.present[chosen, :classes].sum(axis=0).tolist())
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class Contents:
     test_problem: str | None = None
 
     def layout(self) -> Layout:
-        in_holdout = set_aside(self.train.labels, self.holdout_images)
+        in_holdout, classes = set_aside(self.train.labels, self.holdout_images), len(self.class_names)
         drawn = "drawn" if self.class_names == (UNLABELLED,) else "drawn from its classes"
         origin = SplitOrigin(
             f"a tenth of train, at most {self.holdout_images:,}, {drawn} with seed {SEED}; they judge models in the "
@@ -77,12 +89,12 @@ class Contents:
             SEED,
         )
         splits = {
-            "train": SplitCounts(self._counts(self.train.labels), self.train.origin),
-            "holdout": SplitCounts(self._counts(self.train.labels[in_holdout]), origin),
-            "validation": SplitCounts(self._counts(self.validation.labels), self.validation.origin),
+            "train": _counted(self.train, classes),
+            "holdout": SplitCounts(len(in_holdout), self.train.counts(classes, in_holdout), origin),
+            "validation": _counted(self.validation, classes),
         }
         if self.test is not None:
-            splits["test"] = SplitCounts(self._counts(self.test.labels), self.test.origin)
+            splits["test"] = _counted(self.test, classes)
         return Layout(self.class_names, splits)
 
     def warnings(self) -> list[str]:
@@ -99,11 +111,10 @@ class Contents:
         """What the labels alone show."""
         return _found(self._unequal_classes(), self._small_classes(), self.test_problem)
 
-    def _counts(self, labels: Labels) -> tuple[int, ...]:
-        return tuple(np.bincount(labels, minlength=len(self.class_names)).tolist())
-
     def _unequal_classes(self) -> str | None:
-        counts = dict(zip(self.class_names, self._counts(self.train.labels), strict=True))
+        if self.train.present is not None:  # most images have a background
+            return None
+        counts = dict(zip(self.class_names, self.train.counts(len(self.class_names)), strict=True))
         largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         most, fewest = counts[largest], counts[smallest]
         if most <= MOST_UNEQUAL * fewest:
@@ -129,6 +140,8 @@ class Contents:
         return f"{count}, so the accuracy on the test images is too high: {some(copies)}"
 
     def _two_labels(self) -> str | None:
+        if self.train.present is not None:
+            return None
         labels: dict[str, dict[int, str]] = defaultdict(dict)
         for images in (self.train, self.validation):
             for label, sha256, name in zip(images.labels.tolist(), images.sha256s, images.names, strict=True):
@@ -141,7 +154,7 @@ class Contents:
         return f"images with more than one label ({len(several)}): {some(several)}" if several else None
 
     def _small_classes(self) -> str | None:
-        counts = self._counts(self.validation.labels)
+        counts = self.validation.counts(len(self.class_names))
         small = {name: n for name, n in zip(self.class_names, counts, strict=True) if n < FEWEST_TO_JUDGE}
         if not small:
             return None
@@ -152,11 +165,17 @@ class Contents:
         )
 
 
+def _counted(images: Images, classes: int) -> SplitCounts:
+    return SplitCounts(len(images.labels), images.counts(classes), images.origin)
+
+
 def review(spec: DataSpec) -> Review:
     """Read the whole data set, without storing anything.
 
     Raises `DataError` with every problem of the data.
     """
+    if spec.source == "folder" and spec.has_masks:
+        return _review_masked(survey_masked(spec, None), spec)
     if spec.source == "folder":
         return _review_folder(survey_folder(spec, None), spec)
     estimated = estimate(spec)
@@ -182,6 +201,14 @@ def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
     return Review(estimated, contents.layout(), [_not_compared(estimated), *contents.counted(), *skipped])
 
 
+def _review_masked(survey: MaskedSurvey, spec: DataSpec) -> Review:
+    estimated = estimate_of_folder(survey.images)
+    if estimated.images > MOST_COMPARED:
+        return Review(estimated, None, [f"{_not_compared(estimated)}, nor were classes counted"])
+    contents = _of_masked(survey, spec)
+    return Review(estimated, contents.layout(), contents.warnings())
+
+
 def _without_copies(survey: FolderSurvey) -> FolderSurvey:
     """The survey as if no image were equal to another, so that its images are counted without reading them."""
 
@@ -201,6 +228,8 @@ def _not_compared(estimated: DataEstimate) -> str:
 
 
 def _contents(spec: DataSpec, cache_dir: Path | None) -> Contents:
+    if spec.source == "folder" and spec.has_masks:
+        return _of_masked(survey_masked(spec, cache_dir), spec)
     if spec.source == "folder":
         return _of_folder(survey_folder(spec, cache_dir), spec)
     return _of_builtin(spec) if is_builtin(spec.source) else _of_timm(spec, cache_dir)
@@ -220,6 +249,22 @@ def _of_folder(survey: FolderSurvey, spec: DataSpec) -> Contents:
         else None,
         spec.holdout_images,
     )
+
+
+def _of_masked(survey: MaskedSurvey, spec: DataSpec) -> Contents:
+    folders, parts = survey.images.folders, survey.parts(spec)
+    if survey.test is not None:
+        parts["test"] = survey.test.read()
+    where = {"train": folders.train, "validation": folders.validation, "test": folders.test}
+
+    def images(name: str) -> Images:
+        part, present, folder = parts[name], survey.present(parts[name]), where[name]
+        origin = _drawn(spec) if folder is None else SplitOrigin(_folder(folder, survey.images))
+        named = _of_part(part.images, survey.images, origin)
+        return replace(named, labels=rarest(present), present=present)
+
+    test = images("test") if "test" in parts else None
+    return Contents(survey.class_names, images("train"), images("validation"), test, spec.holdout_images)
 
 
 def _folder(folder: Path, survey: FolderSurvey) -> str:
@@ -270,7 +315,11 @@ def _of_builtin(spec: DataSpec) -> Contents:
 
 def _of_split(name: str, split: Split, origin: SplitOrigin) -> Images:
     sha256s = [hashlib.sha256(image.tobytes()).hexdigest() for image in split.images]
-    return Images(split.labels, sha256s, [f"image {row} of {name}" for row in range(len(split))], origin)
+    names = [f"image {row} of {name}" for row in range(len(split))]
+    if split.labels.ndim == 1:
+        return Images(split.labels, sha256s, names, origin)
+    present = present_in(split.labels)
+    return Images(rarest(present), sha256s, names, origin, present)
 
 
 def _copies(images: Images, *others: Images) -> list[str]:

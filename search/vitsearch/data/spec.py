@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitsearch.core.data_sources import LABELS, missing_root, source_problem
+from vitsearch.core.data_sources import LABELS, has_masks, missing_root, source_problem
 from vitsearch.core.image_size import LEAST_PIXELS, MOST_PIXELS, ImageSize
 from vitsearch.errors import DataError
 
@@ -21,7 +21,7 @@ class DataSpec:
     folders below `root`; `"none"` stands for no split (see `vitsearch.data.split_words`). Without a
     validation split, `validation_share` and `seed` choose the validation images. `input_key` and `target_key`
     name the columns of hfds and the members of wds. `class_names` name classes whose labels are only numbers.
-    With `labels` none, the folders below those of the splits are no classes.
+    With `labels` none, the folders below those of the splits are no classes; with masks they hold images and masks.
     `download` allows fetching a set from the network. `holdout_images` is the largest number of training images
     (never more than a tenth of them) that judge models during the search and train none.
 
@@ -69,6 +69,10 @@ class DataSpec:
     @property
     def is_labelled(self) -> bool:
         return self.labels != "none"
+
+    @property
+    def has_masks(self) -> bool:
+        return has_masks(self.source, self.labels)
 
     def to_json(self) -> dict[str, Any]:
         size = None if self.image_size is None else self.image_size.to_json()

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitsearch.data.arrays import Bytes, Labels
+from vitsearch.data.arrays import Bytes, Labels, Masks
 from vitsearch.data.builtin import is_builtin, load_builtin
+from vitsearch.data.folders.masked import decode, survey_masked
 from vitsearch.data.folders.reader import decoded_sample, survey_folder
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.timm_sets.source import decoded_rows, survey_timm
@@ -17,11 +18,11 @@ SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class ValidationSample:
-    """`images` uint8 (N, H, W, C) and `labels` (N,) of one split."""
+    """`images` uint8 (N, H, W, C) and `labels` (N,), or masks uint8 (N, H, W), of one split."""
 
     class_names: tuple[str, ...]
     images: Bytes
-    labels: Labels
+    labels: Labels | Masks
 
 
 def validation_sample(spec: DataSpec, most: int) -> ValidationSample:
@@ -34,6 +35,12 @@ def validation_sample(spec: DataSpec, most: int) -> ValidationSample:
         data = load_builtin(spec)
         rows = _drawn(len(data.validation), most)
         return ValidationSample(data.class_names, data.validation.images[rows], data.validation.labels[rows])
+    if spec.source == "folder" and spec.has_masks:
+        masked = survey_masked(spec, None)
+        chosen = masked.validation or masked.train
+        sample = chosen.unread(_drawn(len(chosen), most)).read()
+        split = decode({"sample": sample}, masked, None)["sample"]
+        return ValidationSample(masked.class_names, split.images, split.labels)
     if spec.source == "folder":
         survey = survey_folder(spec, None)
         part = survey.validation or survey.train

@@ -36,6 +36,8 @@ class ModelSpec:
         class_names: Of the data, in its order, where a network may know more classes or another order.
         trained_at: The size of the images that weights of a study were trained on, which are those of a model of ours;
             None for weights from elsewhere.
+        gives_map: The model gives logits for each position of a map (`vitsearch.models.map_head`), not for the image. A
+            network of the user's gives what its code says.
     """
 
     backbone: str
@@ -46,6 +48,7 @@ class ModelSpec:
     window_size: int | None = None
     class_names: tuple[str, ...] = ()
     trained_at: ImageSize | None = None
+    gives_map: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,8 @@ class Built:
     """A model in evaluation mode.
 
     Attributes:
-        model: Takes float32 images (batch, channels, height, width), gives logits (batch, classes).
+        model: Takes float32 images (batch, channels, height, width), gives logits (batch, classes), or
+            (batch, classes, height / 4, width / 4).
         head_is_new: Its classifier (or, with another number of channels, its first layer) was not loaded unchanged, so
             the model must be trained first.
     """
@@ -268,6 +272,18 @@ class Backbone(Protocol):
             The side of the window, in tokens; None if it is not one of `windows`.
         """
         ...
+
+    def why_no_map(self, name: str) -> str | None:
+        """Say why models of a name cannot give logits for each position of a map.
+
+        Args:
+            name: A name that the family claims.
+
+        Returns:
+            The reason, which completes "NAME ..."; None if they can (`vitsearch.models.map_head`), or if the user's
+            code decides what they give.
+        """
+        return None
 
     def build(self, spec: ModelSpec) -> Built:
         """Build a new model with its starting weights.

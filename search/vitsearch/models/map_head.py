@@ -1,7 +1,9 @@
 """Models that give logits for each position of a map instead of for the image.
 
 timm's own head is applied to each position alone: its pooling then sees one position, so any head fits, with its norms
-and its classifier, and the names of modules and weights stay. The map is resized to a quarter of the input.
+and its classifier, and the names of modules and weights stay. The map of the last stage is coarse, so each earlier
+stage that is no finer than the output adds what a 1x1 convolution makes of its features (Long et al. 2015, "Fully
+convolutional networks for semantic segmentation"). All maps are resized to a quarter of the input.
 """
 
 from __future__ import annotations
@@ -13,17 +15,34 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vitsearch.errors import first_line
+
 SHARE = 4
 """Pixels of the input for each position of the output, in height and width."""
+SKIPS = "map_skips"
+"""The attribute of a model that holds the convolutions, by the index of the stage that each one reads."""
 
 
-def give_maps(model: nn.Module) -> None:
+@torch.no_grad()
+def give_maps(model: nn.Module, images: torch.Tensor) -> None:
     """Make a model of timm give maps, in place.
 
     Args:
-        model: It gives logits (batch, classes); afterwards (batch, classes, height / 4, width / 4).
+        model: In evaluation mode. It gives logits (batch, classes), afterwards (batch, classes, height / 4, width / 4).
+            The convolutions that it gains add nothing until they are trained.
+        images: One image of zeros, (1, channels, height, width), of the size that the model is for.
     """
+    timm_model: Any = model
+    skips = nn.ModuleDict()
+    for index, features in _finer_stages(timm_model, images).items():
+        skips[str(index)] = _silent(features.shape[1], timm_model.num_classes)
+    model.add_module(SKIPS, skips)
     model.__class__ = _mapping(type(model))
+
+
+def gives_maps(model: nn.Module) -> bool:
+    """Whether `give_maps` was called for a model."""
+    return hasattr(model, SKIPS)
 
 
 @cache
@@ -32,25 +51,60 @@ def _mapping(kind: type[nn.Module]) -> type[nn.Module]:
 
     class Mapping(kind):  # type: ignore[misc,valid-type]
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            positions = _positions(self, self.forward_features(images), images)
+            size = _output_size(images)
+            features, stages = _features(self, images)
+            positions = _positions(self, features, images)
             count, height, width, channels = positions.shape
             logits = self.forward_head(_alone(self, positions.reshape(-1, channels)))
-            maps = logits.reshape(count, height, width, -1).permute(0, 3, 1, 2)
-            size = [side // SHARE for side in images.shape[2:]]
-            if list(maps.shape[2:]) == size:
-                return maps.contiguous()
-            return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+            maps = _resized(logits.reshape(count, height, width, -1).permute(0, 3, 1, 2), size)
+            for index, skip in self.map_skips.items():
+                maps = maps + _resized(skip(stages[int(index)]), size)
+            return maps.contiguous()
 
     Mapping.__name__, Mapping.__qualname__ = kind.__name__, kind.__qualname__
     return Mapping
 
 
+def _features(model: Any, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The features that the head reads, and those of all stages where the model has convolutions for them."""
+    if not len(model.map_skips):
+        return model.forward_features(images), []
+    features, stages = model.forward_intermediates(images)
+    return features, stages
+
+
+def _finer_stages(model: Any, images: torch.Tensor) -> dict[int, torch.Tensor]:
+    """The features of the last stage of each size between that of the output and that of the last map, without both
+    ends where the last map is as large, by its index."""
+    if not hasattr(model, "forward_intermediates"):
+        return {}
+    _, stages = model.forward_intermediates(images)
+    most, least = _output_size(images), list(stages[-1].shape[2:])
+    finer = {
+        tuple(features.shape[2:]): (index, features)
+        for index, features in enumerate(stages)
+        if all(low < side <= high for low, side, high in zip(least, features.shape[2:], most, strict=True))
+    }
+    return dict(finer.values())
+
+
+def _output_size(images: torch.Tensor) -> list[int]:
+    return [side // SHARE for side in images.shape[2:]]
+
+
+def _resized(maps: torch.Tensor, size: list[int]) -> torch.Tensor:
+    if list(maps.shape[2:]) == size:
+        return maps
+    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
 def why_no_map(model: nn.Module, images: torch.Tensor) -> str | None:
     """Say why a model cannot give maps.
 
     Args:
         model: Of timm.
-        images: One image or more, (batch, channels, height, width).
+        images: One image, (1, channels, height, width), on the device of the model.
 
     Returns:
         The reason, which completes "NAME ..."; None if it can.
@@ -58,12 +112,32 @@ def why_no_map(model: nn.Module, images: torch.Tensor) -> str | None:
     timm_model: Any = model
     if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
         return "does not give its features apart from its head"
-    features = timm_model.forward_features(images)
-    if not torch.is_tensor(features) or features.ndim not in (3, 4):
-        return "does not give one map of features"
-    if features.ndim == 3 and _grid(model, features.shape[1], images) is None:
-        return f"gives {features.shape[1]} features of an image, which are no map"
+    try:
+        features = timm_model.forward_features(images)
+        if not torch.is_tensor(features) or features.ndim not in (3, 4):
+            return "does not give one map of features"
+        if features.ndim == 3 and _grid(model, features.shape[1], images) is None:
+            return f"gives {features.shape[1]} features of an image, which are no map"
+        positions = _positions(model, features, images)
+        timm_model.forward_head(_alone(model, positions.flatten(0, 2)[:1]))
+        _finer_stages(timm_model, images)
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        return f"has features or a head that cannot be read for each position ({first_line(error)})"
     return None
+
+
+def with_classes(model: nn.Module, classes: int) -> None:
+    """Replace the convolutions of a model that gives maps by new ones for another number of classes, in place."""
+    timm_model: Any = model
+    for index, skip in timm_model.map_skips.items():
+        timm_model.map_skips[index] = _silent(skip.in_channels, classes)
+
+
+def _silent(channels: int, classes: int) -> nn.Conv2d:
+    """A 1x1 convolution that gives zeros until it is trained."""
+    skip = nn.Conv2d(channels, classes, 1, bias=False)
+    nn.init.zeros_(skip.weight)
+    return skip
 
 
 def _positions(model: nn.Module, features: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

@@ -35,6 +35,10 @@ from vitsearch_agent.base.canonical_json import digest
 
 BLOCK_STRUCTURE_SCHEMA = 1
 """Raised by hand when block structures, scores or statistics change what they hold."""
+MAP_SHARE = 4
+"""Pixels of an image for each position of a map, in height and width (`vitsearch.models.map_head`)."""
+MAPS_MAX_BYTES = 512 * 2**20
+"""Maps of a teacher are kept up to this size; larger ones are made again in each step of a training."""
 
 
 @dataclass(frozen=True)
@@ -169,11 +173,12 @@ class SharedStages:
 
     async def targets(self, plan: Plan, teacher: Base | None) -> DistillationTargets:
         """What a fine-tune learns from beside the labels: logits (and features, for hints) that are made once for
-        all plans, or, where images are augmented, the teacher itself. Both at the teacher's own resolution."""
+        all plans, or, where images are augmented or maps would take too much space, the teacher itself. Both at the
+        teacher's own resolution."""
         if teacher is None:
             return DistillationTargets(plan.distillation)
         source = _unpruned(self._start(self._config.teacher or plan), teacher)
-        if not plan.recipe.augmentation.is_none:
+        if not (plan.recipe.augmentation.is_none and self._can_be_kept(source, plan.recipe)):
             return DistillationTargets(plan.distillation, live_teacher=source)
         job = LogitsJob(self._workspace, source, "train", plan.recipe)
         logits, features = await self._outputs(job, teacher), None
@@ -181,6 +186,13 @@ class SharedStages:
             job = FeaturesJob(self._workspace, source, "train", plan.recipe)
             features = await self._outputs(job, teacher)
         return DistillationTargets(plan.distillation, logits, features)
+
+    def _can_be_kept(self, source: Source, recipe: Recipe) -> bool:
+        """Whether the outputs of a teacher for all images that a plan learns from are small enough to keep."""
+        if self._config.task.head != "map":
+            return True
+        images, positions = recipe.images_per_epoch * recipe.rungs[-1], source.resolution.pixels // MAP_SHARE**2
+        return 4 * images * self._config.data.classes * positions <= MAPS_MAX_BYTES
 
     async def subset(self, view: ModelView | None, images: int) -> Path:
         """The file of the first `images` validation images as a model sees them, or (None) of their labels."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from vitsearch.core.keys import DataIdentity
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.preprocessing import Preprocessing, PreprocessingKeys
 from vitsearch.devices.protocols import Phases
+from vitsearch.errors import DataError
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.jobs import Source
@@ -33,6 +34,8 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         catalogue_of(space),
         space.task_source.find(),
     )
+    if task.head == "map":
+        _refuse_cut_images([*space.space.resolution, space.baseline_resolution], ImageSize.of(data["image_size"]))
     reference = _reference_of(space)
     preprocessing = preprocessing_with(data, catalogue)
     identity = DataIdentity(data["fingerprint"], task.outputs(len(data["class_names"])), data["channels"])
@@ -62,6 +65,16 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         confirms=needs_confirmation([*space.objectives, *space.limits]),
         fleet_weights=space.fleet_weights,
     )
+
+
+def _refuse_cut_images(resolutions: Iterable[ImageSize], stored: ImageSize) -> None:
+    """Raise `DataError` where a model would see a part of each image alone: its map is of the whole image."""
+    for size in resolutions:
+        if not size.has_shape_of(stored):
+            raise DataError(
+                f"space.resolution: {size} has another shape than the images, which have {stored} pixels, and a map is "
+                "of the whole image"
+            )
 
 
 def _held_to(reference: Source, catalogue: Catalogue, data: DataIdentity, task: TaskSource) -> DataIdentity:

@@ -85,6 +85,7 @@ class BundledModel:
     path: Path
     images: Path
     outputs: Path
+    masks: Path | None
     reference: Path | None
     shipped: Shipped
     task: Task
@@ -203,6 +204,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
         path=store.model(artifact.sha256),
         images=store.get(shipped.images_sha256),
         outputs=store.get(shipped.outputs_sha256),
+        masks=None if shipped.masks_sha256 is None else store.get(shipped.masks_sha256),
         reference=None if shipped.reference_sha256 is None else store.get(shipped.reference_sha256),
         shipped=shipped,
         task=task,

@@ -33,6 +33,8 @@ TITLES = {
     "macs_m": "multiplications and additions",
     "params_m": "parameters",
 }
+_ARGUMENTS = {"embedding": "IMAGE IMAGE...", "segmentation": "FOLDER IMAGE..."}
+"""Those of `example.py`, by the task."""
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
 
 
@@ -54,7 +56,7 @@ def _head(model: BundledModel) -> Iterator[str]:
     yield (f"{_purpose(model)}, {what} by vitsearch ({escaped(model.origin)}), as a file for {model.job.runtime}.")
     yield ""
     yield f"    {model.text}"
-    if model.task == CLASSIFICATION:
+    if model.task.labels in ("needed", "masks"):
         yield ""
         yield f"Classes: {', '.join(escaped(name) for name in model.data['class_names'][:50])}" + (
             ", ..." if len(model.data["class_names"]) > 50 else ""
@@ -67,6 +69,8 @@ def _head(model: BundledModel) -> Iterator[str]:
 def _purpose(model: BundledModel) -> str:
     if model.task == CLASSIFICATION:
         return f"An image classifier for {len(model.data['class_names'])} classes"
+    if model.task.labels == "masks":
+        return f"A model that gives each part of an image one of {len(model.data['class_names'])} classes"
     return f"A model for the task {escaped(model.task.kind)}, whose output is called `{model.task.output}`"
 
 
@@ -220,7 +224,7 @@ def _run(model: BundledModel) -> Iterator[str]:
         return
     yield "```"
     yield "pip install -r requirements.txt"
-    yield f"python example.py {'IMAGE IMAGE...' if model.task.kind == 'embedding' else 'IMAGE...'}"
+    yield f"python example.py {_ARGUMENTS.get(model.task.kind, 'IMAGE...')}"
     yield "```"
     if examples.cpp_example(model) is not None:
         yield ""
@@ -287,7 +291,7 @@ def _preprocessing(model: BundledModel) -> Iterator[str]:
     mean, std = settings["mean"], settings["std"]
     yield f"{step}. Divide by 255, subtract {mean}, divide by {std}; the order is channels, height, width."
     yield ""
-    has_classes = ", `labels.json` the classes" if model.task == CLASSIFICATION else ""
+    has_classes = ", `labels.json` the classes" if model.task.labels in ("needed", "masks") else ""
     yield f"`preprocessing.py` does this with Pillow and NumPy. `preprocessing.json` has the numbers{has_classes}."
 
 

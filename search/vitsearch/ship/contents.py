@@ -37,7 +37,7 @@ JUDGED_FIGURES = frozenset(
     }
 )  # fmt: skip
 """The figures that are measured again when a bundle is verified (`verify.checks` of the agent)."""
-_FASHION_MNIST = {*BUILTIN, "builtin:fashion-mnist", "builtin:fashion-mnist-14k"}
+_FASHION_MNIST = {*BUILTIN, "builtin:fashion-mnist", "builtin:fashion-mnist-14k", "builtin:fashion-mosaic"}
 """Data and backbones whose licence asks for its notice."""
 PICTURES = 3
 """Images of the bundle that are there as PNG too, so that its user can run the example at once."""
@@ -58,7 +58,7 @@ def contents(model: BundledModel, with_images: bool) -> dict[str, File]:
         "README.md": card(model, with_images).encode(),
         single_file.NAME: single_file.single_file(),
     }
-    if model.task == CLASSIFICATION:
+    if model.task.labels in ("needed", "masks"):
         files[bundle.LABELS] = _json(model.data["class_names"])
     if model.path.suffix == ".mlmodel":
         files |= _package(model.path)
@@ -84,6 +84,8 @@ def _answers(model: BundledModel) -> dict[str, File]:
     if model.task == CLASSIFICATION:
         predicted = np.load(model.outputs).argmax(1)
         return {bundle.TRUTH: _array(model.shipped.labels or ()), bundle.PREDICTIONS: _array(predicted)}
+    if model.masks is not None:
+        return {bundle.TRUTH: model.masks, bundle.PREDICTIONS: model.outputs}
     files: dict[str, File] = {bundle.OUTPUTS: model.outputs}
     return files if model.reference is None else files | {bundle.REFERENCE: model.reference}
 

@@ -29,7 +29,11 @@ BENCHMARK_APP = "benchmark_app.json"
 """The file of the options that OpenVINO's tool has no flag for."""
 
 
-_TEMPLATES = {"classification": "example.py.in", "embedding": "example_embedding.py.in"}
+_TEMPLATES = {
+    "classification": "example.py.in",
+    "embedding": "example_embedding.py.in",
+    "segmentation": "example_segmentation.py.in",
+}
 """The example in Python by the task; any other task gets one that prints the shape of the outputs."""
 
 

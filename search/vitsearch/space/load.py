@@ -27,6 +27,7 @@ from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Node
 from vitsearch.space.problems import Problem, SourceMap, report_lines
 from vitsearch.space.task import Data
+from vitsearch.tasks.base import Head
 
 NO_BUDGET = ("", "none", "null", "~")
 """What may be written for no budget, in lower case."""
@@ -98,6 +99,8 @@ class BackboneLookup(Protocol):
 
     def matching(self, glob: str, weights: str | None) -> tuple[str, ...]: ...
 
+    def for_head(self, head: Head) -> BackboneLookup: ...
+
 
 LookUp = Callable[[Sequence[tuple[Network, str]], Sequence[ImageSize]], BackboneLookup]
 """Looks at the networks of a file, each with its weights, at these resolutions."""
@@ -112,9 +115,10 @@ def judge(path: str | os.PathLike[str], overrides: Sequence[str], look_up: LookU
     matching = look_up((), ()).matching
     draft = read_draft(path, overrides, matching)
     backbones = look_up(draft.searched.networks(), draft.searched.resolutions())
-    supports = backbones.supports
     if draft.space is not None:
+        backbones = backbones.for_head(draft.space.purpose.head)
         draft = draft._replace(space=draft.space.with_facts(backbones.facts))
+    supports = backbones.supports
     problems, unused = find_unsupported(draft.searched, supports)
     overridden: list[Problem] = []
     if overrides and unused:

@@ -90,9 +90,11 @@ class Data(Section):
     holdout_images: Count = 2000
     """Number of training images, at most a tenth of them, on which pruned models are compared with their unpruned
     backbone. No model is trained on them."""
-    labels: Literal["folders", "none"] = "folders"
-    """source folder: folders (each folder is a class) or none: images without classes, in any folders. A single ONNX
-    network must be the only backbone then, and accuracy is the agreement with its own fp32 outputs."""
+    labels: Literal["folders", "masks", "none"] = "folders"
+    """source folder: folders (each folder is a class); masks (ROOT/train/images with ROOT/train/masks, PNG files of the
+    same names whose pixels are indices of the classes in ROOT/classes.txt, 255 for none of them; likewise val and
+    test); or none: images without classes, in any folders. Without classes a single ONNX network must be the only
+    backbone, and accuracy is the agreement with its own fp32 outputs."""
     download: Annotated[bool, Strict()] = False
     """Whether to fetch a torch or hfds data set that is not on this machine."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torchvision.transforms import InterpolationMode, v2
+from torchvision.tv_tensors import Image, Mask
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation
-from vitsearch.data.arrays import Bytes, Labels
+from vitsearch.data.arrays import Bytes, Labels, Masks
 
 STRETCH = 4 / 3
 """By how much a random crop is stretched at most."""
@@ -32,14 +33,19 @@ class Views:
         self._each = v2.Compose(_of_each_image(augmentation, size))
         self._mixes = _of_a_batch(augmentation, classes)
 
-    def draw(self, images: Bytes, labels: Labels) -> tuple[Bytes, torch.Tensor]:
+    def draw(self, images: Bytes, labels: Labels | Masks) -> tuple[Bytes, torch.Tensor]:
         """Turn uint8 (n, H, W, C) and int64 (n,) into uint8 (n, height, width, C) and targets.
 
-        Targets are the labels, or probabilities (n, classes) where images are mixed.
+        Targets are the labels, or probabilities (n, classes) where images are mixed. Masks, uint8 (n, H, W), are
+        cropped and mirrored as their images are.
         """
         pixels = torch.tensor(images).permute(0, 3, 1, 2)
-        views = torch.stack([self._each(image) for image in pixels])
         targets = torch.tensor(labels)
+        if targets.dim() > 1:
+            pairs = [self._each(Image(image), Mask(mask)) for image, mask in zip(pixels, targets, strict=True)]
+            views, targets = (torch.stack([pair[side].as_subclass(torch.Tensor) for pair in pairs]) for side in (0, 1))
+        else:
+            views = torch.stack([self._each(image) for image in pixels])
         if self._mixes is not None:
             mixed, targets = self._mixes(views.float(), targets)
             views = mixed.round_().to(torch.uint8)

@@ -25,7 +25,7 @@ from torch import nn
 from vitsearch.core.image_size import ImageSize, holding
 from vitsearch.core.plan import Distillation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
-from vitsearch.data.arrays import Bytes, Floats, Labels
+from vitsearch.data.arrays import Bytes, Floats, Labels, Masks
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.models.classifier import class_count
@@ -68,8 +68,8 @@ AuxiliaryLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 class TrainingSpec:
     """The training of one rung.
 
-    Data: `images` uint8 (N, H, W, C), possibly a memory map that is read batch by batch, and `labels` (N,) are a
-    split. `pool` are the rows of it that the study trains on (`None`: all). `resolution` and `preprocessing`
+    Data: `images` uint8 (N, H, W, C), possibly a memory map that is read batch by batch, and `labels` (N,), or masks
+    uint8 (N, H, W), are a split. `pool` are the rows of it that the study trains on (`None`: all). `resolution` and `preprocessing`
     are those of the model.
 
     Distillation, by the method `distillation`: `teacher_outputs` float32 (rows of the pool, classes) of the images
@@ -86,7 +86,7 @@ class TrainingSpec:
     """
 
     images: Bytes
-    labels: Labels
+    labels: Labels | Masks
     resolution: ImageSize
     preprocessing: Preprocessing
     recipe: Recipe

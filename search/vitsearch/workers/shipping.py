@@ -40,6 +40,7 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
     reference = None if truth.reference is None else np.ascontiguousarray(truth.reference[chosen])
     labels = None if truth.labels is None else truth.labels[chosen]
     on_images = task.judge(of_images, replace(truth, labels=labels, reference=reference))
+    has_masks = labels is not None and labels.ndim > 1
     stored = _stored(images, store)
     return Shipped(
         name,
@@ -50,8 +51,9 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
         stored.sha256,
         stored.size_bytes,
         Metrics(on_images.figures),
-        _stored(of_images, store).sha256,
-        None if labels is None else tuple(labels.tolist()),
+        _stored(of_images.argmax(axis=1).astype(np.uint8) if has_masks else of_images, store).sha256,
+        None if labels is None or has_masks else tuple(labels.tolist()),
+        _stored(np.ascontiguousarray(labels), store).sha256 if has_masks else None,
         None if reference is None else _stored(reference, store).sha256,
         {
             "weights": backbones.licence(job.source.backbone, job.source.weights),

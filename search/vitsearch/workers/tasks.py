@@ -32,6 +32,7 @@ from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import Scores
 from vitsearch.data import review
 from vitsearch.data.arrays import Floats
+from vitsearch.data.masks import label_counts
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate, precision_shares
 from vitsearch.pipeline import jobs
@@ -154,7 +155,8 @@ def make_subset(job: jobs.SubsetJob) -> jobs.Stored:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "subset.npy"
         if job.view is None:
-            np.save(path, images.validation.labels[: job.images].astype("<i8"))
+            labels = images.validation.labels[: job.images]
+            np.save(path, labels.astype("<i8") if labels.ndim == 1 else labels)
         else:
             wanted = images.validation.images[: job.images]
             np.save(path, np.concatenate([*batches(wanted, job.view)]).astype("<f4"))
@@ -334,7 +336,9 @@ def _live_teacher(source: jobs.Source, workspace: jobs.Workspace) -> fine_tune.L
 
 def _class_weights(recipe: Recipe, images: data.ImageData) -> tuple[float, ...] | None:
     """The weights of a recipe, by the images that a study learns from."""
-    counts = np.bincount(images.train.labels[images.learned], minlength=len(images.class_names))
+    if recipe.class_weights == "none":
+        return None
+    counts = label_counts(images.train.labels[images.learned], len(images.class_names))
     return class_weights(recipe.class_weights, images.class_names, counts.tolist())
 
 

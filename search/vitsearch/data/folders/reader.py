@@ -58,6 +58,10 @@ class FolderPart:
         self.cache.save()
         return replace(self, sha256s=sha256s)
 
+    def unread(self, rows: Labels) -> FolderPart:
+        """Some of the files, whose contents are not read yet."""
+        return replace(self, files=tuple(self.files[row] for row in rows), labels=self.labels[rows], sha256s=())
+
     def of_rows(self, rows: Labels) -> FolderPart:
         files, sha256s = tuple(self.files[row] for row in rows), tuple(self.sha256s[row] for row in rows)
         return replace(self, files=files, labels=self.labels[rows], sha256s=sha256s)
@@ -130,9 +134,7 @@ def load_folder(spec: DataSpec, cache_dir: Path | None) -> ImageData:
 
 def decoded_sample(survey: FolderSurvey, part: FolderPart, rows: Labels) -> Split:
     """Some images of a part, which is not read yet, decoded into memory."""
-    some_files = tuple(part.files[row] for row in rows)
-    sample = replace(part, files=some_files, labels=part.labels[rows]).read()
-    return _decode({"sample": sample}, survey, None)["sample"]
+    return _decode({"sample": part.unread(rows).read()}, survey, None)["sample"]
 
 
 def survey_parts(survey: FolderSurvey, spec: DataSpec) -> dict[str, FolderPart]:

@@ -56,7 +56,11 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedW
             continue
         if space.labelled_by is not None:
             checked.tried[start.backbone] = agreement_text(start.backbone)
-        elif preprocessing is not None and start.section.weights.startswith("file:"):
+        elif preprocessing is None or not start.section.weights.startswith("file:"):
+            continue
+        elif space.purpose.head == "map":
+            checked.tried[start.backbone] = TRAINED_FIRST
+        else:
             own.append((start, preprocessing))
     if not own:
         return checked

@@ -11,15 +11,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vitsearch.core.data_sources import missing_root, unfitting_keys
+from vitsearch.core.data_sources import has_masks, missing_root, unfitting_keys
 from vitsearch.core.fleet import FLEET
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.metrics import METRICS, NEEDS
 from vitsearch.errors import VitsearchError
 from vitsearch.space.knobs import AnyBackbone, Baseline
 from vitsearch.space.networks import OnnxSection
 from vitsearch.space.problems import Problem, nearest_or_all
 from vitsearch.space.sections import FleetWeights, LimitSection, Measure
-from vitsearch.space.task import BaseSection, Data, FineTune, TeacherSection
+from vitsearch.space.task import AugmentationSection, BaseSection, Data, FineTune, TeacherSection
 from vitsearch.tasks import Task, TaskSource
 
 Problems = Iterator[Problem]
@@ -186,6 +187,43 @@ def only_one_file_labels_images(
         )
 
 
+def masks_are_what_the_task_reads(task: Task, data: Data) -> Problems:
+    are_masks = has_masks(data.source, data.labels)
+    if task.labels == "masks" and not are_masks:
+        text = f"task {task.kind} reads masks; allowed: source folder with labels masks, and builtin:fashion-mosaic"
+        yield Problem(("task", "data"), text)
+    elif are_masks and task.labels in ("needed", "used"):
+        yield Problem(("task", "data"), f"its labels are masks, and task {task.kind} reads one class of each image")
+
+
+def masks_change_with_their_images(task: Task, base: BaseSection, fine_tune: FineTune) -> Problems:
+    if task.labels != "masks":
+        return
+    for name, section in (("base", base), ("fine_tune", fine_tune)):
+        augmentation = section.augmentation
+        for key in ("randaugment", "mixup", "cutmix") if isinstance(augmentation, AugmentationSection) else ():
+            if getattr(augmentation, key):
+                text = "changes an image without its mask; allowed for masks: flip and crop"
+                yield Problem(("task", name, "augmentation", key), text)
+
+
+def maps_show_whole_images(
+    task: Task, data: Data, backbones: tuple[AnyBackbone, ...], resolutions: tuple[ImageSize, ...]
+) -> Problems:
+    """What a model does not see of an image has no place in its map."""
+    if task.head != "map":
+        return
+    for index, backbone in enumerate(backbones):
+        if backbone.crop_share not in (None, 1.0):
+            text = f"{backbone.crop_share:g}: a map is of the whole image; allowed: 1"
+            yield Problem(("space", "backbone", index, "crop_share"), text)
+    shown = data.image_size or next(iter(resolutions), None)
+    for index, size in enumerate(resolutions):
+        if shown is not None and not size.has_shape_of(shown):
+            text = f"{size} has another shape than {shown}, and a map is of the whole image; allowed: one shape"
+            yield Problem(("space", "resolution", index), text)
+
+
 def a_reference_is_what_is_learned(
     task: Task, teacher: str | TeacherSection, distillation: Names, backbones: tuple[AnyBackbone, ...]
 ) -> Problems:
@@ -239,6 +277,9 @@ RULES: tuple[Callable[..., Problems], ...] = (
     qualities_are_those_of_the_task,
     a_reference_is_what_is_learned,
     only_one_file_labels_images,
+    masks_are_what_the_task_reads,
+    masks_change_with_their_images,
+    maps_show_whole_images,
     unlabelled_images_teach_nothing,
     distillation_has_a_teacher,
 )

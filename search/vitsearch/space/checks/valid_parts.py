@@ -33,6 +33,7 @@ READS: dict[str, Names] = {
     "backbones": ("space", "backbone"),
     "baseline": ("baseline",),
     "distillation": ("space", "distillation"),
+    "resolutions": ("space", "resolution"),
     "measure": ("measure",),
     "threads": ("space", "threads"),
     "fleet": ("fleet",),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.policy import POLICY
-from vitsearch.tasks.base import Divergence, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
+from vitsearch.tasks.base import Divergence, Head, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
 from vitsearch_agent.verify.segmentation import IGNORED
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Segmentation(Task):
     labels: Labelling = "masks"
     metrics = tuple(METRICS[name] for name in ("mean_iou", "iou_min", "pixel_accuracy"))
     output = "logits"
+    head: Head = "map"
     reduction: Reduction = "argmax"
     divergence = Divergence("nats", POLICY.rung_zero.small_kl, POLICY.rung_zero.forgetting_kl)
 
@@ -45,22 +46,26 @@ class Segmentation(Task):
         return self._cross_entropy(outputs, targets) / self._counted(outputs, targets).sum().clamp(min=1)
 
     def distance(self, outputs: torch.Tensor, reference: torch.Tensor, temperature: float) -> torch.Tensor:
-        """`T^2 KL(teacher || student)` in nats, averaged over the pixels of all images."""
+        """`T^2 KL(teacher || student)` in nats, averaged over the pixels of all images. The map of a teacher at another
+        resolution is resized."""
         from vitsearch.tasks.classification.divergence import divergence
 
-        return divergence(_pixels(outputs), _pixels(reference), temperature)
+        return divergence(_pixels(outputs), _pixels(_as_large(reference, outputs)), temperature)
 
     def importance(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
         """The cross-entropy, summed over the pixels of the batch and divided by those of an image."""
         return self._cross_entropy(outputs, targets) / outputs.shape[2:].numel()
 
     def diverge(self, outputs: Floats, reference: Floats) -> npt.NDArray[np.float64]:
-        """The mean of `KL(softmax(reference) || softmax(outputs))` over the pixels of each image, in nats."""
+        """The mean of `KL(softmax(reference) || softmax(outputs))` over the pixels of each image, in nats. The map of a
+        reference at another resolution is resized."""
         import numpy as np
+        import torch
 
         from vitsearch.tasks.classification.divergence import kl_divergences
 
-        def of_image(image: Floats, other: Floats) -> np.float64:
+        def of_image(image: Floats, given: Floats) -> np.float64:
+            other = _as_large(torch.from_numpy(given[None]), torch.from_numpy(image[None]))[0].numpy()
             rows = (each.reshape(each.shape[0], -1).T for each in (other, image))
             return np.float64(kl_divergences(*rows).mean())
 
@@ -163,6 +168,15 @@ class Segmentation(Task):
 def _pixels(outputs: torch.Tensor) -> torch.Tensor:
     """(images, classes, height, width) as (pixels, classes)."""
     return outputs.flatten(2).transpose(1, 2).flatten(0, 1)
+
+
+def _as_large(outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Maps (images, classes, height, width), resized to those of `wanted` where they are not as large."""
+    from torch.nn import functional
+
+    if outputs.shape[2:] == wanted.shape[2:]:
+        return outputs
+    return functional.interpolate(outputs, size=wanted.shape[2:], mode="bilinear", align_corners=False)
 
 
 def _figure(estimate: Estimate) -> Figure:

@@ -11,9 +11,9 @@ def layout(train: dict[str, int]) -> Layout:
     counts = tuple(train.values())
     holdout = tuple(n // 10 for n in counts)
     splits = {
-        "train": SplitCounts(counts, SplitOrigin("folder train")),
-        "holdout": SplitCounts(holdout, SplitOrigin("a tenth", 0.1, 0)),
-        "validation": SplitCounts(holdout, DRAWN),
+        "train": SplitCounts(sum(counts), counts, SplitOrigin("folder train")),
+        "holdout": SplitCounts(sum(holdout), holdout, SplitOrigin("a tenth", 0.1, 0)),
+        "validation": SplitCounts(sum(holdout), holdout, DRAWN),
     }
     return Layout(tuple(train), splits)
 

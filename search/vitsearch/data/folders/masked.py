@@ -1,0 +1,314 @@
+"""The user's own images with masks: ROOT/train/images with ROOT/train/masks, likewise ROOT/val and ROOT/test, or
+ROOT/images with ROOT/masks; and ROOT/classes.txt, the name of a class in each line.
+
+The mask of `images/a/b.jpg` is `masks/a/b.png`: as large as the image, and of each pixel the index of its class, in the
+order of classes.txt, or 255 for a pixel that counts for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from vitsearch.core.data_sources import UNLABELLED
+from vitsearch.core.image_size import ImageSize
+from vitsearch.data.arrays import Bytes, Labels, Masks
+from vitsearch.data.folders.headers import HeaderCache, ImageFile
+from vitsearch.data.folders.layout import split_folders
+from vitsearch.data.folders.reader import FolderPart, FolderSurvey
+from vitsearch.data.folders.scan import scan_unlabelled
+from vitsearch.data.holdout import held_out
+from vitsearch.data.image_data import ImageData
+from vitsearch.data.pixels import UNREADABLE, decode_image, reason
+from vitsearch.data.problems import Problems, some
+from vitsearch.data.spec import DataSpec
+from vitsearch.data.splits import Split, digest_of_files
+from vitsearch.data.statistics import common_size, mean_and_std
+from vitsearch.data.store import ArrayRequest, stored
+from vitsearch_agent.verify.segmentation import IGNORED
+
+IMAGES, MASKS, CLASSES = "images", "masks", "classes.txt"
+INDEXED = ("1", "L", "P")
+"""Modes of files whose pixels are one number."""
+
+
+@dataclass(frozen=True)
+class MaskedPart:
+    """The images of a split, and their masks in the same order."""
+
+    images: FolderPart
+    masks: FolderPart
+
+    def __len__(self) -> int:
+        return len(self.images.files)
+
+    def read(self) -> MaskedPart:
+        """The same files with the digests of their contents."""
+        return MaskedPart(self.images.read(), self.masks.read())
+
+    def unread(self, rows: Labels) -> MaskedPart:
+        """Some of the files, whose contents are not read yet."""
+        return MaskedPart(self.images.unread(rows), self.masks.unread(rows))
+
+    def of_rows(self, rows: Labels) -> MaskedPart:
+        return MaskedPart(self.images.of_rows(rows), self.masks.of_rows(rows))
+
+
+@dataclass(frozen=True)
+class MaskedSurvey:
+    """The contents of a folder with masks by the headers of its files. `images` are all of it but masks and classes;
+    `validation` is None when it is held out of `train`, `test` when there are no test images."""
+
+    images: FolderSurvey
+    class_names: tuple[str, ...]
+    train: MaskedPart
+    validation: MaskedPart | None
+    test: MaskedPart | None
+
+    def parts(self, spec: DataSpec) -> dict[str, MaskedPart]:
+        """The training and the validation images with the digests of their contents.
+
+        Args:
+            spec: It says which share of the training images validates where no folder does.
+
+        Returns:
+            By the name of the split.
+
+        Raises:
+            DataError: There are too few images to hold some out.
+        """
+        train = self.train.read()
+        if self.validation is not None:
+            return {"train": train, "validation": self.validation.read()}
+        problems, images = Problems(str(self.images.root)), train.images
+        none = np.zeros(len(train), np.int64)
+        chosen = held_out(images.sha256s, none, (UNLABELLED,), spec.validation_share, spec.seed, problems)
+        problems.raise_any()
+        return {"train": train.of_rows(np.flatnonzero(~chosen)), "validation": train.of_rows(np.flatnonzero(chosen))}
+
+    def present(self, part: MaskedPart) -> NDArray[np.bool_]:
+        """Look up which classes are in each image.
+
+        Args:
+            part: Of this survey.
+
+        Returns:
+            (images, classes).
+
+        Raises:
+            DataError: Masks cannot be read, or have values that are no class.
+        """
+        problems, seen = Problems(str(self.images.root)), np.zeros((len(part), len(self.class_names)), dtype=bool)
+        for row, file in enumerate(part.masks.files):
+            mask = _checked(file.path, None, len(self.class_names), problems)
+            if mask is not None:
+                values = np.unique(mask)
+                seen[row, values[values != IGNORED]] = True
+        problems.raise_any()
+        return seen
+
+
+def survey_masked(spec: DataSpec, cache_dir: Path | None) -> MaskedSurvey:
+    """Read the headers of all files below `spec.root`.
+
+    Args:
+        spec: Of a folder with masks.
+        cache_dir: Where headers are kept; None for nowhere.
+
+    Returns:
+        What the folder holds.
+
+    Raises:
+        DataError: With all problems that these show.
+    """
+    folders = split_folders(spec)
+    problems = Problems(str(folders.root))
+    names = _class_names(folders.root / CLASSES, problems)
+    read = partial(_part, cache_dir=cache_dir, problems=problems)
+    train, validation, test = read(folders.train), read(folders.validation), read(folders.test)
+    parts = [part for part in (train, validation) if part is not None]
+    files = tuple(file for part in parts for file in part.images.files)
+    size = spec.image_size or common_size(((file.width, file.height) for file in files), problems)
+    problems.raise_any()
+    assert train is not None
+    channels = spec.channels or (1 if all(file.is_grey for file in files) else 3)
+    images = FolderSurvey(
+        folders,
+        (UNLABELLED,),
+        train.images,
+        None if validation is None else validation.images,
+        None if test is None else test.images,
+        size,
+        channels,
+    )
+    return MaskedSurvey(images, names, train, validation, test)
+
+
+def load_masked(spec: DataSpec, cache_dir: Path | None) -> ImageData:
+    """Load the folder `spec.root` with its masks.
+
+    Args:
+        spec: Of a folder with masks.
+        cache_dir: Where decoded images and masks are kept; None for memory.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: With all problems found.
+    """
+    survey = survey_masked(spec, cache_dir)
+    splits = decode(survey.parts(spec), survey, cache_dir)
+    mean, std = mean_and_std(splits["train"].images)
+    read_test = None if survey.test is None else partial(_read_test, survey.test, survey, cache_dir)
+    return ImageData(survey.class_names, splits["train"], splits["validation"], mean, std, read_test)
+
+
+def decode(parts: Mapping[str, MaskedPart], survey: MaskedSurvey, cache_dir: Path | None) -> dict[str, Split]:
+    """Decode images and masks to the size of the survey.
+
+    Args:
+        parts: By the name of the split, with the digests of their contents.
+        survey: Of their folder.
+        cache_dir: Where the arrays are kept; None for memory.
+
+    Returns:
+        By the name of the split.
+
+    Raises:
+        DataError: With all problems found.
+    """
+    size, channels = survey.images.image_size, survey.images.channels
+    wanted = {}
+    for name, part in parts.items():
+        wanted[name] = ArrayRequest((len(part), *size.sides, channels), part.images.sha256s)
+        wanted[f"{name} {MASKS}"] = ArrayRequest((len(part), *size.sides, 1), (MASKS, *part.masks.sha256s))
+
+    def rows(names: frozenset[str]) -> Iterator[tuple[str, Bytes]]:
+        problems = Problems(str(survey.images.root))
+        for name, part in parts.items():
+            for file in part.images.files if name in names else ():
+                try:
+                    yield name, decode_image(file.path, size, channels)
+                except UNREADABLE as error:
+                    problems.add_unreadable(file.path, reason(error))
+            for file in part.masks.files if f"{name} {MASKS}" in names else ():
+                mask = _checked(file.path, size, len(survey.class_names), problems)
+                if mask is not None:
+                    yield f"{name} {MASKS}", mask[..., None]
+        problems.raise_any()
+
+    arrays = stored(wanted, rows, cache_dir)
+    return {
+        name: Split(
+            arrays[name],
+            (masks := arrays[f"{name} {MASKS}"][..., 0]),
+            digest_of_files(part.images.sha256s, masks),
+        )
+        for name, part in parts.items()
+    }
+
+
+def _read_test(test: MaskedPart, survey: MaskedSurvey, cache_dir: Path | None) -> Split:
+    return decode({"test": test.read()}, survey, cache_dir)["test"]
+
+
+def _class_names(path: Path, problems: Problems) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        problems.add(f"{path.name}: {reason(error)}; it has the name of a class in each line, that of index 0 first")
+        return ()
+    names = tuple(line.strip() for line in lines if line.strip())
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        problems.add(f"{path.name}: lists {some(map(repr, twice))} more than once")
+    if not 2 <= len(names) <= IGNORED:
+        problems.add(f"{path.name}: has {len(names)} classes; allowed: 2 to {IGNORED}")
+    return names
+
+
+def _part(folder: Path | None, cache_dir: Path | None, problems: Problems) -> MaskedPart | None:
+    """The pairs of a split; what has no partner, or one of another size, is a problem."""
+    if folder is None:
+        return None
+    missing = [name for name in (IMAGES, MASKS) if not (folder / name).is_dir()]
+    if missing:
+        problems.add(f"{folder}: has no folder {' and no folder '.join(map(repr, missing))}")
+        return None
+    caches = [HeaderCache(folder / name, cache_dir) for name in (IMAGES, MASKS)]
+    images, masks = (
+        _files(folder / name, cache, problems) for name, cache in zip((IMAGES, MASKS), caches, strict=True)
+    )
+    _say(problems, folder, "images without a mask", [images[name] for name in sorted(images.keys() - masks.keys())])
+    _say(problems, folder, "masks without an image", [masks[name] for name in sorted(masks.keys() - images.keys())])
+    names = sorted(images.keys() & masks.keys())
+    pairs = [(images[name], masks[name]) for name in names]
+    other = [mask for image, mask in pairs if {mask.width, mask.height} != {image.width, image.height}]
+    _say(problems, folder, "masks of another size than their image", other)
+    colour = [mask for _, mask in pairs if mask.mode not in INDEXED]
+    _say(problems, folder, "masks with several numbers for a pixel (one is allowed: the index of its class)", colour)
+    none = np.zeros(len(pairs), np.int64)
+    return MaskedPart(
+        FolderPart(tuple(image for image, _ in pairs), none, caches[0]),
+        FolderPart(tuple(mask for _, mask in pairs), none, caches[1]),
+    )
+
+
+def _files(folder: Path, cache: HeaderCache, problems: Problems) -> dict[str, ImageFile]:
+    """The image files of a folder by their path below it, without the ending."""
+    files = scan_unlabelled(folder, cache, problems)[UNLABELLED]
+    by_name: dict[str, ImageFile] = {}
+    for file in files:
+        name = file.path.relative_to(folder).with_suffix("").as_posix()
+        if name in by_name:
+            problems.add(f"{folder}: has both {by_name[name].path.name} and {file.path.name}; keep one")
+        by_name[name] = file
+    return by_name
+
+
+def _say(problems: Problems, folder: Path, what: str, files: list[ImageFile]) -> None:
+    if files:
+        problems.add(f"{folder}: {len(files)} {what}: {some(str(file.path.relative_to(folder)) for file in files)}")
+
+
+def _checked(path: Path, size: ImageSize | None, classes: int, problems: Problems) -> Masks | None:
+    """The mask of a file, of a size or as it is; None, and a problem, if it cannot be read or has other values than
+    indices of classes."""
+    try:
+        mask = decode_mask(path, size)
+    except UNREADABLE as error:
+        problems.add_unreadable(path, reason(error))
+        return None
+    wrong = [int(value) for value in np.unique(mask) if value >= classes and value != IGNORED]
+    if wrong:
+        allowed = f"allowed: 0 to {classes - 1}, and {IGNORED} for pixels that count for nothing"
+        problems.add_unreadable(path, f"has the value{'s' if len(wrong) > 1 else ''} {some(map(str, wrong))}; {allowed}")
+    return None if wrong else mask
+
+
+def decode_mask(path: Path, size: ImageSize | None) -> Masks:
+    """Decode a mask.
+
+    Args:
+        path: A file whose pixels are one number, which is read as it is stored, without a palette.
+        size: That of the result, cut and resized as the image is, by the nearest pixel; None for its own.
+
+    Returns:
+        uint8 (height, width).
+
+    Raises:
+        OSError: It cannot be read, or one of the other `UNREADABLE`.
+    """
+    with Image.open(path) as opened:
+        turned = ImageOps.exif_transpose(opened)
+        values = Image.fromarray(np.asarray(turned).astype(np.uint8))
+    if size is not None:
+        values = ImageOps.fit(values, (size.width, size.height), Image.Resampling.NEAREST)
+    return np.asarray(values, dtype=np.uint8)
