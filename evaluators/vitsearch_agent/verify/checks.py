@@ -176,7 +176,9 @@ def same_maps(share: float, n: int) -> Check:
     """Judge the share of the positions of the maps of `n` images that have the class that they were shipped with."""
     message = f"{100 * share:.2f} % of the positions of {n} maps have the class that they were shipped with"
     is_same = share >= SAME_POSITIONS
-    return Check("outputs", PASSED if is_same else FAILED, message if is_same else f"{message}; least: {SAME_POSITIONS}")
+    return Check(
+        "outputs", PASSED if is_same else FAILED, message if is_same else f"{message}; least: {SAME_POSITIONS}"
+    )
 
 
 def not_finite_outputs(count: int, n: int) -> Check:

@@ -90,6 +90,9 @@ class OnnxFamily(SingleNetwork[OnnxNetwork]):
             return f"{name} has no convolutions, so its int8 files have one form"
         return None
 
+    def why_no_map(self, name: str) -> str | None:
+        return "is an ONNX file, which is searched as a classifier"
+
     def build(self, spec: ModelSpec) -> Built:
         if (reason := self.supports(spec.backbone, "resolution", spec.resolution)) is not None:
             raise PlanError(reason)

@@ -83,6 +83,9 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
                 "another name"
             )
 
+    def why_no_map(self, name: str) -> str | None:
+        return None
+
     def build(self, spec: ModelSpec) -> Built:
         self.require_architecture()
         if (reason := self.supports(spec.backbone, "resolution", spec.resolution)) is not None:

@@ -54,7 +54,9 @@ def mosaic_split(name: str, channels: int = 1) -> Split:
         Pictures (n, 56, 56, channels), with masks.
     """
     garments = subset_split(name)
-    images, masks = mosaics(garments.images[..., 0], garments.labels, drawn(len(garments), COUNTS[name]))
+    images, masks = mosaics(
+        garments.images[..., 0], garments.labels.astype(np.int64), drawn(len(garments), COUNTS[name])
+    )
     return Split.of(np.repeat(images[..., None], channels, axis=3), masks)
 
 

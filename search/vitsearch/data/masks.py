@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsearch.data.arrays import Labels, Masks
+from vitsearch.data.arrays import Labels, Truths
 from vitsearch_agent.verify.segmentation import IGNORED
 
 
-def label_counts(labels: Labels | Masks, classes: int) -> Labels:
+def label_counts(labels: Truths, classes: int) -> Labels:
     """Count the images of each class, or the pixels of masks.
 
     Args:
@@ -22,7 +22,7 @@ def label_counts(labels: Labels | Masks, classes: int) -> Labels:
     return np.bincount(labels.ravel(), minlength=classes)[:classes].astype(np.int64)
 
 
-def image_classes(labels: Labels | Masks) -> Labels:
+def image_classes(labels: Truths) -> Labels:
     """Give one class of each image, by which images are spread over splits.
 
     Args:
@@ -52,7 +52,7 @@ def rarest(present: NDArray[np.bool_]) -> Labels:
     return chosen
 
 
-def present_in(masks: Masks) -> NDArray[np.bool_]:
+def present_in(masks: Truths) -> NDArray[np.bool_]:
     """Look up which classes are in each mask.
 
     Args:

@@ -50,8 +50,10 @@ class Review(NamedTuple):
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one split: labels, digests of the contents, names for people, and where they are from. Of images with
-    masks also which classes are in each, (n, classes); their label is the rarest of them."""
+    """The images of one split: labels, digests of the contents, names for people, and where they are from.
+
+    Of images with masks also which classes are in each, (n, classes); their label is the rarest of them.
+    """
 
     labels: Labels
     sha256s: Sequence[str]
@@ -317,7 +319,7 @@ def _of_split(name: str, split: Split, origin: SplitOrigin) -> Images:
     sha256s = [hashlib.sha256(image.tobytes()).hexdigest() for image in split.images]
     names = [f"image {row} of {name}" for row in range(len(split))]
     if split.labels.ndim == 1:
-        return Images(split.labels, sha256s, names, origin)
+        return Images(split.labels.astype(np.int64), sha256s, names, origin)
     present = present_in(split.labels)
     return Images(rarest(present), sha256s, names, origin, present)
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from vitsearch.core.image_size import ImageSize
-from vitsearch.data.arrays import Bytes, Labels, Masks
+from vitsearch.data.arrays import Bytes, Labels, Truths
 from vitsearch.data.store import ArrayRequest, Rows, stored
 from vitsearch_agent.base.canonical_json import canonical_json
 
@@ -23,11 +23,11 @@ class Split:
     depends on the contents and their order, not on paths."""
 
     images: Bytes
-    labels: Labels | Masks
+    labels: Truths
     sha256: str
 
     @classmethod
-    def of(cls, images: Bytes, labels: Labels | Masks) -> Split:
+    def of(cls, images: Bytes, labels: Truths) -> Split:
         """A split whose digest is that of the bytes of its arrays."""
         return cls(images, labels, _digest(images.shape, [np.ascontiguousarray(images).data], labels))
 
@@ -35,7 +35,7 @@ class Split:
         return len(self.labels)
 
 
-def digest_of_files(sha256s: Iterable[str], labels: Labels) -> str:
+def digest_of_files(sha256s: Iterable[str], labels: Truths) -> str:
     """The digest of a split from the digests of its image files, so that it is the same with every Pillow version."""
     return _digest(labels.shape, ["\n".join(sha256s).encode("ascii")], labels)
 
@@ -63,7 +63,7 @@ def stored_splits(
     }
 
 
-def _digest(shape: tuple[int, ...], contents: Iterable[bytes | memoryview], labels: Labels | Masks) -> str:
+def _digest(shape: tuple[int, ...], contents: Iterable[bytes | memoryview], labels: Truths) -> str:
     sha256 = hashlib.sha256(canonical_json(list(shape)))
     for content in contents:
         sha256.update(content)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitsearch.data.arrays import Bytes, Labels, Masks
+from vitsearch.data.arrays import Bytes, Labels, Truths
 from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.folders.masked import decode, survey_masked
 from vitsearch.data.folders.reader import decoded_sample, survey_folder
@@ -22,7 +22,7 @@ class ValidationSample:
 
     class_names: tuple[str, ...]
     images: Bytes
-    labels: Labels | Masks
+    labels: Truths
 
 
 def validation_sample(spec: DataSpec, most: int) -> ValidationSample:

@@ -8,7 +8,6 @@ convolutional networks for semantic segmentation"). All maps are resized to a qu
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +20,8 @@ SHARE = 4
 """Pixels of the input for each position of the output, in height and width."""
 SKIPS = "map_skips"
 """The attribute of a model that holds the convolutions, by the index of the stage that each one reads."""
+_MAPPINGS: dict[type[nn.Module], type[nn.Module]] = {}
+"""Classes of models that give maps, by those that they are made from."""
 
 
 @torch.no_grad()
@@ -45,11 +46,13 @@ def gives_maps(model: nn.Module) -> bool:
     return hasattr(model, SKIPS)
 
 
-@cache
 def _mapping(kind: type[nn.Module]) -> type[nn.Module]:
     """The class of models of a class that give maps."""
+    parent: Any = kind
+    if parent in _MAPPINGS:
+        return _MAPPINGS[parent]
 
-    class Mapping(kind):  # type: ignore[misc,valid-type]
+    class Mapping(parent):  # type: ignore[misc]
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             size = _output_size(images)
             features, stages = _features(self, images)
@@ -61,8 +64,8 @@ def _mapping(kind: type[nn.Module]) -> type[nn.Module]:
                 maps = maps + _resized(skip(stages[int(index)]), size)
             return maps.contiguous()
 
-    Mapping.__name__, Mapping.__qualname__ = kind.__name__, kind.__qualname__
-    return Mapping
+    Mapping.__name__, Mapping.__qualname__ = parent.__name__, parent.__qualname__
+    return _MAPPINGS.setdefault(parent, Mapping)
 
 
 def _features(model: Any, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -146,7 +149,8 @@ def _positions(model: nn.Module, features: torch.Tensor, images: torch.Tensor) -
         return features if _is_channels_last(model) else features.permute(0, 2, 3, 1)
     grid = _grid(model, features.shape[1], images)
     assert grid is not None, "see why_no_map"
-    return features[:, features.shape[1] - grid[0] * grid[1] :].unflatten(1, grid)
+    count, tokens, channels = features.shape
+    return features[:, tokens - grid[0] * grid[1] :].reshape(count, *grid, channels)
 
 
 def _alone(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:

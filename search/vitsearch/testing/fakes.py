@@ -196,7 +196,18 @@ class FakeRunner:
                 on_images = Metrics(judged_counts(Confusion.of([0, 1], [0, 2]), DATA["class_names"]).figures)
                 split = "test", "12" * 32, 1000
                 return Shipped(
-                    *split, figures, judged.tally, images, 1, on_images, outputs, (0, 1), None, licences, job.batch
+                    *split,
+                    figures,
+                    judged.tally,
+                    images,
+                    1,
+                    on_images,
+                    outputs,
+                    (0, 1),
+                    None,
+                    None,
+                    licences,
+                    job.batch,
                 )
         raise AssertionError(f"no answer for {job.stage}")
 

@@ -13,7 +13,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation
-from vitsearch.data.arrays import Bytes, Labels, Masks
+from vitsearch.data.arrays import Bytes, Truths
 
 STRETCH = 4 / 3
 """By how much a random crop is stretched at most."""
@@ -33,7 +33,7 @@ class Views:
         self._each = v2.Compose(_of_each_image(augmentation, size))
         self._mixes = _of_a_batch(augmentation, classes)
 
-    def draw(self, images: Bytes, labels: Labels | Masks) -> tuple[Bytes, torch.Tensor]:
+    def draw(self, images: Bytes, labels: Truths) -> tuple[Bytes, torch.Tensor]:
         """Turn uint8 (n, H, W, C) and int64 (n,) into uint8 (n, height, width, C) and targets.
 
         Targets are the labels, or probabilities (n, classes) where images are mixed. Masks, uint8 (n, H, W), are

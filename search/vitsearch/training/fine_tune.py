@@ -25,7 +25,7 @@ from torch import nn
 from vitsearch.core.image_size import ImageSize, holding
 from vitsearch.core.plan import Distillation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
-from vitsearch.data.arrays import Bytes, Floats, Labels, Masks
+from vitsearch.data.arrays import Bytes, Floats, Labels, Truths
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.models.classifier import class_count
@@ -69,8 +69,8 @@ class TrainingSpec:
     """The training of one rung.
 
     Data: `images` uint8 (N, H, W, C), possibly a memory map that is read batch by batch, and `labels` (N,), or masks
-    uint8 (N, H, W), are a split. `pool` are the rows of it that the study trains on (`None`: all). `resolution` and `preprocessing`
-    are those of the model.
+    uint8 (N, H, W), are a split. `pool` are the rows of it that the study trains on (`None`: all). `resolution` and
+    `preprocessing` are those of the model.
 
     Distillation, by the method `distillation`: `teacher_outputs` float32 (rows of the pool, classes) of the images
     without augmentation, and `teacher_features` (rows of the pool, width) for hints; or a `live_teacher`, which
@@ -86,7 +86,7 @@ class TrainingSpec:
     """
 
     images: Bytes
-    labels: Labels | Masks
+    labels: Truths
     resolution: ImageSize
     preprocessing: Preprocessing
     recipe: Recipe

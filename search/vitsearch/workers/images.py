@@ -16,7 +16,7 @@ from torch import nn
 from vitsearch import data
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import ModelView
-from vitsearch.data.arrays import Bytes, Floats, Labels
+from vitsearch.data.arrays import Bytes, Floats, Labels, Truths
 from vitsearch.data.tensors import to_tensor
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration
@@ -70,7 +70,7 @@ def truth_of(split: data.Split, workspace: jobs.Workspace, reference_sha256: str
     return _truth(workspace, split.labels, reference_sha256)
 
 
-def _truth(workspace: jobs.Workspace, labels: Labels, reference_sha256: str | None) -> Truth:
+def _truth(workspace: jobs.Workspace, labels: Truths, reference_sha256: str | None) -> Truth:
     reference = None if reference_sha256 is None else np.load(workspace.store.get(reference_sha256), mmap_mode="r")
     has_labels = workspace.labels is not None or data.DataSpec.from_json(dict(workspace.data)).is_labelled
     return Truth(labels if has_labels else None, load_data(workspace).class_names, reference)

@@ -289,7 +289,9 @@ def _checked(path: Path, size: ImageSize | None, classes: int, problems: Problem
     wrong = [int(value) for value in np.unique(mask) if value >= classes and value != IGNORED]
     if wrong:
         allowed = f"allowed: 0 to {classes - 1}, and {IGNORED} for pixels that count for nothing"
-        problems.add_unreadable(path, f"has the value{'s' if len(wrong) > 1 else ''} {some(map(str, wrong))}; {allowed}")
+        problems.add_unreadable(
+            path, f"has the value{'s' if len(wrong) > 1 else ''} {some(map(str, wrong))}; {allowed}"
+        )
     return None if wrong else mask
 
 

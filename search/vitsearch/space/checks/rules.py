@@ -214,6 +214,9 @@ def maps_show_whole_images(
     if task.head != "map":
         return
     for index, backbone in enumerate(backbones):
+        if isinstance(backbone, OnnxSection):
+            text = f"an ONNX file is searched as a classifier, not for task {task.kind}"
+            yield Problem(("space", "backbone", index), text)
         if backbone.crop_share not in (None, 1.0):
             text = f"{backbone.crop_share:g}: a map is of the whole image; allowed: 1"
             yield Problem(("space", "backbone", index, "crop_share"), text)
