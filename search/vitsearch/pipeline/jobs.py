@@ -96,10 +96,12 @@ class Job(Generic[R_co]):
 @dataclass(frozen=True)
 class DataReady:
     """`description` is what the study stores and compares on resume (fingerprint, class names, sizes). `notes` are
-    to be said before accuracies of this data are believed."""
+    to be said before accuracies of this data are believed. `samples` are a few validation images beside what is true of
+    them, as PNG files in base64 (`Task.samples`)."""
 
     description: dict[str, Any]
     notes: tuple[str, ...] = ()
+    samples: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.report.conditions import ConditionTable, conditions, utc
 from vitsearch.report.progress import Step, progress
 from vitsearch.report.reuse import Reuse, reuse
+from vitsearch.report.samples import SampleRow, sample_rows
 from vitsearch.report.timeline import Lane, lanes
 from vitsearch.report.trials import GROUPS, Choice, ShownTrial, knobs, shown_trials
 from vitsearch.storage.addresses import masked
@@ -45,7 +46,7 @@ DIGITS = 6
 class ReportData:
     """`study_argument` is what a person typed to name the study, for the commands that the page shows; `knee` the
     number of the balanced trial of the front; `open_trials` those that a run has not finished; `quality_warnings`
-    name the classes that models miss."""
+    name the classes that models miss; `samples` are images with what is true of them and what models give."""
 
     study: str
     study_argument: str
@@ -59,6 +60,7 @@ class ReportData:
     open_trials: int
     trained: int
     quality_warnings: tuple[str, ...]
+    samples: tuple[SampleRow, ...]
     trials: tuple[ShownTrial, ...]
     chosen: tuple[Mapping[str, Choice], ...]
     steps: tuple[Step, ...]
@@ -87,6 +89,7 @@ class ReportData:
             "open_trials": self.open_trials,
             "trained": self.trained,
             "quality_warnings": list(self.quality_warnings),
+            "samples": [asdict(row) for row in self.samples],
             "groups": list(GROUPS),
             "trials": self._trials(),
             "steps": _columns([asdict(step) for step in self.steps]),
@@ -182,6 +185,7 @@ def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData
         open_trials=study.unfinished(),
         trained=len(trained),
         quality_warnings=tuple(front.quality_warnings()),
+        samples=tuple(sample_rows(attributes.get("samples"), front)),
         trials=trials,
         chosen=chosen,
         steps=progress(trials, trained, front.objectives, reference, runs, stages),

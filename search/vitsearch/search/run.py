@@ -46,7 +46,7 @@ from vitsearch.storage.stores import adopt_store
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.dropped_backbones import dropped_backbones
 from vitsearch.study.file_forms import FileForms
-from vitsearch.study.identity import adopt_data, adopt_judge
+from vitsearch.study.identity import adopt_data, adopt_judge, adopt_samples
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
@@ -164,6 +164,7 @@ async def _drive(session: Session, context: StageContext, options: Options) -> S
     finally:
         showing.cancel()
     adopt_data(session.study, ready.description)
+    adopt_samples(session.study, ready.samples)
     for note in ready.notes:
         session.progress.note(f"data: {note}")
     refuse_unknown_names(session.space, ready.description["class_names"])

@@ -206,6 +206,13 @@ class Front:
         of_devices = (name for point in (*self.shown(), *self.others) for name in point.metrics.figures if "@" in name)
         return tuple(dict.fromkeys(of_devices))
 
+    @property
+    def chosen(self) -> dict[str, Point]:
+        """The baseline and the knee, by what they are called in a sentence."""
+        knee = None if self.knee is None else self.points[self.knee]
+        baseline = {} if self.baseline is None else {"the baseline": self.baseline}
+        return baseline | ({} if knee is None else {f"{knee.name}, the knee,": knee})
+
     def quality_warnings(self) -> list[str]:
         """Say what to know before the qualities of the models are believed.
 
@@ -213,10 +220,11 @@ class Front:
             Where the images have no labels, what accuracy is. A line for each caveat of the task on the baseline and on
             the knee, and one for the other models of the front.
         """
-        knee = None if self.knee is None else self.points[self.knee]
-        chosen = {"the baseline": self.baseline} | ({} if knee is None else {f"{knee.name}, the knee,": knee})
-        named = {name: point.tally for name, point in chosen.items() if point and point.tally}
-        others = {f"{point.trial}": point.tally for point in self.points if point is not knee and point.tally}
+        chosen = self.chosen
+        named = {name: point.tally for name, point in chosen.items() if point.tally}
+        others = {
+            f"{point.trial}": point.tally for point in self.points if point not in chosen.values() and point.tally
+        }
         agreement = [] if self.labelled_by is None else [agreement_text(self.labelled_by)]
         tally = next(iter((*named.values(), *others.values())), None)
         if tally is None:

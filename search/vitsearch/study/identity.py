@@ -3,7 +3,7 @@ begun with, and refuses to go on with anything else; for its devices see `vitsea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from vitsearch.core.device_identity import NamedDevice
@@ -85,6 +85,12 @@ def adopt_data(study: HasAttributes, description: Mapping[str, Any]) -> None:
             f"study {study.name!r} was made with other data; give the study another name. "
             f"What differs: {'; '.join(differing)}"
         )
+
+
+def adopt_samples(study: HasAttributes, samples: Sequence[tuple[str, str]]) -> None:
+    """Store the images that the report shows, where the task has any."""
+    if samples and study.attributes.get("samples") is None:
+        study.remember("samples", [list(pair) for pair in samples])
 
 
 def adopt_judge(study: HasAttributes, judged_by: str) -> None:

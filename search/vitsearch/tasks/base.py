@@ -230,6 +230,29 @@ class Task(Protocol):
         """
         return {}
 
+    def samples(self, images: npt.NDArray[np.uint8], labels: Labels) -> Sequence[tuple[bytes, bytes]]:
+        """Draw a few images with what is true of them, for the report.
+
+        Args:
+            images: uint8 (images, height, width, channels), those of validation.
+            labels: Theirs.
+
+        Returns:
+            PNG files: an image and its truth each; by default none.
+        """
+        return ()
+
+    def pictures(self, tally: Any) -> Sequence[bytes]:
+        """Draw what a model gives for the images of `samples`.
+
+        Args:
+            tally: What `judge` keeps of the model.
+
+        Returns:
+            PNG files, in the same order; by default none.
+        """
+        return ()
+
     def batch_figure(self, outputs: torch.Tensor, targets: TrainingTargets, reference: torch.Tensor | None) -> float:
         """Give the first metric of a batch in training, roughly, for the people who wait for it.
 
@@ -341,6 +364,17 @@ class Tally:
             return tuple(self.task.warnings({subject: value}, {}, self.class_names))
 
         return decoded(said, self.value, self.where)
+
+    def pictures(self) -> Sequence[bytes]:
+        """Draw what the model gives for a few images.
+
+        Returns:
+            PNG files.
+
+        Raises:
+            Damaged: The task cannot read what is stored.
+        """
+        return decoded(self.task.pictures, self.value, self.where)
 
     def details(self) -> Mapping[str, Any]:
         """Give what a bundle has of it.

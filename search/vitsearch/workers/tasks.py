@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import tempfile
@@ -60,7 +61,10 @@ from vitsearch.workers.shipping import evaluate_on_test
 
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
     spec = data.DataSpec.from_json(dict(job.workspace.data))
-    return jobs.DataReady(load_data(job.workspace).to_json(), tuple(review.notes(spec, job.workspace.cache)))
+    images, task = load_data(job.workspace), job.workspace.task.find()
+    pairs = task.samples(images.validation.images, images.validation.labels)
+    samples = tuple((base64.b64encode(image).decode(), base64.b64encode(truth).decode()) for image, truth in pairs)
+    return jobs.DataReady(images.to_json(), tuple(review.notes(spec, job.workspace.cache)), samples)
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:

@@ -78,10 +78,17 @@ function fillTexts() {
     + `${data.open_trials ? `, ${data.open_trials} in progress` : ""}. Objectives: ${Object.entries(data.objectives).map(([name, way]) => `${way} ${name}`).join(", ")}.`;
   by("class-warnings").hidden = !data.quality_warnings.length;
   by("class-warnings").replaceChildren(...data.quality_warnings.map((line) => element("li", {}, line)));
+  by("samples").hidden = !data.samples.length;
+  by("samples-table").replaceChildren(...data.samples.map(sampleRow));
   by("made").textContent = `Made ${data.made_at} by vitsearch ${data.version}.`;
   by("measured-tables").replaceChildren(...data.conditions.flatMap(headed));
   by("failures-tables").replaceChildren(...putAside());
   by("reused-tables").replaceChildren(...reused());
+}
+
+function sampleRow({ name, pictures }) {
+  const drawn = pictures.map((picture, index) => element("td", {}, element("img", { src: `data:image/png;base64,${picture}`, alt: `${name} ${index + 1}` })));
+  return element("tr", {}, element("th", { scope: "row" }, name), ...drawn);
 }
 
 function headed({ heading, columns, rows }) {

@@ -14,6 +14,7 @@ from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.policy import POLICY
 from vitsearch.tasks.base import Divergence, Head, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
+from vitsearch.tasks.segmentation.pictures import packed, pictures_of, pictures_of_images, sample_rows, unpacked
 from vitsearch_agent.verify.segmentation import IGNORED
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from vitsearch.tasks.base import Floats
+    from vitsearch.tasks.base import Floats, Labels
     from vitsearch_agent.verify.metrics import Estimate
 
 MISSED = 0.5
@@ -73,6 +74,8 @@ class Segmentation(Task):
 
     def judge(self, outputs: Floats, truth: Truth) -> Judged:
         """Logits, or the class of each pixel (images, height, width)."""
+        import numpy as np
+
         from vitsearch_agent.verify import segmentation
 
         assert truth.labels is not None
@@ -93,14 +96,15 @@ class Segmentation(Task):
             None if value != value else [round(float(each), 6) for each in (value, *ends)] + [int(n)]
             for value, *ends, n in zip(ious, low, high, pixels, strict=True)
         ]
-        return Judged({name: _figure(estimate) for name, estimate in estimates.items()}, tally)
+        shown = packed(maps[sample_rows(len(maps))].astype(np.uint8))
+        return Judged({name: _figure(estimate) for name, estimate in estimates.items()}, {"classes": tally} | shown)
 
     def warnings(
         self, named: Mapping[str, Any], others: Mapping[str, Any], class_names: Sequence[str]
     ) -> Iterator[str]:
         """Classes that a model hardly finds."""
         for subject, tally in named.items():
-            ious = {name: row[0] for name, row in zip(class_names, tally or (), strict=False) if row is not None}
+            ious = {name: row[0] for name, row in zip(class_names, _rows(tally), strict=False) if row is not None}
             mean = sum(ious.values()) / max(len(ious), 1)
             missed = sorted((name for name in ious if ious[name] < MISSED * mean), key=ious.__getitem__)
             if missed:
@@ -114,8 +118,17 @@ class Segmentation(Task):
     def details(self, tally: Any, class_names: Sequence[str]) -> Mapping[str, Any]:
         """The intersection over union of each class by its name, with the pixels of its masks."""
         keys = ("iou", "low", "high", "pixels")
-        rows = zip(class_names, tally or (), strict=False)
+        rows = zip(class_names, _rows(tally), strict=False)
         return {"classes": {name: dict(zip(keys, row, strict=True)) for name, row in rows if row is not None}}
+
+    def samples(self, images: npt.NDArray[np.uint8], labels: Labels) -> Sequence[tuple[bytes, bytes]]:
+        """Each image beside its mask."""
+        rows = sample_rows(len(images))
+        return list(zip(pictures_of_images(images[rows]), pictures_of(labels[rows].astype("u1")), strict=True))
+
+    def pictures(self, tally: Any) -> Sequence[bytes]:
+        """The maps of a model, in colours."""
+        return pictures_of(unpacked(tally)) if tally else ()
 
     def batch_figure(self, outputs: torch.Tensor, targets: TrainingTargets, reference: torch.Tensor | None) -> float:
         """The share of the pixels of the map that are right: the mean intersection over union of so few is noise."""
@@ -163,6 +176,11 @@ class Segmentation(Task):
 
     def _counted(self, outputs: torch.Tensor, targets: TrainingTargets) -> torch.Tensor:
         return self._labels(outputs, targets) != IGNORED
+
+
+def _rows(tally: Any) -> Sequence[Any]:
+    """The figures of the classes in a tally, which is None for a model that was not judged."""
+    return tally["classes"] if tally else ()
 
 
 def _pixels(outputs: torch.Tensor) -> torch.Tensor:
