@@ -97,3 +97,13 @@ def test_mixup_blends_images_and_labels_alike(batch):
     images = np.stack([np.zeros((8, 8, 1), np.uint8), np.full((8, 8, 1), 200, np.uint8)])
     views, targets = drawn(Augmentation(mixup=1.0), (images, np.array([0, 1])))
     np.testing.assert_allclose(views[:, 0, 0, 0], targets[:, 1].numpy() * 200, atol=0.51)
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(flip=1.0), Augmentation(crop=0.3), Augmentation(0.5, 0.5)])
+def test_masks_are_cropped_and_mirrored_as_their_images_are(augmentation):
+    """Images whose pixels are their classes stay so, but for the rounding of a resized image at an edge."""
+    masks = (np.arange(28)[None, :, None] // 7 + np.arange(28)[None, None] // 7).repeat(4, 0).astype(np.uint8)
+    images, targets = drawn(augmentation, ((masks * 30)[..., None], masks))
+    assert targets.shape == (4, 28, 28)
+    assert (np.abs(images[..., 0] / 30 - targets.numpy()) < 0.5).mean() > 0.9
+    assert not np.array_equal(targets.numpy(), masks)

@@ -72,3 +72,18 @@ def test_the_architecture_enters_the_digest_of_random_weights():
     spec = ModelSpec("ours", "none", ImageSize.square(28), 10, 1)
     assert OURS.starting_digest(spec) != other.starting_digest(spec)
     assert OURS.architecture("vit_fmnist_p4") == ""
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "reason"),
+    [
+        ("token_pruning_ratio", 0.3, "a map has a logit for each token, so none can be dropped"),
+        ("token_pruning_ratio", 0.0, None),
+        ("token_pruning_method", "topk", "a map has a logit for each token, so none can be dropped"),
+        ("distillation", "feature", "a map has no single features or distillation head of an image; use logits"),
+        ("distillation", "logits", None),
+        ("ffn_pruning_ratio", 0.5, None),
+    ],
+)
+def test_what_does_not_go_with_maps_is_refused(knob, value, reason):
+    assert OURS.for_head("map").supports("ours", knob, value) == reason

@@ -1,0 +1,109 @@
+"""The user's own images with masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitsearch.core.image_size import ImageSize
+from vitsearch.data import DataSpec, load
+from vitsearch.data.review import review
+from vitsearch.errors import DataError
+
+CLASSES = ("road", "tree", "sky")
+
+
+def write(root, split="train", count=4, size=(24, 32)):
+    """Images of one colour for each class, in bands, with their masks."""
+    height, width = size
+    for name in ("images", "masks"):
+        (root / split / name).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        mask = np.arange(height)[:, None].repeat(width, 1) * len(CLASSES) // height
+        mask[0, 0] = 255
+        pixels = (mask * 80 + index).astype(np.uint8)
+        Image.fromarray(pixels).save(root / split / "images" / f"{index}.png")
+        Image.fromarray(mask.astype(np.uint8)).save(root / split / "masks" / f"{index}.png")
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    return root
+
+
+def spec_of(root, **more):
+    return DataSpec("folder", root=str(root), labels="masks", **more)
+
+
+def test_images_and_masks_are_pairs_in_one_order(tmp_path):
+    write(write(tmp_path), "val", count=2)
+    data = load(spec_of(tmp_path), None)
+    assert data.class_names == CLASSES
+    assert (data.train.images.shape, data.train.labels.shape) == ((4, 24, 32, 1), (4, 24, 32))
+    assert data.train.labels[0, 0, 0] == 255
+    assert np.unique(data.train.labels).tolist() == [0, 1, 2, 255]
+    assert (np.diff(data.train.images[:, -1, 0, 0].astype(int)) == 1).all()
+    assert len(data.validation) == 2
+
+
+def test_masks_are_cut_and_resized_as_their_images_are(tmp_path):
+    data = load(spec_of(write(tmp_path), image_size=ImageSize.square(12)), None)
+    assert data.train.labels.shape[1:] == (12, 12)
+    agree = np.abs(data.train.images[0, :, :, 0].astype(int) - 80 * data.train.labels[0]) < 30
+    assert agree.mean() > 0.9
+
+
+def test_what_was_decoded_before_is_the_same_from_the_cache(tmp_path):
+    write(write(tmp_path / "data"), "val")
+    first, second = (load(spec_of(tmp_path / "data"), tmp_path / "cache") for _ in range(2))
+    assert first.identity == second.identity
+    assert np.array_equal(first.validation.labels, second.validation.labels)
+    assert load(spec_of(tmp_path / "data"), None).identity == first.identity
+
+
+def test_another_mask_is_other_data(tmp_path):
+    before = load(spec_of(write(tmp_path)), None).identity
+    Image.fromarray(np.zeros((24, 32), np.uint8)).save(tmp_path / "train" / "masks" / "0.png")
+    assert load(spec_of(tmp_path), None).identity != before
+
+
+def test_the_classes_are_counted_by_the_images_that_have_them(tmp_path):
+    write(write(write(tmp_path), "val", count=2), "test", count=3)
+    Image.fromarray(np.zeros((24, 32), np.uint8)).save(tmp_path / "train" / "masks" / "0.png")
+    layout = review(spec_of(tmp_path)).layout
+    assert layout.splits["train"].counts == (4, 3, 3)
+    assert [layout.splits[name].images for name in ("train", "validation", "test")] == [4, 2, 3]
+
+
+WRONG = {
+    "a mask is missing": (lambda root: (root / "masks" / "1.png").unlink(), "1 images without a mask: images/1.png"),
+    "an image is missing": (lambda root: (root / "images" / "1.png").unlink(), "1 masks without an image: masks/1.png"),
+    "a size differs": (
+        lambda root: Image.new("L", (8, 8)).save(root / "masks" / "2.png"),
+        "1 masks of another size than their image: masks/2.png",
+    ),
+    "a mask in colour": (
+        lambda root: Image.new("RGB", (32, 24)).save(root / "masks" / "2.png"),
+        "masks with several numbers for a pixel (one is allowed: the index of its class): masks/2.png",
+    ),
+    "a value is no class": (
+        lambda root: Image.new("L", (32, 24), 9).save(root / "masks" / "3.png"),
+        "masks/3.png: has the value 9; allowed: 0 to 2, and 255 for pixels that count for nothing",
+    ),
+    "no classes": (lambda root: (root.parent / "classes.txt").unlink(), "classes.txt: No such file or directory"),
+    "a class twice": (
+        lambda root: (root.parent / "classes.txt").write_text("a\nb\nb\n"),
+        "classes.txt: lists 'b' more than once",
+    ),
+    "no masks": (
+        lambda root: [path.unlink() for path in (root / "masks").iterdir()] + [(root / "masks").rmdir()],
+        "has no folder 'masks'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_check_names_the_files_that_are_wrong(tmp_path, case):
+    spoil, expected = WRONG[case]
+    spoil(write(write(tmp_path), "val") / "train")
+    with pytest.raises(DataError) as error:
+        review(spec_of(tmp_path))
+    assert expected in str(error.value)
