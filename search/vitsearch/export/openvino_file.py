@@ -26,10 +26,12 @@ from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 from vitsearch.models.onnx_format import INPUT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import onnx
     from torch import nn
+
+    from vitsearch.compress.quantization.layers import Floats
 
 NARROW_FFN = 256
 """Channels: FFNs of 96 to 256 crashed in fp32, of 272, 384, 512 and 768 did not (192 channels around them; an AMD EPYC
@@ -63,16 +65,17 @@ class OpenVinoExporter(Exporter):
 
         plain, final = folder / "fp32.onnx", folder / "model.xml"
         precision, learned = task.deployment.precision, fake_quant.learned(model)
+        left = fake_quant.weights_of(model, task.fp32_layers)
         with fake_quant.unrounded(model):
             convert(model, task.shape, plain, task.opset, task.deployment.batch, task.exporter, task.output)
         options = (("fused_subgraphs", "off"),) if _is_fused_wrongly(plain, precision) else ()
         try:
             if precision == "int8_qat":
-                covered = Coverage(task.quantized_ops, least_channels=LEAST_CHANNELS)
+                covered = Coverage(task.quantized_ops, left, LEAST_CHANNELS)
                 write_pairs(plain, plain, task.images, learned, covered)
             converted = openvino.Core().read_model(plain)
             if precision == "int8_ptq":
-                converted = _quantized(converted, task)
+                converted = _quantized(converted, task, left)
             openvino.save_model(converted, final, compress_to_fp16=precision == "fp16")
         except (RuntimeError, ValueError) as error:
             raise StageError("export", "crash", f"openvino: {_last_line(error)}") from error
@@ -120,8 +123,9 @@ def _switch_off_telemetry() -> None:
     os.environ["CI"] = os.environ["NNCF_CI"] = "true"
 
 
-def _quantized(model: Any, task: ExportTask) -> Any:
-    """The model with NNCF's quantizers, calibrated on the images of the task."""
+def _quantized(model: Any, task: ExportTask, left: Sequence[Floats]) -> Any:
+    """The model with NNCF's quantizers, calibrated on the images of the task, but for the products with the weights
+    (inputs, outputs) of `left`."""
     _switch_off_telemetry()
     import nncf
     import numpy as np
@@ -131,18 +135,32 @@ def _quantized(model: Any, task: ExportTask) -> Any:
     batch = task.deployment.batch or 1
     count = -(-len(task.images) // batch)
     batches = np.resize(task.images, (count, batch, *task.images.shape[1:]))  # the first ones again, at the end
-    left = list(CONVOLUTIONS) if task.quantized_ops == LINEAR else []
+    types = list(CONVOLUTIONS) if task.quantized_ops == LINEAR else []
+    names = [product.get_friendly_name() for product in model.get_ops() if _multiplies(product, left)]
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(
             model,
             nncf.Dataset([{INPUT: images} for images in batches]),
             subset_size=count,
             model_type=nncf.ModelType.TRANSFORMER,
-            ignored_scope=nncf.IgnoredScope(types=left, validate=False),
+            ignored_scope=nncf.IgnoredScope(names=names, types=types, validate=False),
             advanced_parameters=advanced.AdvancedQuantizationParameters(
                 smooth_quant_alphas=advanced.AdvancedSmoothQuantParameters(matmul=OFF, convolution=OFF)
             ),
         )
+
+
+def _multiplies(operator: Any, weights: Sequence[Floats]) -> bool:
+    """Whether an operator of OpenVINO is a product with one of these weights (inputs, outputs)."""
+    import numpy as np
+
+    if operator.get_type_name() != "MatMul":
+        return False
+    given = operator.input_value(1).get_node()
+    if given.get_type_name() != "Constant":
+        return False
+    values = given.data.T if operator.get_attributes()["transpose_b"] else given.data
+    return any(np.array_equal(values, weight) for weight in weights)
 
 
 def _last_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitsearch.compress import sparsity
+from vitsearch.compress import sequential, sparsity
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.networks import exporter_for
 from vitsearch.core.onnx_exporters import TORCHSCRIPT
@@ -19,6 +19,7 @@ from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, metadata, structure
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.processor import saturates_int8
+from vitsearch.models import map_head
 from vitsearch.models.onnx_model import OnnxModel
 from vitsearch.pipeline import jobs
 from vitsearch.tasks import CLASSIFICATION
@@ -44,7 +45,7 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
     """Write the file of `model` for the deployment of `job` into `folder`, with its metadata."""
     source, images = job.spec.source, load_data(job.workspace)
     inputs = drawn(job.workspace, job.calibration, source.view).numpy()
-    family, fp32_layers = family_of(source, job.workspace).family, job.spec.resolved.fp32_layers
+    family, fp32_layers = family_of(source, job.workspace).family, (*job.spec.resolved.fp32_layers, *_heads(model))
     exporter = exporter_for(source.backbone, job.workspace.networks)
     output = job.workspace.task.find().output
     task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version, exporter, output)
@@ -53,6 +54,14 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
     described = metadata.describe(job.artifact_key, settings, _class_names(job.workspace, images))
     metadata.write(written.file.path, described)
     return written
+
+
+def _heads(model: nn.Module) -> list[str]:
+    """Layers that int8 leaves as they are: the classifiers of models that give maps, whose logits decide the class of
+    each position alone. A classifier of images is covered."""
+    if not map_head.gives_maps(model):
+        return []
+    return [name for name, layer in model.named_modules() if layer in sequential.classifiers(model)]
 
 
 def _class_names(workspace: jobs.Workspace, images: ImageData) -> tuple[str, ...]:

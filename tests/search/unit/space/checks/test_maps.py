@@ -11,7 +11,7 @@ SPACE = """
 study: maps
 task: {{kind: segmentation, data: {{{data}}}{task}}}
 objectives: {{mean_iou: maximize, cpu_ms_p50: minimize}}
-space: {{backbone: {backbone}, resolution: {resolution}, quantization: fp32, backend: onnxruntime, distillation: logits}}
+space: {{backbone: {backbone}, resolution: {resolution}, quantization: fp32, backend: onnxruntime}}
 search: {{trials: 1}}
 """
 MOSAIC = "source: builtin:fashion-mosaic"
