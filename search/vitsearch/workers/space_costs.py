@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
@@ -38,10 +37,32 @@ class Counts:
     linear_m: float
 
 
-def count(plan: Plan, classes: int, channels: int, networks: Networks = ()) -> Counts:
-    """The counts of a plan, whose backbone may be one of the `networks` of the user."""
-    family = backbones.find(plan.backbone, networks)
-    spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels, window_size=plan.window_size)
+@dataclass(frozen=True)
+class SpaceModels:
+    """What the models of a space have in common: their classes, the channels of images, whether they give a map, and
+    the networks of the user that may be their backbones."""
+
+    classes: int
+    channels: int
+    gives_map: bool = False
+    networks: Networks = ()
+
+    def spec(self, plan: Plan, window_size: int | None = None) -> ModelSpec:
+        return ModelSpec(
+            plan.backbone,
+            "none",
+            plan.resolution,
+            self.classes,
+            self.channels,
+            window_size=window_size,
+            gives_map=self.gives_map,
+        )
+
+
+def count(plan: Plan, models: SpaceModels) -> Counts:
+    """The counts of a plan of these models."""
+    family = backbones.find(plan.backbone, models.networks)
+    spec, channels = models.spec(plan, plan.window_size), models.channels
     model = family.build(spec).model.eval()
     structure = family.block_structure(model, spec)
     resolved = resolve(plan, structure, Scores.equal(structure))
@@ -56,23 +77,22 @@ def count(plan: Plan, classes: int, channels: int, networks: Networks = ()) -> C
     return Counts(params_m, macs_m, linear / 1e6)
 
 
-def training_seconds_per_image(plan: Plan, classes: int, channels: int, threads: int, networks: Networks = ()) -> float:
+def training_seconds_per_image(plan: Plan, models: SpaceModels, threads: int) -> float:
     """The time of a training step for each image, of the unpruned model of `plan`: the second of two steps, on the
     GPU of this machine or on `threads` cores. On cores it is their CPU time, so that other programs do not count."""
-    spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels)
+    spec = models.spec(plan)
     device, before = torch_device(), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        model = backbones.find(plan.backbone, networks).build(spec).model.train().to(device)
+        model = backbones.find(plan.backbone, models.networks).build(spec).model.train().to(device)
         batch = min(TIMED_BATCH, plan.recipe.batch_size)
-        images = torch.randn(batch, channels, *plan.resolution.sides, device=device)
-        labels = torch.zeros(batch, dtype=torch.long, device=device)
+        images = torch.randn(batch, models.channels, *plan.resolution.sides, device=device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         clock = time.perf_counter if device == "cuda" else time.process_time
         for _ in range(2):
             begin = clock()
             optimizer.zero_grad()
-            functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+            model(images).logsumexp(1).mean().backward()  # of logits, or of maps of them
             optimizer.step()
             if device == "cuda":
                 torch.cuda.synchronize()

@@ -22,11 +22,12 @@ from vitsearch.search.plan_space import plan_space
 from vitsearch.search.resources import trainers_here
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch_agent.base.system import THIS_MACHINE
 from vitsearch_agent.conditions.environment import is_virtual
 
 if TYPE_CHECKING:
-    from vitsearch.workers.space_costs import Counts
+    from vitsearch.workers.space_costs import Counts, SpaceModels
 
 COUNTING_S, TIMING_S = 4.0, 4.0
 """Most seconds for counting random models, and for timing training steps. The largest and the smallest model of each
@@ -178,7 +179,13 @@ def count_models(valid: Valid) -> CountedModels:
 def _count(plan: Plan, space: SearchSpace, channels: int) -> Counts:
     from vitsearch.workers.space_costs import count  # torch: only for those who count
 
-    return caller(plan.backbone, space.networks, count)(plan, CLASSES, channels, space.networks)
+    return caller(plan.backbone, space.networks, count)(plan, _models_of(space, channels))
+
+
+def _models_of(space: SearchSpace, channels: int) -> SpaceModels:
+    from vitsearch.workers.space_costs import SpaceModels  # torch: only for those who count
+
+    return SpaceModels(CLASSES, channels, space.purpose.head == "map", space.networks)
 
 
 def _range(values: Iterable[float]) -> ValueRange:
@@ -308,12 +315,13 @@ def _metric_names(space: SearchSpace) -> list[str]:
 
 def _training(plans: PlanSpace, valid: Valid, per_image: Mapping[str, float]) -> tuple[float, float]:
     """Seconds of one training, as the mean over backbones, and of training all unpruned models whose classifier is new:
-    those with weights of the hub, or random ones."""
+    those with weights of the hub, random ones, and ours for another task."""
     space, trained, bases = valid.space, [], 0.0
     base = space.task.base.recipe(space.search.seed)
     for backbone, seconds in per_image.items():
         trained.append(seconds * space.recipe(backbone).images)
-        if space.start_of(backbone).weights in ("hub", "none"):
+        weights = space.start_of(backbone).weights
+        if weights in ("hub", "none") or (weights == "builtin" and space.purpose != CLASSIFICATION):
             bases += seconds * (base.images_per_epoch or valid.data.images) * max(base.rungs)
     mean = statistics.fmean(trained) if trained else 0.0
     left = sum(not space.is_file(backbone) for backbone in plans.backbones()) - len(per_image)
@@ -329,9 +337,8 @@ def _per_image(plans: PlanSpace, channels: int, threads: int) -> Iterator[tuple[
         if plans.space.is_file(backbone):
             continue
         plan = plans.plan(_Extreme(backbone, is_largest=True))
-        networks = plans.space.networks
-        timed = caller(backbone, networks, training_seconds_per_image)
-        yield backbone, timed(plan, CLASSES, channels, threads, networks)
+        timed = caller(backbone, plans.space.networks, training_seconds_per_image)
+        yield backbone, timed(plan, _models_of(plans.space, channels), threads)
         if time.perf_counter() - begin > TIMING_S:
             return
 

@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from vitsearch.core.plan import Compression
-from vitsearch.workers.space_costs import count, training_seconds_per_image
+from vitsearch.workers.space_costs import SpaceModels, count, training_seconds_per_image
+
+GREY = SpaceModels(classes=10, channels=1)
 
 
 def test_what_is_removed_is_not_counted(plan):
     whole = replace(plan, backbone="vit_fmnist_p4", weights="builtin")
     cut = replace(whole, compression=Compression(head_pruning_ratio=0.5, ffn_pruning_ratio=0.5))
-    counts = count(whole, 10, 1)
+    counts = count(whole, GREY)
     assert (counts.params_m, counts.macs_m) == pytest.approx((2.684554, 138.622848))
-    params, macs = count(cut, 10, 1).params_m, count(cut, 10, 1).macs_m
+    params, macs = count(cut, GREY).params_m, count(cut, GREY).macs_m
     assert 0.4 * 2.684554 < params < 0.6 * 2.684554
     assert macs < 0.6 * 138.622848
 
@@ -24,12 +26,20 @@ def test_what_is_removed_is_not_counted(plan):
 def test_fewer_tokens_cost_less_and_weigh_the_same(plan):
     whole = replace(plan, backbone="vit_fmnist_p4", weights="builtin")
     fewer = replace(whole, compression=Compression(token_pruning_ratio=0.3, token_pruning_method="topk"))
-    assert count(fewer, 10, 1).params_m == pytest.approx(count(whole, 10, 1).params_m)
-    assert count(fewer, 10, 1).macs_m < count(whole, 10, 1).macs_m
+    assert count(fewer, GREY).params_m == pytest.approx(count(whole, GREY).params_m)
+    assert count(fewer, GREY).macs_m < count(whole, GREY).macs_m
 
 
 def test_a_training_step_takes_time_and_leaves_the_threads_as_they_were(plan):
     before = torch.get_num_threads()
-    seconds = training_seconds_per_image(replace(plan, backbone="vit_fmnist_p4", weights="builtin"), 10, 1, threads=1)
+    seconds = training_seconds_per_image(replace(plan, backbone="vit_fmnist_p4", weights="builtin"), GREY, threads=1)
     assert 0.0 < seconds < 10.0
     assert torch.get_num_threads() == before
+
+
+def test_a_map_has_its_head_counted_and_is_trained_too(plan):
+    maps = replace(GREY, gives_map=True)
+    unpruned = replace(plan, backbone="efficientvit_fmnist", weights="builtin")
+    added = count(unpruned, maps).params_m - count(unpruned, GREY).params_m
+    assert added == pytest.approx(10 * (32 + 64) / 1e6), "a 1x1 convolution for each of two finer stages"
+    assert training_seconds_per_image(unpruned, maps, threads=1) > 0
