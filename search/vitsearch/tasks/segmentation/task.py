@@ -131,9 +131,17 @@ class Segmentation(Task):
         return pictures_of(unpacked(tally)) if tally else ()
 
     def batch_figure(self, outputs: torch.Tensor, targets: TrainingTargets, reference: torch.Tensor | None) -> float:
-        """The share of the pixels of the map that are right: the mean intersection over union of so few is noise."""
-        labels, counted = self._labels(outputs, targets), self._counted(outputs, targets)
-        return float((outputs.argmax(1) == labels)[counted].float().mean()) if counted.any() else float("nan")
+        """The mean intersection over union of the positions of the map, over the classes of the batch."""
+        import torch
+
+        counted = self._counted(outputs, targets)
+        given, true = outputs.argmax(1)[counted], self._labels(outputs, targets)[counted]
+        classes = outputs.shape[1]
+        both, all_given, all_true = (
+            torch.bincount(values, minlength=classes) for values in (true[given == true], given, true)
+        )
+        union = all_given + all_true - both
+        return float((both / union)[union > 0].mean()) if counted.any() else float("nan")
 
     def pair(self, outputs: Floats, truth: Truth) -> npt.NDArray[np.float64]:
         """The mean intersection over union of each image alone."""

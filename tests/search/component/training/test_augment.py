@@ -105,5 +105,5 @@ def test_masks_are_cropped_and_mirrored_as_their_images_are(augmentation):
     masks = (np.arange(28)[None, :, None] // 7 + np.arange(28)[None, None] // 7).repeat(4, 0).astype(np.uint8)
     images, targets = drawn(augmentation, ((masks * 30)[..., None], masks))
     assert targets.shape == (4, 28, 28)
-    assert (np.abs(images[..., 0] / 30 - targets.numpy()) < 0.5).mean() > 0.9
+    assert (np.abs(images[..., 0] / 30 - targets.numpy()) < 0.5).mean() > 0.85
     assert not np.array_equal(targets.numpy(), masks)

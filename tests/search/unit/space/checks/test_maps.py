@@ -47,7 +47,10 @@ def test_masks_and_a_backbone_are_enough(tmp_path):
             {"backbone": "[{name: vit_fmnist_p4, weights: builtin, crop_share: 0.9}]"},
             "crop_share: 0.9: a map is of the whole image; allowed: 1",
         ),
-        ({"backbone": "[{onnx: model.onnx}]"}, "an ONNX file is searched as a classifier, not for task segmentation"),
+        (
+            {"backbone": "[{onnx: model.onnx, name: theirs, mean: 0.5, std: 0.5, resolution: 56}]"},
+            "an ONNX file is searched as a classifier, not for task segmentation",
+        ),
     ],
 )
 def test_what_does_not_go_with_masks_is_said_where_it_is(tmp_path, change, expected):
