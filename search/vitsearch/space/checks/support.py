@@ -5,7 +5,7 @@ The backbones are asked through a function, so that this package depends on no b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from vitsearch.core.legality import value_text
 from vitsearch.core.precisions import AUTO, RUNTIMES, quantized_ops_of, supports_batch, takes_threads
 from vitsearch.errors import NetworkError, UnknownName
 from vitsearch.space.checks.valid_parts import SearchedValues
+from vitsearch.space.knobs import AnyBackbone
+from vitsearch.space.networks import NetworkSection
 from vitsearch.space.nodes import Path
 from vitsearch.space.problems import Problem
 from vitsearch.space.section_base import default_weights
@@ -26,6 +28,8 @@ Supports = Callable[[str, str, Any], str | None]
 Raises `UnknownName` for a backbone that does not exist, `NetworkError` for a network of the user's that cannot be
 searched. Knobs are those of `SearchSpace.choices()` and
 `weights`."""
+GIVES_MAPS = MappingProxyType({"classification": False, "embedding": False, "segmentation": True})
+"""Whether the models of a task of vitsearch give logits for each position of a map."""
 NEEDED = frozenset({"resolution", "distillation", "quantization", "backend", "pruning_scope"})
 """Knobs of which every plan needs a value. Without a value of the others nothing is cut."""
 
@@ -53,6 +57,25 @@ def find_unsupported(searched: SearchedValues, supports: Supports) -> Unsupporte
         problems += _unusable_backbones(searched, backbones, supports, {problem.path for problem in unusable})
     problems += _baseline(searched, missing, supports, {problem.path for problem in [*problems, *unused]})
     return Unsupported(problems, unused)
+
+
+def unfit_outputs(task: str, backbones: Sequence[AnyBackbone]) -> Iterator[Problem]:
+    """Networks that were examined, and whose outputs have another form than a task of vitsearch reads.
+
+    Args:
+        task: Its kind. A task of the user's own reads any form.
+        backbones: Of the space.
+
+    Yields:
+        A problem for each of them.
+    """
+    wanted = GIVES_MAPS.get(task)
+    for index, section in enumerate(backbones):
+        facts = section.facts if isinstance(section, NetworkSection) else None
+        if facts is not None and wanted not in (None, facts.gives_maps):
+            forms = {True: "a map of logits", False: "logits of the whole image"}
+            text = f"{section.name} gives {forms[facts.gives_maps]}; task {task} reads {forms[not facts.gives_maps]}"
+            yield Problem(("space", "backbone", index), text)
 
 
 def _is_missed(searched: SearchedValues, problem: Problem, unusable: list[Problem]) -> bool:
