@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from support import REPOSITORY
+from vitsearch.core.image_size import ImageSize
+from vitsearch.core.networks import PythonNetwork
 from vitsearch.core.plan import Compression
 from vitsearch.workers.space_costs import count, training_seconds_per_image
 
@@ -33,3 +37,10 @@ def test_a_training_step_takes_time_and_leaves_the_threads_as_they_were(plan):
     seconds = training_seconds_per_image(replace(plan, backbone="vit_fmnist_p4", weights="builtin"), 10, 1, threads=1)
     assert 0.0 < seconds < 10.0
     assert torch.get_num_threads() == before
+
+
+def test_a_training_step_of_a_network_that_gives_maps_is_timed(plan):
+    folder, size = str(Path(REPOSITORY, "examples", "detection")), ImageSize.square(64)
+    network = PythonNetwork("detector", "detector:make", folder, size)
+    whole = replace(plan, backbone="detector", weights="none", resolution=size)
+    assert 0.0 < training_seconds_per_image(whole, 10, 1, threads=1, networks=(network,)) < 10.0
