@@ -238,7 +238,7 @@ class Shipped:
         images_bytes: The size of that file.
         on_images: What the task makes of the outputs for those, from what the bundle's own preprocessing makes of them.
         outputs_sha256: The file of these outputs: float32 (images, ...).
-        labels: The classes of those images; None for data without labels.
+        labels: The classes of those images; None for data without labels, or with labels of another form.
         reference_sha256: The file of what the reference of the study gives for them; None for a task without one.
         licences: Of weights and data; None where they are unknown.
         batch: How many images the model took at once.

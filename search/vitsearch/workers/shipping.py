@@ -51,7 +51,7 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
         stored.size_bytes,
         Metrics(on_images.figures),
         _stored(of_images, store).sha256,
-        None if labels is None else tuple(labels.tolist()),
+        tuple(labels.tolist()) if labels is not None and labels.ndim == 1 else None,
         None if reference is None else _stored(reference, store).sha256,
         {
             "weights": backbones.licence(job.source.backbone, job.source.weights),
