@@ -5,26 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import timm
 import torch
 from torch import nn
 from torch.nn import functional
 
-WIDTHS = (32, 64, 128)
-DEPTHS = (2, 2, 4)
-
 
 class Decoder(nn.Module):
-    """Joins a map with one of half its size, and gives the outputs of each of its positions.
-
-    Args:
-        fine: Channels of the larger map.
-        coarse: Channels of the smaller one.
-        outputs: Of each position.
-        width: Channels of the joined map.
-    """
+    """Joins a map with one of half its size, and gives the outputs of each of its positions."""
 
     def __init__(self, fine: int, coarse: int, outputs: int, width: int = 64) -> None:
         super().__init__()
@@ -34,29 +22,26 @@ class Decoder(nn.Module):
         self.predict = nn.Conv2d(width, outputs, 1)
 
     def forward(self, fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
-        """Maps (batch, channels, height, width) of two sizes become (batch, outputs, height, width) of the first."""
         joined = self.fine(fine) + functional.interpolate(self.coarse(coarse), scale_factor=2.0)
         outputs: torch.Tensor = self.predict(self.mix(functional.relu(joined)))
         return outputs
 
 
 class Detector(nn.Module):
-    """Gives `outputs` values for each position of a map of an eighth of the image in height and width."""
+    """Gives outputs for each position of a map of an eighth of the image in height and width."""
 
     def __init__(self, outputs: int, channels: int) -> None:
         super().__init__()
-        settings: dict[str, Any] = {"depths": (*DEPTHS, 1), "dims": (*WIDTHS, 2 * WIDTHS[-1]), "conv_mlp": False}
-        self.backbone = timm.create_model(
-            "convnext_atto", in_chans=channels, features_only=True, out_indices=(1, 2), ls_init_value=None, **settings
-        )
+        sizes = {"depths": (2, 2, 4, 1), "dims": (32, 64, 128, 256), "conv_mlp": False, "ls_init_value": None}
+        read = {"features_only": True, "out_indices": (1, 2)}  # of four maps; the last one is not built
+        self.backbone = timm.create_model("convnext_atto", in_chans=channels, **read, **sizes)
         self.decoder = Decoder(*self.backbone.feature_info.channels(), outputs)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (batch, channels, height, width) become (batch, outputs, height / 8, width / 8)."""
         outputs: torch.Tensor = self.decoder(*self.backbone(images))
         return outputs
 
 
 def make(classes: int, channels: int) -> nn.Module:
-    """What vitsearch calls: `classes` is the number of outputs that the task asks for (`Task.outputs`)."""
+    """What vitsearch calls; `classes` is the number of outputs that the task asks for."""
     return Detector(classes, channels)
