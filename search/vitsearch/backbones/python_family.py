@@ -35,6 +35,8 @@ CHANNELS = (3, 1)
 """Of images; the first that a network takes is that of the model that is looked at."""
 IMAGES = 2
 """Seen together, so that a network that mixes images is refused."""
+MAP_AXES = 4
+"""Of outputs for each position of a map, (batch, outputs, height, width)."""
 LARGEST_TRACED = ImageSize.square(128)
 """Size of the image on which a structure is found, where the network takes it."""
 
@@ -196,6 +198,7 @@ class LookedAt:
     Attributes:
         model: It, in evaluation mode. All callers share it: it must not be changed.
         channels: Those of `CHANNELS` that it takes, the model's first.
+        gives_maps: Whether it gives logits for each position of a map instead of for the image.
         fixed_classes: The number of logits that it gives whatever it is told; None if it takes a number.
         classifier: The path of the layer whose output is its logits.
         architecture: The digest of the architecture.
@@ -220,11 +223,12 @@ class LookedAt:
                 raise NetworkError(f"{network.name}: its outputs for random images have NaN or infinity")
             if not torch.equal(logits, self.model(images)):
                 raise NetworkError(f"{network.name}: its outputs for the same images differ from call to call")
-        if bool((logits >= 0).all()) and torch.allclose(logits.sum(1), torch.ones(IMAGES), atol=1e-4):
+        sums = logits.sum(1)
+        if bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             raise NetworkError(
-                f"{network.name}: its outputs are probabilities, which sum to 1 for each image; return the logits, "
-                "without a softmax"
+                f"{network.name}: its outputs are probabilities, which sum to 1; return the logits, without a softmax"
             )
+        self.gives_maps = logits.ndim == MAP_AXES
         self.fixed_classes = None if "classes" in accepted else int(logits.shape[1])
         self.classifier = find_classifier(self.model, images)
         setattr(self.model, ATTRIBUTE, Classifier(self.classifier, int(logits.shape[1])))
@@ -313,9 +317,13 @@ def _problem(network: PythonNetwork, channels: int, size: ImageSize) -> str | No
     except Exception as error:  # noqa: BLE001 - the user's own code
         return f"{type(error).__name__}: {first_line(error)}; it gets one argument, float32 images"
     classes = CLASSES if "classes" in parameters_of(network) else None
-    if torch.is_tensor(output) and output.ndim == 2 and len(output) == IMAGES and classes in (None, output.shape[1]):
+    is_known = torch.is_tensor(output) and output.ndim in (2, MAP_AXES) and len(output) == IMAGES
+    if is_known and classes in (None, output.shape[1]):
         return None
     shape = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
-    expected = f"({IMAGES}, classes)" if classes is None else f"({IMAGES}, {classes})"
+    expected = f"{IMAGES}, {'classes' if classes is None else classes}"
     of_classes = "" if classes is None else f" and {classes} classes"
-    return f"it gives {shape} for {IMAGES} images{of_classes}; expected is a logit for each class, {expected}"
+    return (
+        f"it gives {shape} for {IMAGES} images{of_classes}; expected is a logit for each class, ({expected}), or a map "
+        f"of them, ({expected}, height, width)"
+    )

@@ -18,7 +18,7 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import Network, NetworkFacts
 from vitsearch.errors import SpaceError
 from vitsearch.space.checks.rules import find_problems
-from vitsearch.space.checks.support import Supports, find_unsupported
+from vitsearch.space.checks.support import Supports, find_unsupported, unfit_outputs
 from vitsearch.space.checks.valid_parts import SearchedValues, valid_data, valid_parts
 from vitsearch.space.error_messages import problems_of
 from vitsearch.space.files import Problems, override, read
@@ -117,9 +117,12 @@ def judge(path: str | os.PathLike[str], overrides: Sequence[str], look_up: LookU
     backbones = look_up(draft.searched.networks(), draft.searched.resolutions())
     if draft.space is not None:
         backbones = backbones.for_head(draft.space.purpose.head)
-        draft = draft._replace(space=draft.space.with_facts(backbones.facts))
     supports = backbones.supports
     problems, unused = find_unsupported(draft.searched, supports)
+    if draft.space is not None:
+        draft = draft._replace(space=(space := draft.space.with_facts(backbones.facts)))
+        if not space.task_source.is_own_code:  # that reads any form
+            problems = [*problems, *unfit_outputs(space.purpose, space.space.backbone)]
     overridden: list[Problem] = []
     if overrides and unused:
         overridden = _made_by_overrides(draft, unused, read_draft(path, (), matching), supports)

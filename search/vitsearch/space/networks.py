@@ -59,8 +59,8 @@ class PythonSection(NetworkSection):
 
     python: Annotated[Text, AfterValidator(entry_point)]
     """package.module:function, from an installed package or the folder. The function takes any of classes, channels and
-    resolution by name, and returns a torch.nn.Module that gives a logit for each class. The resolution is the side of a
-    square, or a pair of height and width."""
+    resolution by name, and returns a torch.nn.Module that gives a logit for each class, or a map of them. The
+    resolution is the side of a square, or a pair of height and width."""
     folder: Text = "."
     """Folder of the module (default: that of the space file)."""
     weights: Annotated[Weights, AfterValidator(own_weights)] = "none"

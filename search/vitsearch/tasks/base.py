@@ -265,7 +265,7 @@ class Task(Protocol):
             The figure that `judge` makes by default; not a number without one.
         """
         labels = targets.labels
-        if labels is not None and labels.dim() > 1:
+        if labels is not None and labels.is_floating_point():  # of mixed images
             labels = labels.argmax(1)
         truth = Truth(
             None if labels is None else labels.cpu().numpy(),

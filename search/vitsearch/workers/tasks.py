@@ -25,7 +25,7 @@ from vitsearch import data
 from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
 from vitsearch.compress import macs, scores, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
-from vitsearch.core.class_weights import class_weights
+from vitsearch.core.class_weights import NONE, class_weights
 from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Recipe
@@ -339,8 +339,8 @@ def _live_teacher(source: jobs.Source, workspace: jobs.Workspace) -> fine_tune.L
 
 
 def _class_weights(recipe: Recipe, images: data.ImageData) -> tuple[float, ...] | None:
-    """The weights of a recipe, by the images that a study learns from."""
-    if recipe.class_weights == "none":
+    """The weights of a recipe, by the images that a study learns from; None for equal ones, whatever the labels are."""
+    if recipe.class_weights == NONE:
         return None
     counts = label_counts(images.train.labels[images.learned], len(images.class_names))
     return class_weights(recipe.class_weights, images.class_names, counts.tolist())

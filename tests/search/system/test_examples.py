@@ -266,3 +266,32 @@ def test_an_encoder_is_searched_shipped_and_verified(tmp_path):
 @pytest.mark.long
 def test_the_runtime_passes_its_own_conformance_test_and_an_agent_measures_with_it(tmp_path):
     assert " passed" in run_its_tests(EXAMPLES / "runtime", tmp_path)
+
+
+QUICK_DETECTION = (
+    "search.trials=1",
+    "search.candidates=1",
+    "task.base.epochs=2",
+    "task.base.images_per_epoch=1600",
+    "task.fine_tune.images_per_epoch=640",
+    "space.ffn_pruning_ratio=[0.5]",
+    "space.quantization=[int8_ptq]",
+    "limits={}",
+)
+
+
+@pytest.mark.long
+def test_a_detector_is_searched_shipped_and_verified(tmp_path):
+    shutil.copytree(EXAMPLES / "detection", tmp_path / "detection", ignore=shutil.ignore_patterns("__pycache__"))
+    command = Path(REPOSITORY, "search", "vitsearch", "__main__.py")
+    done = run_quickly(tmp_path, command, "run", "detection/space.yaml", *QUICK_DETECTION)
+    assert done.returncode == 0, done.stdout + done.stderr
+    front = run(tmp_path, "-m", "vitsearch", "front", "detection", "--json")
+    points = json.loads(front.stdout)["points"]
+    assert all(0.0 < point["values"]["mean_average_precision"] < 1.0 for point in points)
+    quantized = [point["shares"]["int8"] for point in points if point["shares"].get("int8")]
+    assert quantized
+    assert max(quantized) < 1.0  # the decoder stays in floats
+    assert run(tmp_path, "-m", "vitsearch", "ship", "detection", "knee", "--to", "bundle").returncode == 0
+    verified = run(tmp_path, "-m", "vitsearch", "verify", "bundle")
+    assert "the metrics of the task detection are not computed here" in verified.stdout, verified.stdout

@@ -5,7 +5,7 @@ The backbones are asked through a function, so that this package depends on no b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,9 +14,12 @@ from vitsearch.core.legality import value_text
 from vitsearch.core.precisions import AUTO, RUNTIMES, quantized_ops_of, supports_batch, takes_threads
 from vitsearch.errors import NetworkError, UnknownName
 from vitsearch.space.checks.valid_parts import SearchedValues
+from vitsearch.space.knobs import AnyBackbone
+from vitsearch.space.networks import NetworkSection
 from vitsearch.space.nodes import Path
 from vitsearch.space.problems import Problem
 from vitsearch.space.section_base import default_weights
+from vitsearch.tasks import Task
 
 NAMED = 3
 """Largest number of backbones that a message names for one reason."""
@@ -53,6 +56,26 @@ def find_unsupported(searched: SearchedValues, supports: Supports) -> Unsupporte
         problems += _unusable_backbones(searched, backbones, supports, {problem.path for problem in unusable})
     problems += _baseline(searched, missing, supports, {problem.path for problem in [*problems, *unused]})
     return Unsupported(problems, unused)
+
+
+def unfit_outputs(task: Task, backbones: Sequence[AnyBackbone]) -> Iterator[Problem]:
+    """Networks that were examined, and whose outputs have another form than a task reads.
+
+    Args:
+        task: It says what models give.
+        backbones: Of the space.
+
+    Yields:
+        A problem for each of them.
+    """
+    for index, section in enumerate(backbones):
+        facts = section.facts if isinstance(section, NetworkSection) else None
+        if facts is not None and facts.gives_maps != (task.head == "map"):
+            forms = {True: "a map of logits", False: "logits of the whole image"}
+            text = (
+                f"{section.name} gives {forms[facts.gives_maps]}; task {task.kind} reads {forms[not facts.gives_maps]}"
+            )
+            yield Problem(("space", "backbone", index), text)
 
 
 def _is_missed(searched: SearchedValues, problem: Problem, unusable: list[Problem]) -> bool:

@@ -215,6 +215,24 @@ def test_images_of_channels_that_it_does_not_take_are_refused(network):
         built(network(FIXED, "fixed"), channels=1)
 
 
+def test_a_network_may_give_logits_for_each_position_of_a_map(network):
+    code = NET.replace("nn.Linear(16, classes)", "nn.Conv2d(16, classes, 1)").replace(".mean((2, 3))", "")
+    ours = network(code)
+    assert looked_at(ours).gives_maps
+    made = built(ours, classes=5)
+    assert made.model(torch.zeros(2, 1, 16, 16)).shape == (2, 5, 4, 4)
+    assert class_count(made.model) == 5
+    assert classifiers_of(made.model) == [made.model.out]
+
+
+def test_probabilities_of_a_map_are_refused(network):
+    code = NET.replace("nn.Linear(16, classes)", "nn.Conv2d(16, classes, 1)")
+    old, _ = SOFTMAX
+    code = code.replace(old, "return self.out(self.stem(x)).softmax(1)")
+    with pytest.raises(NetworkError, match="its outputs are probabilities"):
+        looked_at(network(code))
+
+
 def test_without_a_layer_of_logits_other_classes_are_refused(network):
     code = FIXED.replace("return self.out(", "return 2 * self.out(")
     assert looked_at(network(code, "fixed")).classifier is None
@@ -277,7 +295,7 @@ def test_what_its_author_declares_is_cut_too(network):
         (NET.replace("(16, classes)", "(16, 3)"), "make", r"it gives \(2, 3\) for 2 images and 7 classes"),
         (NET.replace("0.5 * ", "float('nan') * "), "make", "its outputs for random images have NaN or infinity"),
         ("def make(:", "make", r"cannot be imported: SyntaxError: .*line 1\)$"),
-        (NET.replace(*SOFTMAX), "make", "its outputs are probabilities, which sum to 1 for each image; return the"),
+        (NET.replace(*SOFTMAX), "make", "its outputs are probabilities, which sum to 1; return the logits"),
         (NET.replace("self.drop(", "torch.dropout("). replace(".mean((2, 3))", ".mean((2, 3)), 0.5, True"), "make",
          "its outputs for the same images differ from call to call"),
     ],

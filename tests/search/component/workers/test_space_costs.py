@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from support import REPOSITORY
+from vitsearch.core.image_size import ImageSize
+from vitsearch.core.networks import PythonNetwork
 from vitsearch.core.plan import Compression
 from vitsearch.workers.space_costs import SpaceModels, count, training_seconds_per_image
 
@@ -43,3 +47,10 @@ def test_a_map_has_its_head_counted_and_is_trained_too(plan):
     added = count(unpruned, maps).params_m - count(unpruned, GREY).params_m
     assert added == pytest.approx(10 * (32 + 64) / 1e6), "a 1x1 convolution for each of two finer stages"
     assert training_seconds_per_image(unpruned, maps, threads=1) > 0
+
+
+def test_a_training_step_of_a_network_that_gives_maps_is_timed(plan):
+    folder, size = str(Path(REPOSITORY, "examples", "detection")), ImageSize.square(64)
+    network = PythonNetwork("detector", "detector:make", folder, size)
+    whole = replace(plan, backbone="detector", weights="none", resolution=size)
+    assert 0.0 < training_seconds_per_image(whole, replace(GREY, networks=(network,)), threads=1) < 10.0

@@ -1,5 +1,6 @@
 """Networks that the user brings, as a space file names them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import NetworkFacts
 from vitsearch.space import SearchSpace, load
 from vitsearch.space.changes import SpaceChange
+from vitsearch.space.checks.support import unfit_outputs
 from vitsearch.space.load import read_draft
+from vitsearch.tasks import TASKS
 
 SMALL = Path(SPACE_FILES, "small.yaml")
 OURS = "python: 'pkg.nets:make', name: ours, resolution: 28"
@@ -93,3 +96,18 @@ def test_facts_are_no_key_of_a_file():
 
 def test_other_facts_are_no_change_of_a_space():
     assert SpaceChange.between(space(OURS), space(OURS).with_facts({"ours": FACTS}), 0) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "gives_maps", "wrong"),
+    [
+        ("classification", False, None),
+        ("classification", True, "ours gives a map of logits; task classification reads logits of the whole image"),
+        ("segmentation", False, "ours gives logits of the whole image; task segmentation reads a map of logits"),
+        ("segmentation", True, None),
+    ],
+)
+def test_a_network_gives_what_the_task_reads(task, gives_maps, wrong):
+    examined = space(OURS).with_facts({"ours": replace(FACTS, gives_maps=gives_maps)})
+    problems = [problem.message for problem in unfit_outputs(TASKS.get(task), examined.space.backbone)]
+    assert problems == ([] if wrong is None else [wrong])
