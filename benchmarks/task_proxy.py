@@ -61,7 +61,7 @@ SUBJECTS = {
     ),
     "segmentation": Subject(
         "segmentation",
-        "mobilevit_fmnist",
+        "efficientvit_fmnist",
         "builtin:fashion-mosaic",
         ImageSize.square(56),
         Recipe((0, 3), 0, 64, 1e-3, 0.05, 8, 0.0, 1.0, 0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from vitsearch.study.knob_values import SHAPE, knob_values
 from vitsearch.study.printed.details import PrintedDetail
 from vitsearch.study.results.detail import File, LimitJudged, TrialDetail
 from vitsearch.study.results.model_names import number_of
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch_agent.base.printable import printable
 from vitsearch_agent.wire.measurement import PAIRED
 
@@ -39,13 +40,22 @@ def show(stored: StoredStudy, name: str, per_class: bool, as_json: bool) -> None
     """Print a model that a person names, with the accuracy of each class if it is asked for."""
     trial = number_of(name, stored.front)
     detail = stored.show(trial)
-    classes = stored.class_accuracies(trial) if per_class else None
+    of_task = _class_figures(detail) if per_class else None
+    classes = stored.class_accuracies(trial) if per_class and of_task is None else None
     if as_json:
         typer.echo(json_text(PrintedDetail.of(detail, classes)))
         return
     print_detail(detail)
     if classes is not None:
         print_classes(classes)
+    if of_task is not None:
+        print_class_figures(of_task)
+
+
+def _class_figures(detail: TrialDetail) -> Mapping[str, Mapping[str, float]] | None:
+    """Figures of each class by its name, where another task than classification keeps such ones."""
+    tally = detail.point.tally
+    return None if tally is None or tally.task == CLASSIFICATION else tally.details().get("classes")
 
 
 def print_detail(detail: TrialDetail, console: Console | None = None) -> None:
@@ -188,6 +198,20 @@ def _sums(stages: tuple[StageResult, ...]) -> Iterator[str]:
     yield f"together {wall:.1f} s, {cpu:.1f} CPU-seconds"
     if len(costs) < len(stages):
         yield "?: nothing was run, the result of an equal file was used"
+
+
+def print_class_figures(classes: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:
+    """The figures that a task keeps of each class, the least of the first figure first."""
+    console = console or Terminal()
+    heads = list(next(iter(classes.values()), {}))
+    ordered = sorted(classes.items(), key=lambda item: item[1][heads[0]])
+    rows = [[name, *(_number(figures[head]) for head in heads)] for name, figures in ordered]
+    console.print("")
+    console.print(Rows(["class", *heads], rows, ["class"]))
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def print_classes(classes: list[ClassAccuracy], console: Console | None = None) -> None:

@@ -13,6 +13,7 @@ from vitsearch.study.knob_values import knob_values
 from vitsearch.study.printed.models import PrintedModel, PrintedPoint, fields_of
 from vitsearch.study.results.comparison import Comparison, McNemar, MetricCompared, Paired, PairedMeans
 from vitsearch.study.results.detail import File, TrialDetail
+from vitsearch.tasks import CLASSIFICATION
 from vitsearch.tasks.classification.confusion import ClassAccuracy
 
 
@@ -133,11 +134,14 @@ class PrintedDetail(PrintedPoint):
     measurements: tuple[Mapping[str, Any], ...]
     """As the agent reports them (evaluators/README.md), with protocol and repeat."""
     classes: tuple[PrintedClass, ...] | None
-    """What it finds of each class, with --per-class."""
+    """What it finds of each class, with --per-class; of a classifier."""
+    task_details: Mapping[str, Any]
+    """What another task keeps of its outputs, such as each class of a segmentation; {} of a classifier."""
 
     @classmethod
     def of(cls, detail: TrialDetail, classes: Sequence[ClassAccuracy] | None = None) -> PrintedDetail:
-        record = detail.record
+        record, tally = detail.record, detail.point.tally
+        of_task = {} if tally is None or tally.task == CLASSIFICATION else dict(tally.details())
         return cls(
             **fields_of(detail.point),
             study=detail.study,
@@ -162,6 +166,7 @@ class PrintedDetail(PrintedPoint):
                 for row in detail.measurements
             ),
             classes=None if classes is None else tuple(map(PrintedClass.of, classes)),
+            task_details=of_task,
         )
 
 
