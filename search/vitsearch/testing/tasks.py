@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 IMAGES = 24
 MAP = (4, 6)
 """Height and width of the outputs of a task with masks, which are twice as large."""
+PNG = b"\x89PNG"
+"""The first bytes of such a file."""
 WIDTH = 8
 """Outputs of a model of a task with a reference."""
 
@@ -119,6 +121,16 @@ class TaskTests:
         tally = self.judged(self.make_outputs(0), self.make_truth()).tally
         assert json.loads(json.dumps(tally)) == tally
         assert all(isinstance(text, str) for text in self.task.warnings({"a model": tally}, {}, self.class_names))
+
+    def test_a_model_is_drawn_on_the_images_that_are_drawn(self) -> None:
+        truth = self.make_truth()
+        if truth.labels is None:
+            pytest.skip(f"task {self.task.kind} needs no labels")
+        side = truth.labels.shape[1:] or (8, 8)
+        samples = self.task.samples(np.zeros((IMAGES, *side, 1), np.uint8), truth.labels)
+        pictures = self.task.pictures(self.judged(self.make_outputs(0), truth).tally)
+        assert len(pictures) == len(samples), "a picture of each image that is shown"
+        assert all(picture.startswith(PNG) for picture in (*pictures, *(each for pair in samples for each in pair)))
 
     def test_reduced_outputs_have_the_same_first_metric(self) -> None:
         if self.task.reduction == "none":
