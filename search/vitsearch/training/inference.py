@@ -10,7 +10,7 @@ from torch import nn
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Preprocessing
-from vitsearch.data.arrays import Bytes, Floats, Labels
+from vitsearch.data.arrays import Bytes, Floats, Labels, Truths
 from vitsearch.data.tensors import to_tensor
 from vitsearch.training.distillation import Features
 from vitsearch.training.optimizer import Precision, autocast
@@ -58,6 +58,6 @@ def predict_features(
     return predict_logits(Features(model), images, resolution, preprocessing, rows=rows)
 
 
-def accuracy(logits: Floats, labels: Labels) -> float:
+def accuracy(logits: Floats, labels: Truths) -> float:
     """Share of the rows of `logits` (N, classes) whose largest logit is that of the label, in [0, 1]."""
     return float(np.mean(logits.argmax(axis=1) == labels))
