@@ -130,8 +130,9 @@ class Driver:
         baseline = await self._unpruned().baseline() if screening.needs_baseline else None
         self._plans = await screening.searched(baseline or NO_METRICS)
         unpruned = self._unpruned()
-        baseline = baseline or await unpruned.baseline()
-        self._leaders = await unpruned.leaderboard()
+        async with unpruned.bases_ahead():
+            baseline = baseline or await unpruned.baseline()
+            self._leaders = await unpruned.leaderboard()
         self._expected_leaders = expected_leaders(self._plans, self._leaders)
         return baseline
 

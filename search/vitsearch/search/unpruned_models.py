@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from vitsearch.core.figures import Metrics
@@ -76,6 +78,25 @@ class UnprunedModels:
 
     def _count(self) -> None:
         report_unpruned(self._progress, self._plans, self._done, self._pipeline.bases)
+
+    @asynccontextmanager
+    async def bases_ahead(self) -> AsyncIterator[None]:
+        """Train the bases of all backbones inside this context, as workers are free: the device waits for the baseline
+        alone, and no worker for the device. The leaderboard says what fails."""
+        firsts = {plan.backbone: plan for plan in reversed(list(self._plans.leaderboard()))}
+        baseline = self._plans.baseline().backbone
+        ahead = [asyncio.create_task(self._base(plan)) for name, plan in firsts.items() if name != baseline]
+        try:
+            yield
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
+
+    async def _base(self, plan: Plan) -> None:
+        with suppress(StageError):
+            await self._pipeline.resolve(plan)
+            self._count()
 
     async def baseline(self) -> Metrics:
         """Measure and evaluate the unpruned fp32 model like a trial; relative limits refer to it."""

@@ -103,6 +103,7 @@ def test_an_unknown_word_names_the_nearest(data, tmp_path, board, goal, near):
 def test_each_board_of_the_list_has_its_space_file():
     assert {board.file for board in BOARDS.values()} == set(first_space.shipped_spaces.names()) - {
         "quickstart",
+        "segmentation",
         "everything",
         "cnns_and_vits",
         "embedding",
