@@ -12,7 +12,7 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.policy import POLICY
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
-from vitsearch.pipeline.jobs import BaseJob, ScreenJob
+from vitsearch.pipeline.jobs import BaseJob, ExportJob, ScreenJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.backbone_screening import cheapest
 from vitsearch.study.dropped_backbones import dropped_backbones
@@ -264,3 +264,26 @@ def test_the_key_of_a_measurement_does_not_depend_on_the_training(several, ledge
     untrained, trained = asyncio.run(keys())
     assert untrained.graph == trained.graph
     assert untrained.screened != trained.screened
+
+
+def test_no_base_waits_for_the_baseline_to_be_measured(several):
+    study = several("fake_vit", "other_vit")
+    order = []
+    study.runner.before = lambda job: order.append(job)
+    assert study.run().complete
+    bases = {job.source.backbone: place for place, job in enumerate(order) if isinstance(job, BaseJob)}
+    exported = next(place for place, job in enumerate(order) if isinstance(job, ExportJob))
+    assert bases.keys() == {"fake_vit", "other_vit"}
+    assert max(bases.values()) < exported
+
+
+def test_a_base_that_fails_ahead_is_said_by_the_leaderboard_and_ends_nothing(several):
+    study = several("fake_vit", "other_vit")
+
+    def fail(job):
+        if isinstance(job, BaseJob) and job.source.backbone == "other_vit":
+            raise StageError("base", "crash", "no more")
+
+    study.runner.before = fail
+    assert study.run().complete
+    assert any("leaderboard: other_vit" in said and "no more" in said for said in study.progress.texts)
