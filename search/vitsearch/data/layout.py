@@ -24,14 +24,16 @@ class SplitOrigin:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """The images of one split: their number in each class, and where they are from."""
+    """The images of one split: their number in each class, and where they are from. `masks` is the number of those with
+    masks, of which each may have several classes."""
 
     counts: tuple[int, ...]
     origin: SplitOrigin
+    masks: int | None = None
 
     @property
     def images(self) -> int:
-        return sum(self.counts)
+        return sum(self.counts) if self.masks is None else self.masks
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from vitsearch.core.data_sources import UNLABELLED
-from vitsearch.data.arrays import Labels
+from vitsearch.data.arrays import Labels, Masks
 from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS
@@ -24,6 +22,7 @@ from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folde
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
 from vitsearch.data.layout import Layout, SplitCounts, SplitOrigin
+from vitsearch.data.masks import count_images, image_classes
 from vitsearch.data.problems import some
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split
@@ -49,7 +48,7 @@ class Review(NamedTuple):
 class Images:
     """The images of one split: labels, digests of the contents, names for people, and where they are from."""
 
-    labels: Labels
+    labels: Labels | Masks
     sha256s: Sequence[str]
     names: Sequence[str]
     origin: SplitOrigin
@@ -68,7 +67,7 @@ class Contents:
     test_problem: str | None = None
 
     def layout(self) -> Layout:
-        in_holdout = set_aside(self.train.labels, self.holdout_images)
+        in_holdout = set_aside(image_classes(self.train.labels), self.holdout_images)
         drawn = "drawn" if self.class_names == (UNLABELLED,) else "drawn from its classes"
         origin = SplitOrigin(
             f"a tenth of train, at most {self.holdout_images:,}, {drawn} with seed {SEED}; they judge models in the "
@@ -77,13 +76,16 @@ class Contents:
             SEED,
         )
         splits = {
-            "train": SplitCounts(self._counts(self.train.labels), self.train.origin),
-            "holdout": SplitCounts(self._counts(self.train.labels[in_holdout]), origin),
-            "validation": SplitCounts(self._counts(self.validation.labels), self.validation.origin),
+            "train": self._split(self.train.labels, self.train.origin),
+            "holdout": self._split(self.train.labels[in_holdout], origin),
+            "validation": self._split(self.validation.labels, self.validation.origin),
         }
         if self.test is not None:
-            splits["test"] = SplitCounts(self._counts(self.test.labels), self.test.origin)
+            splits["test"] = self._split(self.test.labels, self.test.origin)
         return Layout(self.class_names, splits)
+
+    def _split(self, labels: Labels | Masks, origin: SplitOrigin) -> SplitCounts:
+        return SplitCounts(self._counts(labels), origin, None if labels.ndim == 1 else len(labels))
 
     def warnings(self) -> list[str]:
         """Everything that reading the images has shown."""
@@ -99,8 +101,8 @@ class Contents:
         """What the labels alone show."""
         return _found(self._unequal_classes(), self._small_classes(), self.test_problem)
 
-    def _counts(self, labels: Labels) -> tuple[int, ...]:
-        return tuple(np.bincount(labels, minlength=len(self.class_names)).tolist())
+    def _counts(self, labels: Labels | Masks) -> tuple[int, ...]:
+        return count_images(labels, len(self.class_names))
 
     def _unequal_classes(self) -> str | None:
         counts = dict(zip(self.class_names, self._counts(self.train.labels), strict=True))
@@ -129,6 +131,8 @@ class Contents:
         return f"{count}, so the accuracy on the test images is too high: {some(copies)}"
 
     def _two_labels(self) -> str | None:
+        if self.train.labels.ndim > 1:  # masks, which are not compared
+            return None
         labels: dict[str, dict[int, str]] = defaultdict(dict)
         for images in (self.train, self.validation):
             for label, sha256, name in zip(images.labels.tolist(), images.sha256s, images.names, strict=True):
