@@ -48,7 +48,7 @@ def test_the_builtin_data_gives_no_warning():
 
 
 def test_pictures_with_masks_are_counted_for_each_class_in_them():
-    reviewed = review(DataSpec("builtin:fashion-mosaic"))
+    reviewed = review.review(DataSpec("builtin:fashion-mosaic"))
     assert reviewed.warnings == []
     train, holdout = (reviewed.layout.splits[name] for name in ("train", "holdout"))
     assert (train.images, holdout.images) == (6000, 600)
