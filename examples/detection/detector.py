@@ -35,7 +35,8 @@ class Detector(nn.Module):
         sizes = {"depths": (2, 2, 4, 1), "dims": (32, 64, 128, 256), "conv_mlp": False, "ls_init_value": None}
         read = {"features_only": True, "out_indices": (1, 2)}  # of four maps; the last one is not built
         self.backbone = timm.create_model("convnext_atto", in_chans=channels, **read, **sizes)
-        self.decoder = Decoder(*self.backbone.feature_info.channels(), outputs)
+        fine, coarse = self.backbone.feature_info.channels()
+        self.decoder = Decoder(fine, coarse, outputs)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = self.decoder(*self.backbone(images))

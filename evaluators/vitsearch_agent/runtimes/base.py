@@ -124,8 +124,16 @@ class Runtime(abc.ABC):
     """
 
     def survives_fork(self, options: Mapping[str, Any]) -> bool:
-        """Whether a process that is forked after `available` runs models as one that is started; False where nobody
-        has tried. Devices and threads that a library opens when it is imported do not survive."""
+        """Say whether a process that is forked after `available` runs models as one that is started.
+
+        Devices and threads that a library opens when it is imported do not survive.
+
+        Args:
+            options: Those of a job, by name.
+
+        Returns:
+            False where nobody has tried.
+        """
         return False
 
     def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:

@@ -77,7 +77,7 @@ def test_slicing_to_no_head_is_refused():
     ("name", "pixels"), [("levit_128s", 128), ("levit_384_s8", 64), ("swin_tiny_patch4_window7_224", 64)]
 )
 def test_a_structure_is_found_at_the_smallest_size_that_leaves_two_positions_a_side(name, pixels):
-    assert backbones.find(name).traced_size(name) == pixels
+    assert backbones.find(name).traced_size(name) == ImageSize.square(pixels)
 
 
 def test_a_reason_of_the_family_itself_is_the_whole_reason():

@@ -47,6 +47,15 @@ def test_the_builtin_data_gives_no_warning():
     assert review.review(DataSpec("builtin:fashion-mnist-14k")).warnings == []
 
 
+def test_pictures_with_masks_are_counted_for_each_class_in_them():
+    reviewed = review.review(DataSpec("builtin:fashion-mosaic"))
+    assert reviewed.warnings == []
+    train, holdout = (reviewed.layout.splits[name] for name in ("train", "holdout"))
+    assert (train.images, holdout.images) == (6000, 600)
+    assert train.counts[0] == 6000  # the background is in each
+    assert sum(train.counts[1:]) > 3 * 6000
+
+
 def test_validation_images_that_also_train_are_named(root):
     shutil.copy(root / "train" / "bolt" / "03.png", root / "val" / "bolt" / "copy.png")
     (line,) = warnings(root)

@@ -206,6 +206,7 @@ def _described(
         path=store.model(job.model_sha256),
         images=store.get(shipped.images_sha256),
         outputs=store.get(shipped.outputs_sha256),
+        masks=None,
         reference=None,
         shipped=shipped,
         task=CLASSIFICATION,

@@ -285,6 +285,7 @@ def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
         "tally": [[0, 0, 84], [0, 1, 16]],
         "on_images": Metrics.of({"accuracy": 1.0}).to_json(),
         "outputs_sha256": "f" * 64,
+        "masks_sha256": None,
         "reference_sha256": None,
     }
     tested |= {"labels": [0], "licences": {}, "batch": 1}

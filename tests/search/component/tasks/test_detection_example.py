@@ -15,13 +15,13 @@ from vitsearch.core.networks import PythonNetwork
 from vitsearch.data.fashion_mnist import subset_split
 from vitsearch.data.fashion_mosaic import CLASS_NAMES, SIDE, drawn, mosaics
 from vitsearch.own_module import import_own
-from vitsearch.tasks import TaskSource, TrainingTargets, Truth
+from vitsearch.tasks import TrainingTargets, Truth
 from vitsearch.testing.tasks import TaskTests
 
 pytest.importorskip("faster_coco_eval", reason="the example needs faster-coco-eval")
 FOLDER = str(Path(REPOSITORY, "examples", "detection"))
 PICTURES = 12
-DETECTION = TaskSource("task:Detection", FOLDER).find()
+DETECTION = import_own("task", FOLDER).Detection()
 OUTPUTS = DETECTION.outputs(len(CLASS_NAMES))
 EDGES = slice(OUTPUTS - 4, None)
 
@@ -50,7 +50,7 @@ def learned(masks):
     """The outputs that a loss leads to, without a model."""
     outputs = torch.zeros(len(masks), OUTPUTS, 8, 8, requires_grad=True)
     optimizer = torch.optim.Adam([outputs], lr=0.3)
-    for _ in range(80):
+    for _ in range(120):
         optimizer.zero_grad()
         DETECTION.loss(outputs, TrainingTargets(torch.from_numpy(masks))).backward()
         optimizer.step()
@@ -70,14 +70,14 @@ def test_boxes_are_those_of_the_pixels_of_each_garment(masks):
 
 def test_the_loss_leads_to_boxes_that_are_judged_right(masks):
     figure = DETECTION.judge(learned(masks), Truth(masks, CLASS_NAMES)).figures["mean_average_precision"]
-    assert figure.value > 0.9
+    assert figure.value > 0.85
     assert figure.low <= figure.value <= figure.high
 
 
 def test_shifted_boxes_and_wrong_classes_are_judged_worse(masks):
     right = learned(masks)
     shifted, confused = right.copy(), right.copy()
-    shifted[:, EDGES] += 0.5
+    shifted[:, EDGES] += 0.2
     confused[:, : EDGES.start] = np.roll(right[:, : EDGES.start], 1, axis=1)
 
     def precision(outputs):

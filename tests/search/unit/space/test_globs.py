@@ -36,6 +36,9 @@ class Names:
     def matching(self, glob, weights):
         return matching(glob, weights, self.names)
 
+    def for_head(self, head):
+        return self
+
     def supports(self, backbone, knob, value):
         return None
 

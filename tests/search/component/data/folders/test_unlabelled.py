@@ -60,5 +60,5 @@ def test_images_without_class_folders_name_the_key_that_takes_them(tmp_path):
 
 
 def test_an_unknown_word_is_refused():
-    with pytest.raises(DataError, match="data.labels: 'some'; allowed: folders, none"):
+    with pytest.raises(DataError, match="data.labels: 'some'; allowed: folders, masks, none"):
         spec(".", labels="some")
