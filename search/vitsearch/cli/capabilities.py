@@ -115,7 +115,7 @@ def describe(names: Sequence[str], doing: Callable[[str], None] = lambda text: N
         backbones.found_levels(name)
     notes = _Footnotes()
     asked = (title for title, _, _ in ASKED)
-    heads = ["backbone", "family", "variants", *asked, "windows", "rectangles", "tokens", "distillation"]
+    heads = ["backbone", "family", "variants", *asked, "windows", "rectangles", "maps", "tokens", "distillation"]
     rows = [heads, ["---"] * len(heads), *(_row(name, notes) for name in names)]
     precisions = typing.get_args(Precision)
     table = [["runtime", *precisions], ["---"] * (len(precisions) + 1)]
@@ -146,9 +146,9 @@ def _row(name: str, notes: _Footnotes) -> list[str]:
     family = backbones.find(name)
     cells = [name, family.family, str(len(family.variants()))]
     if (refused := backbones.supports(name, "quantization", "fp32")) is not None:
-        return [*cells, *[notes.of_backbone(name, refused)] * (len(ASKED) + 4)]
+        return [*cells, *[notes.of_backbone(name, refused)] * (len(ASKED) + 5)]
     cells += [_cell(name, knob, value, notes) for _, knob, value in ASKED]
-    cells += [_windows(name, notes), _rectangles(name, notes), _tokens(name, notes)]
+    cells += [_windows(name, notes), _rectangles(name, notes), _maps(name, notes), _tokens(name, notes)]
     targets = [word for word in typing.get_args(Distillation) if backbones.supports(name, "distillation", word) is None]
     return [*cells, ", ".join(targets)]
 
@@ -170,6 +170,12 @@ def _rectangles(name: str, notes: _Footnotes) -> str:
     """Whether it takes images of twice its width."""
     native = backbones.native_resolution(name)
     return _cell(name, "resolution", ImageSize(native.height, 2 * native.width), notes)
+
+
+def _maps(name: str, notes: _Footnotes) -> str:
+    """Whether it gives a class for each position of a map."""
+    reason = backbones.find(name).why_no_map(name)
+    return YES if reason is None else notes.of_backbone(name, f"{name} {reason}")
 
 
 def _tokens(name: str, notes: _Footnotes) -> str:

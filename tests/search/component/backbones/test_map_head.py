@@ -10,7 +10,10 @@ from safetensors.torch import save_file
 
 from support.marks import long
 from vitsearch import backbones
+from vitsearch.compress import prune
 from vitsearch.core.image_size import ImageSize
+from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.resolve import Scores, resolve
 from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.models.map_head import SKIPS, why_no_map
 
@@ -104,6 +107,32 @@ def test_the_weights_of_a_study_are_loaded_with_their_convolutions(tmp_path):
     assert not again.head_is_new
     from_file = built("efficientvit_fmnist", size, 1, weights=weights)
     assert torch.equal(from_file.model(images), model(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "channels"),
+    [
+        ("efficientvit_fmnist", 56, 1),
+        *long(("convnext_atto", 64, 3), ("resnet18", 64, 3), ("edgenext_xx_small", 64, 3)),
+    ],
+)
+@torch.no_grad()
+def test_a_model_that_gives_maps_is_cut_as_a_classifier_is(name, side, channels):
+    family, size, images = backbones.find(name), ImageSize.square(side), torch.randn(1, channels, side, side)
+    spec = backbones.ModelSpec(name, "none", size, CLASSES, channels, gives_map=True)
+    model = trained(family.build(spec).model.eval())
+    structure = family.block_structure(model, spec)
+    half = Compression(ffn_pruning_ratio=0.5)
+    deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
+    recipe = Recipe((0, 1), 0, 16, 0.0, 0.0, 0, 0.0, 1.0, 0)
+    resolved = resolve(
+        Plan(name, "none", size, None, half, "logits", recipe, (deployment,)), structure, Scores.equal(structure)
+    )
+    before = sum(parameter.numel() for parameter in model.parameters())
+    prune.apply(model, family, resolved, images)
+    assert model(images).shape == (1, CLASSES, side // 4, side // 4)
+    assert sum(parameter.numel() for parameter in model.parameters()) < 0.9 * before
+    assert torch.allclose(family.deployable(model)(images), model(images), atol=1e-5)
 
 
 def test_the_head_of_a_classifier_is_new():
