@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from vitsearch.core.image_size import ImageSize
-from vitsearch.data import fashion_mnist
+from vitsearch.data import fashion_mnist, fashion_mosaic
 from vitsearch.data.folders.reader import FolderSurvey, survey_folder
 from vitsearch.data.pixels import GREY, UNREADABLE, Content, decode_image, header_of, reason
 from vitsearch.data.problems import Problems
@@ -22,7 +22,11 @@ from vitsearch.data.timm_sets.read import OpenSplit, Sample, StreamSplit, Unread
 from vitsearch.data.timm_sets.splits import split_names
 
 SAMPLE = 32  # images
-_BUILTIN_IMAGES = {"builtin:fashion-mnist-14k": 12_000, "builtin:fashion-mnist": 60_000}
+_BUILTIN = {
+    "builtin:fashion-mnist-14k": (12_000, fashion_mnist.SIZE),
+    "builtin:fashion-mnist": (60_000, fashion_mnist.SIZE),
+    "builtin:fashion-mosaic": (fashion_mosaic.COUNTS["train"], fashion_mosaic.SIZE),
+}
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,9 @@ def estimate(spec: DataSpec) -> DataEstimate:
 
     Raises `DataError` with every problem that these show.
     """
-    if spec.source in _BUILTIN_IMAGES:
-        return DataEstimate(_BUILTIN_IMAGES[spec.source], fashion_mnist.SIZE, spec.channels or 1, False, 0.0, 0)
+    if spec.source in _BUILTIN:
+        images, size = _BUILTIN[spec.source]
+        return DataEstimate(images, size, spec.channels or 1, False, 0.0, 0)
     return estimate_of_folder(survey_folder(spec, None)) if spec.source == "folder" else _of_timm(spec)
 
 

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes, Labels, Masks
 from vitsearch.data.fashion_mnist import CLASS_NAMES as GARMENTS
 from vitsearch.data.fashion_mnist import subset_split
@@ -27,14 +28,14 @@ DARK = 16
 SIDE = 28
 ACROSS = 2
 """Garments in each row and column."""
+SIZE = ImageSize.square(SIDE * ACROSS)
 
 
 def load_fashion_mosaic(spec: DataSpec) -> ImageData:
     """Load `builtin:fashion-mosaic`; 3 channels repeat the grey one."""
-    size = SIDE * ACROSS
-    if spec.image_size not in (None, size):
+    if spec.image_size not in (None, SIZE):
         raise DataError(
-            f"data.image_size: {spec.image_size} cannot be used with {spec.source}, which has images of {size} pixels; "
+            f"data.image_size: {spec.image_size} cannot be used with {spec.source}, which has images of {SIZE} pixels; "
             "leave the key out: a plan's resolution resizes the images"
         )
     train, validation = (mosaic_split(name, spec.channels or 1) for name in ("train", "validation"))

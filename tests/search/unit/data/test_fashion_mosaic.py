@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vitsearch import data
+from vitsearch.core.image_size import ImageSize
 from vitsearch.data.fashion_mosaic import COUNTS, DARK, drawn, mosaic_split, mosaics
 from vitsearch.errors import DataError
 
@@ -51,4 +52,4 @@ def test_the_set_is_the_same_every_time_and_holds_out_all_classes():
 
 def test_another_size_is_refused():
     with pytest.raises(DataError, match="images of 56 pixels"):
-        data.load(data.DataSpec("builtin:fashion-mosaic", image_size=64))
+        data.load(data.DataSpec("builtin:fashion-mosaic", image_size=ImageSize.square(64)))
