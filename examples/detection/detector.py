@@ -32,7 +32,7 @@ class Detector(nn.Module):
 
     def __init__(self, outputs: int, channels: int) -> None:
         super().__init__()
-        sizes = {"depths": (2, 2, 4, 1), "dims": (32, 64, 128, 256), "conv_mlp": False, "ls_init_value": None}
+        sizes = {"depths": (2, 2, 4, 1), "dims": (32, 64, 128, 256), "conv_mlp": False, "ls_init_value": 1.0}
         read = {"features_only": True, "out_indices": (1, 2)}  # of four maps; the last one is not built
         self.backbone = timm.create_model("convnext_atto", in_chans=channels, **read, **sizes)
         fine, coarse = self.backbone.feature_info.channels()
