@@ -12,6 +12,7 @@ def process_report(wall_ms, wait_s=0.0, **changes):
         first_inference_ms=5.0,
         peak_memory_mb=20.0,
         runtime_baseline_mb=40.0,
+        gpu_memory_mb=None,
         scheduler_cpu_s=1.0,
         scheduler_wait_s=wait_s,
         sleeps=None,

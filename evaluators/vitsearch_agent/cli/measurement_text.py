@@ -59,6 +59,7 @@ def summary(measurement: Measurement) -> str:
         *_basis(measurement, shown),
         f"throughput_ips  {shown.value('throughput_ips', measurement.throughput_ips)}  ({streams})",
         f"peak_memory_mb  {shown.value('peak_memory_mb', measurement.peak_memory_mb)}  (runtime alone: {baseline})",
+        f"gpu_memory_mb   {shown.value('gpu_memory_mb', measurement.gpu_memory_mb)}",
         f"load_ms         {shown.value('load_ms', measurement.load_ms)}  (first inference: {first_inference})",
         f"process_spread  {_spread(measurement, shown)}",
         f"counters        {_counters(measurement, shown)}",
@@ -253,6 +254,7 @@ _COLUMNS = (
     _Column("mJ", lambda measurement: None if measurement.power is None else measurement.power.energy_mj, "{:.2f}"),
     _Column("W", lambda measurement: None if measurement.power is None else measurement.power.mean_w, "{:.2f}"),
     _Column("memory MB", lambda measurement: measurement.peak_memory_mb, "{:.1f}"),
+    _Column("GPU MB", lambda measurement: measurement.gpu_memory_mb, "{:.1f}"),
 )
 
 

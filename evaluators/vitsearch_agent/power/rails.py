@@ -11,7 +11,7 @@ Rails may feed each other, so a sum over other rails could count power twice. Ot
 when the device's configuration names them; the scope is then `rails`.
 """
 
-from typing import Collection, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Collection, FrozenSet, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_agent.base import json_reader
 from vitsearch_agent.power.base import MeterValue, plausible
@@ -23,6 +23,22 @@ TOTALS = (
     ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
 )
+
+CARRIER: FrozenSet[str] = frozenset(
+    (
+        "VDD_MUX",
+        "VDD_5V_IO_SYS",
+        "VDD_5V0_IO_SYS",
+        "VDD_3V3_SYS",
+        "VDD_3V3_IO",
+        "VDD_3V3_IO_SLP",
+        "VDD_1V8_IO",
+        "VDD_M2_IN",
+        "VDD_3V3_SYS_M2",
+    )
+)
+"""Rails of the carrier boards of TX1 and TX2. VDD_MUX is fed beside the module's VDD_IN, not by it (energymon,
+jetson/JetsonPowerRails.md), so that it may be larger."""
 
 OPTION_READERS: Mapping[str, json_reader.Reader] = {"rails": json_reader.sequence(json_reader.text, 32)}
 
@@ -63,9 +79,11 @@ def total_w(powers_mw: Mapping[str, float], labels: Sequence[str]) -> MeterValue
 def mislabelled(total_w: float, chosen: RailChoice, powers_mw: Mapping[str, float]) -> Optional[str]:
     """Return why the chosen rails are not the module's input: another of its rails uses more. None if they may be it.
 
-    A release for the Jetson Nano swaps the labels of the input and of the GPU's rail.
+    A release for the Jetson Nano swaps the labels of the input and of the GPU's rail. The rails of a carrier board
+    are not the module's.
     """
-    others = {label: power_mw / 1e3 for label, power_mw in powers_mw.items() if label not in chosen.labels}
+    outside = CARRIER.union(chosen.labels)
+    others = {label: power_mw / 1e3 for label, power_mw in powers_mw.items() if label not in outside}
     largest = max(others, key=lambda label: others[label], default=None)
     if chosen.scope != "module" or largest is None or others[largest] <= total_w:
         return None

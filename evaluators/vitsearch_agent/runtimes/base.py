@@ -198,6 +198,17 @@ class Runtime(abc.ABC):
         """
         return False
 
+    def uses_cuda(self, options: Mapping[str, Any]) -> bool:
+        """Return whether the runtime computes on a GPU of NVIDIA, whose driver counts the memory of each process.
+
+        Args:
+            options: Those in effect.
+
+        Returns:
+            True where `gpu_memory_mb` can be read.
+        """
+        return False
+
     @abc.abstractmethod
     def available(self) -> Availability:
         """Return whether the library is installed, without loading a model.

@@ -92,8 +92,11 @@ class OrtRuntime(Runtime):
     def survives_fork(self, options: Mapping[str, Any]) -> bool:
         return str(options.get("provider", "CPUExecutionProvider")) == "CPUExecutionProvider"
 
-    def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
+    def uses_cuda(self, options: Mapping[str, Any]) -> bool:
         return options["provider"] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+
+    def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
+        return self.uses_cuda(options)
 
     def available(self) -> Availability:
         try:

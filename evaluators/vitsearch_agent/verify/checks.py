@@ -263,6 +263,7 @@ def figures_of(measurement: Measurement, times: Optional[ReferenceTimes]) -> Map
         "energy_mj": None if power is None else power.energy_mj,
         "power_w": None if power is None else power.mean_w,
         "peak_memory_mb": measurement.peak_memory_mb,
+        "gpu_memory_mb": measurement.gpu_memory_mb,
         "load_ms": measurement.load_ms,
     }
     figures = {name: Figure(value, None, None) for name, value in plain.items() if value is not None}

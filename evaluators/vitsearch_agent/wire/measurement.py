@@ -150,8 +150,10 @@ class Measurement(NamedTuple):
 
     `throughput_ips` is images per second in the throughput phase, or with one batch after another if the protocol has
     no such phase. `peak_memory_mb` (10^6 bytes) is the process' peak above `runtime_baseline_mb`, the memory of the
-    runtime without a model; `swap_mb` is the memory moved to swap meanwhile. A value that was not measured is None, and
-    `reasons` explains it; `reasons["interval"]` is there if the interval is wider than the protocol asks for.
+    runtime without a model. `gpu_memory_mb` (10^6 bytes) is all memory of NVIDIA's GPUs that the process holds after
+    its runs, or that a program held while it ran, with the context of CUDA. `swap_mb` is the memory moved to swap
+    meanwhile. A value that was not measured is None, and `reasons` explains it; `reasons["interval"]` is there if the
+    interval is wider than the protocol asks for.
 
     `flags`: `contended` (the two reference models disagree too much to correct for other load or, where there are none,
     other load was seen: measure again), `memory_bound` (the time depends on the cache that others leave to the weights,
@@ -180,6 +182,7 @@ class Measurement(NamedTuple):
     throughput_ips: Optional[float]
     peak_memory_mb: Optional[float]
     runtime_baseline_mb: Optional[float]
+    gpu_memory_mb: Optional[float]
     between_process_rel_spread: Optional[float]
     sustained: Optional[Latency]
     temperature: Optional[Temperature]
@@ -249,6 +252,7 @@ _MEASUREMENT: Mapping[str, json_reader.Reader] = dict(
     throughput_ips=_maybe,
     peak_memory_mb=_maybe,
     runtime_baseline_mb=_maybe,
+    gpu_memory_mb=_maybe,
     between_process_rel_spread=_maybe,
     sustained=json_reader.optional(Latency.from_json),
     temperature=json_reader.optional(Temperature.from_json),

@@ -1,4 +1,4 @@
-"""The protocol between a client and the agent: HTTP/1.1, JSON, version 3.
+"""The protocol between a client and the agent: HTTP/1.1, JSON, version 4.
 
     GET    /v1/health           -> {"ok", "api_min", "api_max", "version", "worker_alive",
                                     "problems"}                                  (no token needed)
@@ -84,8 +84,8 @@ from vitsearch_agent.wire.results import (
     Rate,
 )
 
-PROTOCOL_VERSION = 3
-PROTOCOL_VERSION_MIN = 3
+PROTOCOL_VERSION = 4
+PROTOCOL_VERSION_MIN = 4
 """The oldest version that this code supports."""
 
 CHUNK_MAX_BYTES = 1 << 20

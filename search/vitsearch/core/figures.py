@@ -284,6 +284,7 @@ def metrics_of(measurement: Measurement) -> Metrics:
             "energy_mj": figure(power and power.energy_mj, "power"),
             "power_w": figure(power and power.mean_w, "power"),
             "peak_memory_mb": figure(measurement.peak_memory_mb, "peak_memory_mb"),
+            "gpu_memory_mb": figure(measurement.gpu_memory_mb, "gpu_memory_mb"),
             "load_ms": figure(measurement.load_ms, "load_ms"),
         }
     )

@@ -170,6 +170,7 @@ METRICS: dict[str, Metric] = {
         Metric("energy_mj", "mJ", "minimize", on_device=True, screened=False),
         Metric("power_w", "W", "minimize", on_device=True, screened=False),
         Metric("peak_memory_mb", "MB", "minimize", on_device=True, screened=True),
+        Metric("gpu_memory_mb", "MB", "minimize", on_device=True, screened=True),
         Metric("load_ms", "ms", "minimize", on_device=True, screened=True),
         Metric("size_mb", "MB", "minimize", on_device=False, screened=True),
         Metric("macs_m", "M", "minimize", on_device=False, screened=True),

@@ -12,16 +12,18 @@ class Runtime:
     """A runtime that plans may name.
 
     `providers` are what computes, the default first, as a space file and a plan name them -> the name that the
-    runtime on the device has for it. `refused` are precisions that it cannot run, with the reason. `open_batch`:
-    its files may take any number of images in a run. `threaded`: the providers that compute on as many threads as
-    they are given; others choose themselves. `quantized_ops`: a precision that computes in int8 -> the layers that its
-    files may quantize, the default first: `linear` layers, or `all` (convolutions too).
+    runtime on the device has for it. `refused` are precisions that it cannot run, `unbuilt` providers that it has and
+    nothing here reaches, both with the reason. `open_batch`: its files may take any number of images in a run.
+    `threaded`: the providers that compute on as many threads as they are given; others choose themselves.
+    `quantized_ops`: a precision that computes in int8 -> the layers that its files may quantize, the default first:
+    `linear` layers, or `all` (convolutions too).
     """
 
     name: str
     precisions: tuple[str, ...]
     providers: Mapping[str, str]
     refused: Mapping[str, str] = field(default_factory=dict)
+    unbuilt: Mapping[str, str] = field(default_factory=dict)
     open_batch: bool = False
     threaded: frozenset[str] = frozenset({"cpu"})
     quantized_ops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -70,6 +72,7 @@ _LIST = (
             "int8_qat": "LiteRT's converter moves the scale of a LayerNorm into the weights of the next layer, so the "
             "ranges that were learned for its input do not fit; int8_dynamic finds them at run time"
         },
+        {"npu": "LiteRT reaches NPUs through its CompiledModel interface alone, and vitsearch runs its Interpreter"},
         quantized_ops={"int8_dynamic": (LINEAR,), "int8_ptq": (ALL, LINEAR)},
     ),
     Runtime(
@@ -145,10 +148,13 @@ def supports(runtime: str, precision: str) -> str | None:
 
 
 def supports_provider(runtime: str, provider: str) -> str | None:
-    """Why `runtime` has no such provider, in one sentence; `None` when it has, or is not one of ours."""
+    """Why files for `runtime` cannot run on `provider`, in one sentence; `None` when they can, or when the runtime is
+    not one of ours."""
     features = RUNTIMES.get(runtime)
     if features is None or provider in features.providers:
         return None
+    if why := features.unbuilt.get(provider):
+        return f"{provider!r}: {why}; allowed: {', '.join(features.providers)}"
     return f"{runtime} has no provider {provider!r}; allowed: {', '.join(features.providers)}"
 
 

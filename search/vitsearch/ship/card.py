@@ -28,6 +28,7 @@ TITLES = {
     "energy_mj": "energy of an inference",
     "power_w": "power under load",
     "peak_memory_mb": "peak memory",
+    "gpu_memory_mb": "memory of the GPU",
     "load_ms": "time to load",
     "size_mb": "size of the file",
     "macs_m": "multiplications and additions",

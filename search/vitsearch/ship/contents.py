@@ -33,7 +33,7 @@ File = bytes | Path
 JUDGED_FIGURES = frozenset(
     {
         "latency_ms_p50", "latency_ms_p95", "latency_ms_sustained_p50", "cpu_ms_p50", "throughput_ips", "energy_mj",
-        "power_w", "peak_memory_mb", "load_ms",
+        "power_w", "peak_memory_mb", "gpu_memory_mb", "load_ms",
     }
 )  # fmt: skip
 """The figures that are measured again when a bundle is verified (`verify.checks` of the agent)."""

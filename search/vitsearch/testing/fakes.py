@@ -388,6 +388,7 @@ def fake_measurement(cost_ms: float, protocol: MeasureProtocol = CONFIRM, **chan
         throughput_ips=protocol.streams * 1000.0 / cost_ms,
         peak_memory_mb=10.0,
         runtime_baseline_mb=1.0,
+        gpu_memory_mb=None,
         between_process_rel_spread=None,
         sustained=fake_times(1.5 * cost_ms) if protocol.soak_s else None,
         temperature=None,

@@ -37,6 +37,7 @@ class ProcessReport(NamedTuple):
     first_inference_ms: Optional[float]
     peak_memory_mb: Optional[float]
     runtime_baseline_mb: Optional[float]
+    gpu_memory_mb: Optional[float]
     scheduler_cpu_s: Optional[float]
     scheduler_wait_s: Optional[float]
     sleeps: Optional[int]
@@ -82,6 +83,7 @@ _PROCESS: Mapping[str, json_reader.Reader] = {
     "first_inference_ms": json_reader.optional(_time),
     "peak_memory_mb": json_reader.optional(_time),
     "runtime_baseline_mb": json_reader.optional(_time),
+    "gpu_memory_mb": json_reader.optional(_time),
     "scheduler_cpu_s": json_reader.optional(_time),
     "scheduler_wait_s": json_reader.optional(_time),
     "sleeps": json_reader.optional(json_reader.integer()),

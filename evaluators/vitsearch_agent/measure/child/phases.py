@@ -15,6 +15,7 @@ whatever other phases the protocol has.
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
+from vitsearch_agent.base.system import THIS_MACHINE
 from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.measure.child import process_usage
 from vitsearch_agent.measure.child.bursts import REFERENCE_SETTLE_S, BurstSampler, BurstSamples, Timed, settle_s
@@ -80,6 +81,7 @@ def timed(measured: MeasuredModel, clocks: Clocks, soak_s: float = 0.0) -> Proce
             model = Timed(session.run, settle_s(measured.model_bytes))
             burst_samples = BurstSampler(model, references, counters, clocks).sample(measured.protocol)
     scheduled, sleeps_after = scheduler_times().since(scheduled_before), voluntary_switches()
+    gpu_memory = _gpu_memory(measured)
     # The session is not closed: the process ends soon, and a crash while closing would lose the samples.
     over_baseline = None
     if peak.value_mb is None or baseline.value_mb is None:
@@ -88,6 +90,8 @@ def timed(measured: MeasuredModel, clocks: Clocks, soak_s: float = 0.0) -> Proce
         over_baseline = max(0.0, peak.value_mb - baseline.value_mb)
     if baseline.value_mb is None:
         reasons["runtime_baseline_mb"] = str(baseline.reason)
+    if gpu_memory.reason is not None:
+        reasons["gpu_memory_mb"] = gpu_memory.reason
     if scheduled.reason is not None:
         reasons["contention"] = scheduled.reason
     counted = counters.per_run(len(burst_samples.samples.wall_ms))
@@ -100,6 +104,7 @@ def timed(measured: MeasuredModel, clocks: Clocks, soak_s: float = 0.0) -> Proce
         first_inference_ms=(first - loaded) * 1e3,
         peak_memory_mb=over_baseline,
         runtime_baseline_mb=baseline.value_mb,
+        gpu_memory_mb=gpu_memory.value_mb,
         scheduler_cpu_s=scheduled.cpu_s,
         scheduler_wait_s=scheduled.wait_s,
         sleeps=_sleeps(sleeps_before, sleeps_after, burst_samples.rests),
@@ -112,6 +117,15 @@ def timed(measured: MeasuredModel, clocks: Clocks, soak_s: float = 0.0) -> Proce
         bursts=burst_samples.bursts,
         counters=counted,
     )
+
+
+def _gpu_memory(measured: MeasuredModel) -> process_usage.MemoryReading:
+    """Return the memory of a GPU that this process holds after its runs."""
+    if not measured.runtime.uses_cuda(measured.options):
+        return process_usage.NO_CUDA
+    from vitsearch_agent.measure.child.gpu_memory import GpuMemory  # kept out of the others, as ctypes is
+
+    return GpuMemory(THIS_MACHINE).read()
 
 
 def _sleeps(before: Optional[int], after: Optional[int], rests: int) -> Optional[int]:

@@ -11,6 +11,10 @@ class MemoryReading(NamedTuple):
     reason: Optional[str]
 
 
+NO_CUDA = MemoryReading(None, "it is read of runtimes that compute on a GPU of NVIDIA, whose driver counts by process")
+"""The memory of a GPU where the runtime computes on another processor."""
+
+
 def peak_rss_mb(process: str = "/proc/self") -> MemoryReading:
     """Return the peak of the resident memory (VmHWM) since the start or the last `reset_peak`."""
     return _status_field(process, "VmHWM")

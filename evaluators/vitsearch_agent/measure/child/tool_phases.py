@@ -10,9 +10,11 @@ the latency is required.
 
 from typing import Any, Dict
 
+from vitsearch_agent.base.system import THIS_MACHINE
 from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.measure.child.measured_model import MeasuredModel
 from vitsearch_agent.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
+from vitsearch_agent.measure.child.process_usage import NO_CUDA, MemoryReading
 from vitsearch_agent.measure.child.timed_loop import Clocks, stay_idle
 from vitsearch_agent.runtimes.shapes import RunShapes
 from vitsearch_agent.runtimes.tools.tool_runtime import ToolRuntime, ToolTimes
@@ -28,7 +30,7 @@ def run_phase(phase: str, runtime: ToolRuntime, measured: MeasuredModel, clocks:
         runtime.prepare(*arguments)
         return {}
     if phase == "latency":
-        return _report(measured, sizes, runtime.measure(*arguments)).to_json()
+        return _latency(runtime, measured, sizes).to_json()
     if phase == "sustained":
         return _report(measured, sizes, runtime.sustained(*arguments)).to_json()
     if phase == "throughput":
@@ -39,7 +41,22 @@ def run_phase(phase: str, runtime: ToolRuntime, measured: MeasuredModel, clocks:
     raise MeasurementFailed("protocol", f"unknown phase {phase!r}")
 
 
-def _report(measured: MeasuredModel, sizes: RunShapes, times: ToolTimes) -> ProcessReport:
+def _latency(runtime: ToolRuntime, measured: MeasuredModel, sizes: RunShapes) -> ProcessReport:
+    """Time the program, and read the memory of a GPU that it holds meanwhile."""
+    arguments = (measured.path, measured.options, measured.protocol)
+    if not runtime.uses_cuda(measured.options):
+        return _report(measured, sizes, runtime.measure(*arguments))
+    from vitsearch_agent.measure.child import gpu_memory
+
+    with gpu_memory.Watch(gpu_memory.GpuMemory(THIS_MACHINE)) as watch:
+        times = runtime.measure(*arguments)
+    return _report(measured, sizes, times, watch.peak)
+
+
+def _report(
+    measured: MeasuredModel, sizes: RunShapes, times: ToolTimes, gpu_memory: MemoryReading = NO_CUDA
+) -> ProcessReport:
+    reasons = {} if gpu_memory.reason is None else {"gpu_memory_mb": gpu_memory.reason}
     return ProcessReport(
         wall_ms=tuple(times.wall_ms),
         cpu_ms=(),
@@ -47,13 +64,14 @@ def _report(measured: MeasuredModel, sizes: RunShapes, times: ToolTimes) -> Proc
         first_inference_ms=times.first_inference_ms,
         peak_memory_mb=times.peak_memory_mb,
         runtime_baseline_mb=None,
+        gpu_memory_mb=gpu_memory.value_mb,
         scheduler_cpu_s=None,
         scheduler_wait_s=None,
         sleeps=None,
         steady=True,
         runtime_version=measured.version,
         options=dict(measured.options, **times.reported_options),
-        reasons=times.reasons,
+        reasons=dict(times.reasons, **reasons),
         batch=sizes.batch,
         shapes=sizes.shapes,
     )

@@ -35,6 +35,7 @@ def combine(
         "within_process": len(reports) == 1,
     }
     largest = max(reports, key=lambda report: report.peak_memory_mb or 0.0)
+    gpu_memories_mb = [report.gpu_memory_mb for report in reports if report.gpu_memory_mb is not None]
     latency = summarize([report.wall_ms for report in reports])
     figures = {
         "latency_ms": latency,
@@ -44,6 +45,7 @@ def combine(
         "throughput_ips": 1e3 * reports[0].batch / latency.mean if latency.mean > 0 else None,
         "peak_memory_mb": largest.peak_memory_mb,
         "runtime_baseline_mb": largest.runtime_baseline_mb,
+        "gpu_memory_mb": max(gpu_memories_mb, default=None),
         "between_process_rel_spread": _relative_spread([report.wall_ms for report in reports]),
         "counters": _mean_counters(reports),
         "sustained": None if sustained is None else summarize([sustained.wall_ms]),

@@ -94,6 +94,9 @@ class TrtexecRuntime(ToolRuntime):
 
         cache.make(self._key(path, options, protocol), build)
 
+    def uses_cuda(self, options: Mapping[str, Any]) -> bool:
+        return True
+
     def sizes(self, path: str, protocol: MeasureProtocol) -> RunShapes:
         return run_shapes(declared_inputs("onnx", path), protocol.batch, protocol.shapes)
 

@@ -2,7 +2,8 @@
 
 They stay measurable: a device may differ. `vitsearch check` and `plan` warn of them, each with what was found, on
 which machine, with which version, and when. What a study has measured itself takes the place of such a figure:
-`front` says what its own files compute and take.
+`front` says what its own files compute and take. Wrong outputs of a runtime that only the device has are answered by
+nothing here, because the accuracy of the front is that of a stand-in.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ class KnownBad:
     """`backbones` are shell patterns of names, `precisions` and `providers` patterns too; only files that
     quantize `quantized_ops` are concerned, where it is given. `figure` was measured as `source` says: machine or
     publication, version, date. `about` says what it is a figure of: the `arithmetic` of a file, which the
-    shares of its MACs answer, or its `time`, which one beside that of the precision `against` answers."""
+    shares of its MACs answer, its `time`, which one beside that of the precision `against` answers, or its `outputs`,
+    which only the device can answer."""
 
     runtime: str
     precisions: tuple[str, ...]
     reason: str
     figure: str
     source: str
-    about: Literal["arithmetic", "time"]
+    about: Literal["arithmetic", "time", "outputs"]
     against: str = "fp32"
     backbones: tuple[str, ...] = ANY
     providers: tuple[str, ...] = ANY
@@ -124,6 +126,28 @@ KNOWN: tuple[KnownBad, ...] = (
         "fp16",
         ("vit_*", "deit*"),
     ),
+    KnownBad(
+        "coreml",
+        ("palette4",),
+        "a program with 4-bit palettes gave wrong outputs, which the stand-in that is judged cannot show; ask the "
+        "device for accuracy_images",
+        "cosine with the fp16 outputs 0.63 on the Neural Engine and 0.03 on the CPU, where a file without palettes had "
+        "0.9999 (Qwen3-Embedding-0.6B)",
+        "published: apple/coremltools issue 2716, comment of 2026-09-23: coremltools 9.0, macOS 26.6.2, Apple M4",
+        "outputs",
+        providers=("all", "ane", "cpu"),
+    ),
+    KnownBad(
+        "coreml",
+        ("int8_weights",),
+        "8-bit weights with a scale for each channel gave wrong outputs on GPU and Neural Engine, which the stand-in "
+        "that is judged cannot show; ask the device for accuracy_images",
+        "one value for all pixels on the GPU and infinity on the Neural Engine (MiDaS, coremltools 7.1), but a cosine "
+        "of 0.9992 with the fp16 outputs for Qwen3-Embedding-0.6B (coremltools 9.0)",
+        "published: apple/coremltools issues 2114, 2024-01-17, and 2716, comment of 2026-09-23",
+        "outputs",
+        providers=("all", "ane", "gpu"),
+    ),
 )
 
 
@@ -136,6 +160,8 @@ def warning(backbone: str, deployment: Deployment, computes: bool = False, besid
 
 
 def _said(combination: KnownBad, computes: bool, beside: Sequence[Beside]) -> str | None:
+    if combination.about == "outputs":
+        return str(combination)
     if combination.about == "arithmetic":
         return None if computes else str(combination)
     own = next((times for times in beside if times.precision == combination.against), None)

@@ -3,6 +3,10 @@
     int8_weights   8-bit numbers, symmetric, with one scale for each output channel
     palette4       4-bit entries of a table of 16 values for each layer, found by k-means
 
+A scale for each block of a channel is not written: on the Neural Engine such weights gave outputs with a cosine of
+0.367 (GPU: 0.999) in Core AI on iOS 27.0 (apple/coreai-models issue 279, 2026-09-22). What is known against the two
+that are written stands in `vitsearch.core.caveats.known_bad`.
+
 Only the weights of linear and convolution layers are compressed, and not those with less than 2048 elements.
 """
 

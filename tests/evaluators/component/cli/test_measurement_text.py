@@ -27,6 +27,7 @@ def test_the_summary_shows_the_reason_for_every_missing_figure(measurement):
         throughput_ips=None,
         peak_memory_mb=None,
         runtime_baseline_mb=None,
+        gpu_memory_mb=None,
         between_process_rel_spread=None,
         sustained=None,
         temperature=None,

@@ -248,3 +248,11 @@ def test_a_rail_that_disappears_gives_a_reason(device):
     os.remove(f"{device.root}{base}/curr1_input")
     assert meter.sample() is None
     assert "curr1_input" in meter.problem
+
+
+def test_the_carrier_board_may_use_more_than_the_module(device):
+    """The rails of a TX2's carrier are fed beside its module, not by it."""
+    iio(device, "0-0041", [("VDD_IN", 3264), ("VDD_SYS_CPU", 450), ("VDD_SYS_DDR", 980)])
+    iio(device, "0-0042", [("VDD_MUX", 8208), ("VDD_5V0_IO_SYS", 5900), ("VDD_3V3_SYS", 1100)])
+    assert Ina3221Meter(device.system).available() == (True, None)
+    assert value(device) == pytest.approx(3.264)

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from vitsearch_agent.base.system import System
-from vitsearch_agent.power.nvml import FieldValue, NvmlMeter
+from vitsearch_agent.power.nvml import FieldValue, NvmlError, NvmlMeter, opened
 from vitsearch_agent.testing import PowerMeterTestCase
 
 NOT_SUPPORTED = 3
@@ -172,6 +172,9 @@ DRIVER = r"""
 #include <string.h>
 typedef struct { unsigned int fieldId, scopeId; long long timestamp, latencyUsec; int valueType, nvmlReturn;
                  union { double d; unsigned int u; unsigned long long l; } value; } nvmlFieldValue_t;
+typedef struct { unsigned int pid; unsigned long long usedGpuMemory; unsigned int gpuInstanceId, computeInstanceId; }
+    nvmlProcessInfo_t;
+typedef struct { unsigned int pid; unsigned long long usedGpuMemory; } nvmlProcessInfo_v1_t;
 static int card;
 int nvmlInit_v2(void) { return 0; }
 int nvmlShutdown(void) { return 0; }
@@ -184,18 +187,46 @@ int nvmlDeviceGetFieldValues(void *device, int count, nvmlFieldValue_t *values) 
     values->value.u = 61500;
     return 0;
 }
+#ifdef OLD
+int nvmlDeviceGetComputeRunningProcesses(void *device, unsigned int *count, nvmlProcessInfo_v1_t *processes) {
+#else
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned int *count, nvmlProcessInfo_t *processes) {
+#endif
+    if (*count < 65) { *count = 65; return 7; }
+    *count = 2;
+    processes[0].pid = 7; processes[0].usedGpuMemory = 5368709120ull;
+    processes[1].pid = 8; processes[1].usedGpuMemory = -1ull;
+    return 0;
+}
 const char *nvmlErrorString(int code) { return code == 3 ? "Not Supported" : "Invalid Argument"; }
 """
 
 
+def compiled(folder, *flags):
+    (folder / "driver.c").write_text(DRIVER)
+    library = str(folder / "driver.so")
+    subprocess.check_call(["cc", "-shared", "-fPIC", *flags, "-o", library, str(folder / "driver.c")])
+    return ctypes.CDLL(library)
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
 def test_a_compiled_library_is_called_as_in_nvml_h(tmp_path):
-    (tmp_path / "driver.c").write_text(DRIVER)
-    library = str(tmp_path / "driver.so")
-    subprocess.check_call(["cc", "-shared", "-fPIC", "-o", library, str(tmp_path / "driver.c")])
-    meter = NvmlMeter(System(), {"gpu": 1}, load=lambda: ctypes.CDLL(library))
+    library = compiled(tmp_path)
+    meter = NvmlMeter(System(), {"gpu": 1}, load=lambda: library)
     meter.start()
     assert meter.sample().power_w == 61.5
     meter.stop()
-    other = NvmlMeter(System(), {"gpu": 0}, load=lambda: ctypes.CDLL(library))
+    other = NvmlMeter(System(), {"gpu": 0}, load=lambda: library)
     assert other.available().reason.endswith("nvmlDeviceGetPowerUsage: not in this driver")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+@pytest.mark.parametrize("flags", [(), ("-DOLD",)], ids=["version 3", "before it"])
+def test_the_processes_of_a_card_are_read_as_in_nvml_h(tmp_path, flags):
+    with opened(compiled(tmp_path, *flags)) as driver:
+        assert driver.process_bytes(driver.card(1)) == {7: 5 << 30, 8: None}
+
+
+def test_a_driver_without_a_list_of_processes_is_an_error():
+    with opened(Library()) as driver, pytest.raises(NvmlError, match="RunningProcesses: not in this driver"):
+        driver.process_bytes(driver.card(0))

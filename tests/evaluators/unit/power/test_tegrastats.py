@@ -5,59 +5,17 @@ import time
 
 import pytest
 
+from support import tegrastats_lines
 from vitsearch_agent.base.system import System
 from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.power.tegrastats import TegrastatsMeter, parse_line
 from vitsearch_agent.testing import PowerMeterTestCase
 
-NANO = (
-    "RAM 1655/3956MB (lfb 311x4MB) SWAP 0/1978MB (cached 0MB) IRAM 0/252kB(lfb 252kB) CPU [12%@102,10%@102,11%@102,"
-    "12%@102] EMC_FREQ 3%@1600 GR3D_FREQ 0%@76 APE 25 PLL@36.5C CPU@39C iwlwifi@44C PMIC@50C GPU@37C AO@47.5C "
-    "thermal@38C POM_5V_IN 2132/2132 POM_5V_GPU 78/78 POM_5V_CPU 275/275"
+NANO, ORIN_NANO, AGX_ORIN = (
+    line.text for line in (tegrastats_lines.NANO, tegrastats_lines.ORIN_NANO, tegrastats_lines.AGX_ORIN_6)
 )
-TX2 = (
-    "RAM 3276/7859MB (lfb 5x4MB) SWAP 1626/12122MB (cached 181MB) CPU [44%@1421,49%@2031,67%@2034,17%@1420,25%@1419,"
-    "8%@1420] EMC_FREQ 1%@1866 GR3D_FREQ 0%@114 APE 150 MTS fg 1% bg 1% PLL@42.5C MCPU@42.5C PMIC@50C Tboard@38C "
-    "GPU@39.5C BCPU@42.5C thermal@41.3C Tdiode@39.25C VDD_SYS_GPU 182/182 VDD_SYS_SOC 730/730 VDD_4V0_WIFI 0/0 "
-    "VDD_IN 5297/5297 VDD_SYS_CPU 1917/1917 VDD_SYS_DDR 1241/1241"
-)
-TX1 = (
-    "Tdiode@36C PMIC@100C thermal@35.5C VDD_IN 2003/2658 VDD_CPU 320/518 VDD_GPU 400/735 VDD_SOC 400/415 VDD_WIFI 0/0 "
-    "VDD_DDR 240/348"
-)
-AGX_XAVIER = (
-    "RAM 1903/15692MB (lfb 3251x4MB) CPU [1%@1190,1%@1190,2%@1190,0%@1190,0%@1190,0%@1190,0%@1190,0%@1190] "
-    "EMC_FREQ 0% GR3D_FREQ 0% AO@32.5C GPU@32C Tboard@32C Tdiode@34.75C AUX@31.5C CPU@33.5C thermal@32.9C "
-    "PMIC@100C GPU 0/0 CPU 216/216 SOC 864/864 CV 0/0 VDDRQ 144/144 SYS5V 1889/1889"
-)
-AGX_ORIN_5 = (
-    "11-21-2025 08:49:48 RAM 13983/62780MB (lfb 424x4MB) SWAP 126/31390MB (cached 0MB) CPU [90%@2201,100%@2201] "
-    "EMC_FREQ 1%@2133 GR3D_FREQ 14%@[407,407] VIC_FREQ 115 NVDLA0_FREQ @1600 APE 174 CV0@73.625C CPU@77.281C "
-    "Tboard@62C tj@77.281C VDD_GPU_SOC 3150mW/2971mW VDD_CPU_CV 14312mW/12415mW VIN_SYS_5V0 4968mW/5048mW "
-    "VDDQ_VDD2_1V8AO 1091mW/1091mW"
-)
-ORIN_NANO = (
-    "10-08-2026 04:38:21 RAM 1343/7620MB (lfb 157x4MB) SWAP 165/3810MB (cached 3MB) CPU [0%@1497,0%@729,0%@729,"
-    "0%@729,0%@729,0%@729] EMC_FREQ 15%@204 GR3D_FREQ 0%@[305] NVDEC off NVJPG off VIC off OFA off APE 200 "
-    "cpu@48.562C soc2@46.593C soc0@48.625C gpu@49.625C tj@49.312C soc1@47.937C VDD_IN 5251mW/8535mW "
-    "VDD_CPU_GPU_CV 512mW/1944mW VDD_SOC 2720mW/3659mW"
-)
-AGX_ORIN_6 = (
-    "10-05-2026 21:03:35 RAM 5137/62841MB (lfb 2x4MB) SWAP 0/31420MB (cached 0MB) CPU [1%@729,25%@729,1%@729,1%@729,"
-    "2%@729,1%@729,0%@729,0%@729,2%@729,14%@729,1%@729,0%@729] GR3D_FREQ 0% cpu@52.875C soc2@48.656C soc0@49.062C "
-    "tj@52.875C soc1@49.031C VDD_GPU_SOC 3178mW/3178mW VDD_CPU_CV 794mW/794mW VIN_SYS_5V0 4543mW/4543mW"
-)
-THOR = (
-    "RAM 16614/125772MB (lfb 106x4MB) CPU [2%@972] cpu@35.25C tj@36.343C VDD_GPU 5956mW/5956mW "
-    "VDD_CPU_SOC_MSS 7148mW/7148mW VIN_SYS_5V0 6807mW/6807mW VIN 25530mW/12765mW"
-)
-THOR_WITHOUT_INPUT = (
-    "PVA0_FREQ off APE 300 cpu@34.843C/34.843C tj@35.906C/35.906C gpu@35.906C/35.906C "
-    "VDD_GPU 4925mW/4925mW/4925mW VDD_CPU_SOC_MSS 8710mW/8710mW/8710mW VIN_SYS_5V0 6767mW/6767mW/6767mW"
-)
-TX1_JETPACK_3 = (
-    "RAM 3468/3983MB (lfb 48x4MB) SWAP 873/8192MB (cached 295MB) cpu [17%,13%,29%,5%]@408 EMC 1%@408 APE 25 GR3D 3%@76"
-)
+WITH_TOTAL = [line for line in tegrastats_lines.LINES if line.total_w is not None]
+WITHOUT_TOTAL = [line for line in tegrastats_lines.LINES if line.total_w is None]
 
 
 class Lines:
@@ -105,40 +63,50 @@ class TestTegrastats(PowerMeterTestCase):
             self.tool.say(ORIN_NANO)
 
 
-@pytest.mark.parametrize(
-    ("line", "watts"),
-    [
-        pytest.param(NANO, 2.132, id="nano"),
-        pytest.param(TX1, 2.003, id="tx1"),
-        pytest.param(TX2, 5.297, id="tx2"),
-        pytest.param(AGX_XAVIER, 3.113, id="agx xavier"),
-        pytest.param(AGX_ORIN_5, 22.43, id="agx orin, jetpack 5"),
-        pytest.param(ORIN_NANO, 5.251, id="orin nano"),
-        pytest.param(AGX_ORIN_6, 8.515, id="agx orin, jetpack 6"),
-        pytest.param(THOR, 25.53, id="thor"),
-        pytest.param("POM_5V_CPU 275/275 POM_5V_GPU 78/78 POM_5V_IN 2132/1900", 2.132, id="another order"),
-    ],
-)
-def test_the_current_power_of_the_total_is_read(device, line, watts):
-    meter, _ = meter_on(device, line)
+def named(line):
+    return f"{line.board}, jetpack {line.jetpack}"
+
+
+@pytest.mark.parametrize("line", WITH_TOTAL, ids=named)
+def test_the_current_power_of_a_recorded_total_is_read(device, line):
+    meter, _ = meter_on(device, line.text)
     meter.start()
-    assert meter.sample().power_w == pytest.approx(watts)
+    assert meter.sample().power_w == pytest.approx(line.total_w)
     assert meter.scope == "module"
+
+
+@pytest.mark.parametrize("line", WITHOUT_TOTAL, ids=named)
+def test_a_recorded_line_without_a_total_gives_a_reason(device, line):
+    meter, _ = meter_on(device, line.text)
+    meter.start()
+    assert meter.sample() is None
+    assert line.reason in meter.problem
+
+
+def test_the_order_of_the_rails_does_not_matter(device):
+    meter, _ = meter_on(device, "POM_5V_CPU 275/275 POM_5V_GPU 78/78 POM_5V_IN 2132/1900")
+    meter.start()
+    assert meter.sample().power_w == pytest.approx(2.132)
+
+
+def test_the_carrier_board_may_use_more_than_the_module(device):
+    """The rails of a TX2's carrier are fed beside its module, not by it."""
+    meter, _ = meter_on(device, f"{tegrastats_lines.TX2_SYS.text} VDD_MUX 8208/8208 VDD_5V0_IO_SYS 5900/5900")
+    meter.start()
+    assert meter.sample().power_w == pytest.approx(5.297)
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        pytest.param(THOR_WITHOUT_INPUT, "no known total among the rails VDD_CPU_SOC_MSS", id="thor without input"),
-        pytest.param(TX1_JETPACK_3, "no rail has a label", id="no rails at all"),
         pytest.param("", "no rail has a label", id="empty"),
-        pytest.param(ORIN_NANO[: ORIN_NANO.index("VDD_IN 5251mW") + 9], "no rail has a label", id="cut in the number"),
-        pytest.param(AGX_ORIN_6[: AGX_ORIN_6.index("VIN_SYS")], "no known total", id="cut between rails"),
+        pytest.param(ORIN_NANO[: ORIN_NANO.index("VDD_IN 12479mW") + 9], "no rail has a label", id="cut in the number"),
+        pytest.param(AGX_ORIN[: AGX_ORIN.index("VIN_SYS")], "no known total", id="cut between rails"),
         pytest.param(ORIN_NANO.replace("VDD_IN ", "VDD_IN: "), "no known total", id="another form"),
-        pytest.param(ORIN_NANO.replace("5251mW/8535mW", "5.2W/8.5W"), "no known total", id="another unit"),
+        pytest.param(ORIN_NANO.replace("12479mW/12479mW", "12.5W/12.5W"), "no known total", id="another unit"),
         pytest.param(ORIN_NANO + " " + ORIN_NANO, "VDD_IN appears twice in one line", id="two lines in one"),
-        pytest.param(NANO.replace("POM_5V_IN 2132", "POM_5V_IN -2132"), "POM_5V_IN is -2.132 W", id="below zero"),
-        pytest.param(NANO.replace("POM_5V_IN 2132", "POM_5V_IN 0"), "POM_5V_IN is 0 W", id="zero"),
+        pytest.param(NANO.replace("POM_5V_IN 943", "POM_5V_IN -943"), "POM_5V_IN is -0.943 W", id="below zero"),
+        pytest.param(NANO.replace("POM_5V_IN 943", "POM_5V_IN 0"), "POM_5V_IN is 0 W", id="zero"),
         pytest.param(
             "POM_5V_IN 2960/2811 POM_5V_GPU 8630/8377 POM_5V_CPU 1190/1044",
             "total POM_5V_IN is 2.96 W, less than its rail POM_5V_GPU with 8.63 W",
@@ -161,9 +129,9 @@ def test_memory_and_temperatures_are_ignored():
 
 def test_three_numbers_are_read_as_two(device):
     rails = ["VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"]
-    meter, _ = meter_on(device, THOR_WITHOUT_INPUT, rails=rails)
+    meter, _ = meter_on(device, tegrastats_lines.THOR_39_WITHOUT_INPUT.text, rails=rails)
     meter.start()
-    assert meter.sample().power_w == pytest.approx(4.925 + 8.71 + 6.767)
+    assert meter.sample().power_w == pytest.approx(4.925 + 7.953 + 6.667)
     assert meter.scope == "rails"
 
 
@@ -179,11 +147,11 @@ def test_a_sample_has_the_time_of_its_line(device):
 
 
 def test_all_lines_use_the_rails_of_the_first(device):
-    meter, tool = meter_on(device, AGX_ORIN_6)
+    meter, tool = meter_on(device, AGX_ORIN)
     meter.start()
     tool.say("VDD_IN 1mW/1mW")
     assert meter.problem == "no value of VDD_GPU_SOC, VDD_CPU_CV, VIN_SYS_5V0"
-    assert meter.sample().power_w == pytest.approx(8.515)
+    assert meter.sample().power_w == pytest.approx(8.726)
 
 
 def test_an_ended_tool_gives_a_reason(device):

@@ -125,7 +125,8 @@ def test_quantized_layers_that_a_backbone_cannot_have_are_refused(problems):
 
 def test_what_the_runtime_does_not_have_is_refused(problems):
     assert problems("backbone: vit_fmnist_p4\nbackend: litert\nprovider: npu\nquantization: palette4\nbatch: open") == [
-        "line 3: provider: litert has no provider 'npu'; allowed: cpu, gpu, nnapi",
+        "line 3: provider: 'npu': LiteRT reaches NPUs through its CompiledModel interface alone, and vitsearch runs "
+        "its Interpreter; allowed: cpu, gpu, nnapi",
         "line 4: quantization: 'palette4' is not supported for litert; allowed: "
         "fp32, int8_dynamic, int8_ptq, int8_weights",
         "line 5: batch: the files of litert take a fixed number of images, not 'open'; allowed: 1 to 1024",

@@ -1,9 +1,13 @@
+import time
+
 import pytest
 
 from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure.child import gpu_memory
 from vitsearch_agent.measure.child.measured_model import MeasuredModel
 from vitsearch_agent.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
 from vitsearch_agent.measure.child.phases import run_phase
+from vitsearch_agent.measure.child.process_usage import NO_CUDA, MemoryReading
 from vitsearch_agent.measure.child.timed_loop import Clocks
 from vitsearch_agent.measure.child.tool_phases import IDLE_NOTE
 from vitsearch_agent.runtimes.base import Availability
@@ -20,6 +24,26 @@ class LatencyAlone(ToolRuntime):
         return Availability(True, None, "1", ())
 
     def measure(self, path, options, protocol):
+        return TIMES
+
+
+class Held:
+    """The memory of a GPU, which was read `times` times."""
+
+    times = 0
+
+    def read(self):
+        Held.times += 1
+        return MemoryReading(310.0, None)
+
+
+class OnGpu(LatencyAlone):
+    def uses_cuda(self, options):
+        return True
+
+    def measure(self, path, options, protocol):
+        while Held.times == 0:
+            time.sleep(0.001)
         return TIMES
 
 
@@ -49,8 +73,16 @@ def test_the_samples_of_a_program_become_a_report(tiny_protocol):
     report = ProcessReport.from_json(run(LatencyAlone(), "latency", tiny_protocol, time))
     assert (report.wall_ms, report.cpu_ms, report.load_ms) == ((2.0, 2.5), (), 10.0)
     assert report.options == {"threads": 1, "gpu": 1}
-    assert report.reasons == TIMES.reasons
+    assert report.reasons == dict(TIMES.reasons, gpu_memory_mb=NO_CUDA.reason)
     assert run(Everything(time), "sustained", tiny_protocol, time)["wall_ms"] == (3.0,) * 11
+
+
+def test_the_memory_of_the_gpu_is_read_while_a_program_runs(tiny_protocol, monkeypatch):
+    monkeypatch.setattr(gpu_memory, "GpuMemory", lambda system: Held())
+    monkeypatch.setattr(gpu_memory, "_POLL_S", 0.001)
+    report = ProcessReport.from_json(run(OnGpu(), "latency", tiny_protocol, ManualTime()))
+    assert report.gpu_memory_mb == 310.0
+    assert "gpu_memory_mb" not in report.reasons
 
 
 def test_throughput_counts_images(tiny_protocol):

@@ -64,6 +64,7 @@ FIGURES = (
     "throughput_ips",
     "peak_memory_mb",
     "runtime_baseline_mb",
+    "gpu_memory_mb",
     "between_process_rel_spread",
     "sustained",
     "counters",
@@ -105,6 +106,11 @@ def test_the_reason_of_a_process_is_kept():
     fields = combine([silent, report([1.0] * 20)], CONFIRM)
     assert fields["peak_memory_mb"] == 20.0
     assert "peak_memory_mb" not in fields["reasons"]
+
+
+def test_the_largest_memory_of_the_gpu_counts():
+    fields = combine([report([1.0] * 20, gpu_memory_mb=value) for value in (310.0, 330.0, None)], CONFIRM)
+    assert fields["gpu_memory_mb"] == 330.0
 
 
 def test_samples_after_a_soak_are_reported_separately():

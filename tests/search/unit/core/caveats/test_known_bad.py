@@ -14,6 +14,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 
 FP16 = Deployment("nano", "onnxruntime", "cpu", "fp16")
+PALETTE = Deployment("mac", "coreml", "ane", "palette4")
 LINEAR_INT8 = replace(FP16, precision="int8_qat", quantized_ops="linear")
 
 
@@ -48,6 +49,9 @@ def test_an_entry_says_where_it_is_from_with_version_and_date(entry):
         ("efficientvit_fmnist", replace(LINEAR_INT8, precision="int8_ptq"), "int8 in name only"),
         ("efficientvit_b1", replace(LINEAR_INT8, runtime="openvino"), "int8 in name only"),
         ("deit_small_patch16_224", Deployment("nano", "tensorrt", "gpu", "int8_ptq"), "no faster than fp16"),
+        ("vit_fmnist_p4", PALETTE, "0.63 on the Neural Engine"),
+        ("vit_fmnist_p4", replace(PALETTE, provider="cpu"), "0.03 on the CPU"),
+        ("vit_fmnist_p4", replace(PALETTE, precision="int8_weights"), "infinity on the Neural Engine"),
     ],
 )
 def test_a_known_combination_is_warned_of(backbone, deployment, words):
@@ -63,6 +67,9 @@ def test_a_known_combination_is_warned_of(backbone, deployment, words):
         ("efficientvit_fmnist", replace(LINEAR_INT8, quantized_ops="all")),
         ("efficientvit_fmnist", replace(LINEAR_INT8, runtime="openvino", quantized_ops="all")),
         ("efficientvit_fmnist", Deployment("nano", "another", "cpu", "fp16")),
+        ("vit_fmnist_p4", replace(PALETTE, provider="gpu")),
+        ("vit_fmnist_p4", replace(PALETTE, precision="int8_weights", provider="cpu")),
+        ("vit_fmnist_p4", replace(PALETTE, precision="fp16")),
     ],
 )
 def test_other_combinations_have_no_warning(backbone, deployment):
@@ -82,6 +89,13 @@ OWN = Beside("cpu_ms_p50", "fp32", "trial 3", Figure(0.81, 0.77, 0.85))
 def test_what_a_file_computes_answers_what_other_files_did():
     assert warning("efficientvit_fmnist", INT8) is not None
     assert warning("efficientvit_fmnist", INT8, computes=True) is None
+
+
+def test_no_figure_of_the_study_answers_wrong_outputs_of_a_device():
+    """Its accuracy is that of a stand-in, and its times and shares say nothing of the outputs."""
+    palette = warning("vit_fmnist_p4", PALETTE, computes=True, beside=(OWN,))
+    assert palette == warning("vit_fmnist_p4", PALETTE)
+    assert "accuracy_images" in palette
 
 
 def test_times_of_the_study_take_the_place_of_those_from_elsewhere():
