@@ -11,6 +11,8 @@ LOWEST_VENV ?= .venv-lowest
 LOWEST_READY := $(LOWEST_VENV)/.ready
 # The environment that writes TFLite files: tests and commands of this checkout look for it here.
 export VITSEARCH_CONVERTERS ?= $(CURDIR)/.venv-converters
+# An emulated aarch64 board (tools/emulated_board.py): what it is made of is downloaded once.
+export VITSEARCH_BOARD ?= $(CURDIR)/.board
 CONVERTER := $(VITSEARCH_CONVERTERS)/litert/installed.json
 # One worker more than processors, because tests also wait for disks and processes; those of the agent do so more.
 PROCESSORS := $(shell getconf _NPROCESSORS_ONLN)
@@ -32,7 +34,7 @@ define new-environment
 @$(PYTHON) -m venv $(1)
 endef
 
-.PHONY: setup quickstart test test-fast test-long test-all test-search test-agent test-runtimes test-lowest \
+.PHONY: setup quickstart test test-fast test-long test-all test-search test-agent test-runtimes test-lowest test-board \
 	setup-long agent-pyz wheels lint format docs bench clean
 
 setup: $(READY)
@@ -116,6 +118,11 @@ $(LOWEST_READY): pyproject.toml evaluators/pyproject.toml
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable ./evaluators --editable ".[openvino]" --group dev
 	@touch $@
 
+# The whole way on an emulated aarch64 board, by hand and before a release. It is in neither `test` nor `test-long`: its
+# times say nothing, and it needs Linux 6.7 and Debian's packages; elsewhere its tests are skipped with the reason.
+test-board: setup
+	$(BIN)/python -m pytest -v -s -rfEs --durations=20 $(ARGS) tests/board
+
 # Both packages as wheels, in dist/: pip install dist/vitsearch*.whl
 wheels:
 	@rm -f dist/vitsearch*.whl
@@ -147,4 +154,4 @@ bench: setup
 	$(BIN)/python benchmarks/driver_cost.py
 
 clean:
-	rm -rf $(VITSEARCH_CONVERTERS) $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) $(LOWEST_VENV) site vitsearch-agent.pyz
+	rm -rf $(VITSEARCH_CONVERTERS) $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) $(LOWEST_VENV) $(VITSEARCH_BOARD) site vitsearch-agent.pyz

@@ -33,8 +33,21 @@ def read_object(
 
 
 def text(value: Any, where: str) -> str:
-    if not isinstance(value, str) or len(value) > 4096:
-        raise InvalidRequest(f"{where}: expected a string of at most 4096 characters, got {_shown(value)}")
+    return _text(value, where, 4096)
+
+
+def long_text(longest: int) -> Reader:
+    """Return a reader of strings of at most `longest` characters."""
+
+    def read(value: Any, where: str) -> str:
+        return _text(value, where, longest)
+
+    return read
+
+
+def _text(value: Any, where: str, longest: int) -> str:
+    if not isinstance(value, str) or len(value) > longest:
+        raise InvalidRequest(f"{where}: expected a string of at most {longest} characters, got {_shown(value)}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:  # "\ud800" is valid JSON, but only half of a character

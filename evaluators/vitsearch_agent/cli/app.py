@@ -172,6 +172,12 @@ def _verify(arguments: argparse.Namespace) -> int:
     return verify.run(arguments)
 
 
+def _selftest(arguments: argparse.Namespace) -> int:
+    from vitsearch_agent.cli import selftest  # kept out of the memory of a running agent
+
+    return selftest.run(arguments)
+
+
 _COMMANDS: Dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": _serve,
     "install": _install,
@@ -181,4 +187,5 @@ _COMMANDS: Dict[str, Callable[[argparse.Namespace], int]] = {
     "power": _survey,
     "measure": _measure,
     "verify": _verify,
+    "selftest": _selftest,
 }

@@ -23,6 +23,7 @@ _FLAGS = {
     "warm_start": "the device did not cool down in time",
     "swapped": "memory was swapped during the measurement",
 }
+_EMULATED = "instructions are translated here: the times are those of no real device"
 
 
 class FileResult(NamedTuple):
@@ -69,6 +70,8 @@ def summary(measurement: Measurement) -> str:
         f"swap_mb         {shown.value('swap_mb', measurement.swap_mb)}",
         *shown.other_reasons(),
     ]
+    if measurement.emulated:
+        lines.append(f"{'EMULATED':<15} {_EMULATED}")
     for flag in measurement.flags:
         lines.append(f"{flag.upper():<15} {_FLAGS.get(flag, 'see the README')}")
     return _text(lines)
@@ -85,6 +88,8 @@ def comparison(results: Sequence[FileResult]) -> str:
         first = measured[0]
         plans = dict.fromkeys(_plan(measurement) for measurement in measured)
         lines += [f"{first.runtime} {first.runtime_version}, {' or '.join(plans)}", ""]
+        if any(measurement.emulated for measurement in measured):
+            lines += [f"EMULATED: {_EMULATED}", ""]
         columns = [column for column in _COLUMNS if any(column.cell(measurement, first) for measurement in measured)]
         rows = [["model"] + [column.head for column in columns] + [""]]
         for result in results:

@@ -54,6 +54,18 @@ def parser() -> argparse.ArgumentParser:
         "checksums were judged because the model cannot run here (0 with --no-measure).",
     )
     add_verify_options(check)
+    trial = commands.add_parser(
+        "selftest",
+        help="try installation, runtimes, precisions, meters, heat, repeatability and a kill here, and write one file",
+        epilog="It takes up to ten minutes, needs no network and changes nothing. The exit code is 1 if a step failed.",
+    )
+    trial.add_argument(
+        "--to",
+        metavar="FILE",
+        default="vitsearch-selftest.json",
+        help="the file to write and to send back (default: %(default)s)",
+    )
+    trial.add_argument("--state", help="folder of an agent, for its config.json")
     for command in (serve, setup, measure):
         command.add_argument("--cpus", help="processors to use, such as 1 or 0,2-3 (default: all)")
     return top

@@ -10,7 +10,7 @@ from typing import Any, Dict, Optional, Sequence
 
 from vitsearch_agent.base.atomic_files import replacing
 from vitsearch_agent.base.system import THIS_MACHINE, NoStream, Output, System
-from vitsearch_agent.conditions.environment import cpu_model
+from vitsearch_agent.conditions.processor import cpu_model
 from vitsearch_agent.config import EmulationConfig
 from vitsearch_agent.wire.measurement import Latency, Measurement
 from vitsearch_agent.wire.paired import Paired

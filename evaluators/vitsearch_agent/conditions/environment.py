@@ -6,16 +6,15 @@ same setup has the same environment id after a reboot.
 
 import os
 import platform
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.base.system import System, whole
+from vitsearch_agent.conditions import processor
 from vitsearch_agent.conditions.power_mode import settings
 from vitsearch_agent.wire.device_info import RuntimeInfo
 
 _RAM_STEP_MB = 64
-_VIRTUAL_PRODUCTS = ("virtual", "kvm", "qemu", "vmware", "bochs", "amazon ec2", "google compute engine")
-"""Parts of the DMI product names of virtual machines, for processors whose flags do not show it (Arm)."""
 
 
 def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: System) -> Dict[str, Any]:
@@ -23,10 +22,12 @@ def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: Sys
     return {
         "agent": agent_version,
         "board": board_model(system),
-        "cpu": cpu_model(system),
-        "cores": sum(1 for line in _cpu_lines(system) if line.startswith("processor")) or None,
+        "cpu": processor.cpu_model(system),
+        "features": processor.features(system),
+        "cores": processor.core_count(system),
         "machine": platform.machine(),
-        "virtual": is_virtual(system),
+        "virtual": processor.is_virtual(system),
+        "emulation": processor.describe_translation(system),
         "ram_mb": memory_mb(system),
         "kernel": system.read("/proc/sys/kernel/osrelease").text or None,
         "l4t": _first_line(system.read("/etc/nv_tegra_release").text),
@@ -44,19 +45,6 @@ def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: Sys
 def environment_id(environment: Dict[str, Any]) -> str:
     """Return the digest of a fingerprint; measurements with equal ids may be compared."""
     return digest(environment)
-
-
-def is_virtual(system: System) -> bool:
-    """Return whether this is a virtual machine, whose processors others may use at the same time."""
-    if any(" hypervisor" in line for line in _cpu_lines(system) if line.startswith("flags")):
-        return True
-    hypervisor = system.read("/sys/hypervisor/type").text or system.read("/proc/device-tree/hypervisor/compatible").text
-    product = system.read("/sys/class/dmi/id/product_name").text or ""
-    return bool(hypervisor) or any(name in product.lower() for name in _VIRTUAL_PRODUCTS)
-
-
-def _cpu_lines(system: System) -> List[str]:
-    return (system.read("/proc/cpuinfo").text or "").splitlines()
 
 
 def memory_mb(system: System) -> Optional[int]:
@@ -83,29 +71,6 @@ def board_model(system: System) -> Optional[str]:
     """Return the name that the manufacturer gave the board or the machine."""
     model = system.read("/proc/device-tree/model").text or system.read("/sys/class/dmi/id/product_name").text
     return model.rstrip("\0").strip() if model else None
-
-
-def cpu_model(system: System) -> Optional[str]:
-    """Return the processor's name; Arm kernels report only numbers."""
-    return _cpu_fields(system).get("model name") or cpu_part(system)
-
-
-def cpu_part(system: System) -> Optional[str]:
-    """Return the processor by the numbers of its maker where it has some: Arm kernels add a name, or not."""
-    fields = _cpu_fields(system)
-    if "CPU part" in fields:
-        return f"arm {fields.get('CPU implementer', '?')}/{fields['CPU part']}"
-    return fields.get("model name")
-
-
-def _cpu_fields(system: System) -> Dict[str, str]:
-    """Return what is said of the first processor."""
-    fields: Dict[str, str] = {}
-    for line in _cpu_lines(system):
-        key, separator, value = line.partition(":")
-        if separator:
-            fields.setdefault(key.strip(), value.strip())
-    return fields
 
 
 def _first_line(text: Optional[str]) -> Optional[str]:

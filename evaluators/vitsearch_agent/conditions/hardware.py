@@ -11,7 +11,8 @@ import re
 from typing import Iterator, Optional
 
 from vitsearch_agent.base.system import THIS_MACHINE, System
-from vitsearch_agent.conditions.environment import board_model, cpu_part
+from vitsearch_agent.conditions.environment import board_model
+from vitsearch_agent.conditions.processor import cpu_part
 from vitsearch_agent.wire.hardware import Hardware
 
 _TREE_SERIAL = "/proc/device-tree/serial-number"

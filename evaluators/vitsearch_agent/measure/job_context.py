@@ -10,7 +10,7 @@ from vitsearch_agent.base.canonical_json import utc_now
 class JobContext(NamedTuple):
     """The part of a result that is known before the job starts.
 
-    `slowdown` is the factor of an emulated device, None for a physical one.
+    `slowdown` is the factor of an emulated device (1 where its instructions are translated), None for a physical one.
     """
 
     job_id: str

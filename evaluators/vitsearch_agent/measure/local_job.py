@@ -84,7 +84,8 @@ def local_job(
         info = check_runtime(request.runtime, checking, request.programs)
         artifacts.refuse_incompatible(spec.artifact_kind, model, info)
         environment = fingerprint(__version__, (info,), THIS_MACHINE)
-        context = JobContext(job_id(spec, _DEVICE), _DEVICE, environment_id(environment), 1, 0.0)
+        slowdown = None if environment["emulation"] is None else 1.0
+        context = JobContext(job_id(spec, _DEVICE), _DEVICE, environment_id(environment), 1, 0.0, slowdown)
         for name, file in files.items():
             os.symlink(os.path.abspath(file), os.path.join(folder, name))
         launch = Launch.of(info, os.path.join(folder, "cache")).allowing(request.programs)

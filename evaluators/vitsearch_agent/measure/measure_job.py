@@ -18,8 +18,8 @@ from vitsearch_agent.base.plain_files import clear, read_plain
 from vitsearch_agent.base.system import THIS_MACHINE, System
 from vitsearch_agent.conditions import observation
 from vitsearch_agent.conditions.emulation import apply_slowdown
-from vitsearch_agent.conditions.environment import is_virtual
 from vitsearch_agent.conditions.monitor import Monitor, ignore_event
+from vitsearch_agent.conditions.processor import is_virtual
 from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
 from vitsearch_agent.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
 from vitsearch_agent.measure.child_process import ANSWER_MAX_BYTES, stored_answer

@@ -15,6 +15,7 @@ from vitsearch_agent.base.atomic_files import write_json
 from vitsearch_agent.base.system import THIS_MACHINE
 from vitsearch_agent.conditions.emulation import system_of
 from vitsearch_agent.conditions.hardware import hardware_of
+from vitsearch_agent.conditions.processor import translator
 from vitsearch_agent.errors import AgentError, InvalidRequest
 from vitsearch_agent.measure import launch
 from vitsearch_agent.measure.child_process import StopSignal
@@ -91,7 +92,8 @@ def _assemble(settings: AgentSettings, version: str, encrypted: bool) -> _Parts:
     access = Access(tokens.TokenFile(token_file), encryption.encrypt, configured.limits)
     system = system_of(configured.emulation, settings.state)
     power.check(configured.power, system)
-    identity = device_identity(settings.state, hardware_of(system), emulated=configured.emulation is not None)
+    emulated = configured.emulation is not None or translator(system) is not None
+    identity = device_identity(settings.state, hardware_of(system), emulated)
     store = BlobStore(settings.state, StoreLimits.of(configured.limits))
     log = audit_log.AuditLog(os.path.join(settings.state, audit_log.FILE_NAME))
     path = os.path.join(settings.state, "jobs.sqlite")

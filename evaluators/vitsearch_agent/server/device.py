@@ -10,7 +10,7 @@ from vitsearch_agent.conditions.environment import fingerprint
 from vitsearch_agent.conditions.throttling import cooling_devices
 from vitsearch_agent.config import NO_CONFIG, AgentConfig
 from vitsearch_agent.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
-from vitsearch_agent.server.identity import DeviceIdentity
+from vitsearch_agent.server.identity import EMULATED, DeviceIdentity
 from vitsearch_agent.wire.device_info import RuntimeInfo
 from vitsearch_agent.wire.restriction import Restriction
 
@@ -35,6 +35,13 @@ class Device:
         self.secrets: Tuple[str, ...] = ()
         self._last_environment: Optional[Dict[str, Any]] = None
         self._is_measured = False
+
+    @property
+    def slowdown(self) -> Optional[float]:
+        """The factor of an emulated device: 1 where its instructions are translated. None for a physical one."""
+        if self.config.emulation is not None:
+            return self.config.emulation.slowdown
+        return 1.0 if self.identity.kind == EMULATED else None
 
     def environment(self) -> Dict[str, Any]:
         """Return the current fingerprint; a governor or an affinity may have changed.

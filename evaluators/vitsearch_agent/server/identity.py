@@ -28,6 +28,9 @@ CACHE = "cache"
 """What the agent has learnt about the hardware, in its state folder: files, and the folder of compiled models."""
 
 
+PHYSICAL, EMULATED = "physical", "emulated"
+
+
 class DeviceIdentity(NamedTuple):
     """`device_id` is random and made at the first start on this hardware; `kind` is `physical` or `emulated`."""
 
@@ -64,7 +67,7 @@ def device_identity(state: str, hardware: Hardware, emulated: bool = False) -> D
         current = same[-1]._replace(hardware=hardware.completed_by(same[-1].hardware))
     else:
         new = secrets.token_hex(16)
-        identifier, kind = ("emu-" + new, "emulated") if emulated else (new, "physical")
+        identifier, kind = ("emu-" + new, EMULATED) if emulated else (new, PHYSICAL)
         current = DeviceIdentity(identifier, kind, hardware)
     if stored and (not same or same[-1] is not stored[-1]):
         _forget_other_hardware(state, stored[-1], current)

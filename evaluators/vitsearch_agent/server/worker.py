@@ -281,9 +281,8 @@ class Worker(threading.Thread):
         os.makedirs(folder, exist_ok=True)
         for blob in job.spec.manifest:
             self._store.link(blob.sha256, os.path.join(folder, blob.name))
-        slowdown = None if self._device.config.emulation is None else self._device.config.emulation.slowdown
         device_id = self._device.identity.device_id
-        context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, slowdown)
+        context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, self._device.slowdown)
         on_start = functools.partial(self._queue.started, job.id)
         job_folder = self._job_folder(folder, on_start, self._launch(job.spec.runtime))
         work = f"a model of {self._queue.get(job.id).owner.study}"

@@ -62,7 +62,8 @@ def describe(info: DeviceInfo) -> str:
 def description(name: str, device: KnownDevice) -> DeviceDescription:
     """What the agent reports now, with the date."""
     info = _ask(name, device, lambda client: client.device())
-    return DeviceDescription(name, f"Recorded from the agent of {name} on {datetime.now(UTC):%Y-%m-%d}.", info)
+    when = f"Recorded from the agent of {name} on {datetime.now(UTC):%Y-%m-%d}."
+    return DeviceDescription(name, {"device": when}, info)
 
 
 def status(name: str, device: KnownDevice) -> dict[str, Any]:

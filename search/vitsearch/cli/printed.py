@@ -14,7 +14,7 @@ StatusJson = Annotated[
         {"type": "object", "required": ["name", "url", "runtimes", "conditions", "queue", "device_id", "kind"]}
     ),
 ]
-DescriptionJson = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "required": ["source", "device"]})]
+DescriptionJson = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "required": ["sources", "device"]})]
 PeaksJson = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "required": ["name", "gemm", "copy_gb_per_s"]})]
 """What an agent reports, in the form of its wire."""
 

@@ -11,7 +11,9 @@ from support import AGENT_HOME, REPOSITORY
 from vitsearch_agent.cli.parser import add_verify_options, parser
 
 PAGES = sorted(pathlib.Path(AGENT_HOME).glob("*.md"))
-COMMAND = re.compile(r"(?:\S*/)?vitsearch-agent(?:\.pyz)?\s+(?=serve|token|power|measure|install|uninstall)([^`|\n]+)")
+FIRST_BOARD = pathlib.Path(REPOSITORY, "docs", "first_board.md")
+COMMANDS = "serve|token|power|measure|install|uninstall|selftest"
+COMMAND = re.compile(rf"(?:\S*/)?vitsearch-agent(?:\.pyz)?\s+(?={COMMANDS})([^`|\n]+)")
 
 
 def commands(page):
@@ -21,7 +23,7 @@ def commands(page):
             yield shlex.split(line, comments=True)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, FIRST_BOARD], ids=lambda page: page.name)
 def test_commands_parse(page, capsys):
     refused = []
     for words in commands(page):

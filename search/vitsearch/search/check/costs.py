@@ -24,7 +24,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.tasks import CLASSIFICATION
 from vitsearch_agent.base.system import THIS_MACHINE
-from vitsearch_agent.conditions.environment import is_virtual
+from vitsearch_agent.conditions.processor import is_virtual
 
 if TYPE_CHECKING:
     from vitsearch.workers.space_costs import Counts, SpaceModels

@@ -19,7 +19,7 @@ from vitsearch.devices.deployable import (
     refuse_unable_on,
     without_cores,
 )
-from vitsearch.devices.descriptions import DeviceDescription
+from vitsearch.devices.descriptions import DeviceDescription, arithmetic
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import device_job
 from vitsearch.models.onnx_format import OPSET
@@ -50,10 +50,14 @@ class JudgedDevice:
 
     def describe(self) -> Iterator[str]:
         yield f"on {self.description.name}:"
+        yield f"  {self.description.in_words()}"
+        types = arithmetic(self.description.info)
+        yield f"  its processor computes in: {'unknown' if types is None else ', '.join(types) or 'no vector types'}"
         yield from self._running()
         reasons = dict.fromkeys(judgement.reason for judgement in self.judged if judgement.reason is not None)
         yield from (f"not searched: {reason}" for reason in (*reasons, *self.idle))
-        yield f"{self.description.name}: {self.description.source}"
+        for part, source in self.description.sources.items():
+            yield f"{self.description.name}, {part}: {source}"
 
     def _running(self) -> Iterator[str]:
         by_place: dict[str, list[str]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data.estimate import DataEstimate
 from vitsearch.data.layout import Layout, PrintedClassCounts, PrintedSplits
+from vitsearch.devices.descriptions import arithmetic
 from vitsearch.devices.token_places import TokenUse, host_and_port, is_private
 from vitsearch.search.check.connections import Connections
 from vitsearch.search.check.costs import Costs
@@ -114,15 +115,32 @@ class PrintedCheckedDevice:
 
     name: str
     """Name of the description."""
-    source: str
-    """Where it is from."""
+    sources: Mapping[str, str]
+    """Part of the description -> where it is from."""
+    cores: int | None
+    """Of the processor; null where the description does not say it."""
+    memory_mb: int | None
+    """Of the device; null likewise."""
+    versions: Mapping[str, str | None]
+    """Python, and each runtime that is usable there."""
+    arithmetic: tuple[str, ...] | None
+    """The types in which the processor itself computes; null likewise."""
     deployments: tuple[PrintedDeployment, ...]
     """What runs on the device."""
 
     @classmethod
     def of(cls, device: JudgedDevice) -> PrintedCheckedDevice:
-        deployments = tuple(map(PrintedDeployment.of, device.judged))
-        return cls(device.description.name, device.description.source, deployments)
+        description, info = device.description, device.description.info
+        runtimes = {runtime.name: runtime.version for runtime in info.runtimes if runtime.available}
+        return cls(
+            name=description.name,
+            sources=description.sources,
+            cores=info.fingerprint.get("cores"),
+            memory_mb=info.memory_mb,
+            versions={"python": info.fingerprint.get("python"), **runtimes},
+            arithmetic=arithmetic(info),
+            deployments=tuple(map(PrintedDeployment.of, device.judged)),
+        )
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,13 @@ def test_the_summary_shows_values_reasons_and_notes(measurement):
     assert ["idle", "is without the model"] in words
 
 
+def test_the_times_of_a_translated_processor_are_marked(measurement):
+    emulated = measurement._replace(emulated=True)
+    assert [line.split()[0] for line in summary(emulated).splitlines()].count("EMULATED") == 1
+    assert comparison([FileResult("a", emulated, None)]).count("EMULATED: ") == 1
+    assert "EMULATED" not in summary(measurement) + comparison([FileResult("a", measurement, None)])
+
+
 def test_a_table_shows_each_file_as_a_multiple_of_the_first_measured_one(measurement):
     once = measurement._replace(
         latency_ms=measurement.latency_ms._replace(p50=10.0, ci95_low=9.0, ci95_high=11.0), flags=()

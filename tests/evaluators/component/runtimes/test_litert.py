@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from vitsearch_agent.base.tflite_writer import CONVOLUTION, DEPTHWISE, PRODUCT, Operator, Tensor, model
 from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.runtimes.litert import LiteRtRuntime
 from vitsearch_agent.testing import RuntimeTestCase
@@ -95,3 +96,29 @@ def test_shapes_that_the_model_cannot_compute_are_an_incompatible_artifact(write
     with pytest.raises(MeasurementFailed, match="litert .* the model: ") as caught:
         load(write_tflite(signature=[-1, -1]), shapes={"image": (1, 5)}).run()
     assert caught.value.kind == "incompatible_artifact"
+
+
+def test_what_the_agent_writes_computes_what_its_weights_say(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    pytest.importorskip("ai_edge_litert")
+    draw = numpy.random.default_rng(0)
+    depth, point, weight = (draw.normal(size=shape).astype("<f4") for shape in ((1, 3, 3, 4), (4, 1, 1, 4), (3, 100)))
+    zero = numpy.zeros(4, "<f4")
+    tensors = [Tensor("image", (1, 5, 5, 4)), Tensor("depth", depth.shape, depth.tobytes())]
+    tensors += [Tensor("zero", (4,), zero.tobytes()), Tensor("spread", (1, 5, 5, 4))]
+    tensors += [Tensor("point", point.shape, point.tobytes()), Tensor("mixed", (1, 5, 5, 4))]
+    tensors += [Tensor("weight", weight.shape, weight.tobytes()), Tensor("logits", (1, 3))]
+    operators = [
+        Operator(DEPTHWISE, (0, 1, 2), 3),
+        Operator(CONVOLUTION, (3, 4, 2), 5),
+        Operator(PRODUCT, (5, 6, -1), 7),
+    ]
+    (tmp_path / "model.tflite").write_bytes(model(tensors, operators))
+    runtime = LiteRtRuntime()
+    session = runtime.load(str(tmp_path / "model.tflite"), runtime.check_options({}), 1, None, {})
+    image = draw.normal(size=(1, 5, 5, 4)).astype("float32")
+    padded = numpy.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    spread = sum(padded[:, i : i + 5, j : j + 5] * depth[:, i : i + 1, j : j + 1] for i in range(3) for j in range(3))
+    mixed = numpy.maximum(numpy.maximum(spread, 0) @ point[:, 0, 0].T, 0)
+    expected = numpy.maximum(mixed.reshape(1, 100) @ weight.T, 0)
+    assert numpy.abs(session.infer(image) - expected).max() < 1e-4

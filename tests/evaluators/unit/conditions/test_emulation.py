@@ -1,6 +1,6 @@
 from vitsearch_agent.base.system import Output, System
 from vitsearch_agent.conditions.emulation import DeviceTree, describe, emulated_system
-from vitsearch_agent.conditions.environment import cpu_model
+from vitsearch_agent.conditions.processor import cpu_model
 from vitsearch_agent.config import EmulationConfig
 
 

@@ -9,7 +9,8 @@ def fake_board(root, governor="schedutil", uptime="0.1", temperature=40000):
     policy = "/sys/devices/system/cpu/cpufreq/policy0"
     files = {
         "/proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
-        "/proc/cpuinfo": "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n\nprocessor\t: 1\n",
+        "/proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU implementer\t: 0x41\n"
+        "CPU part\t: 0xd0b\n\nprocessor\t: 1\n",
         "/proc/meminfo": "MemTotal:  8245120 kB\nSwapTotal: 0 kB\n",
         "/proc/sys/kernel/osrelease": "6.6.31\n",
         "/proc/loadavg": uptime,
@@ -32,6 +33,8 @@ def test_the_fingerprint_describes_the_board(tmp_path):
     environment = fingerprint("0.1.0", runtimes, fake_board(tmp_path))
     assert environment["board"] == "Raspberry Pi 5 Model B Rev 1.0"
     assert environment["cpu"] == "arm 0x41/0xd0b"
+    assert environment["features"] == ["asimd", "asimddp"]
+    assert environment["emulation"] is None
     assert environment["cores"] == 2
     assert environment["ram_mb"] % 64 == 0
     assert environment["settings"]["clusters"][0]["governor"] == "schedutil"
@@ -46,8 +49,16 @@ def test_a_reboot_keeps_the_environment_id_and_another_governor_changes_it(tmp_p
     assert before == after != other
 
 
+def test_other_features_of_the_processor_are_another_environment(tmp_path):
+    before = environment_id(fingerprint("0.1.0", (), fake_board(tmp_path)))
+    text = (tmp_path / "proc" / "cpuinfo").read_text()
+    (tmp_path / "proc" / "cpuinfo").write_text(text.replace("asimddp", "asimddp i8mm"))
+    assert environment_id(fingerprint("0.1.0", (), System(str(tmp_path)))) != before
+
+
 def test_an_unknown_machine_has_a_fingerprint(tmp_path):
     environment = fingerprint("0.1.0", (), System(str(tmp_path)))
     assert environment["board"] is None
     assert environment["cores"] is None
+    assert environment["features"] is None
     assert len(environment_id(environment)) == 64

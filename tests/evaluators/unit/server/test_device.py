@@ -6,7 +6,7 @@ from vitsearch_agent.base.system import System
 from vitsearch_agent.config import AgentConfig, EmulationConfig, LimitsConfig
 from vitsearch_agent.server import device as device_module
 from vitsearch_agent.server.device import Device
-from vitsearch_agent.server.identity import DeviceIdentity
+from vitsearch_agent.server.identity import EMULATED, DeviceIdentity
 
 IDENTITY = DeviceIdentity("device", "physical")
 
@@ -50,6 +50,14 @@ def test_an_environment_read_before_ready_is_not_remembered(tmp_path, reads):
     early.environment()
     with early.undisturbed():
         assert early.environment() == {"read": 2}
+
+
+def test_a_device_whose_instructions_are_translated_is_slowed_down_by_nothing_more(tmp_path):
+    assert Device(IDENTITY, "1", system=System(str(tmp_path))).slowdown is None
+    translated = DeviceIdentity("emu-device", EMULATED)
+    assert Device(translated, "1", system=System(str(tmp_path))).slowdown == 1.0
+    declared = AgentConfig(emulation=EmulationConfig(2.0))
+    assert Device(translated, "1", declared, System(str(tmp_path))).slowdown == 2.0
 
 
 def test_emulation_and_memory_limit_are_part_of_the_environment(tmp_path, reads):

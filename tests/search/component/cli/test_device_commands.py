@@ -194,7 +194,7 @@ def test_a_description_of_a_device_judges_a_space_without_it(agent, nano, tmp_pa
     path.write_text(devices("describe", "nano").stdout)
     described = descriptions.find(str(path))
     assert described.info.device_id == agent.device_id
-    assert described.source.startswith("Recorded from the agent of nano on 20")
+    assert described.sources["device"].startswith("Recorded from the agent of nano on 20")
     checked = check_devices(check_space(SMALL), [described])
     assert {judgement.reason for judgement in checked.devices[0].judged} == {None}
 

@@ -123,12 +123,15 @@ def test_the_command_describes_what_runs_and_what_not():
     assert result.exit_code == 0, result.output
     for line in (
         "on intel_cpu:",
+        "  Intel(R) Xeon(R) w3-2423, 12 cores, 33024 MB, x86_64, Python 3.11.7",
+        "  its processor computes in: fp32, fp16, bf16, int8 dot products, int8 matrices",
         "  onnxruntime cpu (onnxruntime 1.32.0): fp32, int8_dynamic, int8_ptq",
         "  openvino cpu (openvino 2026.4.1): fp32, bf16, int8_ptq",
         "not searched: 'int8_dynamic': OpenVINO quantizes activations at run time for large language models only",
     ):
         assert line in result.output.splitlines()
-    assert descriptions.find("intel_cpu").source in result.output
+    for part, source in descriptions.find("intel_cpu").sources.items():
+        assert f"intel_cpu, {part}: {source}" in result.output
 
 
 def test_the_opset_is_shown_where_the_device_reads_no_newer_one():
@@ -154,6 +157,9 @@ def test_the_command_prints_json():
     printed = json.loads(result.stdout)
     assert printed["study"] == "quickstart"
     assert printed["devices"][0]["name"] == "jetson_nano"
+    assert (printed["devices"][0]["cores"], printed["devices"][0]["memory_mb"]) == (4, 4160)
+    assert printed["devices"][0]["versions"]["trtexec"] == "8.2.1"
+    assert printed["devices"][0]["arithmetic"] == ["fp32"]
     assert printed["devices"][0]["deployments"][0] == {
         "runtime": "onnxruntime",
         "provider": "cpu",

@@ -1,0 +1,37 @@
+"""What the steps of a selftest judge."""
+
+import pytest
+
+from vitsearch_agent.selftest.steps import agreement, load_for
+from vitsearch_agent.wire.device_info import RuntimeInfo
+from vitsearch_agent.wire.paired import Milliseconds
+
+ORT = RuntimeInfo("onnxruntime", True, None, "1.32.0", ("CPUExecutionProvider",))
+LITERT = RuntimeInfo("litert", True, None, "2.3.0", (), ("tflite",))
+COREML = RuntimeInfo("coreml", True, None, "9.0", (), ("coreml",))
+NOOP = RuntimeInfo("noop", True, None, "1", (), ("any",))
+
+
+@pytest.mark.parametrize(
+    ("times", "spread", "holds"),
+    [
+        ([(10.0, 9.9, 10.1), (10.2, 10.1, 10.3)], 0.02, True),
+        ([(10.0, 9.0, 11.0), (11.0, 10.5, 12.0)], 0.10, True),
+        ([(10.0, 9.9, 10.1), (11.0, 10.9, 11.1)], 0.10, False),
+        ([(10.0, None, None), (11.0, 9.0, 12.0)], 0.10, False),
+        ([(10.0, None, None), (10.1, None, None)], 0.01, True),
+    ],
+)
+def test_repeats_agree_within_three_percent_or_their_intervals(times, spread, holds):
+    agrees = agreement([Milliseconds(*time) for time in times])
+    assert agrees == (pytest.approx(spread), holds)
+
+
+def test_the_reference_models_run_where_onnx_or_tflite_is_read():
+    missing = ORT._replace(name="openvino", available=False)
+    assert load_for([missing, LITERT, ORT, NOOP]) == ([LITERT, ORT], LITERT)
+
+
+def test_without_a_runtime_that_reads_them_hashing_takes_their_place():
+    assert load_for([COREML, NOOP]) == ([NOOP], NOOP)
+    assert load_for([COREML]) == ([], None)
