@@ -77,9 +77,11 @@ def _fork(agent: socket.socket, request: Dict[str, Any], descriptors: List[int],
     read, write = os.pipe()
     between = os.fork()
     if between == 0:
+        os.setsid()
         pid = os.fork()
         if pid == 0:
             _become_child(agent, request, descriptors, agent_pid)
+        _lead_group(pid)  # before the agent knows it: whoever ends this parent ends the group of this parent alone
         os.write(write, _PID.pack(pid))
         os._exit(0)
     os.close(write)
@@ -90,12 +92,20 @@ def _fork(agent: socket.socket, request: Dict[str, Any], descriptors: List[int],
         os.close(read)
 
 
+def _lead_group(pid: int) -> None:
+    """Give a process a group of its own. The process and the one that has forked it both do, as either may be first."""
+    try:
+        os.setpgid(pid, pid)
+    except OSError:  # it has ended, or leads its group already
+        pass
+
+
 def _become_child(agent: socket.socket, request: Dict[str, Any], descriptors: List[int], agent_pid: int) -> None:
     """Run the job of a request, and end; never returns."""
     code = 1
     try:
         agent.close()
-        os.setsid()
+        _lead_group(os.getpid())
         log, alive = descriptors
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (log, 1), (log, 2)):
