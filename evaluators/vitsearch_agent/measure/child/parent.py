@@ -10,6 +10,7 @@ agent: the process between the two ends at once, and the agent adopts its orphan
 """
 
 import array
+import contextlib
 import json
 import os
 import socket
@@ -94,10 +95,8 @@ def _fork(agent: socket.socket, request: Dict[str, Any], descriptors: List[int],
 
 def _lead_group(pid: int) -> None:
     """Give a process a group of its own. The process and the one that has forked it both do, as either may be first."""
-    try:
+    with contextlib.suppress(OSError):  # it has ended, or leads its group already
         os.setpgid(pid, pid)
-    except OSError:  # it has ended, or leads its group already
-        pass
 
 
 def _become_child(agent: socket.socket, request: Dict[str, Any], descriptors: List[int], agent_pid: int) -> None:
