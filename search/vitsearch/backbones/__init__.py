@@ -26,6 +26,7 @@ A family declares what of its models can be cut, or has it found; every classifi
     efficientvit_mit.py    EfficientViT of MIT: multi-scale linear attention
     efficientvit_msra.py   EfficientViT of MSRA: cascaded group attention
     tiny_vit.py     TinyViT
+    square_windows.py      what these two families of square windows share
     efficientformer_v2.py  EfficientFormerV2
     fastvit.py      FastViT: branches merged when deployed
     repvit.py       RepViT: likewise, convolutions only

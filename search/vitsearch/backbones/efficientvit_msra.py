@@ -6,22 +6,19 @@ default windows pad the maps of most sizes.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 from timm.models.efficientvit_msra import EfficientVitMsra
 
-from vitsearch.backbones.found_family import FoundFamily
-from vitsearch.backbones.tables import resample_square_tables
+from vitsearch.backbones.square_windows import SquareWindowsFamily
 from vitsearch.backbones.valid_sizes import are_multiples, nearest_multiples
-from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.backbones.window_sizes import square
 from vitsearch.core.image_size import ImageSize, Sides
 
 PATCH = 16
 
 
-class EfficientViTMSRAFamily(FoundFamily):
+class EfficientViTMSRAFamily(SquareWindowsFamily):
     """See `vitsearch.models.backbone.Backbone`."""
 
     family = "efficientvit_msra"
@@ -35,14 +32,6 @@ class EfficientViTMSRAFamily(FoundFamily):
             return None
         near = nearest_multiples(size, PATCH)
         return f"{size} pixels are not a multiple of {PATCH}, the stride of the stem of {name} (nearest: {near})"
-
-    def recipe(self, name: str, resolution: ImageSize | None = None) -> BuildRecipe:
-        tables = resample_square_tables
-        return replace(super().recipe(name, resolution), resample=tables, resample_own=tables)
-
-    @staticmethod
-    def window_on(side: int, on_map: Sides) -> Sides:
-        return square(side, on_map)
 
     def maps(self, name: str, size: ImageSize) -> tuple[Sides, ...]:
         return tuple(zip(*(_maps(side) for side in size.sides), strict=True))

@@ -7,22 +7,19 @@ longer one is padded where they do not divide it. Mergings are not cut.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 from timm.models.tiny_vit import TinyVit
 
-from vitsearch.backbones.found_family import FoundFamily
-from vitsearch.backbones.tables import resample_square_tables
+from vitsearch.backbones.square_windows import SquareWindowsFamily
 from vitsearch.backbones.valid_sizes import are_multiples, nearest_multiples
-from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, square
 from vitsearch.core.image_size import ImageSize, Sides
 
 STRIDE = 32
 
 
-class TinyViTFamily(FoundFamily):
+class TinyViTFamily(SquareWindowsFamily):
     """See `vitsearch.models.backbone.Backbone`."""
 
     family = "tiny_vit"
@@ -40,14 +37,6 @@ class TinyViTFamily(FoundFamily):
 
     def resolution_arguments(self, name: str, size: ImageSize) -> dict[str, Any]:
         return self._arguments(self.own_windows(name, size))
-
-    def recipe(self, name: str, resolution: ImageSize | None = None) -> BuildRecipe:
-        tables = resample_square_tables
-        return replace(super().recipe(name, resolution), resample=tables, resample_own=tables)
-
-    @staticmethod
-    def window_on(side: int, on_map: Sides) -> Sides:
-        return square(side, on_map)
 
     def maps(self, name: str, size: ImageSize) -> tuple[Sides, ...]:
         return tuple((size.height // stride, size.width // stride) for stride in (8, 16, 32))
