@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,23 +51,45 @@ class Review(NamedTuple):
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one split: labels, digests of the contents, names for people, and where they are from.
-
-    Of images with masks also which classes are in each, (n, classes); their label is the rarest of them.
-    """
+    """The images of one split: labels, digests of the contents, names for people, and where they are from."""
 
     labels: Labels
     sha256s: Sequence[str]
     names: Sequence[str]
     origin: SplitOrigin
-    present: NDArray[np.bool_] | None = None
 
     def counts(self, classes: int, rows: Labels | None = None) -> tuple[int, ...]:
-        """Count the images of each class, or with it; of some rows alone where they are given."""
-        chosen = slice(None) if rows is None else rows
-        if self.present is None:
-            return tuple(np.bincount(self.labels[chosen], minlength=classes).tolist())
-        return tuple(self.present[chosen, :classes].sum(axis=0).tolist())
+        """Count the images of each class; of some rows alone where they are given."""
+        labels = self.labels if rows is None else self.labels[rows]
+        return tuple(np.bincount(labels, minlength=classes).tolist())
+
+
+@dataclass(frozen=True)
+class MaskedImages:
+    """The same of images with masks. `read_present` reads all masks and gives which classes are in each image, (n,
+    classes); a run, which compares images alone, does not call it."""
+
+    read_present: Callable[[], NDArray[np.bool_]]
+    sha256s: Sequence[str]
+    names: Sequence[str]
+    origin: SplitOrigin
+
+    @cached_property
+    def present(self) -> NDArray[np.bool_]:
+        return self.read_present()
+
+    @property
+    def labels(self) -> Labels:
+        """The rarest class of each image."""
+        return rarest(self.present)
+
+    def counts(self, classes: int, rows: Labels | None = None) -> tuple[int, ...]:
+        """Count the images with each class; of some rows alone where they are given."""
+        present = self.present if rows is None else self.present[rows]
+        return tuple(present[:, :classes].sum(axis=0).tolist())
+
+
+SplitImages = Images | MaskedImages
 
 
 @dataclass(frozen=True)
@@ -75,9 +98,9 @@ class Contents:
     cannot be used. At most `holdout_images` of `train` judge models in the search."""
 
     class_names: tuple[str, ...]
-    train: Images
-    validation: Images
-    test: Images | None
+    train: SplitImages
+    validation: SplitImages
+    test: SplitImages | None
     holdout_images: int
     test_problem: str | None = None
 
@@ -114,7 +137,7 @@ class Contents:
         return _found(self._unequal_classes(), self._small_classes(), self.test_problem)
 
     def _unequal_classes(self) -> str | None:
-        if self.train.present is not None:  # most images have a background
+        if isinstance(self.train, MaskedImages):  # most images have a background
             return None
         counts = dict(zip(self.class_names, self.train.counts(len(self.class_names)), strict=True))
         largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
@@ -142,7 +165,7 @@ class Contents:
         return f"{count}, so the accuracy on the test images is too high: {some(copies)}"
 
     def _two_labels(self) -> str | None:
-        if self.train.present is not None:
+        if isinstance(self.train, MaskedImages):
             return None
         labels: dict[str, dict[int, str]] = defaultdict(dict)
         for images in (self.train, self.validation):
@@ -167,8 +190,8 @@ class Contents:
         )
 
 
-def _counted(images: Images, classes: int) -> SplitCounts:
-    return SplitCounts(len(images.labels), images.counts(classes), images.origin)
+def _counted(images: SplitImages, classes: int) -> SplitCounts:
+    return SplitCounts(len(images.names), images.counts(classes), images.origin)
 
 
 def review(spec: DataSpec) -> Review:
@@ -259,11 +282,11 @@ def _of_masked(survey: MaskedSurvey, spec: DataSpec) -> Contents:
         parts["test"] = survey.test.read()
     where = {"train": folders.train, "validation": folders.validation, "test": folders.test}
 
-    def images(name: str) -> Images:
-        part, present, folder = parts[name], survey.present(parts[name]), where[name]
+    def images(name: str) -> MaskedImages:
+        part, folder = parts[name], where[name]
         origin = _drawn(spec) if folder is None else SplitOrigin(_folder(folder, survey.images))
         named = _of_part(part.images, survey.images, origin)
-        return replace(named, labels=rarest(present), present=present)
+        return MaskedImages(partial(survey.present, part), named.sha256s, named.names, origin)
 
     test = images("test") if "test" in parts else None
     return Contents(survey.class_names, images("train"), images("validation"), test, spec.holdout_images)
@@ -315,16 +338,15 @@ def _of_builtin(spec: DataSpec) -> Contents:
     return Contents(data.class_names, parts["train"], parts["validation"], parts.get("test"), spec.holdout_images)
 
 
-def _of_split(name: str, split: Split, origin: SplitOrigin) -> Images:
+def _of_split(name: str, split: Split, origin: SplitOrigin) -> SplitImages:
     sha256s = [hashlib.sha256(image.tobytes()).hexdigest() for image in split.images]
     names = [f"image {row} of {name}" for row in range(len(split))]
     if split.labels.ndim == 1:
         return Images(split.labels.astype(np.int64), sha256s, names, origin)
-    present = present_in(split.labels)
-    return Images(rarest(present), sha256s, names, origin, present)
+    return MaskedImages(partial(present_in, split.labels), sha256s, names, origin)
 
 
-def _copies(images: Images, *others: Images) -> list[str]:
+def _copies(images: SplitImages, *others: SplitImages) -> list[str]:
     """What of `images` is also among the `others`, with both names."""
     by_digest = {sha256: name for other in others for sha256, name in zip(other.sha256s, other.names, strict=True)}
     pairs = zip(images.sha256s, images.names, strict=True)
