@@ -19,6 +19,7 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.models.onnx_format import INPUT
 from vitsearch.ship.bundled_model import BundledModel
 from vitsearch.tasks import CLASSIFICATION
+from vitsearch.tasks.segmentation import pictures
 from vitsearch_agent import runtimes
 from vitsearch_agent.artifacts import calibration
 from vitsearch_agent.base.printable import printable
@@ -55,6 +56,7 @@ def python_example(model: BundledModel) -> str | None:
         return None
     fields = {"imports": example.imports, "open": example.open, "run": example.run, "batch": _batch(model)}
     fields["printable"] = inspect.getsource(printable).rstrip()
+    fields["palette"] = inspect.getsource(pictures.palette).rstrip()
     fields["output"] = model.task.output
     return _template(_TEMPLATES.get(model.task.kind, "example_outputs.py.in")).substitute(fields)
 

@@ -18,8 +18,13 @@ SAMPLES = 3
 """Images that are shown."""
 LEAST_SIDE = 112
 """Pixels: smaller pictures are enlarged."""
-_PALETTE = [value for index in range(256) for value in (index * 97 % 256, index * 157 % 256, index * 199 % 256)]
-"""Red, green and blue of each class; `ship/templates/example_segmentation.py.in` has the same."""
+LARGEST_SIDE = 256
+"""Pixels: larger images are shown smaller, because a study keeps them."""
+
+
+def palette() -> bytes:
+    """Return red, green and blue of each of 256 classes; the example of a bundle has the text of this function."""
+    return bytes(value for index in range(256) for value in (index * 97 % 256, index * 157 % 256, index * 199 % 256))
 
 
 def sample_rows(images: int) -> list[int]:
@@ -79,7 +84,7 @@ def _inflated(text: str, size: int) -> bytes:
 
 
 def pictures_of(maps: Maps) -> Sequence[bytes]:
-    """Draw maps.
+    """Draw maps, or masks.
 
     Args:
         maps: (n, height, width), the class of each position.
@@ -91,8 +96,10 @@ def pictures_of(maps: Maps) -> Sequence[bytes]:
 
     pictures = []
     for each in maps:
-        picture = Image.fromarray(each, "P")
-        picture.putpalette(_PALETTE)
+        picture = Image.fromarray(each)
+        picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.NEAREST)
+        picture = picture.convert("P")
+        picture.putpalette(palette())
         pictures.append(_png(picture))
     return pictures
 
@@ -108,7 +115,12 @@ def pictures_of_images(images: Maps) -> Sequence[bytes]:
     """
     from PIL import Image
 
-    return [_png(Image.fromarray(each.squeeze(2) if each.shape[2] == 1 else each)) for each in images]
+    pictures = []
+    for each in images:
+        picture = Image.fromarray(each.squeeze(2) if each.shape[2] == 1 else each)
+        picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+        pictures.append(_png(picture))
+    return pictures
 
 
 def _png(picture: Any) -> bytes:
