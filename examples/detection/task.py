@@ -23,7 +23,7 @@ EDGES = 4
 INNER = 0.5
 """Positions in the middle of a box, of this share of its width and height, learn it; the nearest one always does."""
 OVERLAP, BOXES = 0.6, 20
-"""Of two boxes of a class that share more of their union the worse one is dropped; so many of an image are judged."""
+"""The intersection over union at which non-maximum suppression drops a box, and the most boxes of an image."""
 GROUPS, STUDENT_T = 10, 2.262
 """A jackknife that leaves out one group of images after the other gives the interval of 95 %."""
 WATCHED = 8
@@ -156,10 +156,10 @@ def average_precisions(outputs: NDArray[np.float32], truth: Truth, groups: list[
         for number, (row, at) in enumerate((classes >= 0).nonzero().tolist(), 1)
     ]
     images, kinds = ([{"id": number} for number in range(n)] for n in (len(outputs), outputs.shape[1] - EDGES))
-    known = COCO({"images": images, "annotations": true, "categories": kinds})
-    found, values = known.loadRes(detections(outputs)), []
+    ground_truth = COCO({"images": images, "annotations": true, "categories": kinds})
+    predictions, values = ground_truth.loadRes(detections(outputs)), []
     for group in groups:
-        evaluated = COCOeval_faster(known, found, "bbox")
+        evaluated = COCOeval_faster(ground_truth, predictions, "bbox")
         evaluated.params.imgIds, evaluated.params.areaRng = group.tolist(), [[0, 1e10]]
         evaluated.params.areaRngLbl = ["all"]
         evaluated.evaluate()
