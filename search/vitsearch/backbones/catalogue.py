@@ -15,7 +15,6 @@ from vitsearch.core.precisions import AUTO
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import NetworkError, UnknownName
 from vitsearch.models.backbone import ModelSpec
-from vitsearch.tasks.base import Head
 
 TOKENS = ("token_pruning_method", "token_pruning_at")
 NEEDS_ONE_OUTPUT = {
@@ -32,12 +31,12 @@ class Catalogue:
     Attributes:
         facts: Of networks that were examined, by name.
         problems: Why others cannot be searched, by name.
-        head: What the backbones are to give.
+        gives_map: Whether the backbones are to give maps.
     """
 
     facts: Mapping[str, NetworkFacts]
     problems: Mapping[str, str]
-    head: Head = "classifier"
+    gives_map: bool = False
 
     @classmethod
     def examined(cls, networks: Iterable[tuple[Network, str]], resolutions: Iterable[ImageSize]) -> Catalogue:
@@ -65,16 +64,16 @@ class Catalogue:
         """A catalogue with what a study keeps of networks, which may not be on this machine."""
         return cls(facts, {})
 
-    def for_head(self, head: Head) -> Catalogue:
+    def for_task(self, gives_map: bool) -> Catalogue:
         """The same backbones, where all are to give what a task needs.
 
         Args:
-            head: That of the task.
+            gives_map: Whether that is a map.
 
         Returns:
             A catalogue that refuses what does not go with it.
         """
-        return replace(self, head=head)
+        return replace(self, gives_map=gives_map)
 
     def matching(self, glob: str, weights: str | None) -> tuple[str, ...]:
         """See `vitsearch.backbones.matching`: a glob names no network of the user's."""
@@ -97,7 +96,7 @@ class Catalogue:
         """
         if name in self.problems:
             raise NetworkError(self.problems[name])
-        if self.head == "map" and (reason := self._refused_for_maps(name, knob, value)) is not None:
+        if self.gives_map and (reason := self._refused_for_maps(name, knob, value)) is not None:
             return reason
         if name not in self.facts:
             return backbones.supports(name, knob, value)
@@ -162,7 +161,7 @@ class Catalogue:
             None where only the space file or the data can say it. Models that give maps see the whole image.
         """
         own = None if name in self.facts else backbones.preprocessing(name, weights)
-        return replace(own, crop_share=1.0) if own is not None and self.head == "map" else own
+        return replace(own, crop_share=1.0) if own is not None and self.gives_map else own
 
     def starting_digest(self, spec: ModelSpec) -> str:
         """Name the architecture and the weights that a model starts from.

@@ -133,7 +133,7 @@ def _facts(request: dict[str, Any]) -> NetworkFacts:
         refusals,
         tuple(family.levels(network.name).lines()),
         own.exporter.name,
-        gives_maps=own.gives_maps,
+        gives_map=own.gives_map,
     )
 
 

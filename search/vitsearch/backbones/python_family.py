@@ -198,7 +198,7 @@ class LookedAt:
     Attributes:
         model: It, in evaluation mode. All callers share it: it must not be changed.
         channels: Those of `CHANNELS` that it takes, the model's first.
-        gives_maps: Whether it gives logits for each position of a map instead of for the image.
+        gives_map: Whether it gives logits for each position of a map instead of for the image.
         fixed_classes: The number of logits that it gives whatever it is told; None if it takes a number.
         classifier: The path of the layer whose output is its logits.
         architecture: The digest of the architecture.
@@ -228,7 +228,7 @@ class LookedAt:
             raise NetworkError(
                 f"{network.name}: its outputs are probabilities, which sum to 1; return the logits, without a softmax"
             )
-        self.gives_maps = logits.ndim == MAP_AXES
+        self.gives_map = logits.ndim == MAP_AXES
         self.fixed_classes = None if "classes" in accepted else int(logits.shape[1])
         self.classifier = find_classifier(self.model, images)
         setattr(self.model, ATTRIBUTE, Classifier(self.classifier, int(logits.shape[1])))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LEAST_PIXELS, MOST_PIXELS = 8, 4096
 """Of a side of an image, in a space file."""
+MAP_SHARE = 4
+"""Pixels of an image for each position of a map that models give, in height and width."""
 Sides = tuple[int, int]
 """The height and the width of a map or a window, in tokens."""
 

@@ -31,7 +31,7 @@ class NetworkFacts:
         levels: Sentences on what of it can be cut.
         exporter: The name of the exporter of torch that writes its files (`vitsearch.core.onnx_exporters`).
         opset: Of a network that is an ONNX file.
-        gives_maps: Whether it gives logits for each position of a map instead of for the image.
+        gives_map: Whether it gives logits for each position of a map instead of for the image.
     """
 
     architecture: str
@@ -43,7 +43,7 @@ class NetworkFacts:
     levels: tuple[str, ...] = ()
     exporter: str = TORCHSCRIPT.name
     opset: int | None = None
-    gives_maps: bool = False
+    gives_map: bool = False
 
     def to_json(self) -> dict[str, Any]:
         lists = {"channels": list(self.channels), "levels": list(self.levels)}
@@ -56,7 +56,7 @@ class NetworkFacts:
         channels = " or ".join(map(str, self.channels))
         sizes = ", ".join(map(str, self.resolutions))
         yield f"takes images of {channels} channel{'s' if channels != '1' else ''}, of {sizes} pixels; {classes}"
-        if self.gives_maps:
+        if self.gives_map:
             yield "gives a map: logits for each of its positions"
         yield from self.levels
         yield f"architecture {self.architecture[:12]}"
@@ -73,7 +73,7 @@ class NetworkFacts:
             tuple(value["levels"]),
             value["exporter"],
             value["opset"],
-            value["gives_maps"],
+            value["gives_map"],
         )
 
 

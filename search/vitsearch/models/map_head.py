@@ -14,10 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vitsearch.core.image_size import MAP_SHARE
 from vitsearch.errors import first_line
 
-SHARE = 4
-"""Pixels of the input for each position of the output, in height and width."""
 SKIPS = "map_skips"
 """The attribute of a model that holds the convolutions, by the index of the stage that each one reads."""
 _MAPPINGS: dict[type[nn.Module], type[nn.Module]] = {}
@@ -92,7 +91,7 @@ def _finer_stages(model: Any, images: torch.Tensor) -> dict[int, torch.Tensor]:
 
 
 def _output_size(images: torch.Tensor) -> list[int]:
-    return [side // SHARE for side in images.shape[2:]]
+    return [side // MAP_SHARE for side in images.shape[2:]]
 
 
 def _resized(maps: torch.Tensor, size: list[int]) -> torch.Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from vitsearch.core.image_size import MAP_SHARE
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.precisions import MIXED
 from vitsearch.core.preprocessing import ModelView
@@ -35,8 +36,6 @@ from vitsearch_agent.base.canonical_json import digest
 
 BLOCK_STRUCTURE_SCHEMA = 1
 """Raised by hand when block structures, scores or statistics change what they hold."""
-MAP_SHARE = 4
-"""Pixels of an image for each position of a map, in height and width (`vitsearch.models.map_head`)."""
 MAPS_MAX_BYTES = 512 * 2**20
 """Maps of a teacher are kept up to this size; larger ones are made again in each step of a training."""
 
@@ -189,7 +188,7 @@ class SharedStages:
 
     def _can_be_kept(self, source: Source, recipe: Recipe) -> bool:
         """Whether the outputs of a teacher for all images that a plan learns from are small enough to keep."""
-        if self._config.task.head != "map":
+        if not self._config.task.gives_map:
             return True
         images, positions = recipe.images_per_epoch * recipe.rungs[-1], source.resolution.pixels // MAP_SHARE**2
         return 4 * images * self._config.data.classes * positions <= MAPS_MAX_BYTES

@@ -34,7 +34,7 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         catalogue_of(space),
         space.task_source.find(),
     )
-    if task.head == "map":
+    if task.gives_map:
         _refuse_cut_images([*space.space.resolution, space.baseline_resolution], ImageSize.of(data["image_size"]))
     reference = _reference_of(space)
     preprocessing = preprocessing_with(data, catalogue)

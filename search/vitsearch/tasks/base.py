@@ -30,8 +30,6 @@ NO_CLASS = -1
 Labelling = Literal["needed", "used", "unused", "masks"]
 """Whether a class index of each image is needed, used where the data has one, or never read; or a class index of each
 pixel is needed."""
-Head = Literal["classifier", "map"]
-"""What the last layer gives: outputs of the whole image, or of each position of a map a quarter as high and wide."""
 Reduction = Literal["none", "argmax"]
 """What an agent returns of outputs: all of them, or the index of the largest value along axis 1."""
 
@@ -113,7 +111,8 @@ class Task(Protocol):
         divergence: What `diverge` gives.
         has_reference: Whether outputs are judged and trained by those of one model of the study, the reference.
         output: The name of the output of its files, such as `logits`.
-        head: What backbones of vitsearch and timm give; a network of the user's gives what its code says.
+        gives_map: Whether backbones of vitsearch and timm give outputs for each position of a map a quarter as high and
+            wide, not for the whole image. A network of the user's gives what its code says.
         reduction: What an agent returns of the outputs.
     """
 
@@ -123,7 +122,7 @@ class Task(Protocol):
     divergence: Divergence
     has_reference: bool = False
     output: str = "outputs"
-    head: Head = "classifier"
+    gives_map: bool = False
     reduction: Reduction = "none"
 
     def outputs(self, classes: int) -> int:

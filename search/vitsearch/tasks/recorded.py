@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitsearch.core.metrics import Metric, declare, quality
 from vitsearch.errors import TaskError
-from vitsearch.tasks.base import Divergence, Head, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
+from vitsearch.tasks.base import Divergence, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ class TaskFacts:
     labels: Labelling
     has_reference: bool
     output: str
-    head: Head
+    gives_map: bool
     reduction: Reduction
     divergence: Divergence
     metrics: tuple[Metric, ...]
@@ -42,7 +42,7 @@ class TaskFacts:
             task.labels,
             task.has_reference,
             task.output,
-            task.head,
+            task.gives_map,
             task.reduction,
             task.divergence,
             task.metrics,
@@ -75,7 +75,7 @@ class RecordedTask(Task):
         self.labels = facts.labels
         self.has_reference = facts.has_reference
         self.output = facts.output
-        self.head = facts.head
+        self.gives_map = facts.gives_map
         self.reduction = facts.reduction
         self.divergence = facts.divergence
         self.metrics = facts.metrics

@@ -45,7 +45,7 @@ def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.Mode
         window_size=source.window_size,
         trained_at=source.trained_at,
         class_names=tuple(images.class_names),
-        gives_map=task.head == "map",
+        gives_map=task.gives_map,
     )
 
 

@@ -185,7 +185,7 @@ def _count(plan: Plan, space: SearchSpace, channels: int) -> Counts:
 def _models_of(space: SearchSpace, channels: int) -> SpaceModels:
     from vitsearch.workers.space_costs import SpaceModels  # torch: only for those who count
 
-    return SpaceModels(CLASSES, channels, space.purpose.head == "map", space.networks)
+    return SpaceModels(CLASSES, channels, space.purpose.gives_map, space.networks)
 
 
 def _range(values: Iterable[float]) -> ValueRange:

@@ -58,7 +58,7 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedW
             checked.tried[start.backbone] = agreement_text(start.backbone)
         elif preprocessing is None or not start.section.weights.startswith("file:"):
             continue
-        elif space.purpose.head == "map":
+        elif space.purpose.gives_map:
             checked.tried[start.backbone] = TRAINED_FIRST
         else:
             own.append((start, preprocessing))

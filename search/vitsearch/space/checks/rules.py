@@ -211,7 +211,7 @@ def maps_show_whole_images(
     task: Task, data: Data, backbones: tuple[AnyBackbone, ...], resolutions: tuple[ImageSize, ...]
 ) -> Problems:
     """What a model does not see of an image has no place in its map."""
-    if task.head != "map":
+    if not task.gives_map:
         return
     for index, backbone in enumerate(backbones):
         if isinstance(backbone, OnnxSection):

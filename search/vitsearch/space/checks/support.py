@@ -70,11 +70,9 @@ def unfit_outputs(task: Task, backbones: Sequence[AnyBackbone]) -> Iterator[Prob
     """
     for index, section in enumerate(backbones):
         facts = section.facts if isinstance(section, NetworkSection) else None
-        if facts is not None and facts.gives_maps != (task.head == "map"):
+        if facts is not None and facts.gives_map != task.gives_map:
             forms = {True: "a map of logits", False: "logits of the whole image"}
-            text = (
-                f"{section.name} gives {forms[facts.gives_maps]}; task {task.kind} reads {forms[not facts.gives_maps]}"
-            )
+            text = f"{section.name} gives {forms[facts.gives_map]}; task {task.kind} reads {forms[not facts.gives_map]}"
             yield Problem(("space", "backbone", index), text)
 
 

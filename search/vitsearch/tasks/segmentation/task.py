@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.policy import POLICY
-from vitsearch.tasks.base import Divergence, Head, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
+from vitsearch.tasks.base import Divergence, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
 from vitsearch.tasks.segmentation.pictures import packed, pictures_of, pictures_of_images, sample_rows, unpacked
 from vitsearch_agent.verify.segmentation import IGNORED
 
@@ -38,7 +38,7 @@ class Segmentation(Task):
     labels: Labelling = "masks"
     metrics = tuple(METRICS[name] for name in ("mean_iou", "iou_min", "pixel_accuracy"))
     output = "logits"
-    head: Head = "map"
+    gives_map = True
     reduction: Reduction = "argmax"
     divergence = Divergence("nats", POLICY.rung_zero.small_kl, POLICY.rung_zero.forgetting_kl)
 

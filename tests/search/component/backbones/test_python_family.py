@@ -218,7 +218,7 @@ def test_images_of_channels_that_it_does_not_take_are_refused(network):
 def test_a_network_may_give_logits_for_each_position_of_a_map(network):
     code = NET.replace("nn.Linear(16, classes)", "nn.Conv2d(16, classes, 1)").replace(".mean((2, 3))", "")
     ours = network(code)
-    assert looked_at(ours).gives_maps
+    assert looked_at(ours).gives_map
     made = built(ours, classes=5)
     assert made.model(torch.zeros(2, 1, 16, 16)).shape == (2, 5, 4, 4)
     assert class_count(made.model) == 5

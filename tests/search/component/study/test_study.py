@@ -300,9 +300,7 @@ def test_what_the_sampler_expected_of_a_trial_is_told_once(open_study):
 def test_records_of_a_task_that_this_process_does_not_know_are_read(open_study, storage, monkeypatch):
     """`show` and `status` called the database damaged: they read records first."""
     metric = quality("mean_cost", worst=0.5, best=0.0)
-    facts = TaskFacts(
-        "costs", "needed", False, "logits", "classifier", "none", Divergence("nats", 0.005, 0.2), (metric,)
-    )
+    facts = TaskFacts("costs", "needed", False, "logits", False, "none", Divergence("nats", 0.005, 0.2), (metric,))
     changes = {"task__kind": "costs:Costs", "task__(facts)": facts.to_json(), "limits": {}}
     study, plans = open_study(storage, objectives={"mean_cost": "minimize", "cpu_ms_p50": "minimize"}, **changes)
     trial = study.ask(plans, ME)

@@ -86,4 +86,4 @@ def test_the_architecture_enters_the_digest_of_random_weights():
     ],
 )
 def test_what_does_not_go_with_maps_is_refused(knob, value, reason):
-    assert OURS.for_head("map").supports("ours", knob, value) == reason
+    assert OURS.for_task(gives_map=True).supports("ours", knob, value) == reason

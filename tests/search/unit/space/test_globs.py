@@ -36,7 +36,7 @@ class Names:
     def matching(self, glob, weights):
         return matching(glob, weights, self.names)
 
-    def for_head(self, head):
+    def for_task(self, gives_map):
         return self
 
     def supports(self, backbone, knob, value):

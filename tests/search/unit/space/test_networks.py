@@ -99,7 +99,7 @@ def test_other_facts_are_no_change_of_a_space():
 
 
 @pytest.mark.parametrize(
-    ("task", "gives_maps", "wrong"),
+    ("task", "gives_map", "wrong"),
     [
         ("classification", False, None),
         ("classification", True, "ours gives a map of logits; task classification reads logits of the whole image"),
@@ -107,7 +107,7 @@ def test_other_facts_are_no_change_of_a_space():
         ("segmentation", True, None),
     ],
 )
-def test_a_network_gives_what_the_task_reads(task, gives_maps, wrong):
-    examined = space(OURS).with_facts({"ours": replace(FACTS, gives_maps=gives_maps)})
+def test_a_network_gives_what_the_task_reads(task, gives_map, wrong):
+    examined = space(OURS).with_facts({"ours": replace(FACTS, gives_map=gives_map)})
     problems = [problem.message for problem in unfit_outputs(TASKS.get(task), examined.space.backbone)]
     assert problems == ([] if wrong is None else [wrong])

@@ -24,7 +24,7 @@ def facts(**changes):
         "labels": "needed",
         "has_reference": False,
         "output": "outputs",
-        "head": "classifier",
+        "gives_map": False,
         "reduction": "none",
         "divergence": Divergence("nats", 0.005, 0.2),
         "metrics": (quality("recorded_cost", worst=0.5, best=0.0, unit="EUR"),),
