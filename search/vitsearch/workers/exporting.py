@@ -61,7 +61,8 @@ def _heads(model: nn.Module) -> list[str]:
     each position alone. A classifier of images is covered."""
     if not map_head.gives_maps(model):
         return []
-    return [name for name, layer in model.named_modules() if layer in sequential.classifiers(model)]
+    classifiers = sequential.classifiers(model)
+    return [name for name, layer in model.named_modules() if layer in classifiers]
 
 
 def _class_names(workspace: jobs.Workspace, images: ImageData) -> tuple[str, ...]:
