@@ -253,7 +253,7 @@ def _part(folder: Path | None, cache_dir: Path | None, problems: Problems) -> Ma
     other = [mask for image, mask in pairs if {mask.width, mask.height} != {image.width, image.height}]
     _say(problems, folder, "masks of another size than their image", other)
     colour = [mask for _, mask in pairs if mask.mode not in INDEXED]
-    _say(problems, folder, "masks with several numbers for a pixel (one is allowed: the index of its class)", colour)
+    _say(problems, folder, "masks with several numbers for a pixel instead of the index of its class", colour)
     none = np.zeros(len(pairs), np.int64)
     return MaskedPart(
         FolderPart(tuple(image for image, _ in pairs), none, caches[0]),
@@ -275,7 +275,7 @@ def _files(folder: Path, cache: HeaderCache, problems: Problems) -> dict[str, Im
 
 def _say(problems: Problems, folder: Path, what: str, files: list[ImageFile]) -> None:
     if files:
-        problems.add(f"{folder}: {len(files)} {what}: {some(str(file.path.relative_to(folder)) for file in files)}")
+        problems.add(f"{folder}: {what} ({len(files)}): {some(str(file.path.relative_to(folder)) for file in files)}")
 
 
 def _checked(path: Path, size: ImageSize | None, classes: int, problems: Problems) -> Masks | None:

@@ -74,15 +74,15 @@ def test_the_classes_are_counted_by_the_images_that_have_them(tmp_path):
 
 
 WRONG = {
-    "a mask is missing": (lambda root: (root / "masks" / "1.png").unlink(), "1 images without a mask: images/1.png"),
-    "an image is missing": (lambda root: (root / "images" / "1.png").unlink(), "1 masks without an image: masks/1.png"),
+    "a mask is missing": (lambda root: (root / "masks" / "1.png").unlink(), "images without a mask (1): images/1.png"),
+    "an image is missing": (lambda root: (root / "images" / "1.png").unlink(), "masks without an image (1): masks/1.png"),
     "a size differs": (
         lambda root: Image.new("L", (8, 8)).save(root / "masks" / "2.png"),
-        "1 masks of another size than their image: masks/2.png",
+        "masks of another size than their image (1): masks/2.png",
     ),
     "a mask in colour": (
         lambda root: Image.new("RGB", (32, 24)).save(root / "masks" / "2.png"),
-        "masks with several numbers for a pixel (one is allowed: the index of its class): masks/2.png",
+        "masks with several numbers for a pixel instead of the index of its class (1): masks/2.png",
     ),
     "a value is no class": (
         lambda root: Image.new("L", (32, 24), 9).save(root / "masks" / "3.png"),
