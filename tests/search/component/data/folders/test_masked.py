@@ -75,7 +75,10 @@ def test_the_classes_are_counted_by_the_images_that_have_them(tmp_path):
 
 WRONG = {
     "a mask is missing": (lambda root: (root / "masks" / "1.png").unlink(), "images without a mask (1): images/1.png"),
-    "an image is missing": (lambda root: (root / "images" / "1.png").unlink(), "masks without an image (1): masks/1.png"),
+    "an image is missing": (
+        lambda root: (root / "images" / "1.png").unlink(),
+        "masks without an image (1): masks/1.png",
+    ),
     "a size differs": (
         lambda root: Image.new("L", (8, 8)).save(root / "masks" / "2.png"),
         "masks of another size than their image (1): masks/2.png",
