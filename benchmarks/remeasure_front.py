@@ -15,7 +15,7 @@ import math
 import sys
 
 from vitsearch.devices.cores import Cores
-from vitsearch.devices.protocols import with_threads
+from vitsearch.devices.protocols import for_deployment
 from vitsearch.search.open_device import open_device
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.measurements import DeviceResults
@@ -46,7 +46,7 @@ def main() -> int:
                 deployment = point.plan.deployment.with_options(tuple(artifact.detail.get("options", {}).items()))
                 path = store.model(artifact.sha256)
                 now = asyncio.run(
-                    device.measure(path, deployment, with_threads(CONFIRM, deployment.threads), REPEAT + options.repeat)
+                    device.measure(path, deployment, for_deployment(CONFIRM, deployment), REPEAT + options.repeat)
                 )
                 results = DeviceResults(ledger, now.device_id)
                 shown = results.as_known_now(now).shown_cpu_ms

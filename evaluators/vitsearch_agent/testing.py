@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from vitsearch_agent.base import processes
@@ -176,6 +177,27 @@ class RuntimeTestCase:
         assert len(outputs) == 1
         assert outputs.shape == again.shape
         assert (outputs == again).all()
+
+    def test_streams_run_at_the_same_time_as_one_run_does(self) -> None:
+        runtime = self.make_runtime()
+        if isinstance(runtime, ToolRuntime):
+            return
+        options, images = runtime.check_options(self.make_options()), self.make_images()
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.make_model(folder)
+            sessions = runtime.load_streams(path, options, 1, 1, {}, 3)
+            assert len(sessions) == 3
+            with ThreadPoolExecutor(3) as pool:
+                for running in [pool.submit(session.run) for session in sessions]:
+                    running.result()
+                if images is None:
+                    return
+                single = runtime.load(path, options, threads=1, batch=1, shapes={})
+                given = [images * scale for scale in (1, 2, 3)]
+                given = [scaled.astype(images.dtype) for scaled in given]
+                answers = [pool.submit(session.infer, each) for session, each in zip(sessions, given)]
+                for answer, each in zip(answers, given):
+                    assert (answer.result() == single.infer(each)).all()
 
     def test_garbage_is_an_incompatible_artifact(self) -> None:
         if not self.rejects_garbage:

@@ -59,6 +59,7 @@ def summary(measurement: Measurement) -> str:
         f"cpu_ms_p50      {shown.missing('cpu_ms') if cpu is None else _with_interval(cpu)}",
         *_basis(measurement, shown),
         f"throughput_ips  {shown.value('throughput_ips', measurement.throughput_ips)}  ({streams})",
+        f"concurrent_p50  {_concurrent(measurement, shown)}",
         f"peak_memory_mb  {shown.value('peak_memory_mb', measurement.peak_memory_mb)}  (runtime alone: {baseline})",
         f"gpu_memory_mb   {shown.value('gpu_memory_mb', measurement.gpu_memory_mb)}",
         f"load_ms         {shown.value('load_ms', measurement.load_ms)}  (first inference: {first_inference})",
@@ -186,6 +187,14 @@ def _sustained(measurement: Measurement, shown: _Shown) -> str:
     return f"{measurement.sustained.p50:.3f}  (after {measurement.protocol.soak_s:g} s of load)"
 
 
+def _concurrent(measurement: Measurement, shown: _Shown) -> str:
+    latency = measurement.concurrent
+    if latency is None:
+        return shown.missing("concurrent")
+    tail = "p95 not known" if latency.p95 is None else f"p95 {latency.p95:.3f}"
+    return f"{latency.p50:.3f}  ({tail}; of a run while {measurement.protocol.streams} are in flight)"
+
+
 def _temperature(measurement: Measurement, shown: _Shown) -> str:
     temperature = measurement.temperature
     if temperature is None:
@@ -222,6 +231,8 @@ def _missing(measurement: Measurement) -> List[str]:
     }
     if protocol.soak_s > 0:
         figures["sustained"] = measurement.sustained
+    if protocol.throughput_s > 0:
+        figures["concurrent"] = measurement.concurrent
     if protocol.power_s > 0:
         figures["power"] = measurement.power
     shown = _Shown(measurement)
@@ -255,6 +266,7 @@ _COLUMNS = (
     _Column("CPU ms", _cpu_ms),
     _Column("", _cpu_ms, "{:.2f} x", relative=True),
     _Column("sustained", lambda measurement: None if measurement.sustained is None else measurement.sustained.p50),
+    _Column("concurrent", lambda measurement: None if measurement.concurrent is None else measurement.concurrent.p50),
     _Column("images/s", lambda measurement: measurement.throughput_ips, "{:.1f}"),
     _Column("mJ", lambda measurement: None if measurement.power is None else measurement.power.energy_mj, "{:.2f}"),
     _Column("W", lambda measurement: None if measurement.power is None else measurement.power.mean_w, "{:.2f}"),

@@ -91,6 +91,7 @@ def apply_slowdown(measurement: Measurement, factor: float) -> Measurement:
         latency_ms=_slower(measurement.latency_ms, factor),
         cpu_ms=None if measurement.cpu_ms is None else _slower(measurement.cpu_ms, factor),
         sustained=None if measurement.sustained is None else _slower(measurement.sustained, factor),
+        concurrent=None if measurement.concurrent is None else _slower(measurement.concurrent, factor),
         load_ms=_times(measurement.load_ms, factor),
         first_inference_ms=_times(measurement.first_inference_ms, factor),
         paired=None if measurement.paired is None else _slower_references(measurement.paired, factor),

@@ -23,7 +23,7 @@ from vitsearch_agent.conditions.processor import is_virtual
 from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
 from vitsearch_agent.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
 from vitsearch_agent.measure.child_process import ANSWER_MAX_BYTES, stored_answer
-from vitsearch_agent.measure.figures.combine import combine
+from vitsearch_agent.measure.figures.combine import combine, of_streams
 from vitsearch_agent.measure.figures.reference_store import ReferenceKey, ReferenceStore
 from vitsearch_agent.measure.figures.timing import DeviceTimes, Timing
 from vitsearch_agent.measure.job_context import JobContext
@@ -104,12 +104,7 @@ def measure_job(
     fields["reasons"].update(timing.reasons())
     if not_provided is not None:
         fields["reasons"]["sustained"] = not_provided
-    if protocol.throughput_s > 0:
-        counted, not_provided = children.optional_report("throughput", ThroughputReport.from_json)
-        fields["throughput_ips"] = None if counted is None else counted.images_per_s
-        fields["reasons"].pop("throughput_ips", None)
-        if not_provided is not None:
-            fields["reasons"]["throughput_ips"] = not_provided
+    _add_throughput(fields, children)
     fields["power"], reason = _power(children, recorder)
     if reason is not None:
         fields["reasons"]["power"] = reason
@@ -126,6 +121,23 @@ def measure_job(
         **started.fields(),
     )
     return measurement if context.slowdown is None else apply_slowdown(measurement, context.slowdown)
+
+
+def _add_throughput(fields: Dict[str, Any], children: "_Children") -> None:
+    """Add what the throughput phase gives, if the protocol has one."""
+    reasons = fields["reasons"]
+    if children.spec.protocol.throughput_s == 0:
+        fields["concurrent"], reasons["concurrent"] = None, "the protocol has no throughput phase"
+        return
+    reasons.pop("throughput_ips", None)  # that of the rate of one run after the other
+    report, not_provided = children.optional_report("throughput", ThroughputReport.from_json)
+    if report is None:
+        fields.update(throughput_ips=None, concurrent=None)
+        reasons.update(throughput_ips=str(not_provided), concurrent=str(not_provided))
+        return
+    counted, missing = of_streams(report)
+    fields.update(counted)
+    reasons.update(missing)
 
 
 def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:

@@ -1,9 +1,8 @@
 """OpenVINO, for ONNX files and its own pairs. Only this file imports openvino, and only inside functions."""
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from vitsearch_agent.artifacts import inspect, model_files
-from vitsearch_agent.base import json_reader
 from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_agent.runtimes.inputs import Input, random_feeds
@@ -26,7 +25,6 @@ _ELEMENT_TYPES = {
 }
 _DEVICES = ("CPU", "GPU", "NPU")
 _HINTS = {"none": None, "latency": "LATENCY", "throughput": "THROUGHPUT"}
-_read_streams = json_reader.integer(1, 256)
 
 
 class OpenVinoSession(Session):
@@ -65,8 +63,8 @@ class OpenVinoRuntime(Runtime):
     """Runs models on one of OpenVINO's devices.
 
     Options: `device` (`CPU`, `GPU`, `NPU`), `inference_precision` (`f32`, `bf16`, `f16`, or `auto`: OpenVINO's
-    choice, which is bfloat16 on a CPU that has it), `streams`, `hint` (`none`, `latency`, `throughput`), which leaves
-    threads and streams to OpenVINO, and `fused_subgraphs`: `off` for models that OpenVINO 2026.4 computes wrongly on
+    choice, which is bfloat16 on a CPU that has it), `hint` (`none`, `latency`, `throughput`), which leaves threads and
+    OpenVINO's streams to it, and `fused_subgraphs`: `off` for models that OpenVINO 2026.4 computes wrongly on
     CPUs, or cannot compile, when it fuses attention or FFNs. The precision in use is read back and recorded in the
     result. It is an error when it is not the requested one (asked for f16, OpenVINO silently uses bf16 on many CPUs).
     """
@@ -80,11 +78,6 @@ class OpenVinoRuntime(Runtime):
         "hint": tuple(_HINTS),
         "fused_subgraphs": ("on", "off"),
     }
-
-    def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
-        plain = dict(options)
-        streams = _read_streams(plain.pop("streams", 1), "options.streams")
-        return dict(super().check_options(plain), streams=streams)
 
     def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:
         return ReferenceRuntime(self, self.check_options({})) if options["device"] == "CPU" else None
@@ -107,6 +100,13 @@ class OpenVinoRuntime(Runtime):
     def load(
         self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
     ) -> OpenVinoSession:
+        (session,) = self.load_streams(path, options, threads, batch, shapes, 1)
+        return session
+
+    def load_streams(
+        self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes, streams: int
+    ) -> Sequence[OpenVinoSession]:
+        """One compiled model with a request for each stream."""
         import openvino
 
         files = model_files(path)
@@ -118,7 +118,7 @@ class OpenVinoRuntime(Runtime):
             arrays, sizes = random_feeds([_input(port) for port in model.inputs], batch, shapes)
             if any(port.partial_shape.is_dynamic for port in model.inputs):
                 model.reshape({port: list(array.shape) for port, array in zip(model.inputs, arrays)})
-            compiled = core.compile_model(model, device, properties(options, threads))
+            compiled = core.compile_model(model, device, properties(options, threads, streams))
         except RuntimeError as error:
             raise refused(error, f"openvino {openvino.__version__} rejects the model") from error
         used = _type_name(compiled.get_property("INFERENCE_PRECISION_HINT"))
@@ -126,18 +126,28 @@ class OpenVinoRuntime(Runtime):
             raise MeasurementFailed(
                 "runtime_unavailable", f"openvino computes in {used} on this {device}, not in {wanted}"
             )
-        request = compiled.create_infer_request()
-        for index, array in enumerate(arrays):
-            request.set_input_tensor(index, openvino.Tensor(array))
-        return OpenVinoSession(request, sizes, {"inference_precision_used": used})
+        requests = [compiled.create_infer_request() for _ in range(streams)]
+        for request in requests:
+            for index, array in enumerate(arrays):
+                request.set_input_tensor(index, openvino.Tensor(array))
+        return [OpenVinoSession(request, sizes, {"inference_precision_used": used}) for request in requests]
 
 
-def properties(options: Mapping[str, Any], threads: int) -> Dict[str, Any]:
-    """Return OpenVINO's own properties of a model that is compiled with checked `options`."""
+def properties(options: Mapping[str, Any], threads: int, streams: int = 1) -> Dict[str, Any]:
+    """Return OpenVINO's own properties of a model.
+
+    Args:
+        options: Checked ones.
+        threads: Those of each run.
+        streams: The number of runs in flight.
+
+    Returns:
+        The properties by name.
+    """
     device, hint = options["device"], _HINTS[options["hint"]]
     values: Dict[str, Any] = {} if hint is None else {"PERFORMANCE_HINT": hint}
     if device == "CPU" and hint is None:
-        values = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": str(options["streams"])}
+        values = {"INFERENCE_NUM_THREADS": threads * streams, "NUM_STREAMS": str(streams)}
     if device == "CPU" and options["fused_subgraphs"] == "off":
         values["SNIPPETS_MODE"] = "DISABLE"
     wanted = _PRECISIONS[options["inference_precision"]]

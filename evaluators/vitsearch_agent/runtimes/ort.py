@@ -131,6 +131,15 @@ class OrtRuntime(Runtime):
         inputs = [_input(argument, path) for argument in session.get_inputs()]
         return OrtSession(session, [argument.name for argument in inputs], random_feeds(inputs, batch, shapes))
 
+    def load_streams(
+        self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes, streams: int
+    ) -> Sequence[Session]:
+        """One session, whose runs each compute in the thread that calls. With more threads each stream has its own:
+        the runs of one session share its threads."""
+        if threads > 1:
+            return super().load_streams(path, options, threads, batch, shapes, streams)
+        return [self.load(path, options, threads, batch, shapes)] * streams
+
     def _open(self, path: str, options: Mapping[str, Any], threads: int) -> Any:
         import onnxruntime
 

@@ -245,7 +245,14 @@ def _judged(name: str, is_as_good: bool, message: str, measurement: Measurement)
     return Check(name, PASSED if is_as_good else FAILED, message)
 
 
-_REASONS = {"energy_mj": "power", "power_w": "power", "latency_ms_sustained_p50": "sustained", "cpu_ms_p50": "cpu_ms"}
+_REASONS = {
+    "energy_mj": "power",
+    "power_w": "power",
+    "latency_ms_sustained_p50": "sustained",
+    "latency_ms_concurrent_p50": "concurrent",
+    "latency_ms_concurrent_p95": "concurrent",
+    "cpu_ms_p50": "cpu_ms",
+}
 """The name of a figure among the reasons of a measurement, where it is another one."""
 
 
@@ -255,10 +262,12 @@ def figures_of(measurement: Measurement, times: Optional[ReferenceTimes]) -> Map
     wall, cpu = measurement.shown_latency_ms, measurement.shown_cpu_ms
     if measurement.basis == PAIRED and measurement.paired is not None and times is not None:
         wall, cpu = wall_ms(measurement.paired, times), cpu_ms(measurement.paired, times)
-    power, sustained = measurement.power, measurement.sustained
+    power, sustained, concurrent = measurement.power, measurement.sustained, measurement.concurrent
     plain = {
         "latency_ms_p95": measurement.latency_ms.p95,
         "latency_ms_sustained_p50": None if sustained is None else sustained.p50,
+        "latency_ms_concurrent_p50": None if concurrent is None else concurrent.p50,
+        "latency_ms_concurrent_p95": None if concurrent is None else concurrent.p95,
         "throughput_ips": measurement.throughput_ips,
         "energy_mj": None if power is None else power.energy_mj,
         "power_w": None if power is None else power.mean_w,

@@ -147,6 +147,7 @@ class Measurement(NamedTuple):
     `processes`. `paired` are their ratios to the reference models that ran in the same processes, None where none
     could. `basis` is the one to show and to decide by: `raw`, or `paired` on a machine that others use too. `counters`
     are instructions and cycles for each run. `sustained` is the latency after the protocol's soak.
+    `concurrent` is the latency of a run while `protocol.streams` are in flight, from the throughput phase.
 
     `throughput_ips` is images per second in the throughput phase, or with one batch after another if the protocol has
     no such phase. `peak_memory_mb` (10^6 bytes) is the process' peak above `runtime_baseline_mb`, the memory of the
@@ -185,6 +186,7 @@ class Measurement(NamedTuple):
     gpu_memory_mb: Optional[float]
     between_process_rel_spread: Optional[float]
     sustained: Optional[Latency]
+    concurrent: Optional[Latency]
     temperature: Optional[Temperature]
     power: Optional[Power]
     swap_mb: Optional[float]
@@ -223,6 +225,7 @@ class Measurement(NamedTuple):
             "latency_ms",
             "cpu_ms",
             "sustained",
+            "concurrent",
             "temperature",
             "power",
             "contention",
@@ -255,6 +258,7 @@ _MEASUREMENT: Mapping[str, json_reader.Reader] = dict(
     gpu_memory_mb=_maybe,
     between_process_rel_spread=_maybe,
     sustained=json_reader.optional(Latency.from_json),
+    concurrent=json_reader.optional(Latency.from_json),
     temperature=json_reader.optional(Temperature.from_json),
     power=json_reader.optional(Power.from_json),
     swap_mb=_maybe,

@@ -31,7 +31,7 @@ def plan_cell(plan: Plan, shares: Mapping[str, float], with_model: bool = True, 
     """A plan, and behind its precision how much of the arithmetic has it: `int8_ptq (96% in int8)`; without what has a
     column of its own (`columns_of_runs`)."""
     kept = shown(plan.deployment.precision, shares)
-    alone: dict[str, Any] = {"batch": 1, "threads": 1}
+    alone: dict[str, Any] = {"batch": 1, "threads": 1, "streams": None}
     changes = {name: value for name, value in alone.items() if name in columns}
     plan = replace(plan, deployments=(replace(plan.deployment, **changes),))
     return plan_text(plan, with_model) + (f" ({kept})" if kept else "")
@@ -43,10 +43,15 @@ RUN_OF_IMAGES = (
 
 
 def columns_of_runs(plans: Sequence[Plan]) -> list[str]:
-    """`batch` and `threads`, as far as the plans differ in them or have more than one."""
+    """`batch`, `threads` and `streams`, as far as the plans differ in them or have more than one."""
     deployed = [plan.deployment for plan in plans]
     batches, threads = {each.batch for each in deployed}, {each.threads for each in deployed}
-    shown = {"batch": len(batches) > 1 or has_images(plans), "threads": bool(threads - {1})}
+    streams = {each.streams for each in deployed}
+    shown = {
+        "batch": len(batches) > 1 or has_images(plans),
+        "threads": bool(threads - {1}),
+        "streams": bool(streams - {None, 1}),
+    }
     return [name for name, is_shown in shown.items() if is_shown]
 
 
@@ -56,8 +61,8 @@ def has_images(plans: Iterable[Plan]) -> bool:
 
 
 def run_cell(plan: Plan, column: str) -> str:
-    """The batch of a plan, `open` for any, or its threads."""
-    return str(plan.deployment.threads if column == "threads" else plan.deployment.batch or "open")
+    """The batch of a plan, `open` for any, or its threads or streams."""
+    return str(plan.deployment.batch or "open" if column == "batch" else getattr(plan.deployment, column) or "")
 
 
 def columns_of_devices(objectives: Collection[str], models: Iterable[Metrics]) -> list[str]:

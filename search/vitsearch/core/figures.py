@@ -269,7 +269,7 @@ def metrics_of(measurement: Measurement) -> Metrics:
     def median(times: Milliseconds | None, reason: str) -> Figure:
         return figure(None, reason) if times is None else Figure(times.p50, times.low, times.high)
 
-    latency, power = measurement.latency_ms, measurement.power
+    latency, power, concurrent = measurement.latency_ms, measurement.power, measurement.concurrent
     too_few = f"{latency.n} runs are too few for a 95th percentile"
     p95 = Figure(latency.p95) if latency.p95 is not None else Figure(None, reason=too_few)
     return Metrics(
@@ -277,6 +277,10 @@ def metrics_of(measurement: Measurement) -> Metrics:
             "latency_ms_p50": median(measurement.shown_latency_ms, "latency_ms"),
             "latency_ms_p95": p95,
             "latency_ms_sustained_p50": figure(measurement.sustained and measurement.sustained.p50, "sustained"),
+            "latency_ms_concurrent_p50": figure(concurrent and concurrent.p50, "concurrent"),
+            "latency_ms_concurrent_p95": figure(
+                concurrent and concurrent.p95, "concurrent" if concurrent is None else "concurrent_p95"
+            ),
             "cpu_ms_p50": median(measurement.shown_cpu_ms, "cpu_ms"),
             "latency_ms_p50_raw": median(_raw(latency), "latency_ms"),
             "cpu_ms_p50_raw": median(_raw(measurement.cpu_ms), "cpu_ms"),

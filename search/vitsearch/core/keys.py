@@ -18,7 +18,7 @@ a key changes. Golden values: `tests/search/unit/core/test_keys.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from vitsearch.core.image_size import ImageSize
@@ -119,7 +119,7 @@ def trial_keys(
     deployment = plan.deployment
     made_by = target.opset, target.version, target.exporter, target.architecture
     graph = graph_key(resolved, deployment, data, *made_by)
-    file = graph_key(resolved, replace(deployment, threads=1), data, *made_by)  # the same for any number of threads
+    file = graph_key(resolved, deployment.without_threads(), data, *made_by)
     screened = artifact_key(origin.base.weights, 0, file, target.calibration)
     is_trained_for_int8 = deployment.precision in TRAINED
 
@@ -185,7 +185,7 @@ def graph_key(
     `version` is that of the runtime on the device; it enters where the form of the file depends on it: for
     onnxruntime as the fused operators that it has. So do the quantized layers, where a file can have one of several
     sets of them, the `exporter` of the few architectures that need another one, the `architecture` of networks whose
-    name does not stand for it, and more than one thread.
+    name does not stand for it, more than one thread, and the streams that the space names.
     """
     ops = deployment.quantized_ops
     is_fused = deployment.runtime != "onnxruntime" or reads_fused(deployment.provider, deployment.precision, version)
@@ -209,12 +209,13 @@ def graph_key(
         | ({"architecture": architecture} if architecture else {})
         | ({"task": data.task} if data.task else {})
         | ({} if deployment.threads == 1 else {"threads": deployment.threads})
+        | ({} if deployment.streams is None else {"streams": deployment.streams})
     )
 
 
 def artifact_key(weights: str, rung: int, graph: str, calibration: str | None) -> str:
     """The key of an exported file: trained weights, graph (`trial_keys` gives it the one of a single thread, as threads
-    do not change a file) and, for static int8, the digest of the calibration."""
+    and streams do not change a file) and, for static int8, the digest of the calibration."""
     return digest(
         {
             "schema": SCHEMA,

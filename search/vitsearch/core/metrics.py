@@ -163,6 +163,8 @@ METRICS: dict[str, Metric] = {
         Metric("latency_ms_p50", "ms", "minimize", on_device=True, screened=True),
         Metric("latency_ms_p95", "ms", "minimize", on_device=True, screened=False),
         Metric("latency_ms_sustained_p50", "ms", "minimize", on_device=True, screened=False),
+        Metric("latency_ms_concurrent_p50", "ms", "minimize", on_device=True, screened=True),
+        Metric("latency_ms_concurrent_p95", "ms", "minimize", on_device=True, screened=False),
         Metric("cpu_ms_p50", "ms", "minimize", on_device=True, screened=True),
         Metric("latency_ms_p50_raw", "ms", "minimize", on_device=True, screened=True),
         Metric("cpu_ms_p50_raw", "ms", "minimize", on_device=True, screened=True),
@@ -181,7 +183,7 @@ METRICS: dict[str, Metric] = {
 TIMES = ("latency_ms_p50", "cpu_ms_p50", "latency_ms_p50_raw", "cpu_ms_p50_raw")
 """How long one run takes, as every measurement gives it."""
 NEEDS = {
-    "throughput": ("throughput_ips",),
+    "throughput": ("throughput_ips", "latency_ms_concurrent_p50", "latency_ms_concurrent_p95"),
     "soak": ("latency_ms_sustained_p50",),
     "power": ("energy_mj", "power_w"),
     "idle": ("energy_mj", "power_w"),

@@ -35,6 +35,7 @@ class Deployment:
             for a backbone without convolutions, which have one form only.
         options: Further options of the runtime.
         threads: The number of threads of a run.
+        streams: The number of runs in flight where throughput is measured; None for as many as the cores have room for.
     """
 
     device: str
@@ -45,6 +46,7 @@ class Deployment:
     quantized_ops: str | None = None
     options: Options = ()
     threads: int = 1
+    streams: int | None = None
 
     def with_options(self, more: Options) -> Deployment:
         """Add options of the runtime.
@@ -56,6 +58,14 @@ class Deployment:
             The same deployment with these further options.
         """
         return replace(self, options=(*self.options, *more))
+
+    def without_threads(self) -> Deployment:
+        """Leave out how a file is run.
+
+        Returns:
+            The deployment that all deployments of one file share: with one thread, and no number of streams.
+        """
+        return replace(self, threads=1, streams=None)
 
     def at(self, precision: str) -> Deployment:
         """Change the precision.
@@ -351,7 +361,7 @@ def precision_text(precision: str, quantized_ops: str | None) -> str:
 
 def deployment_text(deployment: Deployment) -> str:
     """The precision, the runtime unless it is onnxruntime, the provider unless it is the runtime's default one, and a
-    batch and threads that are not 1."""
+    batch, threads and streams that are not 1."""
     parts = [precision_text(deployment.precision, deployment.quantized_ops)]
     if deployment.runtime != "onnxruntime":
         parts.append(deployment.runtime)
@@ -362,4 +372,6 @@ def deployment_text(deployment: Deployment) -> str:
         parts.append("open batch" if deployment.batch is None else f"batch {deployment.batch}")
     if deployment.threads > 1:
         parts.append(f"{deployment.threads} threads")
+    if (deployment.streams or 1) > 1:
+        parts.append(f"{deployment.streams} streams")
     return " ".join(parts)

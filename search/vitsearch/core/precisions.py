@@ -190,8 +190,8 @@ def takes_threads(runtime: str, provider: str) -> bool:
     return features is None or provider in features.threaded
 
 
-MOST_BATCH, MOST_THREADS = 1024, 256
-"""Images in a run and threads of a run that a plan may name."""
+MOST_BATCH, MOST_THREADS, MOST_STREAMS = 1024, 256, 256
+"""Images in a run, threads of a run and runs in flight that a plan may name."""
 
 
 def supports_batch(runtime: str, batch: int | None) -> str | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter, needs_dynamo
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.precisions import RUNTIMES, providers_of, takes_threads
 from vitsearch.devices.protocols import cores_of
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import ON_DEVICE, device_job
 from vitsearch.models.onnx_format import OLDEST_OPSET
 from vitsearch_agent.wire.protocol import DeviceInfo, RuntimeInfo
+
+if TYPE_CHECKING:
+    from vitsearch.space.knobs import Knobs
 
 Deployable = Callable[[Deployment], str | None]
 """Why a device cannot run a deployment, in one sentence; None when it can."""
@@ -132,10 +135,15 @@ def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | Non
         return f"device {device}: the runtime {runtime.name} is not usable: {runtime.reason}"
     return (
         _too_old(device, runtime)
-        or too_many_threads(device, info, deployment.threads)
+        or too_few_cores(device, info, deployment.threads, _streams_on_cores(deployment))
         or _missing_provider(device, runtime, deployment)
         or _missing_precision(device, runtime, deployment)
     )
+
+
+def _streams_on_cores(deployment: Deployment) -> int:
+    """The runs in flight that need cores of their own; those of an accelerator wait for it."""
+    return (deployment.streams or 1) if takes_threads(deployment.runtime, deployment.provider) else 1
 
 
 def _wanted(runtime: str) -> str:
@@ -151,7 +159,7 @@ def _too_old(device: str, runtime: RuntimeInfo) -> str | None:
     )
 
 
-def too_many_threads(device: str, info: DeviceInfo, threads: int) -> str | None:
+def too_few_cores(device: str, info: DeviceInfo, threads: int, streams: int = 1) -> str | None:
     """Why a device cannot run several threads at the same time; None when it has a core for each, when nobody counted
     its cores, and for one thread.
 
@@ -159,38 +167,49 @@ def too_many_threads(device: str, info: DeviceInfo, threads: int) -> str | None:
         device: Its name.
         info: What its agent reports.
         threads: The number of threads of a run.
+        streams: The number of runs in flight.
 
     Returns:
         One sentence, or None.
     """
     cores = cores_of(info)
-    if threads == 1 or cores is None or threads <= cores:
+    if cores is None or threads * streams <= max(cores, 1):
         return None
     has = "1 core" if cores == 1 else f"{cores} cores"
-    return f"device {device} has {has} for measurements, so no run of {threads} threads"
+    runs = f"no run of {threads} threads"
+    if streams > 1:
+        runs = f"no {streams} streams" + (f" of {threads} threads" if threads > 1 else "")
+    return f"device {device} has {has} for measurements, so {runs}"
 
 
-def without_cores(devices: Sequence[Described], threads: Sequence[int]) -> list[str]:
-    """Why some of the numbers of threads of a space file are left out, because a device has fewer cores.
+def without_cores(devices: Sequence[Described], knobs: Knobs) -> list[str]:
+    """Why some of the numbers of threads and streams of a space file are left out, because a device has fewer cores.
 
     Args:
         devices: The devices of the file.
-        threads: The numbers of threads that it lists.
+        knobs: Its choices.
 
     Returns:
         A sentence for each number that is left out.
 
     Raises:
-        ResourceError: No number is left.
+        ResourceError: No number of threads, or none of streams, is left.
     """
-    whys = [
-        next(filter(None, (too_many_threads(device.name, device.info, count) for device in devices)), None)
-        for count in threads
-    ]
-    reasons = [why for why in whys if why is not None]
-    if reasons and len(reasons) == len(threads):
-        raise ResourceError("; ".join(reasons))
-    return reasons
+    least = min(knobs.threads, default=1)
+    pairs = [(runtime, name) for runtime in knobs.backend for name in providers_of(runtime, knobs.provider)]
+    on_cores = knobs.streams if all(takes_threads(*pair) for pair in pairs) else ()
+    runs_of = [[(threads, 1) for threads in knobs.threads], [(least, streams) for streams in on_cores]]
+    left_out: list[str] = []
+    for runs in runs_of:
+        whys = [
+            next(filter(None, (too_few_cores(device.name, device.info, *run) for device in devices)), None)
+            for run in runs
+        ]
+        reasons = [why for why in whys if why is not None]
+        if reasons and len(reasons) == len(runs):
+            raise ResourceError("; ".join(reasons))
+        left_out += reasons
+    return left_out
 
 
 def _missing_provider(device: str, runtime: RuntimeInfo, deployment: Deployment) -> str | None:

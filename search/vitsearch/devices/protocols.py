@@ -2,7 +2,8 @@
 
 The screening measurement is short and runs for every model; the confirmation measurement runs for trained models.
 
-throughput_ips              a throughput phase, in both protocols
+throughput_ips, latency_ms_concurrent_p50 and _p95
+                            a throughput phase, in both protocols
 latency_ms_sustained_p50    samples after a soak, in the confirmation
 energy_mj, power_w          a power phase, in the confirmation, if the device has a meter
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vitsearch.core.metrics import NEEDS, needs_confirmation, split
+from vitsearch.core.plan import Deployment
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.wire.protocol import CONFIRM, SCREEN, DeviceInfo, MeasureProtocol
 
@@ -110,22 +112,24 @@ def cores_of(device: DeviceInfo) -> int | None:
     return len(device.fingerprint.get("affinity") or ()) or device.fingerprint.get("cores") or None
 
 
-def with_threads(protocol: MeasureProtocol, threads: int) -> MeasureProtocol:
-    """The protocol of a deployment: the streams of a throughput phase share the cores.
+def for_deployment(protocol: MeasureProtocol, deployment: Deployment) -> MeasureProtocol:
+    """The protocol of a deployment, whose streams share the cores unless it says how many they are.
 
     Args:
         protocol: One for a single thread.
-        threads: The number of threads of a run.
+        deployment: Its threads and streams are those of the runs.
 
     Returns:
-        The same protocol, under the same id, for runs with this number of threads.
+        The same protocol, under the same id, for such runs.
     """
-    return protocol._replace(threads=threads, streams=max(1, protocol.streams // threads))
+    room = max(1, protocol.streams // deployment.threads)
+    streams = (deployment.streams or room) if protocol.throughput_s else 1
+    return protocol._replace(threads=deployment.threads, streams=streams)
 
 
 def _named(protocol: MeasureProtocol) -> MeasureProtocol:
     """The protocol with an id that contains everything a study can set, because rows of the ledger are found by it.
-    Threads are those of a deployment, and in the key of its graph.
+    Threads and streams are those of a deployment, and in the key of its graph.
 
     The id is readable if it fits into the ledger's column, otherwise it ends in a digest.
     """

@@ -16,7 +16,7 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
-from vitsearch.devices.protocols import PLAIN, Protocols, with_threads
+from vitsearch.devices.protocols import PLAIN, Protocols, for_deployment
 from vitsearch.pipeline.context import StageContext
 from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.measurements import DeviceResults
@@ -164,7 +164,7 @@ class DeviceMeasurements:
                 self._context.ledger.add(row, NO_COST)
             return last, NO_COST
         attempts = 1 if protocol == self.protocols.screen else POLICY.measuring.attempts
-        run_by = with_threads(protocol, deployment.threads)
+        run_by = for_deployment(protocol, deployment)
         disturbed: list[tuple[MeasurementRow, StageCost]] = []
         for attempt in range(attempts):
             repeat = number * POLICY.measuring.attempts + attempt
@@ -188,14 +188,19 @@ class DeviceMeasurements:
         raise AssertionError("unreachable")
 
     def _of_structure(self, file: ModelFile, protocol: MeasureProtocol, number: int) -> list[MeasurementRow]:
-        """The attempts of a round of another graph whose file has the same structure, with the same threads, in the
-        present environment."""
-        info, threads = self._device.info, file.deployment.threads
+        """The attempts of a round of another graph whose file has the same structure, with the same threads and
+        streams, in the present environment."""
+        info, run_by = self._device.info, for_deployment(protocol, file.deployment)
         if file.structure is None:
             return []
         rows = self._context.ledger.measurements_of_structure(file.structure, info.device_id, protocol.id)
         rows = [row for row in rows if row.environment_id == info.environment_id and _round_of(row) == number]
-        here = [row for row in rows if row.measurement.protocol.threads == threads]
+        protocols = [row.measurement.protocol for row in rows]
+        here = [
+            row
+            for row, used in zip(rows, protocols, strict=True)
+            if (used.threads, used.streams) == (run_by.threads, run_by.streams)
+        ]
         return [row for row in here if row.graph_key == here[0].graph_key]
 
     def _last_of(self, graph: str, protocol: MeasureProtocol, number: int) -> MeasurementRow | None:

@@ -12,7 +12,7 @@ from vitsearch.workers.cluster.resources import Resources
 
 def cores_here(space: SearchSpace) -> Cores | None:
     """The cores of a machine that measures for itself; None for a space with devices of its own."""
-    return None if space.devices else Cores.shared(max(space.threads))
+    return None if space.devices else Cores.shared(space.cores)
 
 
 def trainers_of(space: SearchSpace, cores: Cores | None) -> int:

@@ -23,6 +23,8 @@ TITLES = {
     "latency_ms_p50": "latency, median",
     "latency_ms_p95": "latency, 95th percentile",
     "latency_ms_sustained_p50": "latency under load, median",
+    "latency_ms_concurrent_p50": "latency beside other runs, median",
+    "latency_ms_concurrent_p95": "latency beside other runs, 95th percentile",
     "cpu_ms_p50": "CPU time, median",
     "throughput_ips": "throughput",
     "energy_mj": "energy of an inference",

@@ -32,7 +32,8 @@ File = bytes | Path
 """The content of a file, or the file that is copied."""
 JUDGED_FIGURES = frozenset(
     {
-        "latency_ms_p50", "latency_ms_p95", "latency_ms_sustained_p50", "cpu_ms_p50", "throughput_ips", "energy_mj",
+        "latency_ms_p50", "latency_ms_p95", "latency_ms_sustained_p50", "latency_ms_concurrent_p50",
+        "latency_ms_concurrent_p95", "cpu_ms_p50", "throughput_ips", "energy_mj",
         "power_w", "peak_memory_mb", "gpu_memory_mb", "load_ms",
     }
 )  # fmt: skip

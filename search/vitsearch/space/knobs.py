@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from vitsearch.core.image_size import ImageSize
-from vitsearch.core.precisions import MOST_BATCH, MOST_THREADS
+from vitsearch.core.precisions import MOST_BATCH, MOST_STREAMS, MOST_THREADS
 from vitsearch.core.preprocessing import OWN
 from vitsearch.space.networks import OnnxSection, PythonSection, kind_of_network
 from vitsearch.space.section_base import Section, Size, Square, StartingWeights, Weights, default_weights, with_weights
@@ -77,6 +77,7 @@ Batch = Annotated[
     WithJsonSchema({"anyOf": [{"enum": ["auto", "open"]}, {"type": "integer", "minimum": 1, "maximum": MOST_BATCH}]}),
 ]
 Threads = Annotated[Int, Field(ge=1, le=MOST_THREADS)]
+Streams = Annotated[Int, Field(ge=1, le=MOST_STREAMS)]
 
 
 class Knobs(Section):
@@ -131,6 +132,9 @@ class Knobs(Section):
     threads: Annotated[tuple[Threads, ...], Choices(Threads, least=0)] = ()
     """Number of threads of a run (default: measure.threads), for what computes on the CPU; one above a measure.threads
     that the file gives is refused."""
+    streams: Annotated[tuple[Streams, ...], Choices(Streams, least=0)] = ()
+    """Number of runs in flight, such as one for each camera, where throughput and the latency beside each other are
+    measured (default: as many as the cores have room for)."""
 
 
 class Baseline(StartingWeights):

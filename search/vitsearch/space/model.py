@@ -137,10 +137,22 @@ class SearchSpace(Section):
         return tuple(sorted(self.space.threads)) or (self.measure.threads,)
 
     @property
+    def streams(self) -> tuple[int | None, ...]:
+        """The numbers of runs in flight that are searched, in ascending order; None for as many as the cores have room
+        for."""
+        return tuple(sorted(self.space.streams)) or (None,)
+
+    @property
+    def cores(self) -> int:
+        """The cores that the largest run needs."""
+        return max(self.threads) * max(self.space.streams, default=1)
+
+    @property
     def run_sizes(self) -> RunSizes:
-        """The batches and threads of runs, in the order of the file; an open batch is measured with one image."""
+        """The batches, threads and streams of runs, in the order of the file; an open batch is measured with one
+        image."""
         batches = tuple(int(word) if word.isdigit() else 1 for word in self.space.batch)
-        return RunSizes(batches, self.threads)
+        return RunSizes(batches, self.threads, self.space.streams)
 
     def start_of(self, backbone: str) -> StartingWeights:
         """Look up the starting weights of a backbone.

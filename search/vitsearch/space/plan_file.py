@@ -78,6 +78,7 @@ def _base(words: PlanValues, space: SearchSpace | None, backbones: Backbones) ->
     if space is not None:
         knobs |= {knob: _first(getattr(space.space, knob)) for knob in OF_THE_SPACE}
         knobs["threads"] = space.threads[0]
+        knobs["streams"] = space.space.streams[:1]
         has = RUNTIMES[words.runtime or space.space.backend[0]].providers
         knobs["provider"] = [provider for provider in space.space.provider if provider in has][:1]
     if name is not None:
@@ -158,7 +159,8 @@ def _deployment(value: Callable[[str], Any], device: str, words: PlanValues) -> 
     is_open = word == "open" and (words.has("batch") or RUNTIMES[runtime].open_batch)
     batch = None if is_open else int(word) if word.isdigit() else 1  # only a study finds out what auto is
     threads = (value("threads") or 1) if takes_threads(runtime, provider) or words.has("threads") else 1
-    return Deployment(device, runtime, provider, value("quantization"), batch, None, words.options, threads)
+    run = threads, value("streams") or None
+    return Deployment(device, runtime, provider, value("quantization"), batch, None, words.options, *run)
 
 
 def _possible_ops(backbone: str, deployment: Deployment, supports: Supports) -> tuple[str, ...]:
@@ -189,6 +191,7 @@ def _filled_in(plan: Plan, words: PlanValues) -> dict[str, Any]:
         "provider": plan.deployment.provider,
         "batch": plan.deployment.batch or "open",
         "threads": plan.deployment.threads if plan.deployment.threads > 1 else None,
+        "streams": plan.deployment.streams,
     }
     return {knob: value for knob, value in values.items() if value is not None and not words.has(knob)}
 

@@ -29,6 +29,7 @@ RENAMED: dict[Path, Path] = {
     ("deployments", 0, "batch"): ("space", "batch"),
     ("deployments", 0, "quantized_ops"): ("space", "quantized_ops"),
     ("deployments", 0, "threads"): ("space", "threads"),
+    ("deployments", 0, "streams"): ("space", "streams"),
     ("recipe", "seed"): ("search", "seed"),
 }
 """A path in a plan file -> that of a space file, where the last words differ."""

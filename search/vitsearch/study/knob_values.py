@@ -13,11 +13,12 @@ NUMBERS = (
     "embed_pruning_ratio",
     "token_pruning_ratio",
     "threads",
+    "streams",
 )
 """Knobs with an order; the values of all others are words."""
 SHAPE = "image_shape"
 """The knob that tells resolutions of as many pixels apart."""
-BY_FACTORS = frozenset({"threads"})
+BY_FACTORS = frozenset({"threads", "streams"})
 """Numbers that differ by factors: samplers see their logarithms."""
 
 
@@ -47,4 +48,5 @@ def knob_values(plan: Plan) -> dict[str, str | float | None]:
         "quantized_ops": deployment.quantized_ops,
         "batch": "open" if deployment.batch is None else str(deployment.batch),
         "threads": float(deployment.threads),
+        "streams": None if deployment.streams is None else float(deployment.streams),
     }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vitsearch.space import SearchSpace
 
 OPEN = "open"
-QUANTIZED_OPS, BATCH, THREADS = "quantized_ops", "batch", "threads"
+QUANTIZED_OPS, BATCH, THREADS, STREAMS = "quantized_ops", "batch", "threads", "streams"
 FORM_KNOBS = (QUANTIZED_OPS, BATCH)
 """Knobs of the form of a file, which the leaderboard decides about where the space file says `auto`."""
 Supports = Callable[[str, str, Any], str | None]
@@ -122,7 +122,10 @@ class PlanSpace:
         ops = self._form(suggest, f"{QUANTIZED_OPS}@{runtime}@{precision}", model)
         batch = self._form(suggest, f"{BATCH}@{runtime}", model)
         threads = int(suggest.number(THREADS, tuple(map(float, self._threads(model)))))
-        return Deployment(self.device, runtime, provider, precision, _batch(batch), ops, threads=threads)
+        deployment = Deployment(self.device, runtime, provider, precision, _batch(batch), ops, threads=threads)
+        offered_streams = tuple(float(count) for count in self._streams(model, threads) if count is not None)
+        streams = int(suggest.number(STREAMS, offered_streams)) if offered_streams else None
+        return replace(deployment, streams=streams)
 
     def _form(self, suggest: Suggest, name: str, model: Unpruned) -> str | None:
         """The value of the knob of a form. One that `auto` has found is no question: it differs between models, and
@@ -216,23 +219,29 @@ class PlanSpace:
                     yield Unpruned(backbone, runtime, provider, precision)
 
     def measured_runs(self, model: Unpruned) -> Iterator[dict[str, str]]:
-        """The batches and threads in which the leaderboard has a model: the first batch with the fewest threads, and in
-        one precision of a backbone in a runtime and provider each other batch and each other number of threads. What
-        they change follows for all other models (`vitsearch.search.expected_leaders`)."""
+        """The batches, threads and streams in which the leaderboard has a model: the first batch with the fewest
+        threads and streams, and in one precision of a backbone in a runtime and provider each other batch and each
+        other number of threads and of streams. What they change follows for all other models
+        (`vitsearch.search.expected_leaders`)."""
         yield {}
         if model == self.varied(model):
             yield from ({BATCH: word} for word in self._forms(BATCH, model)[1:])
-            yield from ({THREADS: str(threads)} for threads in self._threads(model)[1:])
+            least, *more = self._threads(model)
+            yield from ({THREADS: str(threads)} for threads in more)
+            yield from ({STREAMS: str(streams)} for streams in self._streams(model, least)[1:])
 
     def runs(self, model: Unpruned) -> Iterator[dict[str, str]]:
-        """Every batch of a model with every number of threads."""
+        """Every batch of a model with every number of threads and of streams."""
         for word, threads in itertools.product(self._forms(BATCH, model), self._threads(model)):
-            yield {BATCH: word, THREADS: str(threads)}
+            for streams in self._streams(model, threads):
+                yield {BATCH: word, THREADS: str(threads)} | _named_streams(streams)
 
     def run_of(self, deployment: Deployment) -> dict[str, str]:
-        """The batch and the threads of a deployment, as `runs` has them, but for a batch that the leaderboard finds."""
+        """The batch, threads and streams of a deployment, as `runs` has them, but for a batch that the leaderboard
+        finds."""
         batch = OPEN if deployment.batch is None else str(deployment.batch)
-        return ({} if self.finds(BATCH) else {BATCH: batch}) | {THREADS: str(deployment.threads)}
+        run = {THREADS: str(deployment.threads)} | _named_streams(deployment.streams)
+        return run if self.finds(BATCH) else {BATCH: batch} | run
 
     def varied(self, model: Unpruned) -> Unpruned:
         """The model in the precision in which it is measured in several batches and threads: the first one that needs
@@ -260,7 +269,8 @@ class PlanSpace:
     def _baseline_deployment(self) -> Deployment:
         model = self.baseline_model()
         batch, threads = _batch(self._forms(BATCH, model)[0]), self._threads(model)[0]
-        return Deployment(self.device, model.runtime, model.provider, "fp32", batch, threads=threads)
+        streams = self._streams(model, threads)[0]
+        return Deployment(self.device, model.runtime, model.provider, "fp32", batch, threads=threads, streams=streams)
 
     def baseline_model(self) -> Unpruned:
         """The baseline in fp32, in the first runtime and provider of the file that the device has."""
@@ -314,7 +324,8 @@ class PlanSpace:
         return total
 
     def _count_forms(self, model: Unpruned) -> int:
-        return len(self._threads(model)) * math.prod(len(self._forms(knob, model)) or 1 for knob in FORM_KNOBS)
+        runs = sum(len(self._streams(model, threads)) for threads in self._threads(model))
+        return runs * math.prod(len(self._forms(knob, model)) or 1 for knob in FORM_KNOBS)
 
     def _count_token_prunings(self, backbone: str) -> int:
         methods = len(self._legal(backbone, "token_pruning_method")) * len(self._positions(backbone))
@@ -379,12 +390,19 @@ class PlanSpace:
         fits = (count for count in offered if self.deployable(replace(deployment, threads=count)) is None)
         return tuple(fits) or offered[:1]
 
+    def _streams(self, model: Unpruned, threads: int) -> tuple[int | None, ...]:
+        """The numbers of runs in flight in ascending order that the device has cores for, with so many threads each."""
+        offered = self.space.streams
+        deployment = Deployment(self.device, model.runtime, model.provider, model.precision, threads=threads)
+        fits = (count for count in offered if self.deployable(replace(deployment, streams=count)) is None)
+        return tuple(fits) or offered[:1]
+
     def count_leaders(self, backbone: str | None = None) -> tuple[int, int]:
         """The numbers of files and of measurements of the leaderboard, of one backbone or of all: runs that differ in
-        their threads share a file."""
+        their threads or streams share a file."""
         models = list(self.unpruned_models() if backbone is None else self._unpruned(backbone))
         runs = [run for model in models for run in self.measured_runs(model)]
-        return sum(THREADS not in run for run in runs), len(runs)
+        return sum(run.keys().isdisjoint({THREADS, STREAMS}) for run in runs), len(runs)
 
     def count_tried(self, backbone: str | None = None) -> int:
         """The number of files that `auto` measures besides those of the leaderboard: of one backbone, or of all."""
@@ -416,6 +434,10 @@ class PlanSpace:
         """The supported numbers in ascending order; only 0 when the backbone supports none."""
         legal = tuple(sorted(float(value) for value in self._legal(backbone, knob)))
         return legal or (0.0,)
+
+
+def _named_streams(streams: int | None) -> dict[str, str]:
+    return {} if streams is None else {STREAMS: str(streams)}
 
 
 def _batch(word: str | None) -> int | None:

@@ -391,6 +391,7 @@ def fake_measurement(cost_ms: float, protocol: MeasureProtocol = CONFIRM, **chan
         gpu_memory_mb=None,
         between_process_rel_spread=None,
         sustained=fake_times(1.5 * cost_ms) if protocol.soak_s else None,
+        concurrent=fake_times(1.2 * cost_ms) if protocol.throughput_s else None,
         temperature=None,
         power=power if protocol.power_s else None,
         swap_mb=None,

@@ -1,7 +1,7 @@
 """The model that a measuring process measures: its file, its runtime, its options and the protocol."""
 
 import os
-from typing import Any, Dict, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Sequence, Tuple
 
 from vitsearch_agent.artifacts import model_files
 from vitsearch_agent.errors import MeasurementFailed
@@ -21,6 +21,11 @@ class MeasuredModel(NamedTuple):
     def load(self) -> Session:
         protocol = self.protocol
         return self.runtime.load(self.path, self.options, protocol.threads, protocol.batch, protocol.shapes)
+
+    def load_streams(self) -> Sequence[Session]:
+        protocol = self.protocol
+        model = self.path, self.options, protocol.threads, protocol.batch, protocol.shapes
+        return self.runtime.load_streams(*model, protocol.streams)
 
     @property
     def has_references(self) -> bool:

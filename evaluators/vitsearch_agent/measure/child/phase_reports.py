@@ -99,10 +99,12 @@ _PROCESS: Mapping[str, json_reader.Reader] = {
 
 
 class ThroughputReport(NamedTuple):
-    """The throughput of all streams together in images per second, from `runs` runs of a batch."""
+    """The throughput of all streams together in images per second, from `runs` runs of a batch, and the wall times of
+    runs that are spread evenly over the phase (empty: a program reports none)."""
 
     images_per_s: float
     runs: int
+    wall_ms: Tuple[float, ...]
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())
@@ -112,7 +114,11 @@ class ThroughputReport(NamedTuple):
         return cls(**json_reader.read_object(value, _THROUGHPUT, where))
 
 
-_THROUGHPUT = {"images_per_s": json_reader.number(0.0), "runs": json_reader.integer(1)}
+_THROUGHPUT: Mapping[str, json_reader.Reader] = {
+    "images_per_s": json_reader.number(0.0),
+    "runs": json_reader.integer(1),
+    "wall_ms": json_reader.sequence(_time, MOST_RUNS),
+}
 
 
 class PowerReport(NamedTuple):

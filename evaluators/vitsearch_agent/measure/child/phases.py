@@ -3,7 +3,7 @@
     prepare      build what a program needs from the model (an engine)          --> nothing
     latency      load, first run, warm-up, samples in bursts                    --> ProcessReport
     sustained    load, first run, `soak_s` of load, samples without a pause     --> ProcessReport
-    throughput   `streams` sessions, each run by its own thread                 --> ThroughputReport
+    throughput   `streams` runs in flight, each in its own thread               --> ThroughputReport
     power        load, warm-up, idle, `power_s` of load, idle                   --> PowerReport
 
 For a runtime that is a program see `tool_phases`.
@@ -13,7 +13,7 @@ whatever other phases the protocol has.
 """
 
 import threading
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from vitsearch_agent.base.system import THIS_MACHINE
 from vitsearch_agent.errors import MeasurementFailed
@@ -29,6 +29,7 @@ from vitsearch_agent.measure.child.timed_loop import (
     Clocks,
     gc_disabled,
     sample,
+    spread,
     stay_idle,
     warm_up,
 )
@@ -153,13 +154,12 @@ def run_for(run: Callable[[], None], seconds: float, clock: Callable[[], float])
 
 
 def throughput(measured: MeasuredModel, clocks: Clocks) -> ThroughputReport:
-    """Run `streams` sessions at the same time and return their total throughput.
+    """Keep `streams` runs in flight; return their total throughput and the latency of each run beside the others.
 
-    Each stream has its own session, because few runtimes allow several threads to run one. Each stream
-    ends after a complete run, at a slightly different time, so the rates of the streams are added.
+    Each stream ends after a complete run, at a slightly different time, so the rates of the streams are added.
     """
     protocol = measured.protocol
-    sessions = [measured.load() for _ in range(protocol.streams)]
+    sessions = measured.load_streams()
     for session in sessions:
         warm_up(session.run, protocol, clocks)
     streams = [_Stream(session.run, protocol.throughput_s, clocks.wall) for session in sessions]
@@ -174,28 +174,35 @@ def throughput(measured: MeasuredModel, clocks: Clocks) -> ThroughputReport:
         if stream.error is not None:
             raise stream.error
     runs_per_s = sum(stream.runs / stream.seconds for stream in streams if stream.seconds > 0)
-    return ThroughputReport(sessions[0].batch * runs_per_s, sum(stream.runs for stream in streams))
+    wall_ms = spread([time_ms for stream in streams for time_ms in stream.wall_ms])
+    return ThroughputReport(sessions[0].batch * runs_per_s, sum(stream.runs for stream in streams), wall_ms)
 
 
 class _Stream:
-    """Runs one session for the given time; `error` is the exception that ended it early."""
+    """Runs one session for the given time; `wall_ms` are the times of its runs, `error` is the exception that ended it
+    early."""
 
     def __init__(self, run: Callable[[], None], seconds: float, clock: Callable[[], float]) -> None:
-        self.runs = 0
+        self.wall_ms: List[float] = []
         self.seconds = 0.0
         self.error: Optional[Exception] = None
         self._run = run
         self._duration_s = seconds
         self._clock = clock
 
+    @property
+    def runs(self) -> int:
+        return len(self.wall_ms)
+
     def run(self, gate: threading.Barrier) -> None:
         gate.wait()
-        start = self._clock()
+        start = before = self._clock()
         try:
-            while self.runs == 0 or self.seconds < self._duration_s:
+            while not self.wall_ms or self.seconds < self._duration_s:
                 self._run()
-                self.runs += 1
-                self.seconds = self._clock() - start
+                after = self._clock()
+                self.wall_ms.append((after - before) * 1e3)
+                self.seconds, before = after - start, after
         except Exception as error:  # noqa: BLE001 - raised again by the thread that waits for this one
             self.error = error
 

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import math
 import time
-from typing import Callable, Iterator, List, NamedTuple, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Sequence, Tuple
 
 from vitsearch_agent.wire.distribution import median
 from vitsearch_agent.wire.measure_protocol import MINIMUM_RUNS, MOST_RUNS, MeasureProtocol
@@ -97,6 +97,12 @@ def sample(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -
     overhead_ms = clock_overhead_ms(clocks)
     samples = timed_runs(run, clocks, lambda done, passed_s: not is_enough(done, passed_s, protocol))
     return Samples(samples.wall_ms, [max(0.0, cpu_ms - overhead_ms) for cpu_ms in samples.cpu_ms])
+
+
+def spread(times: Sequence[float]) -> Tuple[float, ...]:
+    """Return every time, or as many as a report may have, evenly spaced."""
+    step = -(-len(times) // MOST_RUNS) or 1
+    return tuple(times[::step])
 
 
 def clock_overhead_ms(clocks: Clocks) -> float:

@@ -15,7 +15,7 @@ from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.measure.child.measured_model import MeasuredModel
 from vitsearch_agent.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
 from vitsearch_agent.measure.child.process_usage import NO_CUDA, MemoryReading
-from vitsearch_agent.measure.child.timed_loop import Clocks, stay_idle
+from vitsearch_agent.measure.child.timed_loop import Clocks, spread, stay_idle
 from vitsearch_agent.runtimes.shapes import RunShapes
 from vitsearch_agent.runtimes.tools.tool_runtime import ToolRuntime, ToolTimes
 
@@ -35,7 +35,7 @@ def run_phase(phase: str, runtime: ToolRuntime, measured: MeasuredModel, clocks:
         return _report(measured, sizes, runtime.sustained(*arguments)).to_json()
     if phase == "throughput":
         count = runtime.throughput(*arguments)
-        return ThroughputReport(count.runs_per_s * sizes.batch, count.runs).to_json()
+        return ThroughputReport(count.runs_per_s * sizes.batch, count.runs, spread(count.wall_ms)).to_json()
     if phase == "power":
         return _power(runtime, measured, sizes.batch, clocks).to_json()
     raise MeasurementFailed("protocol", f"unknown phase {phase!r}")

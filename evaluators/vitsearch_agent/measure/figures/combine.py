@@ -4,11 +4,11 @@ ProcessReports --> quantiles, interval of the median, contention, flags, and a r
 """
 
 import math
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
-from vitsearch_agent.measure.child.phase_reports import ProcessReport
+from vitsearch_agent.measure.child.phase_reports import ProcessReport, ThroughputReport
 from vitsearch_agent.wire.distribution import QUANTILE_MINIMUM_RUNS, median, summarize
-from vitsearch_agent.wire.measure_protocol import MeasureProtocol
+from vitsearch_agent.wire.measure_protocol import MINIMUM_RUNS, MeasureProtocol
 from vitsearch_agent.wire.measurement import Contention, Latency
 from vitsearch_agent.wire.processor_counters import Counters
 
@@ -60,6 +60,20 @@ def combine(
         options=dict(reports[0].options),
         batch=reports[0].batch,
     )
+
+
+def of_streams(report: ThroughputReport) -> Tuple[Dict[str, Any], Dict[str, str]]:
+    """Return the fields of a Measurement that a throughput phase gives, and the reasons for what is missing in them.
+
+    All runs are those of one process, so the median has no interval.
+    """
+    fields: Dict[str, Any] = {"throughput_ips": report.images_per_s, "concurrent": None}
+    if not report.wall_ms:
+        return fields, {"concurrent": _NOT_REPORTED}
+    if len(report.wall_ms) < MINIMUM_RUNS:
+        return fields, {"concurrent": f"{MINIMUM_RUNS} runs are needed, {len(report.wall_ms)} were timed"}
+    fields["concurrent"] = summarize([report.wall_ms])
+    return fields, _quantile_reasons("concurrent", fields["concurrent"])
 
 
 def _reasons(

@@ -52,10 +52,12 @@ class RunCount(NamedTuple):
     Attributes:
         runs: The number of runs of all streams.
         runs_per_s: Their rate.
+        wall_ms: The latencies of single runs beside each other; empty where the program does not report them.
     """
 
     runs: int
     runs_per_s: float
+    wall_ms: Sequence[float] = ()
 
 
 class LoadWindow(NamedTuple):

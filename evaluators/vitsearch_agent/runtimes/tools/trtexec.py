@@ -137,7 +137,8 @@ class TrtexecRuntime(ToolRuntime):
                 raise NotProvided(f"with {protocol.streams} streams: {failure}") from failure
             raise
         steady = read_steady(TIMES, load.warm_ms)
-        return RunCount(steady.runs, steady.runs / steady.seconds)
+        latencies_ms = [run.latency_ms for run in read_runs(TIMES, load.warm_ms, _LONGEST)]
+        return RunCount(steady.runs, steady.runs / steady.seconds, latencies_ms)
 
     def power_load(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> LoadWindow:
         load = Load(protocol.power_s, _warm_s(protocol))

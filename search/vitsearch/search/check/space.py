@@ -230,12 +230,22 @@ def _known_bad(space: SearchSpace | None) -> list[str]:
 
 
 def _without_cores(space: SearchSpace | None) -> list[str]:
-    """Numbers of threads for which this machine has no cores, where it measures."""
+    """Numbers of threads and streams for which this machine has no cores, where it measures."""
     if space is None or space.devices:
         return []
-    cores = len(Cores.shared(max(space.threads)).device)
-    idle = ", ".join(str(count) for count in space.space.threads if count > cores)
-    return [f"space.threads: this machine has {cores} cores for measurements, too few for {idle}"] if idle else []
+    cores = len(Cores.shared(space.cores).device)
+    needed = {
+        "threads": {threads: threads for threads in space.space.threads},
+        "streams": {streams: streams * min(space.threads) for streams in space.space.streams},
+    }
+    idle = {
+        knob: ", ".join(str(count) for count, need in counts.items() if need > cores) for knob, counts in needed.items()
+    }
+    return [
+        f"space.{knob}: this machine has {cores} cores for measurements, too few for {counts}"
+        for knob, counts in idle.items()
+        if counts
+    ]
 
 
 def _too_many_trainers(space: SearchSpace) -> list[str]:

@@ -18,6 +18,7 @@ PROPORTIONAL_TO: Mapping[str, str | None] = {
     "energy_mj": "latency_ms_p50",
     "latency_ms_sustained_p50": "latency_ms_p50",
     "latency_ms_p95": "latency_ms_p50",
+    "latency_ms_concurrent_p95": "latency_ms_concurrent_p50",
     "power_w": None,
 }
 """The screened metric that a cost is in proportion to; None: it is about the same for all models."""

@@ -130,6 +130,14 @@ def threads_are_measured(measure: Measure, threads: tuple[int, ...]) -> Problems
                 yield Problem(("space", "threads", index), text)
 
 
+def streams_have_a_metric(
+    streams: tuple[int, ...], objective_names: Names, limits: dict[str, LimitSection]
+) -> Problems:
+    needed = NEEDS["throughput"]
+    if streams and not {name.partition("@")[0] for name in (*objective_names, *limits)} & set(needed):
+        yield Problem(("space", "streams"), f"has no effect without {' or '.join(needed)} in objectives or limits")
+
+
 def devices_have_names(device_names: Names) -> Problems:
     for name in device_names:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
@@ -273,6 +281,7 @@ RULES: tuple[Callable[..., Problems], ...] = (
     limits_fit_their_metric,
     phases_have_a_metric,
     threads_are_measured,
+    streams_have_a_metric,
     devices_have_names,
     fleet_fits_its_devices,
     data_keys_fit_the_source,

@@ -36,6 +36,7 @@ READS: dict[str, Names] = {
     "resolutions": ("space", "resolution"),
     "measure": ("measure",),
     "threads": ("space", "threads"),
+    "streams": ("space", "streams"),
     "fleet": ("fleet",),
 }
 """A part that rules read -> its key path."""

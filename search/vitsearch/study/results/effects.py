@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Knobs = Mapping[str, str | float | None]
 RATIOS = ("head_pruning_ratio", "ffn_pruning_ratio", "depth_pruning_ratio", "embed_pruning_ratio")
 WORDS = ("window_size", "weight_sparsity", "distillation")
-PLACE = ("backend", "provider", "batch", "threads")
+PLACE = ("backend", "provider", "batch", "threads", "streams")
 BACKEND, PROVIDER, PRECISION = 0, 1, len(PLACE)
 """Where these are in a deployment, whose last word is its precision."""
 LEAST_EXPLAINED = 0.5
@@ -240,7 +240,7 @@ def _add_words(
 
 def _add_deployments(values: list[tuple[str, ...]], columns: list[_Term], contrasts: list[_Contrast]) -> None:
     """One column for each deployment but the first; then the differences of precisions within a runtime, of runtimes
-    at the same precision, and of batches and threads with all else equal."""
+    at the same precision, and of batches, threads and streams with all else equal."""
     deployments = sorted(set(values), key=lambda deployment: (deployment[-1] != "fp32", deployment))
     index = {deployment: len(columns) + position for position, deployment in enumerate(deployments[1:])}
     for deployment in deployments[1:]:
@@ -277,12 +277,16 @@ def _precedes(value: str, other: str) -> bool:
 
 
 def _place(deployment: Sequence[str]) -> str:
-    runtime, provider, batch, threads, _ = deployment
+    runtime, provider, batch, threads, streams, _ = deployment
     parts = [runtime, provider if provider != "cpu" else "", f"batch {batch}" if batch not in ("", "1") else ""]
-    return " ".join([*filter(None, parts), *([f"{threads} threads"] if threads not in ("", "1") else [])])
+    counts = {"threads": threads, "streams": streams}
+    several = (f"{count} {what}" for what, count in counts.items() if count not in ("", "1"))
+    return " ".join([*filter(None, parts), *several])
 
 
 def _word(value: str | float | None) -> str:
+    if value is None:
+        return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -60,6 +60,14 @@ def test_the_summary_shows_values_reasons_and_notes(measurement):
     assert ["idle", "is without the model"] in words
 
 
+def test_the_summary_shows_the_latency_beside_other_runs(measurement):
+    beside = measurement._replace(
+        concurrent=measurement.latency_ms._replace(p50=3.5, p95=4.25),
+        protocol=measurement.protocol._replace(throughput_s=1.0, streams=4),
+    )
+    assert "concurrent_p50  3.500  (p95 4.250; of a run while 4 are in flight)" in summary(beside).splitlines()
+
+
 def test_the_times_of_a_translated_processor_are_marked(measurement):
     emulated = measurement._replace(emulated=True)
     assert [line.split()[0] for line in summary(emulated).splitlines()].count("EMULATED") == 1

@@ -98,8 +98,9 @@ def test_each_phase_is_a_process_of_its_own(phased, job_folder, tmp_path):
     assert measurement.latency_ms.n == 22
     assert measurement.sustained.n == 11
     assert measurement.throughput_ips != pytest.approx(1e3 / measurement.latency_ms.mean, rel=1e-9)
+    assert measurement.concurrent.n >= 11
     assert measurement.power.energy_mj == 9.0
-    assert {"sustained", "power"}.isdisjoint(measurement.reasons)
+    assert {"sustained", "concurrent", "power"}.isdisjoint(measurement.reasons)
     start, stop, report = recorder.calls
     assert (start, stop) == ("start", "stop")
     assert report.idle_before[0] < report.idle_before[1] <= report.load[0] < report.load[1] <= report.idle_after[0]
@@ -149,8 +150,9 @@ def test_a_phase_that_is_not_provided_has_a_reason_and_does_not_fail_the_job(pha
     measurement = measure_job(phased, CONTEXT, LatencyOnly(*job_folder), recorder)
     assert measurement.latency_ms.n == 22
     assert (measurement.sustained, measurement.throughput_ips, measurement.power) == (None, None, None)
-    reasons = [measurement.reasons[key] for key in ("sustained", "throughput_ips", "power")]
-    assert reasons == ["no sustained phase", "no throughput phase", "no power phase"]
+    assert measurement.concurrent is None
+    reasons = [measurement.reasons[key] for key in ("sustained", "throughput_ips", "concurrent", "power")]
+    assert reasons == ["no sustained phase", "no throughput phase", "no throughput phase", "no power phase"]
     assert recorder.calls == ["start", "stop"]
 
 

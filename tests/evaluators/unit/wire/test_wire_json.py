@@ -49,6 +49,7 @@ MEASUREMENT = Measurement(
     gpu_memory_mb=310.5,
     between_process_rel_spread=None,
     sustained=LATENCY,
+    concurrent=LATENCY,
     temperature=Temperature("cpu-thermal", 41.5, 60.0, 61.25),
     power=Power(4.5, 2.1, 9.0, 4.8, "ina3221", "module", False, 20.0, 200, 0.01),
     swap_mb=None,
@@ -92,6 +93,7 @@ MEASUREMENT_JSON = {
     "gpu_memory_mb": 310.5,
     "between_process_rel_spread": None,
     "sustained": LATENCY_JSON,
+    "concurrent": LATENCY_JSON,
     "temperature": {"zone": "cpu-thermal", "start_c": 41.5, "end_c": 60.0, "max_c": 61.25},
     "power": {
         "mean_w": 4.5,

@@ -259,9 +259,10 @@ def test_the_version_of_the_runtime_enters_the_keys_of_a_file(plan, resolved):
     assert {old.graph, old.screened} & {new.graph, new.screened} == set()
 
 
-def test_threads_make_another_measurement_of_the_same_file(plan, resolved):
+@pytest.mark.parametrize("run", [{"threads": 2}, {"streams": 1}, {"streams": 2}])
+def test_threads_and_streams_make_another_measurement_of_the_same_file(run, plan, resolved):
     target = ExportTarget(17, None, None, QuantizationAware())
-    several = replace(plan, deployments=(replace(plan.deployment, threads=2),))
+    several = replace(plan, deployments=(replace(plan.deployment, **run),))
     one, two = (trial_keys(resolved, each, ORIGIN, DATA, target) for each in (plan, several))
     assert one.graph != two.graph
     assert (one.weights, one.screened, one.exports) == (two.weights, two.screened, two.exports)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ NAMES = tuple(METRICS)
 def test_metric_names_are_fixed():
     assert set(NAMES) == {
         "latency_ms_p50", "latency_ms_p95", "latency_ms_sustained_p50", "cpu_ms_p50", "throughput_ips",
-        "latency_ms_p50_raw", "cpu_ms_p50_raw",
+        "latency_ms_concurrent_p50", "latency_ms_concurrent_p95", "latency_ms_p50_raw", "cpu_ms_p50_raw",
         "energy_mj", "power_w", "peak_memory_mb", "gpu_memory_mb", "size_mb", "load_ms", "macs_m", "params_m",
         "accuracy", "accuracy_top5", "accuracy_balanced", "recall_min", "f1_macro", "cosine", "neighbours",
         "knn_accuracy", "mean_iou", "iou_min", "pixel_accuracy",
@@ -30,7 +31,7 @@ def test_metric_names_are_fixed():
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_a_name_carries_its_unit(metric):
-    base = metric.name.removesuffix("_raw").removesuffix("_p50").removesuffix("_p95").removesuffix("_sustained")
+    base = re.sub(r"(_sustained|_concurrent)?(_p50|_p95)?(_raw)?$", "", metric.name)
     named = next((unit for end, unit in UNITS.items() if base.endswith(end)), "")
     assert metric.unit == named
 
@@ -54,7 +55,7 @@ def test_only_shares_and_throughput_are_maximized():
 
 def test_metrics_that_screening_does_not_give():
     assert {name for name, metric in METRICS.items() if not metric.screened and not metric.is_quality} == {
-        "latency_ms_p95", "latency_ms_sustained_p50", "energy_mj", "power_w",
+        "latency_ms_p95", "latency_ms_sustained_p50", "latency_ms_concurrent_p95", "energy_mj", "power_w",
     }  # fmt: skip
     assert not any(metric.screened for metric in METRICS.values() if metric.is_quality)
 

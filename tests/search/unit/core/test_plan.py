@@ -156,13 +156,13 @@ def test_another_precision_keeps_the_quantized_layers_that_it_can_have(precision
     assert deployment.at(precision) == replace(deployment, precision=precision, quantized_ops=ops)
 
 
-def test_a_batch_and_threads_that_are_not_one_are_named(plan):
-    def text(batch: int | None, threads: int) -> str:
-        deployed = Deployment("pi", "onnxruntime", "cpu", "fp32", batch, threads=threads)
+def test_a_batch_threads_and_streams_that_are_not_one_are_named(plan):
+    def text(batch: int | None, threads: int, streams: int | None = None) -> str:
+        deployed = Deployment("pi", "onnxruntime", "cpu", "fp32", batch, threads=threads, streams=streams)
         return plan_text(replace(plan, deployments=(deployed,)), with_model=False)
 
-    texts = [text(1, 1), text(None, 1), text(8, 1), text(1, 2)]
-    assert texts == ["fp32", "fp32 open batch", "fp32 batch 8", "fp32 2 threads"]
+    texts = [text(1, 1), text(None, 1), text(8, 1), text(1, 2, 1), text(1, 1, 4)]
+    assert texts == ["fp32", "fp32 open batch", "fp32 batch 8", "fp32 2 threads", "fp32 4 streams"]
 
 
 def test_a_rectangle_is_named_by_height_and_width(plan):

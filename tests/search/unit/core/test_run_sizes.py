@@ -21,6 +21,12 @@ def test_a_run_takes_at_most_as_much_longer_as_it_has_images(metric, factor):
     assert RunSizes((1, 8), (1, 2)).worsening(metric) == factor
 
 
+def test_streams_change_the_latency_beside_other_runs_alone():
+    sizes = RunSizes((1, 2), (1,), (4, 1, 2))
+    assert sizes.worsening("latency_ms_concurrent_p50") == 8.0
+    assert sizes.worsening("latency_ms_p50") == 2.0
+
+
 def test_the_baseline_has_the_first_batch():
     assert RunSizes((8, 1)).worsening("latency_ms_p50") == 1.0
     assert RunSizes((8, 1)).worsening("throughput_ips") == 8.0

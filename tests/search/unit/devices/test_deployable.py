@@ -15,12 +15,13 @@ from vitsearch.devices.deployable import (
     refuse_old_opsets,
     refuse_unable,
     refuse_unable_on,
-    too_many_threads,
+    too_few_cores,
     version_on,
     without_cores,
 )
 from vitsearch.errors import ResourceError
 from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
+from vitsearch.space.knobs import Knobs
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_agent.wire.protocol import DeviceInfo, RuntimeInfo
 
@@ -30,6 +31,10 @@ ORT = RuntimeInfo(
 TRTEXEC = RuntimeInfo("trtexec", True, None, "8.2.1", ("Nano",), precisions=("fp32", "fp16", "int8"))
 OPENVINO = RuntimeInfo("openvino", True, None, "2026.4.1", ("CPU",), ("onnx", "openvino"), precisions=("fp32", "int8"))
 TFLITE_TOOL = RuntimeInfo("benchmark_model", True, None, "sha256:00", (), ("tflite",), precisions=("fp32", "int8"))
+
+
+def knobs(**choices) -> Knobs:
+    return Knobs.model_validate({"backbone": "vit_fmnist_p4", "resolution": 28, **choices})
 
 
 def device(*runtimes: RuntimeInfo) -> DeviceInfo:
@@ -145,12 +150,26 @@ def test_the_one_file_is_for_the_oldest_runtime():
 @pytest.mark.parametrize(("fingerprint", "most"), [({"cores": 2}, 2), ({"affinity": [3], "cores": 8}, 1), ({}, 8)])
 def test_a_run_has_no_more_threads_than_the_device_has_cores(fingerprint, most):
     info = FakeDevice().info._replace(fingerprint=fingerprint)
-    assert [count for count in (1, 2, 8) if too_many_threads("pi", info, count) is None][-1] == most
+    assert [count for count in (1, 2, 8) if too_few_cores("pi", info, count) is None][-1] == most
 
 
 def test_numbers_of_threads_without_cores_are_named_and_refused_where_none_is_left():
     device = FakeDevice("pi", info=FakeDevice().info._replace(fingerprint={"cores": 2}))
     why = "device pi has 2 cores for measurements, so no run of 4 threads"
-    assert without_cores([device], (1, 2, 4)) == [why]
+    assert without_cores([device], knobs(threads=(1, 2, 4))) == [why]
     with pytest.raises(ResourceError, match=why):
-        without_cores([device], (4,))
+        without_cores([device], knobs(threads=(4,)))
+
+
+def test_numbers_of_streams_without_cores_are_named_and_refused_where_none_is_left():
+    device = FakeDevice("pi", info=FakeDevice().info._replace(fingerprint={"cores": 2}))
+    why = "device pi has 2 cores for measurements, so no 4 streams"
+    assert without_cores([device], knobs(streams=(1, 2, 4))) == [why]
+    with pytest.raises(ResourceError, match="so no 2 streams of 2 threads"):
+        without_cores([device], knobs(threads=(2,), streams=(2,)))
+
+
+def test_streams_of_an_accelerator_need_no_cores():
+    info = FakeDevice().info._replace(fingerprint={"cores": 2}, runtimes=(TRTEXEC,))
+    assert without_cores([FakeDevice("nano", info=info)], knobs(backend=("tensorrt",), streams=(1, 8))) == []
+    assert deployable("nano", info)(Deployment("nano", "tensorrt", "gpu", "fp16", batch=1, streams=8)) is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vitsearch.core.metrics import METRICS, NEEDS
-from vitsearch.devices.protocols import MAX_STREAMS, PLAIN, Phases, Protocols, streams, with_threads
+from vitsearch.core.plan import Deployment
+from vitsearch.devices.protocols import MAX_STREAMS, PLAIN, Phases, Protocols, for_deployment, streams
 from vitsearch.space.sections import Measure
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_agent.wire.protocol import CONFIRM, SCREEN, MeasureProtocol
@@ -16,6 +17,10 @@ PLAIN_METRICS = [name for name in METRICS if name not in {metric for names in NE
 @pytest.fixture
 def device():
     return FakeDevice().info._replace(power_meter="ina3221", fingerprint={"affinity": [0, 1, 2, 3], "cores": 8})
+
+
+def deployed(**changes):
+    return Deployment("pi", "openvino", "cpu", "fp32", **changes)
 
 
 def asked(metrics, device, **measure) -> Protocols:
@@ -54,8 +59,18 @@ def test_cooldown_is_in_both_protocols(device):
 
 @pytest.mark.parametrize(("threads", "streams"), [(1, 4), (2, 2), (3, 1), (8, 1)])
 def test_streams_share_the_cores_with_the_threads_of_a_deployment(threads, streams):
-    protocol = with_threads(SCREEN._replace(streams=4), threads)
-    assert protocol == SCREEN._replace(threads=threads, streams=streams), "under the same id"
+    measured = SCREEN._replace(throughput_s=1.0, streams=4)
+    protocol = for_deployment(measured, deployed(threads=threads))
+    assert protocol == measured._replace(threads=threads, streams=streams), "under the same id"
+
+
+def test_a_deployment_that_names_its_streams_has_so_many():
+    measured = SCREEN._replace(throughput_s=1.0, streams=4)
+    assert for_deployment(measured, deployed(threads=2, streams=3)) == measured._replace(threads=2, streams=3)
+
+
+def test_runs_follow_one_another_where_no_throughput_is_measured():
+    assert for_deployment(SCREEN, deployed(streams=3)) == SCREEN
 
 
 def test_different_protocols_have_different_ids_that_fit_the_ledger(device):

@@ -101,6 +101,7 @@ def test_every_section_is_read(full):
         "provider": (),
         "batch": ("auto",),
         "threads": (),
+        "streams": (),
     }
     weights = [full.start_of(name).weights for name in full.choices()["backbone"]]
     assert weights == ["hub", "builtin", "file:own.safetensors"]

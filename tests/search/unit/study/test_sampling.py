@@ -628,6 +628,41 @@ def test_threads_for_which_the_device_has_no_cores_are_left_out():
     assert plans.count() == 6
 
 
+STREAMED = {"streams": [4, 1, 2], "threads": [1, 2], "batch": ["1"]}
+
+
+def on_four_cores(deployment):
+    return "too few cores" if deployment.threads * (deployment.streams or 1) > 4 else None
+
+
+def test_streams_and_threads_have_a_core_each():
+    plans = replace(plans_of(**STREAMED), deployable=on_four_cores)
+    runs = {(plan.deployment.threads, plan.deployment.streams) for plan in all_plans(plans)}
+    assert runs == {(1, 1), (1, 2), (1, 4), (2, 1), (2, 2)}
+    assert plans.count() == 5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_streams_are_drawn_by_their_logarithm_and_lead_back_to_their_plan(seed):
+    plans = replace(plans_of(**STREAMED), deployable=on_four_cores)
+    plan = plans.random(random.Random(seed))
+    study = optuna.create_study()
+    study.enqueue_trial(plans.parameters(plan))
+    trial = study.ask()
+    assert plans.plan(OptunaSuggest(trial, as_asked)) == plan
+    assert trial.distributions["streams"].log
+    assert plans.contains(plan)
+    assert not plans_of(threads=[1, 2], batch=["1"]).contains(plan), "a file without streams"
+
+
+def test_the_leaderboard_varies_streams_in_one_precision_only_and_in_one_file():
+    plans = plans_of(quantization=["fp32", "int8_dynamic"], streams=[2, 1], batch=["1"])
+    runs = [(plan.deployment.precision, plan.deployment.streams) for plan in plans.leaderboard()]
+    assert runs == [("fp32", 1), ("fp32", 2), ("int8_dynamic", 1)]
+    assert plans.count_leaders() == (2, 3)
+    assert plans.baseline().deployment.streams == 1
+
+
 def test_a_runtime_of_fixed_batches_has_no_open_one():
     plans = plans_of(**RUNS, backend=["litert"])
     assert {plan.deployment.batch for plan in all_plans(plans)} == {1, 8}

@@ -6,9 +6,10 @@ from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
 from vitsearch_agent.measure.child.measured_model import MeasuredModel, make_measured_model
 from vitsearch_agent.measure.child.phase_reports import PowerReport, ThroughputReport
 from vitsearch_agent.measure.child.phases import run_phase
-from vitsearch_agent.measure.child.timed_loop import Clocks
+from vitsearch_agent.measure.child.timed_loop import Clocks, spread
 from vitsearch_agent.runtimes import create
 from vitsearch_agent.runtimes.base import Availability, Runtime, Session
+from vitsearch_agent.wire.measure_protocol import MOST_RUNS
 
 
 class Model(Session):
@@ -100,11 +101,21 @@ def test_streams_run_at_the_same_time(tiny_protocol):
     assert report.runs == 3
 
 
-def test_throughput_counts_images_and_not_batches(tiny_protocol):
+def test_throughput_counts_images_and_not_batches_and_has_the_time_of_each_run(tiny_protocol):
     model = Model(0.5, batch=4)
     protocol = tiny_protocol._replace(throughput_s=10.0, streams=1, warmup_min_runs=0)
     report = ThroughputReport.from_json(run_phase("throughput", measured(lambda: model, protocol), model.clocks))
     assert (report.runs, report.images_per_s) == (20, 8.0)
+    assert report.wall_ms == (500.0,) * 20
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"), [(0, 0), (1, 1), (MOST_RUNS, MOST_RUNS), (MOST_RUNS + 1, MOST_RUNS // 2 + 1)]
+)
+def test_a_report_has_times_from_all_of_a_phase(count, kept):
+    times = spread(range(count))
+    assert len(times) == kept
+    assert times[-1:] in [(), (count - 1,)]
 
 
 def test_an_error_in_a_stream_fails_the_phase(tiny_protocol):

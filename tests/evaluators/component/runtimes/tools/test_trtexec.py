@@ -77,6 +77,7 @@ class TestThroughput:
         assert (call[flag], call["--threads"], call["--duration"]) == ("3", "", "5")
         assert counted.runs == pytest.approx(3 * 5e3 / 3.0, abs=6)
         assert counted.runs_per_s == pytest.approx(1e3, rel=1e-3)
+        assert len(counted.wall_ms) == counted.runs
 
     def test_one_stream_needs_no_flag(self, tool, equipped, plain_onnx):
         path = plain_onnx()

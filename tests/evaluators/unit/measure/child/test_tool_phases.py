@@ -88,7 +88,7 @@ def test_the_memory_of_the_gpu_is_read_while_a_program_runs(tiny_protocol, monke
 def test_throughput_counts_images(tiny_protocol):
     time = ManualTime()
     answer = run(Everything(time), "throughput", tiny_protocol._replace(batch=4), time)
-    assert ThroughputReport.from_json(answer) == ThroughputReport(32.0, 40)
+    assert ThroughputReport.from_json(answer) == ThroughputReport(32.0, 40, ())
 
 
 def test_idle_windows_are_before_and_after_the_program_and_have_a_note(tiny_protocol):

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from support.process_reports import process_report as report
-from vitsearch_agent.measure.child.phase_reports import Block, PairedBlock, ProcessReport
-from vitsearch_agent.measure.figures.combine import combine, is_contended
+from vitsearch_agent.measure.child.phase_reports import Block, PairedBlock, ProcessReport, ThroughputReport
+from vitsearch_agent.measure.figures.combine import combine, is_contended, of_streams
 from vitsearch_agent.wire.measure_protocol import CONFIRM, SCREEN
 from vitsearch_agent.wire.processor_counters import Counters
 
@@ -89,6 +89,23 @@ def test_every_figure_that_is_none_has_a_reason(reports):
         assert fields["reasons"][name], name
     assert fields["contention"] == (None, None)
     assert fields["reasons"]["contention"] == "no processor time was counted"
+
+
+@pytest.mark.parametrize(
+    ("wall_ms", "reason"),
+    [((), "the runtime does not report it"), ((1.0,) * 10, "11 runs are needed, 10 were timed")],
+)
+def test_too_few_runs_beside_others_are_none_with_a_reason(wall_ms, reason):
+    fields, reasons = of_streams(ThroughputReport(8.0, 40, wall_ms))
+    assert fields == {"throughput_ips": 8.0, "concurrent": None}
+    assert reasons == {"concurrent": reason}
+
+
+def test_the_latency_beside_other_runs_has_no_interval_but_quantiles():
+    fields, reasons = of_streams(ThroughputReport(8.0, 200, tuple(map(float, range(200)))))
+    concurrent = fields["concurrent"]
+    assert (concurrent.p50, concurrent.p95, concurrent.ci95_low) == (99.5, pytest.approx(189.05), None)
+    assert reasons == {"concurrent_p99": "662 runs are needed, 200 were timed"}
 
 
 def test_every_quantile_that_is_none_has_a_reason():

@@ -41,6 +41,7 @@ PLAIN = {
     "provider": "cpu",
     "batch": "1",
     "threads": 1.0,
+    "streams": None,
 }
 EFFECT = Effect("ffn_pruning_ratio", "0", "0.5", -0.2, -0.3, -0.1, 4)
 INT8_GAIN = {"onnxruntime": 0.0, "openvino": -0.7}
@@ -203,6 +204,11 @@ def test_any_set_of_models_has_finite_effects(observed):
 def test_trials_that_share_a_result_are_one_observation():
     first, second = models()[:2]
     assert unique([("a", first), ("a", second), ("b", second)]) == [first, second]
+
+
+def test_streams_are_compared_with_all_else_equal():
+    by_name, _ = effects([*models(streams=1.0), *models(streams=2.0)])
+    assert ("streams in openvino at fp32", "2") in by_name
 
 
 def test_batches_and_threads_are_compared_in_ascending_order_with_all_else_equal():
