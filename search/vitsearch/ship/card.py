@@ -195,6 +195,11 @@ def _figures(model: BundledModel) -> Iterator[str]:
         f"measurements, the last one in {measured.processes} processes ({measured.protocol.id})."
     )
     yield ""
+    if measured.protocol.throughput_s:
+        streams = measured.protocol.streams
+        runs = f"{streams} runs in flight" if streams > 1 else "one run after the other"
+        yield f"Throughput and the latency beside other runs are those of {runs}."
+        yield ""
     yield "| figure | value | 95 % interval |"
     yield "|---|---|---|"
     for name, figure in model.metrics.figures.items():

@@ -163,7 +163,7 @@ def described(runtime, options, threads=1, version="1.30.0"):
     ("runtime", "options", "line"),
     [
         ("openvino", {"fused_subgraphs": "off"}, '"SNIPPETS_MODE": "DISABLE"'),
-        ("openvino", {"streams": 2}, '"NUM_STREAMS": "2"'),
+        ("openvino", {}, '"NUM_STREAMS": "1"'),
         ("openvino", {"hint": "latency"}, '"PERFORMANCE_HINT": "LATENCY"'),
         ("openvino", {}, '"INFERENCE_NUM_THREADS": 1'),
         ("onnxruntime", {"graph_optimization_level": "basic"}, "GraphOptimizationLevel.ORT_ENABLE_BASIC"),
