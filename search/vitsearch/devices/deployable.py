@@ -16,7 +16,7 @@ from vitsearch.models.onnx_format import OLDEST_OPSET
 from vitsearch_agent.wire.protocol import DeviceInfo, RuntimeInfo
 
 if TYPE_CHECKING:
-    from vitsearch.space.knobs import Knobs
+    from vitsearch.space import SearchSpace
 
 Deployable = Callable[[Deployment], str | None]
 """Why a device cannot run a deployment, in one sentence; None when it can."""
@@ -182,12 +182,12 @@ def too_few_cores(device: str, info: DeviceInfo, threads: int, streams: int = 1)
     return f"device {device} has {has} for measurements, so {runs}"
 
 
-def without_cores(devices: Sequence[Described], knobs: Knobs) -> list[str]:
+def without_cores(devices: Sequence[Described], space: SearchSpace) -> list[str]:
     """Why some of the numbers of threads and streams of a space file are left out, because a device has fewer cores.
 
     Args:
         devices: The devices of the file.
-        knobs: Its choices.
+        space: The content of the file.
 
     Returns:
         A sentence for each number that is left out.
@@ -195,10 +195,10 @@ def without_cores(devices: Sequence[Described], knobs: Knobs) -> list[str]:
     Raises:
         ResourceError: No number of threads, or none of streams, is left.
     """
-    least = min(knobs.threads, default=1)
+    knobs = space.space
     pairs = [(runtime, name) for runtime in knobs.backend for name in providers_of(runtime, knobs.provider)]
     on_cores = knobs.streams if all(takes_threads(*pair) for pair in pairs) else ()
-    runs_of = [[(threads, 1) for threads in knobs.threads], [(least, streams) for streams in on_cores]]
+    runs_of = [[(threads, 1) for threads in knobs.threads], [(min(space.threads), streams) for streams in on_cores]]
     left_out: list[str] = []
     for runs in runs_of:
         whys = [

@@ -104,7 +104,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             open_device(study, space, cores, progress.note, failures if options.retry_failed else 0)
         )
         refuse_unable_on(device.devices, deployments_of(space, device.name))
-        for reason in without_cores(device.devices, space.space):
+        for reason in without_cores(device.devices, space):
             progress.note(f"not searched: {reason}")
         for choice in space.space.backbone:
             exporter = exporter_for(choice.name, space.networks)

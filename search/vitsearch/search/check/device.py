@@ -97,7 +97,7 @@ def check_devices(checked: Checked, described: Sequence[DeviceDescription]) -> C
         JudgedDevice(
             description,
             tuple(_judge(description, deployment) for deployment in asked_deployments(valid.space, description.name)),
-            tuple(without_cores([description], valid.space.space)),
+            tuple(without_cores([description], valid.space)),
         )
         for description in described
     )
@@ -117,7 +117,7 @@ def _problems(space: SearchSpace, described: Sequence[DeviceDescription]) -> Ite
         except ResourceError as error:
             yield Problem(("space", "backbone", index), str(error))
     try:
-        without_cores(described, space.space)
+        without_cores(described, space)
     except ResourceError as error:
         yield Problem(("space", "streams" if "streams" in str(error) else "threads"), str(error))
     for section in ("objectives", "limits"):

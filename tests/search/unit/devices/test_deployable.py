@@ -21,7 +21,7 @@ from vitsearch.devices.deployable import (
 )
 from vitsearch.errors import ResourceError
 from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
-from vitsearch.space.knobs import Knobs
+from vitsearch.space import SearchSpace
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_agent.wire.protocol import DeviceInfo, RuntimeInfo
 
@@ -33,8 +33,16 @@ OPENVINO = RuntimeInfo("openvino", True, None, "2026.4.1", ("CPU",), ("onnx", "o
 TFLITE_TOOL = RuntimeInfo("benchmark_model", True, None, "sha256:00", (), ("tflite",), precisions=("fp32", "int8"))
 
 
-def knobs(**choices) -> Knobs:
-    return Knobs.model_validate({"backbone": "vit_fmnist_p4", "resolution": 28, **choices})
+def space_of(measured_threads=1, **knobs) -> SearchSpace:
+    return SearchSpace.from_json(
+        {
+            "study": "small",
+            "task": {"data": {"source": "builtin:fashion-mnist-14k"}},
+            "objectives": {"accuracy": "maximize", "throughput_ips": "maximize"},
+            "space": {"backbone": ["vit_fmnist_p4"], "resolution": [28], **knobs},
+            "measure": {"threads": measured_threads},
+        }
+    )
 
 
 def device(*runtimes: RuntimeInfo) -> DeviceInfo:
@@ -156,20 +164,20 @@ def test_a_run_has_no_more_threads_than_the_device_has_cores(fingerprint, most):
 def test_numbers_of_threads_without_cores_are_named_and_refused_where_none_is_left():
     device = FakeDevice("pi", info=FakeDevice().info._replace(fingerprint={"cores": 2}))
     why = "device pi has 2 cores for measurements, so no run of 4 threads"
-    assert without_cores([device], knobs(threads=(1, 2, 4))) == [why]
+    assert without_cores([device], space_of(8, threads=[1, 2, 4])) == [why]
     with pytest.raises(ResourceError, match=why):
-        without_cores([device], knobs(threads=(4,)))
+        without_cores([device], space_of(8, threads=[4]))
 
 
 def test_numbers_of_streams_without_cores_are_named_and_refused_where_none_is_left():
     device = FakeDevice("pi", info=FakeDevice().info._replace(fingerprint={"cores": 2}))
     why = "device pi has 2 cores for measurements, so no 4 streams"
-    assert without_cores([device], knobs(streams=(1, 2, 4))) == [why]
+    assert without_cores([device], space_of(streams=[1, 2, 4])) == [why]
     with pytest.raises(ResourceError, match="so no 2 streams of 2 threads"):
-        without_cores([device], knobs(threads=(2,), streams=(2,)))
+        without_cores([device], space_of(2, streams=[2]))
 
 
 def test_streams_of_an_accelerator_need_no_cores():
     info = FakeDevice().info._replace(fingerprint={"cores": 2}, runtimes=(TRTEXEC,))
-    assert without_cores([FakeDevice("nano", info=info)], knobs(backend=("tensorrt",), streams=(1, 8))) == []
+    assert without_cores([FakeDevice("nano", info=info)], space_of(backend=["tensorrt"], streams=[1, 8])) == []
     assert deployable("nano", info)(Deployment("nano", "tensorrt", "gpu", "fp16", batch=1, streams=8)) is None
