@@ -43,9 +43,8 @@ from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Floats
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError, VitsearchError
-from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, precision_shares
+from vitsearch.export import EXPORTERS, ExportTask, converters, deploy, evaluate, precision_shares
 from vitsearch.export.device_jobs import DeviceJob
-from vitsearch.export.litert import converters
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers.exporting import write
 from vitsearch_agent import runtimes

@@ -37,7 +37,11 @@ _read_optimizers = json_reader.sequence(json_reader.text, 64)
 
 class OrtSession(Session):
     def __init__(
-        self, session: Any, names: Sequence[str], feeds: Feeds, reported_options: Mapping[str, Any] = MappingProxyType({})
+        self,
+        session: Any,
+        names: Sequence[str],
+        feeds: Feeds,
+        reported_options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.batch, self.shapes = feeds.sizes
         self.reported_options = reported_options

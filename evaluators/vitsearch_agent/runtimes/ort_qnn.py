@@ -23,7 +23,7 @@ NODES_OF_PROVIDERS = "session.record_ep_graph_assignment_info"
 CPU_NODES, CPU_OPERATORS = "cpu_nodes", "cpu_operators"
 """The options of a result that say what the NPU left to the CPU."""
 _CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear"})
-"""Of what the NPU reads and gives. The provider leaves those of the images and the outputs to the CPU by its default."""
+"""Of what the NPU reads and gives. By default the provider leaves those of the images and the outputs to the CPU."""
 _ARM = ("aarch64", "arm")
 _OLDEST = "register_execution_provider_library"
 """What onnxruntime has since it takes providers as plugins (1.23)."""

@@ -66,9 +66,7 @@ def reasons(plan: Plan, supports: Supports) -> list[Reason]:
     return problems
 
 
-def possible_ops(
-    backbone: str, runtime: str, provider: str, precision: str, supports: Supports
-) -> tuple[str, ...]:
+def possible_ops(backbone: str, runtime: str, provider: str, precision: str, supports: Supports) -> tuple[str, ...]:
     """The layers that int8 files of a backbone may quantize, the usual ones first; empty where there is no choice."""
     words = precisions.quantized_ops_of(runtime, provider, precision)
     return tuple(word for word in words if supports(backbone, "quantized_ops", word) is None)

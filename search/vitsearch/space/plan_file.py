@@ -163,9 +163,7 @@ def _deployment(value: Callable[[str], Any], device: str, words: PlanValues) -> 
 
 def _possible_ops(backbone: str, deployment: Deployment, supports: Supports) -> tuple[str, ...]:
     try:
-        return legality.possible_ops(
-            backbone, deployment.runtime, deployment.provider, deployment.precision, supports
-        )
+        return legality.possible_ops(backbone, deployment.runtime, deployment.provider, deployment.precision, supports)
     except UnknownName:  # reported with the backbone
         return ()
 

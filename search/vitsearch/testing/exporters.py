@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES, TRAINED, precisions_on, provider_for
+from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES, TRAINED, provider_for
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.export.base import PARITY_LIMIT, Exporter
 from vitsearch.export.processor import saturates_int8

@@ -242,7 +242,9 @@ def _why_no_threads(searched: SearchedValues, threads: int) -> str | None:
 def _why_no_ops(searched: SearchedValues, ops: str) -> str | None:
     """The layers need an int8 precision and a runtime of the file that quantize them."""
     runtimes, named = searched.choices("backend"), searched.choices("quantization")
-    if ops == AUTO or any(ops in quantized_ops_of(*pair, precision) for pair in _pairs(searched) for precision in named):
+    if ops == AUTO or any(
+        ops in quantized_ops_of(*pair, precision) for pair in _pairs(searched) for precision in named
+    ):
         return None
     return f"none of {', '.join(named)} quantizes {ops!r} in {', '.join(runtimes)}"
 

@@ -4,7 +4,7 @@ import pytest
 
 from support.fake_converter import FAILS, FakeConverter
 from vitsearch.cli.app import main
-from vitsearch.export.litert import converters
+from vitsearch.export import converters
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ def test_16_bit_activations_are_for_the_npu_alone():
 def test_the_npu_refuses_files_without_pairs_around_every_operator():
     assert precisions_on("onnxruntime", QNN) == ("fp32", "fp16", "int8_ptq", "w8a16")
     reason = supports_on("onnxruntime", QNN, "int8_dynamic")
-    assert reason is not None and reason.endswith("allowed there: fp32, fp16, int8_ptq, w8a16")
+    assert reason is not None
+    assert reason.endswith("allowed there: fp32, fp16, int8_ptq, w8a16")
 
 
 def test_what_a_runtime_cannot_run_no_provider_of_it_can():

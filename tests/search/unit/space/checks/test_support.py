@@ -149,7 +149,10 @@ def test_what_the_npu_does_not_run_is_reported():
         "allowed there: fp32, fp16, int8_dynamic, int8_ptq, int8_qat, int8_weights, int8_mixed"
     ]
     refused = lines(
-        npu, "space.quantization=[fp32, int8_ptq, int8_dynamic]", "space.quantized_ops=[linear]", "space.batch=[1, open]"
+        npu,
+        "space.quantization=[fp32, int8_ptq, int8_dynamic]",
+        "space.quantized_ops=[linear]",
+        "space.batch=[1, open]",
     )
     assert [line.split(": ")[1] for line in refused] == [
         "space.quantization[2]",
