@@ -215,8 +215,8 @@ def _imitated(device: str, info: DeviceInfo, deployment: Deployment) -> str | No
     if not is_emulated(machine):
         return None
     return (
-        f"device {device}: on its processor ({machine}) onnxruntime-qnn imitates the NPU, and the times are those of no "
-        "device; a device that is declared emulated may run it"
+        f"device {device}: on its processor ({machine}) onnxruntime-qnn imitates the NPU, so the times would be those "
+        "of no device; a device that is declared emulated may run it"
     )
 
 

@@ -82,10 +82,8 @@ def test_a_file_that_the_compiler_rejects_is_reported_with_its_words(python, tmp
 def test_a_file_that_was_written_is_not_trusted(tmp_path):
     """The compiler ended well and reports one context, but the file holds the plain model."""
     report = {"contexts": 1, "npu_nodes": 3, "cpu_operators": {}, "onnxruntime": "1.32.0"}
-    body = (
-        f"Path(call[4]).write_bytes(Path(call[4 - 1]).read_bytes()); Path(call[-1]).write_text({json.dumps(report)!r})"
-    )
-    body = body.replace("call[4]", "call[5]").replace("call[4 - 1]", "call[4]")
+    copies = "model, path, answer = Path(call[4]), Path(call[5]), Path(call[-1]); path.write_bytes(model.read_bytes())"
+    body = f"{copies}; answer.write_text({json.dumps(report)!r})"
     fake = FakeConverter(tmp_path, body, contexts.NAME)
     with pytest.raises(StageError, match="context.onnx holds nothing for the NPU: every operator is left to the CPU"):
         contexts.compiled(fake.python, chain(tmp_path / "model.onnx", "MatMul"), CHIP, tmp_path / "context.onnx")
