@@ -18,6 +18,9 @@ from vitsearch_agent.errors import MeasurementFailed
 PROVIDER = "QNNExecutionProvider"
 PACKAGE = "onnxruntime_qnn"
 BACKEND = {"backend_type": "htp"}
+IMITATED_CHIP = {"soc_model": "57", "htp_arch": "75"}
+"""What is imitated where no chip is named: a Snapdragon 8 Gen 3. The library would imitate one of v68, for whose NPU it
+does not compile a ViT in fp32."""
 NODES_OF_PROVIDERS = "session.record_ep_graph_assignment_info"
 """The setting by which a session records which provider has which nodes."""
 CPU_NODES, CPU_OPERATORS = "cpu_nodes", "cpu_operators"
@@ -45,7 +48,8 @@ def add_provider(settings: Any, chip: Optional[Dict[str, str]] = None) -> None:
 
     Args:
         settings: What it is added to, in place.
-        chip: `soc_model` and `htp_arch` of the chip that is compiled for or emulated; None for the one of this device.
+        chip: `soc_model` and `htp_arch` of the chip that is compiled for or emulated; None for the one of this device
+            or, where that has none, IMITATED_CHIP.
 
     Raises:
         MeasurementFailed: `runtime_unavailable`, when the package does not load or finds no device.
@@ -63,7 +67,8 @@ def add_provider(settings: Any, chip: Optional[Dict[str, str]] = None) -> None:
     if not devices:
         raise MeasurementFailed("runtime_unavailable", "onnxruntime-qnn finds no NPU of Qualcomm")
     settings.add_session_config_entry(NODES_OF_PROVIDERS, "1")
-    settings.add_provider_for_devices(devices[:1], dict(BACKEND, **(chip or {})))
+    chosen = chip or (IMITATED_CHIP if is_emulated() else {})
+    settings.add_provider_for_devices(devices[:1], dict(BACKEND, **chosen))
 
 
 def left_on_cpu(session: Any) -> Dict[str, Any]:
