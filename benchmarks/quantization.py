@@ -136,7 +136,7 @@ def deit(folder: Path) -> dict[str, Path]:
 
 
 def every_precision() -> tuple[str, ...]:
-    return precisions.RUNTIMES["onnxruntime"].precisions
+    return precisions.precisions_on("onnxruntime", "cpu")
 
 
 def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -> Path:

@@ -38,14 +38,13 @@ from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.legality import possible_ops
 from vitsearch.core.plan import Deployment, precision_text
-from vitsearch.core.precisions import MIXED, RUNTIMES, TRAINED, default_provider
+from vitsearch.core.precisions import MIXED, TRAINED, default_provider, precisions_on
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Floats
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError, VitsearchError
-from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, precision_shares
+from vitsearch.export import EXPORTERS, ExportTask, converters, deploy, evaluate, precision_shares
 from vitsearch.export.device_jobs import DeviceJob
-from vitsearch.export.litert import converters
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers.exporting import write
 from vitsearch_agent import runtimes
@@ -147,12 +146,13 @@ def files_of(subject: Subject, names: list[str], folder: Path, what: str) -> Ite
         if missing := EXPORTERS.get(runtime)().missing():
             yield Row(runtime, "", note=missing)
             continue
-        precisions = [precision for precision in RUNTIMES[runtime].precisions if precision not in TRAINED | MIXED]
+        provider = default_provider(runtime)
+        precisions = [name for name in precisions_on(runtime, provider) if name not in TRAINED | MIXED]
         if what == "quantized_ops":
             precisions = [precision for precision in precisions if precision in FLOATS_AND_STATIC]
         for precision in precisions:
-            for ops in possible_ops(subject.name, runtime, precision, backbones.supports) or (None,):
-                deployment = Deployment("local", runtime, default_provider(runtime), precision, 1, ops)
+            for ops in possible_ops(subject.name, runtime, provider, precision, backbones.supports) or (None,):
+                deployment = Deployment("local", runtime, provider, precision, 1, ops)
                 yield ours(subject, deployment, folder / f"{runtime}-{precision}-{ops}")
     if what == "bases":
         yield from tool_defaults(subject, folder)

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from vitsearch.export.litert import converters
+from vitsearch.export import converters
 
 WRITES = "Path(call[-1] if call[2] == 'convert' else call[4]).write_bytes(b'TFL3' + call[2].encode())"
 FAILS = "print('warming up', file=sys.stderr); sys.exit('ValueError: no lowering for aten.foo')"

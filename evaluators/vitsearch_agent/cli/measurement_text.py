@@ -17,13 +17,14 @@ _FLAGS = {
     "contended": "other work disturbed the measurement more than the reference models can correct: measure again",
     "memory_bound": "its time depends on the cache that others leave to its weights, which no reference model shows",
     "within_process": "a single process: processes differ by more than its runs, so there is no 95 % interval",
+    "cpu_fallback": "the NPU left operators to the CPU: the options of the result name them (--json)",
     "not_steady": "the times were not steady at the end of warm-up: measure again",
     "throttled": "the device throttled",
     "sustained_throttling": "the device throttled in every repeat",
     "warm_start": "the device did not cool down in time",
     "swapped": "memory was swapped during the measurement",
 }
-_EMULATED = "instructions are translated here: the times are those of no real device"
+_EMULATED = "what computes is imitated here: the times are those of no real device"
 
 
 class FileResult(NamedTuple):

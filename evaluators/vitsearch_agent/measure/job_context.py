@@ -4,13 +4,16 @@ import os
 import time
 from typing import Any, Dict, NamedTuple, Optional
 
+from vitsearch_agent import runtimes
 from vitsearch_agent.base.canonical_json import utc_now
+from vitsearch_agent.wire.job_spec import JobSpec
 
 
 class JobContext(NamedTuple):
     """The part of a result that is known before the job starts.
 
-    `slowdown` is the factor of an emulated device (1 where its instructions are translated), None for a physical one.
+    `slowdown` is the factor of an emulated device (1 where its instructions are translated, or the
+    processor of the runtime is imitated), None for a physical one.
     """
 
     job_id: str
@@ -19,6 +22,13 @@ class JobContext(NamedTuple):
     attempts: int
     queue_s: float
     slowdown: Optional[float] = None
+
+    def of_job(self, spec: JobSpec) -> "JobContext":
+        """Return the context of a job: its device is emulated, too, where its runtime imitates what computes."""
+        runtime = runtimes.create(spec.runtime)
+        if self.slowdown is None and runtime.emulates(runtime.check_options(spec.options)):
+            return self._replace(slowdown=1.0)
+        return self
 
     def start(self) -> "StartedJob":
         """Start the clock of the job."""

@@ -75,6 +75,7 @@ def measure_job(
     between the processes (`events`); `references` learns the times of the reference models. Raises what `run_child`
     raises, and MeasurementFailed `protocol` for reference models that this version does not have.
     """
+    context = context.of_job(spec)
     started = context.start()
     protocol = spec.protocol
     if protocol.reference not in (None, REFERENCE):

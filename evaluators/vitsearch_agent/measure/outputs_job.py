@@ -29,7 +29,7 @@ def measure_outputs(spec: JobSpec, context: JobContext, job_folder: JobFolder, k
     Raises what `run_child` raises, and MeasurementFailed `incompatible_artifact` for images that are none.
     """
     assert spec.reduction is not None
-    started = context.start()
+    started = context.of_job(spec).start()
     n = _images(os.path.join(job_folder.folder, IMAGES_NAME))  # before the child runs, which could change the file
     report = parse_report(_answer(spec, context.environment_id, job_folder), OutputsReport.from_json)
     reduction = REDUCTIONS[spec.reduction]

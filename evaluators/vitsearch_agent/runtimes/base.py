@@ -198,6 +198,17 @@ class Runtime(abc.ABC):
         """
         return False
 
+    def emulates(self, options: Mapping[str, Any]) -> bool:
+        """Return whether this machine imitates the processor that computes: its times are then those of no device.
+
+        Args:
+            options: Those in effect.
+
+        Returns:
+            True if results are to be marked as emulated.
+        """
+        return False
+
     def uses_cuda(self, options: Mapping[str, Any]) -> bool:
         """Return whether the runtime computes on a GPU of NVIDIA, whose driver counts the memory of each process.
 

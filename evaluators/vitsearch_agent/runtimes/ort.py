@@ -1,10 +1,12 @@
 """ONNX Runtime. Only this file imports onnxruntime, and only inside functions."""
 
-from typing import Any, Dict, Mapping, Optional, Sequence
+from types import MappingProxyType
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from vitsearch_agent.artifacts import declared_inputs, inspect
 from vitsearch_agent.base import json_reader
 from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes import ort_qnn
 from vitsearch_agent.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_agent.runtimes.inputs import Feeds, Input, random_feeds
 from vitsearch_agent.runtimes.needs import NEEDS
@@ -34,8 +36,15 @@ _read_optimizers = json_reader.sequence(json_reader.text, 64)
 
 
 class OrtSession(Session):
-    def __init__(self, session: Any, names: Sequence[str], feeds: Feeds) -> None:
+    def __init__(
+        self,
+        session: Any,
+        names: Sequence[str],
+        feeds: Feeds,
+        reported_options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.batch, self.shapes = feeds.sizes
+        self.reported_options = reported_options
         self._session = session
         self._feeds = dict(zip(names, feeds.arrays))
 
@@ -92,6 +101,9 @@ class OrtRuntime(Runtime):
     def survives_fork(self, options: Mapping[str, Any]) -> bool:
         return str(options.get("provider", "CPUExecutionProvider")) == "CPUExecutionProvider"
 
+    def emulates(self, options: Mapping[str, Any]) -> bool:
+        return options["provider"] == ort_qnn.PROVIDER and ort_qnn.is_emulated()
+
     def uses_cuda(self, options: Mapping[str, Any]) -> bool:
         return options["provider"] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
@@ -103,8 +115,7 @@ class OrtRuntime(Runtime):
             import onnxruntime
         except ImportError as error:
             return Availability(False, f"onnxruntime cannot be imported: {error}", None, ())
-        providers = tuple(onnxruntime.get_available_providers())
-        return Availability(True, None, str(onnxruntime.__version__), providers)
+        return Availability(True, None, str(onnxruntime.__version__), _providers())
 
     def with_limits(self, state: Availability) -> Availability:
         return state._replace(**find_limits(_loads)._asdict())
@@ -112,13 +123,10 @@ class OrtRuntime(Runtime):
     def load(
         self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
     ) -> Session:
-        import onnxruntime
-
         provider = options["provider"]
-        if provider not in onnxruntime.get_available_providers():
+        if provider not in _providers():
             raise MeasurementFailed(
-                "runtime_unavailable",
-                f"this onnxruntime has no {provider}; it has {', '.join(onnxruntime.get_available_providers())}",
+                "runtime_unavailable", f"this onnxruntime has no {provider}; it has {', '.join(_providers())}"
             )
         inspect("onnx", {"model.onnx": path})
         session = self._open(path, options, threads)
@@ -128,8 +136,9 @@ class OrtRuntime(Runtime):
                 "runtime_unavailable",
                 f"{provider} did not start; onnxruntime fell back to {session.get_providers()[0]}",
             )
+        left = ort_qnn.left_on_cpu(session) if provider == ort_qnn.PROVIDER else {}
         inputs = [_input(argument, path) for argument in session.get_inputs()]
-        return OrtSession(session, [argument.name for argument in inputs], random_feeds(inputs, batch, shapes))
+        return OrtSession(session, [argument.name for argument in inputs], random_feeds(inputs, batch, shapes), left)
 
     def load_streams(
         self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes, streams: int
@@ -151,15 +160,27 @@ class OrtRuntime(Runtime):
             settings.add_session_config_entry(key, value)
         level = LEVELS[options["graph_optimization_level"]]
         settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        providers = [options["provider"]]
+        if options["provider"] == ort_qnn.PROVIDER:
+            ort_qnn.add_provider(settings)
+            providers = []  # those of the settings
         try:
             return onnxruntime.InferenceSession(
                 path,
                 settings,
-                providers=[options["provider"]],
+                providers=providers,
                 disabled_optimizers=options["disabled_optimizers"],
             )
         except Exception as error:
             raise refused(error, f"onnxruntime {onnxruntime.__version__} rejects the model") from error
+
+
+def _providers() -> Tuple[str, ...]:
+    """Return what can compute here; a provider that is registered from another package comes last."""
+    import onnxruntime
+
+    own = [name for name in onnxruntime.get_available_providers() if name != ort_qnn.PROVIDER]
+    return (*own, ort_qnn.PROVIDER) if ort_qnn.is_installed(onnxruntime) else tuple(own)
 
 
 def _input(argument: Any, path: str) -> Input:

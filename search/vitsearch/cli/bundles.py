@@ -77,6 +77,14 @@ def ship(
             show_default=False,
         ),
     ] = None,
+    chip: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compile for the NPU of a chip of Qualcomm too, such as sm8650; repeat for several.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one model of a study as a bundle: the model, its preprocessing, examples, measurements and a model card.
@@ -94,7 +102,8 @@ def ship(
     from vitsearch.ship.ship import PrintedBundle, ShipOptions
     from vitsearch.ship.ship import ship as write
 
-    options = ShipOptions(to, again, not no_images, allow_emulated, settings_of(observer, mlflow=mlflow), sign)
+    observers = settings_of(observer, mlflow=mlflow)
+    options = ShipOptions(to, again, not no_images, allow_emulated, observers, sign, tuple(chip or ()))
     bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
     typer.echo(json_text(PrintedBundle.of(bundle)) if as_json else summary(bundle))
 
@@ -116,6 +125,9 @@ def summary(bundle: Bundle) -> str:
                 f"{100 * (value - before):+.2f} points" if metric.is_share else f"{value - before:+.4g} {metric.unit}"
             )
             lines.append(f"{'':<10}  {away} from validation; the search never used the test images")
+    for shipped in model.contexts:
+        lines.append(f"npu         {shipped.text}")
+        lines += [f"{'':<10}  warning: {warning}" for warning in shipped.warnings]
     lines += [f"bundle      {bundle.folder}", f"zip         {bundle.archive}"]
     lines += ["signature   SHA256SUMS.sig, in both"] if bundle.is_signed else []
     return "\n".join(map(printable, lines))

@@ -190,13 +190,21 @@ def _precisions(runtime: str, notes: _Footnotes) -> list[str]:
     """Precisions that a runtime simply does not have need no reason. Of int8 the cell has the quantized layers."""
     features = precisions.RUNTIMES[runtime]
     return [
-        ", ".join(features.quantized_ops.get(precision, (YES,)))
+        ", ".join(features.quantized_ops.get(precision, (_where(runtime, precision),)))
         if precision in features.precisions
         else notes.mark(features.refused[precision])
         if precision in features.refused
         else NO
         for precision in typing.get_args(Precision)
     ]
+
+
+def _where(runtime: str, precision: str) -> str:
+    """`yes`, or the only providers that compute in a precision."""
+    if precision in precisions.precisions_on(runtime, precisions.default_provider(runtime)):
+        return YES
+    providers = precisions.RUNTIMES[runtime].providers
+    return ", ".join(name for name in providers if precision in precisions.precisions_on(runtime, name))
 
 
 def _line(cells: Sequence[str]) -> str:

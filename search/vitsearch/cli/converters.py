@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +14,14 @@ from vitsearch_agent.base.printable import printable
 
 
 def install_converter(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="litert: writes TFLite files.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="litert: writes TFLite files; qnn: compiles for the NPUs of Qualcomm.",
+            show_default=False,
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Install what writes the files of a runtime.
@@ -20,10 +29,22 @@ def install_converter(
     It gets an environment of its own, because it pins other versions of our libraries. VITSEARCH_CONVERTERS names the
     folder; default: in the user's cache.
     """
-    from vitsearch.export.litert import converters, litert_file
+    from vitsearch.export import converters
 
-    converters.install(name, litert_file.verify, lambda text: typer.echo(printable(text), err=as_json))
+    converters.install(name, _verifier(name), lambda text: typer.echo(printable(text), err=as_json))
     if as_json:
         from vitsearch.cli.printed import PrintedConverter
 
         typer.echo(json_text(PrintedConverter(name)))
+
+
+def _verifier(name: str) -> Callable[[Path], None]:
+    """What tries a converter once; `UnknownName` for one that does not exist."""
+    from vitsearch.export import converters
+
+    converters.folder_of(name)
+    if name == "litert":
+        from vitsearch.export.litert.litert_file import verify
+    else:
+        from vitsearch.export.qnn.contexts import verify
+    return verify

@@ -55,20 +55,20 @@ def reasons(plan: Plan, supports: Supports) -> list[Reason]:
         *_untrained(plan),
     ]
     for deployment in plan.deployments:
-        if (reason := precisions.supports(deployment.runtime, deployment.precision)) is not None:
+        if (reason := _refused_precision(deployment)) is not None:
             problems.append(Reason("quantization", reason))
         if (reason := precisions.supports_provider(deployment.runtime, deployment.provider)) is not None:
             problems.append(Reason("provider", reason))
-        if (reason := precisions.supports_batch(deployment.runtime, deployment.batch)) is not None:
+        if (reason := precisions.supports_batch(deployment.runtime, deployment.provider, deployment.batch)) is not None:
             problems.append(Reason("batch", reason))
         if (reason := _refused_ops(deployment)) is not None:
             problems.append(Reason("quantized_ops", reason))
     return problems
 
 
-def possible_ops(backbone: str, runtime: str, precision: str, supports: Supports) -> tuple[str, ...]:
+def possible_ops(backbone: str, runtime: str, provider: str, precision: str, supports: Supports) -> tuple[str, ...]:
     """The layers that int8 files of a backbone may quantize, the usual ones first; empty where there is no choice."""
-    words = precisions.quantized_ops_of(runtime, precision)
+    words = precisions.quantized_ops_of(runtime, provider, precision)
     return tuple(word for word in words if supports(backbone, "quantized_ops", word) is None)
 
 
@@ -119,9 +119,15 @@ def _knob_values(plan: Plan) -> Iterator[tuple[str, Any]]:
 
 def _refused_ops(deployment: Deployment) -> str | None:
     """Why these layers cannot be quantized; None where the precision is refused, which is reported."""
-    if precisions.supports(deployment.runtime, deployment.precision) is not None:
+    if _refused_precision(deployment) is not None:
         return None
-    return precisions.supports_quantized_ops(deployment.runtime, deployment.precision, deployment.quantized_ops)
+    return precisions.supports_quantized_ops(
+        deployment.runtime, deployment.provider, deployment.precision, deployment.quantized_ops
+    )
+
+
+def _refused_precision(deployment: Deployment) -> str | None:
+    return precisions.supports_on(deployment.runtime, deployment.provider, deployment.precision)
 
 
 def _ratios(cut: Compression) -> Iterator[Reason]:

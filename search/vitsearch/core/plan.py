@@ -76,7 +76,7 @@ class Deployment:
         Returns:
             The same deployment, with the quantized layers that it can have at this precision.
         """
-        can_have = self.quantized_ops in quantized_ops_of(self.runtime, precision)
+        can_have = self.quantized_ops in quantized_ops_of(self.runtime, self.provider, precision)
         return replace(self, precision=precision, quantized_ops=self.quantized_ops if can_have else None)
 
 

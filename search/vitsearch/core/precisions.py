@@ -16,7 +16,9 @@ class Runtime:
     nothing here reaches, both with the reason. `open_batch`: its files may take any number of images in a run.
     `threaded`: the providers that compute on as many threads as they are given; others choose themselves.
     `quantized_ops`: a precision that computes in int8 -> the layers that its files may quantize, the default first:
-    `linear` layers, or `all` (convolutions too).
+    `linear` layers, or `all` (convolutions too). `npus`: the providers that compile a file for one chip: its batch is
+    fixed, and a quantized one has every operator quantized, so there is no choice of layers. `refused_on`: the
+    precisions that single providers cannot run, with the reason.
     """
 
     name: str
@@ -27,22 +29,30 @@ class Runtime:
     open_batch: bool = False
     threaded: frozenset[str] = frozenset({"cpu"})
     quantized_ops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    npus: frozenset[str] = frozenset()
+    refused_on: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 LINEAR, ALL = "linear", "all"
 AUTO = "auto"
 """In a space file: the leaderboard decides."""
+QNN = "qnn"
+"""onnxruntime's provider for the NPUs of Qualcomm."""
+QUANTIZED_BITS: Mapping[str, int] = MappingProxyType({"int8_ptq": 8, "w8a16": 16})
+"""Precision of files for an NPU, whose weights have 8 bits -> the bits of its activations."""
+_NOT_FUSED = "16-bit activations are fused on NPUs alone; elsewhere each operator computes in fp32 between conversions"
+_NO_PAIRS = "Qualcomm's NPU reads pairs of QuantizeLinear and DequantizeLinear around every operator, which it lacks"
 _LIST = (
     Runtime(
         "onnxruntime",
-        ("fp32", "fp16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed"),
+        ("fp32", "fp16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed", "w8a16"),
         {
             "cpu": "CPUExecutionProvider",
             "cuda": "CUDAExecutionProvider",
             "tensorrt": "TensorrtExecutionProvider",
             "openvino": "OpenVINOExecutionProvider",
             "xnnpack": "XnnpackExecutionProvider",
-            "qnn": "QNNExecutionProvider",
+            QNN: "QNNExecutionProvider",
             "coreml": "CoreMLExecutionProvider",
             "directml": "DmlExecutionProvider",
         },
@@ -54,6 +64,13 @@ _LIST = (
             "int8_ptq": (LINEAR, ALL),
             "int8_qat": (LINEAR, ALL),
             "int8_mixed": (LINEAR,),
+        },
+        npus=frozenset({QNN}),
+        refused_on={
+            **dict.fromkeys(
+                ("cpu", "cuda", "tensorrt", "openvino", "xnnpack", "coreml", "directml"), {"w8a16": _NOT_FUSED}
+            ),
+            QNN: dict.fromkeys(("int8_dynamic", "int8_qat", "int8_weights", "int8_mixed"), _NO_PAIRS),
         },
     ),
     Runtime(
@@ -95,6 +112,7 @@ CALIBRATED: Mapping[str, str] = MappingProxyType(
         "int8_ptq": "lowest and highest value",
         "int8_qat": "lowest and highest value, then learned",
         "int8_mixed": "lowest and highest value",
+        "w8a16": "lowest and highest value",
     }
 )
 """Precision whose files depend on calibration images -> how ranges are found on them. The text enters keys."""
@@ -147,6 +165,33 @@ def supports(runtime: str, precision: str) -> str | None:
     return None
 
 
+def supports_on(runtime: str, provider: str, precision: str) -> str | None:
+    """As `supports`, for files that compute on `provider`."""
+    if (reason := supports(runtime, precision)) is not None:
+        return reason
+    if why := RUNTIMES[runtime].refused_on.get(provider, {}).get(precision):
+        allowed = ", ".join(precisions_on(runtime, provider))
+        return f"{precision!r} does not run on {provider}: {why}; allowed there: {allowed}"
+    return None
+
+
+def precisions_on(runtime: str, provider: str) -> tuple[str, ...]:
+    """The precisions of the files of a runtime that compute on one of its providers."""
+    features = RUNTIMES[runtime]
+    return tuple(name for name in features.precisions if name not in features.refused_on.get(provider, {}))
+
+
+def provider_for(runtime: str, precision: str) -> str:
+    """The first provider of a runtime that computes in one of its precisions."""
+    return next(name for name in RUNTIMES[runtime].providers if precision in precisions_on(runtime, name))
+
+
+def is_npu(runtime: str, provider: str) -> bool:
+    """Whether a provider compiles files for one chip (see `Runtime.npus`)."""
+    features = RUNTIMES.get(runtime)
+    return features is not None and provider in features.npus
+
+
 def supports_provider(runtime: str, provider: str) -> str | None:
     """Why files for `runtime` cannot run on `provider`, in one sentence; `None` when they can, or when the runtime is
     not one of ours."""
@@ -166,18 +211,21 @@ WHY_LINEAR_ONLY: Mapping[str, str] = MappingProxyType(
 )
 
 
-def quantized_ops_of(runtime: str, precision: str) -> tuple[str, ...]:
-    """The layers that files of a precision may quantize, the default first; empty where nothing computes in int8."""
+def quantized_ops_of(runtime: str, provider: str, precision: str) -> tuple[str, ...]:
+    """The layers that files of a precision may quantize, the default first; empty where nothing computes in int8, and
+    where everything has to."""
     features = RUNTIMES.get(runtime)
-    return () if features is None else features.quantized_ops.get(precision, ())
+    return () if features is None or provider in features.npus else features.quantized_ops.get(precision, ())
 
 
-def supports_quantized_ops(runtime: str, precision: str, ops: str | None) -> str | None:
+def supports_quantized_ops(runtime: str, provider: str, precision: str, ops: str | None) -> str | None:
     """Why `precision` in `runtime` cannot quantize these layers (None: has no such choice), in one sentence;
     `None` when it can."""
-    allowed = quantized_ops_of(runtime, precision)
+    allowed = quantized_ops_of(runtime, provider, precision)
     if ops is None or runtime not in RUNTIMES or ops in allowed:
         return None
+    if is_npu(runtime, provider):
+        return f"files for {provider} have no choice of quantized layers: every operator is, or none"
     if not allowed:
         return f"{precision!r} of {runtime} does not compute in int8, so it has no choice of quantized layers"
     why = f" ({WHY_LINEAR_ONLY[precision]})" if precision in WHY_LINEAR_ONLY else ""
@@ -194,9 +242,15 @@ MOST_BATCH, MOST_THREADS, MOST_STREAMS = 1024, 256, 256
 """Images in a run, threads of a run and runs in flight that a plan may name."""
 
 
-def supports_batch(runtime: str, batch: int | None) -> str | None:
-    """Why files of `runtime` cannot have such a batch (None: open), in one sentence; `None` when they can."""
+def opens_batch(runtime: str, provider: str) -> bool:
+    """Whether files for a provider may take any number of images; true of a runtime that is not one of ours."""
     features = RUNTIMES.get(runtime)
-    if batch is not None or features is None or features.open_batch:
+    return features is None or (features.open_batch and provider not in features.npus)
+
+
+def supports_batch(runtime: str, provider: str, batch: int | None) -> str | None:
+    """Why files for a provider cannot have such a batch (None: open), in one sentence; `None` when they can."""
+    if batch is not None or opens_batch(runtime, provider):
         return None
-    return f"the files of {runtime} take a fixed number of images, not 'open'; allowed: 1 to {MOST_BATCH}"
+    files = f"{runtime} on {provider}" if is_npu(runtime, provider) else runtime
+    return f"the files of {files} take a fixed number of images, not 'open'; allowed: 1 to {MOST_BATCH}"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter, needs_dynamo
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import RUNTIMES, providers_of, takes_threads
+from vitsearch.core.precisions import RUNTIMES, is_npu, providers_of, takes_threads
 from vitsearch.devices.protocols import cores_of
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import ON_DEVICE, device_job
 from vitsearch.models.onnx_format import OLDEST_OPSET
+from vitsearch_agent.runtimes.ort_qnn import is_emulated
 from vitsearch_agent.wire.protocol import DeviceInfo, RuntimeInfo
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | Non
         _too_old(device, runtime)
         or too_few_cores(device, info, deployment.threads, _streams_on_cores(deployment))
         or _missing_provider(device, runtime, deployment)
+        or _imitated(device, info, deployment)
         or _missing_precision(device, runtime, deployment)
     )
 
@@ -222,6 +224,19 @@ def _missing_provider(device: str, runtime: RuntimeInfo, deployment: Deployment)
         return None
     listed = ", ".join(runtime.providers) or "none"
     return f"device {device}: its {runtime.name} ({runtime.version}) has no {name}; it has {listed}"
+
+
+def _imitated(device: str, info: DeviceInfo, deployment: Deployment) -> str | None:
+    """An NPU that is imitated on a device whose other figures are real: both must not stand in one study."""
+    machine = info.fingerprint.get("machine")
+    if not is_npu(deployment.runtime, deployment.provider) or info.kind == "emulated" or not isinstance(machine, str):
+        return None
+    if not is_emulated(machine):
+        return None
+    return (
+        f"device {device}: on its processor ({machine}) onnxruntime-qnn imitates the NPU, so the times would be those "
+        "of no device; a device that is declared emulated may run it"
+    )
 
 
 def _missing_precision(device: str, runtime: RuntimeInfo, deployment: Deployment) -> str | None:

@@ -3,6 +3,8 @@
     base.py               Exporter (the protocol), ExportTask, ExportedFile
     onnxruntime_file.py   onnxruntime: ONNX at every precision
     openvino_file.py      OpenVINO: a pair of IR files; int8 by NNCF
+    converters.py         tools in environments of their own
+    qnn/                  files that are compiled for a chip of Qualcomm, from those for onnxruntime
     litert/               LiteRT: TFLite, by litert-torch in an environment of its own
     tensorrt/             TensorRT: ONNX with its types, and Q/DQ or scales for int8
     coreml/               Core ML: programs as pairs of files

@@ -55,8 +55,8 @@ class ExportTask:
     def quantized_ops(self) -> str:
         """The layers that int8 covers: those of the deployment, else the default of its runtime and precision."""
         deployment = self.deployment
-        default = next(iter(precisions.quantized_ops_of(deployment.runtime, deployment.precision)), precisions.LINEAR)
-        return deployment.quantized_ops or default
+        possible = precisions.quantized_ops_of(deployment.runtime, deployment.provider, deployment.precision)
+        return deployment.quantized_ops or next(iter(possible), precisions.LINEAR)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitsearch.core.precisions import ALL, reads_fused
+from vitsearch.core.precisions import ALL, QUANTIZED_BITS, is_npu, reads_fused
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ class OnnxRuntimeExporter(Exporter):
         plain, final = folder / "fp32.onnx", folder / "model.onnx"
         with fake_quant.unrounded(model):
             convert(model, task.shape, plain, task.opset, task.deployment.batch, task.exporter, task.output)
+        if is_npu(task.deployment.runtime, task.deployment.provider):
+            quantize.quantize_for_npu(plain, final, task.deployment.precision, task.images)
+            return ExportedFile(final, rounds_more=task.deployment.precision in QUANTIZED_BITS)
         learned = fake_quant.learned(model)
         covered = Coverage(task.quantized_ops, fake_quant.weights_of(model, task.fp32_layers))
         quantize.quantize(plain, final, task.deployment.precision, task.images, learned, covered)

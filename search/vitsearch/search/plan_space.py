@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import AUTO, providers_of, quantized_ops_of, supports
+from vitsearch.core.precisions import AUTO, providers_of, quantized_ops_of, supports_on
 from vitsearch.devices.deployable import Deployable
 from vitsearch.export import EXPORTERS
 from vitsearch.space import SearchSpace
@@ -59,7 +59,7 @@ def deployments_of(space: SearchSpace, device: str) -> list[Deployment]:
     return [
         deployment
         for deployment in asked_deployments(space, device)
-        if supports(deployment.runtime, deployment.precision) is None
+        if supports_on(deployment.runtime, deployment.provider, deployment.precision) is None
     ]
 
 
@@ -67,7 +67,7 @@ def with_quantized_ops(space: SearchSpace, deployments: Iterable[Deployment]) ->
     """The deployments with the layers that the file lets int8 cover in them; without, where the leaderboard decides."""
     named = space.space.quantized_ops
     for deployment in deployments:
-        possible = quantized_ops_of(deployment.runtime, deployment.precision)
+        possible = quantized_ops_of(deployment.runtime, deployment.provider, deployment.precision)
         if len(possible) > 1 and AUTO in named:
             yield deployment
         else:

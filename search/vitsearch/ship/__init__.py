@@ -6,6 +6,8 @@ bundled_model.py  everything that is known of a model, from the ledger
 contents.py       the files of a bundle, by their names
 card.py           its README.md
 examples.py       its runnable examples, and the command lines of the runtimes' own tools
+npu.py            the file compiled for chips, and run in the emulation of their NPUs
+shipped_context.py  such a file with what was seen of it
 writing.py        the folder and the zip, whole or not at all
 ship.py           all of it, in order
 """

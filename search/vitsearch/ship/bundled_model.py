@@ -17,6 +17,7 @@ from vitsearch.errors import StudyError
 from vitsearch.export.device_jobs import DeviceJob, device_job
 from vitsearch.ship.choice import Chosen
 from vitsearch.ship.prepare import ENVIRONMENTS, Final, Opened, measured_in
+from vitsearch.ship.shipped_context import ShippedContext
 from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
@@ -73,7 +74,7 @@ class BundledModel:
     the task that the study names first, `validation` what the search chose the model by.
     `trial` is None for the baseline. `target` is that of `vitsearch retarget`; None for the study's own device.
     `standing` is None for the baseline itself. `labelled_by` is the network whose own fp32 outputs are the labels; None
-    where the images have labels.
+    where the images have labels. `contexts` are the files that were compiled for chips.
     """
 
     study: str
@@ -98,6 +99,7 @@ class BundledModel:
     target: str | None = None
     standing: Standing | None = None
     labelled_by: str | None = None
+    contexts: tuple[ShippedContext, ...] = ()
 
     @property
     def name(self) -> str:

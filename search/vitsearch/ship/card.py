@@ -43,9 +43,9 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
 
 def card(model: BundledModel, with_images: bool) -> str:
     """The whole page."""
-    parts = (_head, _standing, _quality, _figures, _run, _tool, _preprocessing, _made, _licences, _limits)
+    parts = (_head, _standing, _quality, _figures, _contexts, _run, _tool, _preprocessing, _made, _licences, _limits)
     sections = ["\n".join(map(printable, part(model))) for part in parts]
-    sections.insert(6, "\n".join(map(printable, _verify(model, with_images))))
+    sections.insert(7, "\n".join(map(printable, _verify(model, with_images))))
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
@@ -214,6 +214,24 @@ def _figures(model: BundledModel) -> Iterator[str]:
         yield "The device is shared with others, so medians are what a quiet machine takes, by reference models that"
         yield "ran beside the model; the medians that were read are in `measurements.json`. The 95th percentile, the"
         yield "throughput and the time to load are as they were read, beside other work."
+
+
+def _contexts(model: BundledModel) -> Iterator[str]:
+    """What was compiled for chips; nothing where nothing was."""
+    if not model.contexts:
+        return
+    yield "## For the NPUs of Qualcomm"
+    yield ""
+    for shipped in model.contexts:
+        yield f"- `{shipped.name}` for {escaped(shipped.context.chip.product)}: {escaped(shipped.text)}"
+    yield ""
+    for line in (line for shipped in model.contexts for line in shipped.warnings):
+        yield f"**{escaped(line)}.**"
+        yield ""
+    compilers = ", ".join(dict.fromkeys(shipped.context.compiler for shipped in model.contexts))
+    yield f"Compiled by onnxruntime-qnn ({escaped(compilers)}) and run in its emulation of the NPU, beside the CPU on"
+    yield "the same file; not run on a chip. `contexts.json` has the counts. An app loads such a file with onnxruntime"
+    yield "and its provider QNN; conversions of the image and of the outputs stay on the CPU."
 
 
 def _interval(figure: Figure) -> str:

@@ -59,6 +59,9 @@ def contents(model: BundledModel, with_images: bool) -> dict[str, File]:
         "README.md": card(model, with_images).encode(),
         single_file.NAME: single_file.single_file(),
     }
+    if model.contexts:
+        files |= {context.name: context.context.path for context in model.contexts}
+        files["contexts.json"] = _json([context.to_json() for context in model.contexts])
     if model.task.labels in ("needed", "masks"):
         files[bundle.LABELS] = _json(model.data["class_names"])
     if model.path.suffix == ".mlmodel":

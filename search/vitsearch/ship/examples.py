@@ -23,7 +23,7 @@ from vitsearch.tasks.segmentation import pictures
 from vitsearch_agent import runtimes
 from vitsearch_agent.artifacts import calibration
 from vitsearch_agent.base.printable import printable
-from vitsearch_agent.runtimes import openvino_runtime, ort
+from vitsearch_agent.runtimes import openvino_runtime, ort, ort_qnn
 from vitsearch_agent.runtimes.tools import trtexec_flags
 
 BENCHMARK_APP = "benchmark_app.json"
@@ -205,6 +205,7 @@ def _options(model: BundledModel) -> Mapping[str, Any]:
 def _onnxruntime(model: BundledModel) -> Example:
     threads, options = model.confirmation.protocol.threads, _options(model)
     provider, level = options["provider"], ort.LEVELS[options["graph_optimization_level"]]
+    is_npu = provider == ort_qnn.PROVIDER
     config = "".join(f'OPTIONS.add_session_config_entry("{key}", "{value}")\n' for key, value in _SESSION_CONFIG)
     opened = (
         "OPTIONS = onnxruntime.SessionOptions()\n"
@@ -212,13 +213,17 @@ def _onnxruntime(model: BundledModel) -> Example:
         "OPTIONS.inter_op_num_threads = 1\n"
         f"OPTIONS.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{level}\n"
         f"{config}"
-        f'SESSION = onnxruntime.InferenceSession(os.path.join(HERE, "model.onnx"), OPTIONS, providers=["{provider}"])\n'
+        f"{_QNN_DEVICE if is_npu else ''}"
+        'SESSION = onnxruntime.InferenceSession(os.path.join(HERE, "model.onnx"), OPTIONS'
+        f"{'' if is_npu else f', providers=[{_quoted(provider)}]'})\n"
         f'if SESSION.get_providers()[0] != "{provider}":  # onnxruntime takes another one without an error\n'
         f'    sys.exit("{provider} did not start")'
     )
     run = f'SESSION.run(["{model.task.output}"], {{"{INPUT}": images}})[0][0]'
-    package = _ONNXRUNTIMES.get(str(provider), "onnxruntime")
-    return Example("import onnxruntime", opened, run, (_pinned(package, model, "onnxruntime"),))
+    package = _pinned(_ONNXRUNTIMES.get(str(provider), "onnxruntime"), model, "onnxruntime")
+    if is_npu:
+        return Example("import onnxruntime\nimport onnxruntime_qnn", opened, run, (package, "onnxruntime-qnn"))
+    return Example("import onnxruntime", opened, run, (package,))
 
 
 def _cpp_config() -> str:
@@ -276,6 +281,11 @@ def _coreml(model: BundledModel) -> Example:
     )
 
 
+_QNN_DEVICE = f"""\
+onnxruntime.register_execution_provider_library("{ort_qnn.PROVIDER}", onnxruntime_qnn.get_library_path())
+NPUS = [device for device in onnxruntime.get_ep_devices() if device.ep_name == "{ort_qnn.PROVIDER}"]
+OPTIONS.add_provider_for_devices(NPUS[:1], {ort_qnn.BACKEND!r})
+"""
 _SESSION_CONFIG = tuple(ort.SESSION_CONFIG.items())
 _PERF_TEST_LEVELS = {"all": "99", "extended": "2", "basic": "1", "disabled": "0"}
 _BENCHMARK_APP_FLAGS = {
@@ -289,7 +299,6 @@ _ONNXRUNTIMES = {
     "CUDAExecutionProvider": "onnxruntime-gpu",
     "TensorrtExecutionProvider": "onnxruntime-gpu",
     "OpenVINOExecutionProvider": "onnxruntime-openvino",
-    "QNNExecutionProvider": "onnxruntime-qnn",
     "DmlExecutionProvider": "onnxruntime-directml",
 }
 """The package that has a provider, where it is not the plain one."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vitsearch.core.figures import PrintedMetrics
@@ -12,10 +13,11 @@ from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.observers import FinalFront, ShippedModel
 from vitsearch.search.observers.observe import usable_for_bundles
-from vitsearch.ship import contents, prepare, signing, writing
+from vitsearch.ship import contents, npu, prepare, signing, writing
 from vitsearch.ship.bundled_model import BundledModel, SplitResult, describe
 from vitsearch.ship.choice import Wanted, choose
 from vitsearch.ship.prepare import Opened
+from vitsearch.ship.shipped_context import ShippedContext
 from vitsearch.ship.writing import BundlePlace
 from vitsearch.space import load
 from vitsearch.study import lookup
@@ -35,6 +37,7 @@ class ShipOptions:
         emulated: Whether the figures of an emulated device are allowed.
         observers: Those that get the bundle, by their names with their settings, such as the URI of `mlflow`.
         sign: The OpenSSH key that signs its checksums.
+        chips: The names of chips of Qualcomm for which the file is compiled too.
     """
 
     folder: Path | None = None
@@ -43,6 +46,7 @@ class ShipOptions:
     emulated: bool = False
     observers: Mapping[str, str] = field(default_factory=dict)
     sign: Path | None = None
+    chips: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,39 @@ class PrintedQuality:
 
 
 @dataclass(frozen=True)
+class PrintedContext:
+    """A file that was compiled for the NPU of a chip."""
+
+    chip: str
+    """Name of the chip."""
+    file: str
+    """Its name in the bundle."""
+    contexts: int
+    """Contexts in the file; more than one is slow."""
+    cpu_operators: Mapping[str, int]
+    """Operators that are left to the CPU, with their numbers."""
+    images: int
+    """Images that the emulated NPU was run on."""
+    other_class: int | None
+    """Those with another class than on the CPU that are no ties; null for another task than classification."""
+    largest_difference: float
+    """Largest difference between an output of the emulated NPU and of the CPU."""
+
+    @classmethod
+    def of(cls, shipped: ShippedContext) -> PrintedContext:
+        context, seen = shipped.context, shipped.agreement
+        return cls(
+            chip=context.chip.name,
+            file=shipped.name,
+            contexts=context.contexts,
+            cpu_operators=context.cpu_operators,
+            images=seen.images,
+            other_class=seen.other_class,
+            largest_difference=seen.largest_difference,
+        )
+
+
+@dataclass(frozen=True)
 class PrintedBundle(PrintedMetrics):
     """A bundle that was written."""
 
@@ -106,6 +143,8 @@ class PrintedBundle(PrintedMetrics):
     """Its key in the ledger."""
     quality: PrintedQuality
     """Quality of the shipped file."""
+    contexts: tuple[PrintedContext, ...]
+    """The files that were compiled for chips (--chip)."""
 
     @classmethod
     def of(cls, bundle: Bundle) -> PrintedBundle:
@@ -120,6 +159,7 @@ class PrintedBundle(PrintedMetrics):
             trial=model.trial,
             artifact_key=model.artifact.artifact_key,
             quality=PrintedQuality(tested, PrintedResult.of(model.validation)),
+            contexts=tuple(map(PrintedContext.of, model.contexts)),
         )
 
 
@@ -131,6 +171,7 @@ def ship(where: str, wanted: Wanted, options: ShipOptions, progress: Progress) -
     observers = {name: usable_for_bundles(name) for name in options.observers}
     if options.sign is not None:
         signing.require(options.sign)
+    chips = npu.chips_of(options.chips)
     with _opened(where, wanted.device) as opened, _reserved(options.folder) as target:
         if opened.is_emulated and not options.emulated:
             raise ResourceError(
@@ -138,13 +179,17 @@ def ship(where: str, wanted: Wanted, options: ShipOptions, progress: Progress) -
                 "one; to ship them all the same, add --allow-emulated"
             )
         chosen = choose(opened.study, opened.ledger, wanted)
+        if chips:
+            npu.require_npu(chosen.name, chosen.plan.deployment)
         final = None if options.again else prepare.stored_final(opened, chosen)
         if final is None:
             final = prepare.prepare(opened, chosen, progress, options.again)
         model = describe(opened, chosen, final)
         space = opened.space
         front = FinalFront.read(opened.study, opened.ledger) if observers else None
-        bundle = _write(model, options, target)
+        with tempfile.TemporaryDirectory() as compiled:
+            contexts = npu.shipped_contexts(model, chips, Path(compiled), progress)
+            bundle = _write(replace(model, contexts=contexts), options, target)
     if front is not None:
         shipped = _shipped(bundle)
         for name, observer in observers.items():

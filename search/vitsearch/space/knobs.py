@@ -64,7 +64,7 @@ TokenPruning = Literal["topk", "evit", "tome", "dynamicvit"]
 Sparsity = Literal["none", "50%", "75%", "2:4"]
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
 Precision = Literal[
-    "fp32", "fp16", "bf16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed", "palette4"
+    "fp32", "fp16", "bf16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed", "w8a16", "palette4"
 ]
 Runtime = Literal["onnxruntime", "openvino", "litert", "tensorrt", "coreml"]
 Provider = Literal[

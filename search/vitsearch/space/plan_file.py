@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 from vitsearch.core import legality
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan
-from vitsearch.core.precisions import AUTO, RUNTIMES, default_provider, takes_threads
+from vitsearch.core.precisions import AUTO, RUNTIMES, default_provider, opens_batch, takes_threads
 from vitsearch.errors import PlanError, UnknownName
 from vitsearch.space.checks.support import Supports
 from vitsearch.space.checks.valid_parts import SearchedValues
@@ -156,7 +156,7 @@ def _deployment(value: Callable[[str], Any], device: str, words: PlanValues) -> 
     runtime = value("backend")
     provider = value("provider") or default_provider(runtime)
     word = value("batch")
-    is_open = word == "open" and (words.has("batch") or RUNTIMES[runtime].open_batch)
+    is_open = word == "open" and (words.has("batch") or opens_batch(runtime, provider))
     batch = None if is_open else int(word) if word.isdigit() else 1  # only a study finds out what auto is
     threads = (value("threads") or 1) if takes_threads(runtime, provider) or words.has("threads") else 1
     run = threads, value("streams") or None
@@ -165,7 +165,7 @@ def _deployment(value: Callable[[str], Any], device: str, words: PlanValues) -> 
 
 def _possible_ops(backbone: str, deployment: Deployment, supports: Supports) -> tuple[str, ...]:
     try:
-        return legality.possible_ops(backbone, deployment.runtime, deployment.precision, supports)
+        return legality.possible_ops(backbone, deployment.runtime, deployment.provider, deployment.precision, supports)
     except UnknownName:  # reported with the backbone
         return ()
 

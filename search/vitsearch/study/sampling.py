@@ -376,9 +376,9 @@ class PlanSpace:
 
     def _possible_forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:
         if knob == BATCH:
-            is_open = precisions.RUNTIMES[model.runtime].open_batch
+            is_open = precisions.opens_batch(model.runtime, model.provider)
             return ("1", OPEN) if is_open and self.supports(model.backbone, BATCH, OPEN) is None else ("1",)
-        return possible_ops(model.backbone, model.runtime, model.precision, self.supports)
+        return possible_ops(model.backbone, model.runtime, model.provider, model.precision, self.supports)
 
     def _threads(self, model: Unpruned) -> tuple[int, ...]:
         """The numbers of threads in ascending order that the device has cores for; only the least for what does not
@@ -423,7 +423,7 @@ class PlanSpace:
     def _precisions(self, backbone: str, runtime: str, provider: str) -> tuple[str, ...]:
         """The precisions that the backbone supports, that can be made for the runtime, and that the device runs."""
         legal = self._legal(backbone, "quantization")
-        supported = (precision for precision in legal if precisions.supports(runtime, precision) is None)
+        supported = (precision for precision in legal if precisions.supports_on(runtime, provider, precision) is None)
         return tuple(
             precision
             for precision in supported

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES, TRAINED, default_provider
+from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES, TRAINED, provider_for
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.export.base import PARITY_LIMIT, Exporter
 from vitsearch.export.processor import saturates_int8
@@ -72,7 +72,7 @@ class ExporterTests:
         return np.random.default_rng(0).standard_normal((IMAGES, 3, 16, 16)).astype(np.float32)
 
     def task(self, images: np.ndarray, precision: str, batch: int | None = 1) -> ExportTask:
-        provider = default_provider(self.runtime)
+        provider = provider_for(self.runtime, precision)
         return ExportTask("vit", Deployment("local", self.runtime, provider, precision, batch), images)
 
     def test_a_precision_is_supported_or_refused_in_a_sentence(self, exporter: Exporter) -> None:

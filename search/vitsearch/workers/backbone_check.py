@@ -96,7 +96,8 @@ def _files(
         for precision in precisions.RUNTIMES[runtime].precisions:
             reason = family.supports(spec.backbone, "quantization", precision)
             reason = reason or exporter.supports(family.family, precision) or exporter.missing()
-            for ops in possible_ops(spec.backbone, runtime, precision, family.supports) or (None,):
+            provider = precisions.provider_for(runtime, precision)
+            for ops in possible_ops(spec.backbone, runtime, provider, precision, family.supports) or (None,):
                 check = FileCheck(runtime, precision, ops)
                 if reason:
                     yield replace(check, is_refused=True, reason=reason)
@@ -109,8 +110,8 @@ def _file(ships: nn.Module, images: torch.Tensor, backbone: str, check: FileChec
     """Write the file of the `check` of a backbone, and run it. A mixed one keeps the last layer in fp32."""
     model, is_mixed = ships, check.precision in precisions.MIXED
     linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
-    runtime = precisions.RUNTIMES[check.runtime]
-    provider, batch = next(iter(runtime.providers)), None if runtime.open_batch else 1
+    provider = precisions.provider_for(check.runtime, check.precision)
+    batch = None if precisions.opens_batch(check.runtime, provider) else 1
     deployment = Deployment("local", check.runtime, provider, check.precision, batch, check.quantized_ops)
     family, exporter, fp32 = backbones.find(backbone).family, exporter_of(backbone), linear[-1:] if is_mixed else ()
     task = ExportTask(family, deployment, images.numpy(), fp32_layers=fp32, exporter=exporter)

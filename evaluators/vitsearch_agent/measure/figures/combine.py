@@ -7,6 +7,7 @@ import math
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from vitsearch_agent.measure.child.phase_reports import ProcessReport, ThroughputReport
+from vitsearch_agent.runtimes.ort_qnn import CPU_NODES
 from vitsearch_agent.wire.distribution import QUANTILE_MINIMUM_RUNS, median, summarize
 from vitsearch_agent.wire.measure_protocol import MINIMUM_RUNS, MeasureProtocol
 from vitsearch_agent.wire.measurement import Contention, Latency
@@ -33,6 +34,7 @@ def combine(
     conditions = {
         "not_steady": not all(report.steady for group in groups for report in group),
         "within_process": len(reports) == 1,
+        "cpu_fallback": bool(reports[0].options.get(CPU_NODES)),
     }
     largest = max(reports, key=lambda report: report.peak_memory_mb or 0.0)
     gpu_memories_mb = [report.gpu_memory_mb for report in reports if report.gpu_memory_mb is not None]

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from vitsearch.core.precisions import QUANTIZED_BITS
 from vitsearch.errors import PlanError
 
 if TYPE_CHECKING:
@@ -52,6 +53,19 @@ def quantize(
     if precision not in _MAKERS:
         raise PlanError(f"unknown precision {precision!r}; known: {', '.join(_MAKERS)}")
     _MAKERS[precision](onnx_in, onnx_out, QuantizationTask(images, learned, covered))
+
+
+def quantize_for_npu(onnx_in: Path, onnx_out: Path, precision: str, images: NDArray[np.float32]) -> None:
+    """As `quantize`, for an NPU (`vitsearch.core.precisions.Runtime.npus`): what is quantized has every operator
+    quantized. The batch of `onnx_in` is fixed."""
+    bits = QUANTIZED_BITS.get(precision)
+    if bits is None:
+        quantize(onnx_in, onnx_out, precision, images)
+        return
+    from vitsearch.compress.quantization.every_operator import quantize_every_operator
+
+    with _quiet_root_logger():
+        quantize_every_operator(onnx_in, onnx_out, images, bits)
 
 
 def _fp32(onnx_in: Path, onnx_out: Path, _task: QuantizationTask) -> None:

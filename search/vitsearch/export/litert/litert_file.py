@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from vitsearch.core.precisions import LINEAR
 from vitsearch.errors import StageError
+from vitsearch.export import converters
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
-from vitsearch.export.litert import converters
 from vitsearch.export.litert.conversion_cache import cached, program_digest
 from vitsearch.models.onnx_format import OUTPUT
 

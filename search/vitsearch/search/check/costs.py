@@ -41,7 +41,7 @@ plans need no training, so `search.candidates` is the least."""
 PRUNED_SHARE = 0.25
 """Of the time that training the unpruned models takes, at least: plans that are trained are pruned, and mostly of the
 faster backbones."""
-BYTES = {"fp16": 2.0, "palette4": 0.5}
+BYTES = {"fp16": 2.0, "w8a16": 1.0, "palette4": 0.5}
 """Of a parameter, at least; 4 for fp32, and for bf16, whose files keep fp32."""
 
 

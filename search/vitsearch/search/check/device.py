@@ -132,7 +132,7 @@ def _problems(space: SearchSpace, described: Sequence[DeviceDescription]) -> Ite
 def _judge(description: DeviceDescription, deployment: Deployment) -> JudgedDeployment:
     info = description.info
     runtime = on_device(info, deployment)
-    reason = precisions.supports(deployment.runtime, deployment.precision)
+    reason = precisions.supports_on(deployment.runtime, deployment.provider, deployment.precision)
     reason = reason or deployable(description.name, info)(deployment)
     if runtime is None or reason is not None:
         return JudgedDeployment(deployment, reason, None, None)

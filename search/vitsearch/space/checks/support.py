@@ -190,8 +190,20 @@ def why_no_runtime(searched: SearchedValues, knob: str, value: Any) -> str | Non
 
 
 def _why_not_made(searched: SearchedValues, precision: str) -> str | None:
-    reasons = [precisions.supports(runtime, precision) for runtime in searched.choices("backend")]
-    return None if None in reasons else "; ".join(map(str, reasons))
+    """A runtime and a provider of the file have to compute in it."""
+    reasons = [precisions.supports_on(*pair, precision) for pair in _pairs(searched)]
+    reasons = reasons or [precisions.supports(runtime, precision) for runtime in searched.choices("backend")]
+    return None if None in reasons else "; ".join(dict.fromkeys(map(str, reasons)))
+
+
+def _pairs(searched: SearchedValues) -> list[tuple[str, str]]:
+    """Each runtime of the file with each provider of the file that it has."""
+    named = searched.choices("provider")
+    return [
+        (runtime, provider)
+        for runtime in searched.choices("backend")
+        for provider in precisions.providers_of(runtime, named)
+    ]
 
 
 def _why_no_provider(searched: SearchedValues, provider: str) -> str | None:
@@ -215,15 +227,13 @@ def _why_no_backend(searched: SearchedValues, runtime: str) -> str | None:
 def _why_no_batch(searched: SearchedValues, batch: str) -> str | None:
     if batch != "open":
         return None
-    reasons = [supports_batch(runtime, None) for runtime in searched.choices("backend")]
-    return None if None in reasons else "; ".join(map(str, reasons))
+    reasons = [supports_batch(*pair, None) for pair in _pairs(searched)]
+    return None if not reasons or None in reasons else "; ".join(dict.fromkeys(map(str, reasons)))
 
 
 def _why_no_threads(searched: SearchedValues, threads: int) -> str | None:
     """Several numbers of threads need a provider of the file that takes them."""
-    several, named = searched.choices("threads"), searched.choices("provider")
-    runtimes = searched.choices("backend")
-    pairs = [(runtime, provider) for runtime in runtimes for provider in precisions.providers_of(runtime, named)]
+    several, pairs = searched.choices("threads"), _pairs(searched)
     if threads == min(several) or any(takes_threads(*pair) for pair in pairs):
         return None
     return f"no provider of the file takes a number of threads ({', '.join(' '.join(pair) for pair in pairs)})"
@@ -232,7 +242,9 @@ def _why_no_threads(searched: SearchedValues, threads: int) -> str | None:
 def _why_no_ops(searched: SearchedValues, ops: str) -> str | None:
     """The layers need an int8 precision and a runtime of the file that quantize them."""
     runtimes, named = searched.choices("backend"), searched.choices("quantization")
-    if ops == AUTO or any(ops in quantized_ops_of(runtime, precision) for runtime in runtimes for precision in named):
+    if ops == AUTO or any(
+        ops in quantized_ops_of(*pair, precision) for pair in _pairs(searched) for precision in named
+    ):
         return None
     return f"none of {', '.join(named)} quantizes {ops!r} in {', '.join(runtimes)}"
 

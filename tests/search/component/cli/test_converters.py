@@ -4,7 +4,7 @@ import pytest
 
 from support.fake_converter import FAILS, FakeConverter
 from vitsearch.cli.app import main
-from vitsearch.export.litert import converters
+from vitsearch.export import converters
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_an_installed_converter_is_left_as_it_is(command, tmp_path, capsys):
 
 def test_a_converter_that_does_not_exist_is_an_error_with_the_known_ones(command, capsys):
     assert command("onnx2tf") == 2
-    assert capsys.readouterr().err == "no converter is called 'onnx2tf'; known: litert\n"
+    assert capsys.readouterr().err == "no converter is called 'onnx2tf'; known: litert, qnn\n"
 
 
 def test_a_failed_step_is_a_message_with_the_command_that_failed(command, tmp_path, monkeypatch, capsys):

@@ -212,5 +212,5 @@ def test_verify(outcome):
 
 
 def test_install_converter(monkeypatch):
-    monkeypatch.setattr("vitsearch.export.litert.converters.install", lambda name, verify, say: say("working"))
+    monkeypatch.setattr("vitsearch.export.converters.install", lambda name, verify, say: say("working"))
     assert problems(printed("install-converter", "litert", "--json"), "install-converter") == []

@@ -10,7 +10,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.precisions import precisions_on
 from vitsearch.export import ExportTask
 from vitsearch.models.onnx_format import OLDEST_OPSET
 from vitsearch.workers import exporting
@@ -39,7 +39,7 @@ def test_the_same_model_is_written_in_an_older_opset(name, opset, tmp_path):
     assert not {node.op_type for node in model.graph.node} & {"LayerNormalization", "Gelu"}
 
 
-@pytest.mark.parametrize("precision", RUNTIMES["onnxruntime"].precisions)
+@pytest.mark.parametrize("precision", precisions_on("onnxruntime", "cpu"))
 def test_no_precision_raises_the_opset_or_the_ir_version(precision, tmp_path):
     model, _ = written("efficientvit_fmnist", precision, OLDEST_OPSET, tmp_path)
     assert {imported.version for imported in model.opset_import if imported.domain == ""} == {OLDEST_OPSET}

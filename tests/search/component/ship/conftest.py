@@ -21,7 +21,7 @@ from vitsearch import data
 from vitsearch.core.figures import Metrics
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
-from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.precisions import default_provider
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.record import Keys, Shipped
 from vitsearch.export import EXPORTERS, ExportTask, metadata
@@ -146,6 +146,7 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         preprocessing: Preprocessing | None = None,
         precision: str = "fp32",
         options: dict[str, Any] | None = None,
+        provider: str | None = None,
     ) -> Task:
         if (missing := EXPORTERS.get(runtime)().missing()) is not None:
             pytest.skip(missing)
@@ -158,8 +159,7 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         stores = FileStore(root / "artifacts"), FileStore(root / "scratch")
         workspace = jobs.Workspace(spec.to_json(), *stores, root / "cache")
         data_set = images.load_data(workspace)
-        provider = next(iter(RUNTIMES[runtime].providers))
-        deployment = Deployment("local", runtime, provider, precision, batch)
+        deployment = Deployment("local", runtime, provider or default_provider(runtime), precision, batch)
         blank = np.zeros((1, data_set.channels, *ImageSize.of(resolution).sides), np.float32)
         written = exporting.write(network(data_set.channels, runtime), ExportTask("levit", deployment, blank), root)
         source = jobs.Source(

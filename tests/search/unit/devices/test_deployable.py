@@ -113,6 +113,19 @@ def test_a_provider_that_the_device_lacks_is_named_with_those_that_it_has():
     assert why == "device pc: its openvino (2026.4.1) has no NPU; it has CPU"
 
 
+def test_an_npu_that_is_only_imitated_is_refused_on_a_physical_device():
+    runtime = ORT._replace(providers=("CPUExecutionProvider", "QNNExecutionProvider"))
+    npu, there = on("onnxruntime", "qnn", "w8a16"), device(runtime)
+    x86 = there._replace(fingerprint={"machine": "x86_64"})
+    assert deployable("local", x86)(npu) == (
+        "device local: on its processor (x86_64) onnxruntime-qnn imitates the NPU, so the times would be those of no "
+        "device; a device that is declared emulated may run it"
+    )
+    assert deployable("local", x86)(on("onnxruntime")) is None
+    assert deployable("emulated", x86._replace(kind="emulated"))(npu) is None
+    assert deployable("board", there._replace(fingerprint={"machine": "aarch64"}))(npu) is None
+
+
 def test_files_of_litert_run_in_its_tool_where_there_is_no_interpreter():
     phone = device(TFLITE_TOOL)
     assert deployable("phone", phone)(on("litert")) is None

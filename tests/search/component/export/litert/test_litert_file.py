@@ -16,8 +16,7 @@ from vitsearch.core import precisions
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
-from vitsearch.export import EXPORTERS, ExportTask, evaluate
-from vitsearch.export.litert import converters
+from vitsearch.export import EXPORTERS, ExportTask, converters, evaluate
 from vitsearch.export.litert.litert_file import SCRIPT, LiteRtExporter
 from vitsearch.workers.exporting import write
 

@@ -139,6 +139,28 @@ def test_layers_that_no_precision_of_the_file_quantizes_are_reported():
     assert lines("space.quantization=fp32") == []
 
 
+def test_what_the_npu_does_not_run_is_reported():
+    npu = "space.provider=qnn"
+    assert lines(npu, "space.quantization=[fp32, int8_ptq, w8a16]", "space.batch=1") == []
+    assert lines(npu, "space.provider=[cpu, qnn]", "space.quantization=[int8_dynamic, w8a16]") == []
+    assert lines("space.quantization=[fp32, w8a16]") == [
+        "override: space.quantization[1]: 'w8a16' does not run on cpu: 16-bit activations are fused on NPUs alone; "
+        "elsewhere each operator computes in fp32 between conversions; "
+        "allowed there: fp32, fp16, int8_dynamic, int8_ptq, int8_qat, int8_weights, int8_mixed"
+    ]
+    refused = lines(
+        npu,
+        "space.quantization=[fp32, int8_ptq, int8_dynamic]",
+        "space.quantized_ops=[linear]",
+        "space.batch=[1, open]",
+    )
+    assert [line.split(": ")[1] for line in refused] == [
+        "space.quantization[2]",
+        "space.quantized_ops[0]",
+        "space.batch[1]",
+    ]
+
+
 def test_an_open_batch_that_no_runtime_of_the_file_takes_is_reported():
     assert lines("space.backend=[onnxruntime, litert]", "space.batch=[1, open]") == []
     assert lines("space.backend=litert", "space.batch=[1, open]") == [

@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -31,16 +32,34 @@ TIMEOUT_S = 3600.0
 """For one call of a converter. Large models take some minutes on a busy machine; a call that hangs must end."""
 LAST_WORDS_MAX = 500
 
-REQUIREMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"litert": ("litert-torch>=0.10,<0.11", "ai-edge-quantizer>=0.10,<0.11", "ai-edge-litert>=2.3,<2.4")}
+
+@dataclass(frozen=True)
+class Converter:
+    """What an environment holds: `requirements`, and with `reads_torch` the version of torch that wrote the program to
+    convert. `size` is what it takes, in words."""
+
+    requirements: tuple[str, ...]
+    size: str
+    reads_torch: bool = False
+
+
+CONVERTERS: Mapping[str, Converter] = MappingProxyType(
+    {
+        "litert": Converter(
+            ("litert-torch>=0.10,<0.11", "ai-edge-quantizer>=0.10,<0.11", "ai-edge-litert>=2.3,<2.4"),
+            "about 2 GB, some minutes",
+            reads_torch=True,
+        ),
+        # onnxruntime-qnn has no requirements of its own; it loads into the onnxruntime that it was built for or a newer
+        "qnn": Converter(("onnxruntime-qnn>=2.7,<2.8", "onnxruntime>=1.32,<2"), "about 0.5 GB"),
+    }
 )
-"""Converter -> what its environment holds, beside the version of torch that wrote the program to convert."""
 
 
 def folder_of(name: str) -> Path:
     """The folder of a converter's environment, whether or not it exists."""
-    if name not in REQUIREMENTS:
-        raise UnknownName("converter", name, REQUIREMENTS)
+    if name not in CONVERTERS:
+        raise UnknownName("converter", name, CONVERTERS)
     root = os.environ.get(FOLDER_VARIABLE) or os.path.join(user_cache_folder(), "converters")
     return Path(root).expanduser() / name
 
@@ -51,9 +70,12 @@ def python_of(name: str) -> Path:
 
 
 def requirements_of(name: str) -> tuple[str, ...]:
-    """What the environment must hold today. Its torch has our own minor version, because it reads what ours writes."""
+    """What the environment must hold today. A torch has our own minor version, because it reads what ours writes."""
+    converter = CONVERTERS[name]
+    if not converter.reads_torch:
+        return converter.requirements
     major, minor, *_ = version("torch").split(".")
-    return (*REQUIREMENTS[name], f"torch=={major}.{minor}.*")
+    return (*converter.requirements, f"torch=={major}.{minor}.*")
 
 
 def converter_missing(name: str) -> str | None:
@@ -76,7 +98,7 @@ def install(name: str, verify: Callable[[Path], None], say: Callable[[str], None
     if converter_missing(name) is None:
         say(f"The {name} converter is already installed in {folder}.")
         return
-    say(f"Making an environment for the {name} converter in {folder}: about 2 GB, some minutes.")
+    say(f"Making an environment for the {name} converter in {folder}: {CONVERTERS[name].size}.")
     _step([sys.executable, "-m", "venv", "--clear", str(folder)])
     _step([str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check", *requirements_of(name)])
     say("Converting a small model to verify it.")

@@ -4,7 +4,7 @@ import pytest
 
 from support.fake_converter import DIES, FAILS, HANGS, IDLES, FakeConverter
 from vitsearch.errors import ResourceError, StageError, UnknownName
-from vitsearch.export.litert import converters
+from vitsearch.export import converters
 
 RUN = "run: vitsearch install-converter litert"
 

@@ -1,0 +1,1 @@
+"""Context files: an ONNX file for onnxruntime, compiled for the NPU of a chip of Qualcomm by onnxruntime-qnn."""
