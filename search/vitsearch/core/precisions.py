@@ -76,6 +76,16 @@ _LIST = (
         quantized_ops={"int8_dynamic": (LINEAR,), "int8_ptq": (ALL, LINEAR)},
     ),
     Runtime(
+        "executorch",
+        ("fp32", "int8_ptq"),
+        {"cpu": "XnnpackBackend"},
+        {
+            "int8_dynamic": "an EfficientViT whose layers are quantized at run time fails when ExecuTorch 1.5 runs it",
+            "int8_qat": "ExecuTorch's quantizer finds its own ranges and does not take those that were learned",
+        },
+        quantized_ops={"int8_ptq": (ALL, LINEAR)},
+    ),
+    Runtime(
         "tensorrt",
         ("fp32", "fp16", "int8_ptq", "int8_qat"),
         {"gpu": "gpu"},

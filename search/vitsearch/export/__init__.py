@@ -4,6 +4,7 @@
     onnxruntime_file.py   onnxruntime: ONNX at every precision
     openvino_file.py      OpenVINO: a pair of IR files; int8 by NNCF
     litert/               LiteRT: TFLite, by litert-torch in an environment of its own
+    executorch/           ExecuTorch: programs with XNNPACK's delegate
     tensorrt/             TensorRT: ONNX with its types, and Q/DQ or scales for int8
     coreml/               Core ML: programs as pairs of files
     graph/                the fp32 ONNX file from which most of them start, and what makes it smaller
@@ -32,6 +33,7 @@ EXPORTERS: Registry[type[Exporter]] = Registry(
         "onnxruntime": "vitsearch.export.onnxruntime_file:OnnxRuntimeExporter",
         "openvino": "vitsearch.export.openvino_file:OpenVinoExporter",
         "litert": "vitsearch.export.litert.litert_file:LiteRtExporter",
+        "executorch": "vitsearch.export.executorch.executorch_file:ExecuTorchExporter",
         "tensorrt": "vitsearch.export.tensorrt.tensorrt_file:TensorRtExporter",
         "coreml": "vitsearch.export.coreml.coreml_file:CoreMlExporter",
     },
