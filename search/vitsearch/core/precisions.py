@@ -16,7 +16,9 @@ class Runtime:
     nothing here reaches, both with the reason. `open_batch`: its files may take any number of images in a run.
     `threaded`: the providers that compute on as many threads as they are given; others choose themselves.
     `quantized_ops`: a precision that computes in int8 -> the layers that its files may quantize, the default first:
-    `linear` layers, or `all` (convolutions too).
+    `linear` layers, or `all` (convolutions too). `lowering_cpu_s`: the CPU-seconds that making a file takes, the least
+    and the most that was measured, where they are too many to make one for each plan that is screened (see
+    `lowers_slowly`).
     """
 
     name: str
@@ -27,6 +29,7 @@ class Runtime:
     open_batch: bool = False
     threaded: frozenset[str] = frozenset({"cpu"})
     quantized_ops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lowering_cpu_s: tuple[int, int] | None = None
 
 
 LINEAR, ALL = "linear", "all"
@@ -84,6 +87,7 @@ _LIST = (
             "int8_qat": "ExecuTorch's quantizer finds its own ranges and does not take those that were learned",
         },
         quantized_ops={"int8_ptq": (ALL, LINEAR)},
+        lowering_cpu_s=(8, 50),
     ),
     Runtime(
         "tensorrt",
@@ -132,6 +136,13 @@ def reads_fused(provider: str, precision: str, version: str | None) -> bool:
     numbers = tuple(int(part) for part in (version or "").split(".")[:2] if part.isdigit())
     is_recent = not numbers or numbers >= FUSED_SINCE
     return provider == "cpu" and precision != "fp16" and is_recent
+
+
+def lowers_slowly(runtime: str) -> bool:
+    """Whether files of `runtime` take so long to make that only unpruned models and trained plans get them: the sampler
+    proposes plans in the other runtimes of a space file, where it names any."""
+    features = RUNTIMES.get(runtime)
+    return features is not None and features.lowering_cpu_s is not None
 
 
 def default_provider(runtime: str) -> str:
