@@ -201,8 +201,8 @@ class PlanSpace:
             return False
 
     def proposes(self, plan: Plan) -> bool:
-        """Whether a sampler may propose `plan`, which the space contains. It may not propose one in a runtime that lowers
-        slowly where its backbone has another runtime: such plans are asked for when their weights are trained
+        """Whether a sampler may propose `plan`, which the space contains: not in a runtime that lowers slowly where its
+        backbone has another runtime. Such plans are asked for when their weights are trained
         (`vitsearch.search.plan_requests`)."""
         if not precisions.lowers_slowly(plan.deployment.runtime):
             return True

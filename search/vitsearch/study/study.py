@@ -157,8 +157,8 @@ class Study:
 
     def ask(self, plans: PlanSpace, driver: DriverId, running: Set[Plan] = frozenset()) -> OpenTrial:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one. A proposal
-        that repeats one of the plans that are `running`, or is in a runtime that lowers slowly, is drawn again, at last at
-        random."""
+        that may not be made (`PlanSpace.proposes`) or repeats one of the plans that are `running` is drawn again, at
+        last at random."""
         with self._lock, _quiet():
             stored = self._view.start(driver)
             number, wanted = stored.number, stored.wanted
@@ -196,7 +196,7 @@ class Study:
         return words
 
     def _draw_another(self, number: int, plans: PlanSpace, running: Set[Plan]) -> tuple[Trial, OptunaSuggest, Plan]:
-        """Draw the plan of a trial again until it may be proposed and is none of these; the last one drawn otherwise."""
+        """Draw the plan of a trial again until it may be proposed and is none of these; else the last one drawn."""
         usual = self._optuna.sampler
         at_random, policy = make_sampler("random", number), POLICY.asking
         try:

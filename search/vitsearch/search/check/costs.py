@@ -322,10 +322,8 @@ def _lowering(plans: PlanSpace, wanted: int, candidates: ValueRange) -> _Lowerin
         deployments = {(model.runtime, model.provider, model.precision) for model in models}
         files = ValueRange(len(models), len(models) + 2 * wanted * len(deployments))
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    line = (
-        f"{files.low:.0f} to {files.high:.0f} files for {' and '.join(names)}, each {low} to {high} CPU-seconds to lower: "
-        "of unpruned models, and of trained ones that may be on the front"
-    )
+    named = " and ".join(names)
+    line = f"{files.low:.0f} to {files.high:.0f} files for {named}, each {low} to {high} CPU-seconds to lower"
     return _Lowering(ValueRange(files.low * low, files.high * high), (line,))
 
 
