@@ -43,7 +43,7 @@ $(READY): pyproject.toml evaluators/pyproject.toml constraints.txt
 	$(call new-environment,$(VENV))
 	@echo "$(VENV): installing vitsearch with torch, its runtimes and what tests it, from the package index (some minutes)"
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino,litert]" --group dev
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino,litert,executorch]" --group dev
 	@echo "$(VENV): ready"
 	@touch $@
 
@@ -68,8 +68,9 @@ test-long: setup-long
 test-all: test-runtimes test-search
 	$(BIN)/python tests/support/outcomes.py $(VENV)/outcomes.json $(AGENT_VENV)/outcomes.json $(RUNTIMES_VENV)/outcomes.json
 
+# Also the agent's ExecuTorch, which needs torch: no other environment has it.
 test-search: setup
-	$(BIN)/python $(PYTEST) -n $(WORKERS) --outcomes=$(VENV)/outcomes.json tests/search
+	$(BIN)/python $(PYTEST) -n $(WORKERS) --outcomes=$(VENV)/outcomes.json tests/search tests/evaluators/component/runtimes/test_executorch.py
 
 # What the tests need beside the libraries: the converter of LiteRT (2 GB, some minutes), a browser, and ssh-keygen.
 setup-long: $(CONVERTER) $(AGENT_READY) $(RUNTIMES_READY)

@@ -63,7 +63,7 @@ FAMILIES = (
 )
 CONVOLUTIONAL = BASES[1:]
 AI_EDGE_SCRIPT = Path(__file__).with_name("ai_edge_default.py")
-RUN_HERE = ("onnxruntime", "openvino", "litert")
+RUN_HERE = ("onnxruntime", "openvino", "litert", "executorch")
 FLOATS_AND_STATIC = ("fp32", "bf16", "int8_ptq")
 MODELS = {"bases": BASES, "families": FAMILIES, "quantized_ops": CONVOLUTIONAL}
 BLOCK_S, SETTLE_S = 0.03, 0.02

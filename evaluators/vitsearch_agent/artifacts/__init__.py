@@ -21,12 +21,12 @@ def model_files(path: str) -> Dict[str, str]:
     """Return a model's files by their names in a job (`job_spec.ARTIFACTS`), the model file first.
 
     The suffix of `path` decides the kind: .xml is OpenVINO and .mlmodel Core ML, both with the weights in the .bin file
-    beside it; .tflite is TFLite; any other is ONNX.
+    beside it; .tflite is TFLite; .pte is ExecuTorch; any other is ONNX.
     """
     stem, ending = os.path.splitext(path)
     if ending in (".xml", ".mlmodel"):
         return {"model" + ending: path, "model.bin": stem + ".bin"}
-    return {"model.tflite" if ending == ".tflite" else "model.onnx": path}
+    return {"model" + ending if ending in (".tflite", ".pte") else "model.onnx": path}
 
 
 def inspect(kind: str, files: Mapping[str, str]) -> Facts:
@@ -49,6 +49,10 @@ def inspect(kind: str, files: Mapping[str, str]) -> Facts:
             with IMPORTING:
                 from vitsearch_agent.artifacts import tflite_file
             return tflite_file.inspect(stream, size)
+        if kind == "executorch":
+            with IMPORTING:
+                from vitsearch_agent.artifacts import executorch_file
+            return executorch_file.inspect(stream, size)
         if kind == "coreml":
             with IMPORTING:
                 from vitsearch_agent.artifacts import coreml_file

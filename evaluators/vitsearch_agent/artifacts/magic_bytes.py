@@ -42,6 +42,8 @@ def other_kind(head: bytes) -> Optional[str]:
     """Return the kind of model that these first bytes prove, None if they prove none."""
     if head[4:8] == b"TFL3":
         return "tflite"
+    if head[4:8] == b"ET12":
+        return "executorch"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<net")):
         return "openvino"
     return None

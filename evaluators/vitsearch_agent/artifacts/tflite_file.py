@@ -1,15 +1,13 @@
 """Check a TFLite file: it is well-formed and complete, and needs only TFLite's own operators.
 
-A flatbuffer consists of tables that refer to each other by offsets; each offset is checked against the size of the
-file before it is followed. Field numbers are those of the schema
+Field numbers are those of the schema
 (https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs).
 """
 
-import os
-import struct
-from typing import BinaryIO, Iterator, List, NamedTuple, Optional, Tuple
+from typing import BinaryIO, List, NamedTuple, Optional, Tuple
 
 from vitsearch_agent.artifacts.facts import Declared, Facts, refusal
+from vitsearch_agent.artifacts.flatbuffer import Broken, Flatbuffer, Table
 
 _IDENTIFIER = b"TFL3"
 _VERSION_FIELD, _OPERATOR_CODES_FIELD, _SUBGRAPHS_FIELD, _BUFFERS_FIELD = 0, 1, 2, 4
@@ -23,8 +21,8 @@ _SHAPE_FIELD, _TYPE_FIELD, _NAME_FIELD, _SIGNATURE_FIELD = 0, 1, 3, 7
 _DATA_FIELD, _OFFSET_FIELD, _SIZE_FIELD = 0, 1, 2
 _PLACEHOLDER = 1
 _SCHEMA_VERSION = 3
-_OPERATORS_MAX, _BUFFERS_MAX, _NAME_MAX_BYTES = 4096, 1 << 16, 256
-_GRAPHS_MAX, _TENSORS_MAX, _DIMENSIONS_MAX = 4096, 1 << 18, 4096
+_OPERATORS_MAX, _BUFFERS_MAX = 4096, 1 << 16
+_GRAPHS_MAX, _TENSORS_MAX = 4096, 1 << 18
 
 
 class Tensor(NamedTuple):
@@ -42,104 +40,20 @@ class Operator(NamedTuple):
     outputs: List[Optional[Tensor]]
 
 
-class _Broken(ValueError):
-    """The file is malformed, for example by an offset outside the file."""
-
-
-class _Table(NamedTuple):
-    at: int
-    vtable: int
-    vtable_bytes: int
-
-
-class _Flatbuffer:
-    """Reads little-endian numbers and follows offsets, only within the file."""
-
-    def __init__(self, stream: BinaryIO, size: int) -> None:
-        self._stream = stream
-        self._size = size
-
-    def check(self, at: int, count: int) -> None:
-        """Raise _Broken unless the file has `count` bytes at `at`."""
-        if at < 0 or at + count > self._size:
-            raise _Broken(f"byte {at}: an offset outside the file")
-
-    def bytes(self, at: int, count: int) -> bytes:
-        self.check(at, count)
-        self._stream.seek(at, os.SEEK_SET)
-        return self._stream.read(count)
-
-    def u16(self, at: int) -> int:
-        return int(struct.unpack("<H", self.bytes(at, 2))[0])
-
-    def u32(self, at: int) -> int:
-        return int(struct.unpack("<I", self.bytes(at, 4))[0])
-
-    def u64(self, at: Optional[int]) -> int:
-        return 0 if at is None else int(struct.unpack("<Q", self.bytes(at, 8))[0])
-
-    def follow(self, at: int) -> int:
-        return at + self.u32(at)
-
-    def table(self, at: int) -> _Table:
-        vtable = at - int(struct.unpack("<i", self.bytes(at, 4))[0])
-        size = self.u16(vtable)
-        if size < 4 or size % 2:
-            raise _Broken(f"byte {vtable}: not a table")
-        self.bytes(vtable, size)
-        self.bytes(at, self.u16(vtable + 2))
-        return _Table(at, vtable, size)
-
-    def field(self, table: _Table, number: int) -> Optional[int]:
-        """Return the position of a field of a table, None if the field is absent."""
-        slot = 4 + 2 * number
-        offset = self.u16(table.vtable + slot) if slot + 2 <= table.vtable_bytes else 0
-        return table.at + offset if offset else None
-
-    def length(self, at: Optional[int]) -> int:
-        """Return the length of the vector or string that the field at `at` points to, 0 for None."""
-        return 0 if at is None else self.u32(self.follow(at))
-
-    def tables(self, at: Optional[int], most: int, what: str) -> Iterator[_Table]:
-        """Yield the tables of the vector that the field at `at` points to."""
-        count = self.length(at)
-        if at is None or not count:
-            return
-        if count > most:
-            raise _Broken(f"{count} {what}; the limit is {most}")
-        first = self.follow(at) + 4
-        for index in range(count):
-            yield self.table(self.follow(first + 4 * index))
-
-    def text(self, at: Optional[int]) -> str:
-        """Return the start of the string that the field at `at` points to, empty for None."""
-        length = min(self.length(at), _NAME_MAX_BYTES)
-        return "" if at is None else self.bytes(self.follow(at) + 4, length).decode("utf-8", "replace")
-
-    def numbers(self, at: Optional[int]) -> List[int]:
-        """Return the vector of 32-bit numbers that the field at `at` points to, empty for None."""
-        count = self.length(at)
-        if at is None or count > _DIMENSIONS_MAX:
-            if count:
-                raise _Broken(f"{count} dimensions; the limit is {_DIMENSIONS_MAX}")
-            return []
-        return list(struct.unpack(f"<{count}i", self.bytes(self.follow(at) + 4, 4 * count)))
-
-
 def declared_inputs(stream: BinaryIO, size: int) -> List[Declared]:
     """Return the inputs of the first graph of a file of `size` bytes that `inspect` accepts."""
-    buffer = _Flatbuffer(stream, size)
+    buffer = Flatbuffer(stream, size)
     try:
         model = buffer.table(buffer.follow(0))
         graph = next(buffer.tables(buffer.field(model, _SUBGRAPHS_FIELD), _GRAPHS_MAX, "graphs"))
         wanted = buffer.numbers(buffer.field(graph, _INPUTS_FIELD))
         tensors = list(buffer.tables(buffer.field(graph, _TENSORS_FIELD), _TENSORS_MAX, "tensors")) if wanted else []
         return [_declared(buffer, tensors[index]) for index in wanted]
-    except (_Broken, IndexError, StopIteration) as error:
+    except (Broken, IndexError, StopIteration) as error:
         raise refusal(f"not a TFLite file: {error or 'there is no graph'}") from error
 
 
-def _declared(buffer: _Flatbuffer, tensor: _Table) -> Declared:
+def _declared(buffer: Flatbuffer, tensor: Table) -> Declared:
     signature = buffer.numbers(buffer.field(tensor, _SIGNATURE_FIELD))
     sizes = signature or buffer.numbers(buffer.field(tensor, _SHAPE_FIELD))
     return Declared(buffer.text(buffer.field(tensor, _NAME_FIELD)), sizes)
@@ -147,7 +61,7 @@ def _declared(buffer: _Flatbuffer, tensor: _Table) -> Declared:
 
 def operators(stream: BinaryIO, size: int) -> List[Operator]:
     """Return the operators of the first graph of a file of `size` bytes that `inspect` accepts, in its order."""
-    buffer = _Flatbuffer(stream, size)
+    buffer = Flatbuffer(stream, size)
     try:
         model = buffer.table(buffer.follow(0))
         codes = [
@@ -160,7 +74,7 @@ def operators(stream: BinaryIO, size: int) -> List[Operator]:
             for table in buffer.tables(buffer.field(graph, _TENSORS_FIELD), _TENSORS_MAX, "tensors")
         ]
 
-        def named(operator: _Table, number: int) -> List[Optional[Tensor]]:
+        def named(operator: Table, number: int) -> List[Optional[Tensor]]:
             return [None if i < 0 else tensors[i] for i in buffer.numbers(buffer.field(operator, number))]
 
         graph_operators = []
@@ -171,47 +85,47 @@ def operators(stream: BinaryIO, size: int) -> List[Operator]:
                 Operator(code, named(table, _OPERATOR_INPUTS_FIELD), named(table, _OPERATOR_OUTPUTS_FIELD))
             )
         return graph_operators
-    except (_Broken, IndexError, StopIteration) as error:
+    except (Broken, IndexError, StopIteration) as error:
         raise refusal(f"not a TFLite file: {error or 'there is no graph'}") from error
 
 
-def _code(buffer: _Flatbuffer, table: _Table) -> int:
+def _code(buffer: Flatbuffer, table: Table) -> int:
     old, new = buffer.field(table, _OLD_CODE_FIELD), buffer.field(table, _CODE_FIELD)
-    return max(0 if old is None else buffer.bytes(old, 1)[0], 0 if new is None else buffer.u32(new))
+    return max(buffer.u8(old), 0 if new is None else buffer.u32(new))
 
 
-def _tensor(buffer: _Flatbuffer, table: _Table) -> Tensor:
+def _tensor(buffer: Flatbuffer, table: Table) -> Tensor:
     kind = buffer.field(table, _TYPE_FIELD)
     shape = tuple(buffer.numbers(buffer.field(table, _SHAPE_FIELD)))
-    return Tensor(shape, 0 if kind is None else buffer.bytes(kind, 1)[0])
+    return Tensor(shape, buffer.u8(kind))
 
 
 def inspect(stream: BinaryIO, size: int) -> Facts:
     """Check a file of `size` bytes, return what it needs; MeasurementFailed `incompatible_artifact` refuses it."""
-    buffer = _Flatbuffer(stream, size)
+    buffer = Flatbuffer(stream, size)
     try:
         if buffer.bytes(4, 4) != _IDENTIFIER:
-            raise _Broken("the identifier is not TFL3")
+            raise Broken("the identifier is not TFL3")
         model = buffer.table(buffer.follow(0))
         version = buffer.field(model, _VERSION_FIELD)
         if version is None or buffer.u32(version) != _SCHEMA_VERSION:
-            raise _Broken(f"the schema is not version {_SCHEMA_VERSION}")
+            raise Broken(f"the schema is not version {_SCHEMA_VERSION}")
         if not buffer.length(buffer.field(model, _SUBGRAPHS_FIELD)):
-            raise _Broken("there is no graph")
+            raise Broken("there is no graph")
         custom = _custom_operator(buffer, model)
         if any(buffer.length(buffer.field(model, number)) for number in _EXTERNAL_FIELDS):
             raise refusal(
                 "the model keeps weights in external files, which could be any file: export it as a single file"
             )
         _check_buffers(buffer, model)
-    except _Broken as error:
+    except Broken as error:
         raise refusal(f"not a TFLite file: {error}") from error
     if custom is not None:
         raise refusal(f"the operator {custom!r} is a custom operator, which needs an additional library")
     return Facts("tflite")
 
 
-def _custom_operator(buffer: _Flatbuffer, model: _Table) -> Optional[str]:
+def _custom_operator(buffer: Flatbuffer, model: Table) -> Optional[str]:
     for code in buffer.tables(buffer.field(model, _OPERATOR_CODES_FIELD), _OPERATORS_MAX, "operators"):
         name = buffer.field(code, _CUSTOM_CODE_FIELD)
         if buffer.length(name):
@@ -219,7 +133,7 @@ def _custom_operator(buffer: _Flatbuffer, model: _Table) -> Optional[str]:
     return None
 
 
-def _check_buffers(buffer: _Flatbuffer, model: _Table) -> None:
+def _check_buffers(buffer: Flatbuffer, model: Table) -> None:
     """Check that all weights are in the file: inside the flatbuffer or, in files of more than 2 GB, behind it."""
     for table in buffer.tables(buffer.field(model, _BUFFERS_FIELD), _BUFFERS_MAX, "buffers"):
         data = buffer.field(table, _DATA_FIELD)

@@ -11,6 +11,7 @@ BUILTIN = {
     "onnxruntime": "vitsearch_agent.runtimes.ort:OrtRuntime",
     "openvino": "vitsearch_agent.runtimes.openvino_runtime:OpenVinoRuntime",
     "litert": "vitsearch_agent.runtimes.litert:LiteRtRuntime",
+    "executorch": "vitsearch_agent.runtimes.executorch:ExecuTorchRuntime",
     "trtexec": "vitsearch_agent.runtimes.tools.trtexec:TrtexecRuntime",
     "benchmark_model": "vitsearch_agent.runtimes.tools.benchmark_model:BenchmarkModelRuntime",
     "coreml": "vitsearch_agent.runtimes.coreml:CoreMlRuntime",

@@ -17,6 +17,7 @@ NEEDS: Dict[str, Needs] = {
     "onnxruntime": Needs(libraries=("onnxruntime",)),
     "openvino": Needs(libraries=("openvino",)),
     "litert": Needs(libraries=("ai_edge_litert", "tflite_runtime")),
+    "executorch": Needs(libraries=("executorch",)),
     "trtexec": Needs(tools=("trtexec", "/usr/src/tensorrt/bin/trtexec")),
     "benchmark_model": Needs(tools=("benchmark_model",)),
     "coreml": Needs(libraries=("coremltools",)),

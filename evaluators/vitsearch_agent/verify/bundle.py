@@ -185,7 +185,7 @@ class Manifest(NamedTuple):
 _MANIFEST: Mapping[str, json_reader.Reader] = {
     "schema": json_reader.integer(SCHEMA, SCHEMA),
     "name": json_reader.text,
-    "model": json_reader.one_of("model.onnx", "model.xml", "model.tflite", "model.mlmodel"),
+    "model": json_reader.one_of("model.onnx", "model.xml", "model.tflite", "model.pte", "model.mlmodel"),
     "artifact_key": json_reader.sha256,
     "runtime": json_reader.text,
     "runtime_version": json_reader.text,

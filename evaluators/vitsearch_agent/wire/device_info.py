@@ -13,9 +13,9 @@ ANY_ARTIFACT = "any"
 class RuntimeInfo(NamedTuple):
     """A runtime of the device; `reason` explains why it is not available, None if it is.
 
-    `artifacts` lists the kinds of files that it accepts (`onnx`, `tflite`, `openvino`, `coreml`); `max_opset` and
-    `max_ir_version` are the newest ONNX versions that it reads, None if unknown. A client checks them before it
-    sends a file. `program` is the interpreter or the tool that runs it.
+    `artifacts` lists the kinds of files that it accepts (`onnx`, `tflite`, `executorch`, `openvino`, `coreml`);
+    `max_opset` and `max_ir_version` are the newest ONNX versions that it reads, None if unknown. A client checks them
+    before it sends a file. `program` is the interpreter or the tool that runs it.
     """
 
     name: str

@@ -14,6 +14,7 @@ JOB_ID_SCHEMA = 2
 ARTIFACTS: Mapping[str, Tuple[str, ...]] = {
     "onnx": ("model.onnx",),
     "tflite": ("model.tflite",),
+    "executorch": ("model.pte",),
     "openvino": ("model.xml", "model.bin"),
     "coreml": ("model.mlmodel", "model.bin"),
 }

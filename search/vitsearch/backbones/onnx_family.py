@@ -35,7 +35,7 @@ SCHEMA = 1
 RATIOS = ("depth_pruning_ratio", "embed_pruning_ratio", "head_pruning_ratio", "ffn_pruning_ratio")
 TOKENS = ("token_pruning_ratio", "token_pruning_method", "token_pruning_at")
 TRAINED_ONLY = ("feature", "token", "token_hard")
-FROM_TORCH = {"litert": "LiteRT", "coreml": "Core ML"}
+FROM_TORCH = {"litert": "LiteRT", "executorch": "ExecuTorch", "coreml": "Core ML"}
 """Runtimes whose files are converted from torch's own program."""
 NUMBERS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8})
 """Types of parameters."""

@@ -18,7 +18,9 @@ class Runtime:
     `quantized_ops`: a precision that computes in int8 -> the layers that its files may quantize, the default first:
     `linear` layers, or `all` (convolutions too). `npus`: the providers that compile a file for one chip: its batch is
     fixed, and a quantized one has every operator quantized, so there is no choice of layers. `refused_on`: the
-    precisions that single providers cannot run, with the reason.
+    precisions that single providers cannot run, with the reason. `lowering_cpu_s`: the CPU-seconds that making a file takes, the least
+    and the most that was measured, where they are too many to make one for each plan that is screened (see
+    `lowers_slowly`).
     """
 
     name: str
@@ -31,6 +33,7 @@ class Runtime:
     quantized_ops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     npus: frozenset[str] = frozenset()
     refused_on: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    lowering_cpu_s: tuple[int, int] | None = None
 
 
 LINEAR, ALL = "linear", "all"
@@ -93,6 +96,17 @@ _LIST = (
         quantized_ops={"int8_dynamic": (LINEAR,), "int8_ptq": (ALL, LINEAR)},
     ),
     Runtime(
+        "executorch",
+        ("fp32", "int8_ptq"),
+        {"cpu": "XnnpackBackend"},
+        {
+            "int8_dynamic": "an EfficientViT whose layers are quantized at run time fails when ExecuTorch 1.5 runs it",
+            "int8_qat": "ExecuTorch's quantizer finds its own ranges and does not take those that were learned",
+        },
+        quantized_ops={"int8_ptq": (ALL, LINEAR)},
+        lowering_cpu_s=(8, 50),
+    ),
+    Runtime(
         "tensorrt",
         ("fp32", "fp16", "int8_ptq", "int8_qat"),
         {"gpu": "gpu"},
@@ -140,6 +154,13 @@ def reads_fused(provider: str, precision: str, version: str | None) -> bool:
     numbers = tuple(int(part) for part in (version or "").split(".")[:2] if part.isdigit())
     is_recent = not numbers or numbers >= FUSED_SINCE
     return provider == "cpu" and precision != "fp16" and is_recent
+
+
+def lowers_slowly(runtime: str) -> bool:
+    """Whether files of `runtime` take so long to make that only unpruned models and trained plans get them: the sampler
+    proposes plans in the other runtimes of a space file, where it names any."""
+    features = RUNTIMES.get(runtime)
+    return features is not None and features.lowering_cpu_s is not None
 
 
 def default_provider(runtime: str) -> str:

@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 
 Deployable = Callable[[Deployment], str | None]
 """Why a device cannot run a deployment, in one sentence; None when it can."""
-PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "coreml": "coremltools"}
+PACKAGES = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "litert": "ai-edge-litert",
+    "executorch": "executorch",
+    "coreml": "coremltools",
+}
 """What pip installs on a device for a runtime. The agent may be one file there, so no extra of it is named."""
-NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "coreml", "benchmark_model"})
+NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "executorch", "coreml", "benchmark_model"})
 """Runtimes of agents that list their providers by the names of `vitsearch.core.precisions.RUNTIMES`."""
 NAMES_PRECISIONS = frozenset({"openvino", "trtexec"})
 """Runtimes of agents whose list of precisions is complete. onnxruntime converts fp16 where it has no kernels."""

@@ -32,7 +32,7 @@ LOOK_S = 0.25
 """Seconds between two looks at how many workers are busy."""
 RENEW_S = 2.0
 """Seconds between two requests to stay paused; `workers.process_guard.LEASE_S` must be several times as long."""
-BESIDE_REFERENCES = {("onnxruntime", "cpu"), ("openvino", "cpu"), ("litert", "cpu")}
+BESIDE_REFERENCES = {("onnxruntime", "cpu"), ("openvino", "cpu"), ("litert", "cpu"), ("executorch", "cpu")}
 """Runtimes and providers that run the reference models beside a model, as the agent's runtimes do."""
 R = TypeVar("R")
 

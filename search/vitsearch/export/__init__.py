@@ -6,6 +6,7 @@
     converters.py         tools in environments of their own
     qnn/                  files that are compiled for a chip of Qualcomm, from those for onnxruntime
     litert/               LiteRT: TFLite, by litert-torch in an environment of its own
+    executorch/           ExecuTorch: programs with XNNPACK's delegate
     tensorrt/             TensorRT: ONNX with its types, and Q/DQ or scales for int8
     coreml/               Core ML: programs as pairs of files
     graph/                the fp32 ONNX file from which most of them start, and what makes it smaller
@@ -34,6 +35,7 @@ EXPORTERS: Registry[type[Exporter]] = Registry(
         "onnxruntime": "vitsearch.export.onnxruntime_file:OnnxRuntimeExporter",
         "openvino": "vitsearch.export.openvino_file:OpenVinoExporter",
         "litert": "vitsearch.export.litert.litert_file:LiteRtExporter",
+        "executorch": "vitsearch.export.executorch.executorch_file:ExecuTorchExporter",
         "tensorrt": "vitsearch.export.tensorrt.tensorrt_file:TensorRtExporter",
         "coreml": "vitsearch.export.coreml.coreml_file:CoreMlExporter",
     },

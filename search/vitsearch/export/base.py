@@ -51,6 +51,14 @@ class ExportTask:
         """The shape of one run of the model: the batch of the deployment (1 if it is open), channels, height, width."""
         return (self.deployment.batch or 1, *self.images.shape[1:])
 
+    def calibration_batches(self) -> NDArray[np.float32]:
+        """The images in runs of the deployment, (runs, batch, channels, height, width); the first ones again at the
+        end of the last run."""
+        import numpy as np
+
+        batch = self.shape[0]
+        return np.resize(self.images, (-(-len(self.images) // batch), *self.shape))
+
     @property
     def quantized_ops(self) -> str:
         """The layers that int8 covers: those of the deployment, else the default of its runtime and precision."""

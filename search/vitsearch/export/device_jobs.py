@@ -13,6 +13,7 @@ ON_DEVICE: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime",),
     "openvino": ("openvino",),
     "litert": ("litert", "benchmark_model"),
+    "executorch": ("executorch",),
     "tensorrt": ("trtexec",),
     "coreml": ("coreml",),
 }
@@ -40,6 +41,8 @@ def _options(deployment: Deployment, runtime: str) -> dict[str, Any]:
     provider = RUNTIMES[deployment.runtime].providers[deployment.provider]
     if runtime == "onnxruntime":
         return {"provider": provider}
+    if runtime == "executorch":  # the file says what its delegate computes
+        return {}
     if runtime == "openvino":
         precision = {"bf16": "bf16", "fp16": "f16"}.get(deployment.precision, "f32")
         return {"device": provider, "inference_precision": precision}

@@ -3,6 +3,7 @@
     ONNX        metadata_props of the model
     OpenVINO    rt_info of the model, under `vitsearch`
     TFLite      a zip behind the model, as TFLite's own tools append one: `unzip -p model.tflite vitsearch.json`
+    ExecuTorch  the same, behind the last segment, which its header ends: `unzip -p model.pte vitsearch.json`
     Core ML     the user-defined metadata of the model
 
 Nothing here changes what the file computes, nor `vitsearch.export.structure`, which does not read it: files that
@@ -54,7 +55,7 @@ def _openvino(path: Path, metadata: Mapping[str, str]) -> None:
     tree.write(path, encoding="utf-8", xml_declaration=True)
 
 
-def _tflite(path: Path, metadata: Mapping[str, str]) -> None:
+def _behind(path: Path, metadata: Mapping[str, str]) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(MEMBER, WHEN), json.dumps(dict(metadata), sort_keys=True))
 
@@ -74,7 +75,8 @@ def _coreml(path: Path, metadata: Mapping[str, str]) -> None:
 _WRITERS: dict[str, Callable[[Path, Mapping[str, str]], None]] = {
     ".onnx": _onnx,
     ".xml": _openvino,
-    ".tflite": _tflite,
+    ".tflite": _behind,
+    ".pte": _behind,
     ".mlmodel": _coreml,
 }
 """By the suffix of the file that a runtime opens."""

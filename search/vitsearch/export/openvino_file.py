@@ -128,20 +128,17 @@ def _quantized(model: Any, task: ExportTask, left: Sequence[Floats]) -> Any:
     (inputs, outputs) of `left`."""
     _switch_off_telemetry()
     import nncf
-    import numpy as np
     from nncf.quantization import advanced_parameters as advanced
 
     nncf.set_log_level(logging.ERROR)
-    batch = task.deployment.batch or 1
-    count = -(-len(task.images) // batch)
-    batches = np.resize(task.images, (count, batch, *task.images.shape[1:]))  # the first ones again, at the end
+    batches = task.calibration_batches()
     types = list(CONVOLUTIONS) if task.quantized_ops == LINEAR else []
     names = [product.get_friendly_name() for product in model.get_ops() if _multiplies(product, left)]
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(
             model,
             nncf.Dataset([{INPUT: images} for images in batches]),
-            subset_size=count,
+            subset_size=len(batches),
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=nncf.IgnoredScope(names=names, types=types, validate=False),
             advanced_parameters=advanced.AdvancedQuantizationParameters(

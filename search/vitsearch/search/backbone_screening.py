@@ -19,7 +19,7 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound, bounds, screened
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, plan_text
-from vitsearch.core.precisions import MIXED
+from vitsearch.core.precisions import MIXED, lowers_slowly
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import DOES_NOT_FIT
 from vitsearch.errors import StageError, StudyError
@@ -186,7 +186,8 @@ class BackboneScreening:
         """The unpruned model that the leaderboard has first, then the cheapest plans of each deployment."""
         models = self._plans.unpruned_of(backbone)
         yield from map(self._plans.unpruned, models[:1])
-        for model in models:
+        # A file that takes long to lower is made last: it is still less work than the training of a base.
+        for model in sorted(models, key=lambda model: lowers_slowly(model.runtime)):
             for form in self._forms(model):
                 words = {
                     "backbone": backbone,

@@ -90,7 +90,7 @@ class Requests:
         if untried.is_listed:
             plan = untried.draw(self._random, taken)
         else:
-            plan = next((plan for plan in drawn if plan not in taken), None)
+            plan = next((plan for plan in drawn if plan not in taken and self._plans.proposes(plan)), None)
         if plan is not None:
             self._study.enqueue(self._plans.parameters(plan), "the sampler repeated itself")
 

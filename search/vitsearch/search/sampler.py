@@ -38,9 +38,9 @@ def auto_sampler(
 
 
 def searched_plans(plans: PlanSpace, leaders: Mapping[Plan, LeaderboardEntry]) -> PlanParameters:
-    """The plans of a space without those that are another one's model under a second name."""
+    """The plans that a sampler may propose, without those that are another one's model under a second name."""
     same = same_as_fp32(leaders)
-    return PlanParameters(plans, lambda plan: (plan.backbone, plan.deployment) not in same)
+    return PlanParameters(plans, lambda plan: (plan.backbone, plan.deployment) not in same and plans.proposes(plan))
 
 
 def declared(objectives: Iterable[str], corner: Mapping[str, float]) -> list[ObjectiveSpec]:

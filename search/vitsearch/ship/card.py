@@ -255,6 +255,18 @@ def _run(model: BundledModel) -> Iterator[str]:
     if examples.cpp_example(model) is not None:
         yield ""
         yield "`example.cpp` does the same with the C++ interface of onnxruntime."
+    if model.job.runtime == "executorch":
+        yield ""
+        yield from _EXECUTORCH
+
+
+_EXECUTORCH = (
+    "Apps run the same `model.pte` with ExecuTorch's runtime: in C++ by `Module` (`extension/module`), linked with the",
+    "XNNPACK backend and the portable kernels; in Kotlin by `Module` of `org.pytorch:executorch-android`; in Swift by",
+    "`Module` of its Swift package. The method is `forward`. Its input and output have no names; the input is float32, as",
+    "`preprocessing.py` makes it.",
+)
+"""What other languages need."""
 
 
 def _tool(model: BundledModel) -> Iterator[str]:

@@ -266,6 +266,18 @@ def _litert(model: BundledModel) -> Example | None:
     return Example(f"from ai_edge_litert.interpreter import {imports}", opened, run, (package,))
 
 
+def _executorch(model: BundledModel) -> Example:
+    """Without `executorch.runtime`, which takes three seconds to import and has no number of threads."""
+    opened = (
+        f"_C._unsafe_reset_threadpool({model.confirmation.protocol.threads})\n"
+        'PROGRAM = _C._load_program(os.path.join(HERE, "model.pte"))\n'
+        'METHOD = PROGRAM.load_method("forward")'
+    )
+    imports = "import torch\nfrom executorch.extension.pybindings import _C"
+    run = "METHOD.call([torch.from_numpy(images)])[0].numpy()[0]"
+    return Example(imports, opened, run, (_pinned("executorch", model), "torch"))
+
+
 def _coreml(model: BundledModel) -> Example:
     units = {"all": "ALL", "cpu": "CPU_ONLY", "cpu_and_gpu": "CPU_AND_GPU", "cpu_and_ane": "CPU_AND_NE"}
     unit = units[str(model.job.options["compute_units"])]
@@ -307,6 +319,7 @@ _EXAMPLES: Mapping[str, Callable[[BundledModel], Example | None]] = {
     "openvino": _openvino,
     "litert": _litert,
     "benchmark_model": _litert,
+    "executorch": _executorch,
     "coreml": _coreml,
 }
 """By the runtime of the device's agent. An engine of TensorRT is built by the tool's command line."""

@@ -66,7 +66,7 @@ Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
 Precision = Literal[
     "fp32", "fp16", "bf16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed", "w8a16", "palette4"
 ]
-Runtime = Literal["onnxruntime", "openvino", "litert", "tensorrt", "coreml"]
+Runtime = Literal["onnxruntime", "openvino", "litert", "executorch", "tensorrt", "coreml"]
 Provider = Literal[
     "cpu", "gpu", "npu", "ane", "all", "cuda", "tensorrt", "openvino", "xnnpack", "qnn", "coreml", "directml", "nnapi"
 ]

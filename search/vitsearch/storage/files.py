@@ -19,14 +19,14 @@ from vitsearch.storage.ownership_notes import NOTE, has_note, is_empty, put_note
 from vitsearch_agent.artifacts import model_files
 from vitsearch_agent.base.canonical_json import digest, file_digest
 
-MODEL_SUFFIXES = (".onnx", ".xml", ".tflite", ".mlmodel")
+MODEL_SUFFIXES = (".onnx", ".xml", ".tflite", ".pte", ".mlmodel")
 """Of the file that a runtime opens."""
 
 USERS = "databases"
 """The folder of a store with a note for each database that uses it."""
 TRIED = b"written by vitsearch to try whether it can write here; may be deleted\n"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_PLACE = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{62}}(\.(onnx|xml|bin|tflite|mlmodel))?(-\w+{re.escape(PART)})?")
+_PLACE = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{62}}(\.(onnx|xml|bin|tflite|pte|mlmodel))?(-\w+{re.escape(PART)})?")
 _DATABASE = re.compile(r"[0-9a-f]{32}")
 
 

@@ -203,6 +203,14 @@ class PlanSpace:
         except ValueError:
             return False
 
+    def proposes(self, plan: Plan) -> bool:
+        """Whether a sampler may propose `plan`, which the space contains: not in a runtime that lowers slowly where its
+        backbone has another runtime. Such plans are asked for when their weights are trained
+        (`vitsearch.search.plan_requests`)."""
+        if not precisions.lowers_slowly(plan.deployment.runtime):
+            return True
+        return all(precisions.lowers_slowly(runtime) for runtime in self._runtimes(plan.backbone))
+
     def leaderboard(self) -> Iterator[Plan]:
         """The plan of each of `unpruned_models` in each of its `measured_runs`."""
         return (self.unpruned(model, **run) for model in self.unpruned_models() for run in self.measured_runs(model))

@@ -157,13 +157,14 @@ class Study:
 
     def ask(self, plans: PlanSpace, driver: DriverId, running: Set[Plan] = frozenset()) -> OpenTrial:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one. A proposal
-        that repeats one of the plans that are `running` is drawn again, at last at random."""
+        that may not be made (`PlanSpace.proposes`) or repeats one of the plans that are `running` is drawn again, at
+        last at random."""
         with self._lock, _quiet():
             stored = self._view.start(driver)
             number, wanted = stored.number, stored.wanted
             self._word_lists.catch_up()  # after the trials were read: they may have longer lists
             trial, suggest, plan = self._drawn(number, plans, wanted)
-            if not wanted and plan in running:
+            if not wanted and (plan in running or not plans.proposes(plan)):
                 trial, suggest, plan = self._draw_another(number, plans, running)
             notes = self._optuna.notes(number)
             self._view.write(number, drawn_params(trial.params, trial.distributions), notes)
@@ -195,7 +196,7 @@ class Study:
         return words
 
     def _draw_another(self, number: int, plans: PlanSpace, running: Set[Plan]) -> tuple[Trial, OptunaSuggest, Plan]:
-        """Draw the plan of a trial again until it is none of these; the last one drawn where all are."""
+        """Draw the plan of a trial again until it may be proposed and is none of these; else the last one drawn."""
         usual = self._optuna.sampler
         at_random, policy = make_sampler("random", number), POLICY.asking
         try:
@@ -203,7 +204,7 @@ class Study:
                 self._optuna.sampler = sampler
                 self._optuna.forget()
                 trial, suggest, plan = self._drawn(number, plans)
-                if plan not in running:
+                if plan not in running and plans.proposes(plan):
                     break
             return trial, suggest, plan
         finally:

@@ -15,7 +15,7 @@ from vitsearch.export import evaluate
 from vitsearch.export.device_jobs import device_job
 from vitsearch.workers.images import batches
 
-RUN_HERE = ("onnxruntime", "openvino", "litert")
+RUN_HERE = ("onnxruntime", "openvino", "litert", "executorch")
 """Runtimes whose files this machine can run. The files of the others are judged by an ONNX file that is not kept."""
 
 

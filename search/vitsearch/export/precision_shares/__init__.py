@@ -9,6 +9,7 @@ from the file where it does not.
     onnxruntime.py    the graph that onnxruntime has optimized
     openvino.py       the kernels that OpenVINO runs
     tflite.py         the operators of a TFLite file
+    executorch.py     the products of an ExecuTorch program, delegated or not
     typed_onnx.py     the types of an ONNX file that is compiled on the device
 """
 
@@ -57,6 +58,10 @@ def macs(file: ExportedFile, deployment: Deployment, opened: OpenFile | None = N
         from vitsearch.export.precision_shares import tflite
 
         return tflite.macs(file.path)
+    if deployment.runtime == "executorch":
+        from vitsearch.export.precision_shares import executorch
+
+        return executorch.macs(file.path)
     if deployment.runtime == "tensorrt":
         from vitsearch.export.precision_shares import typed_onnx
 

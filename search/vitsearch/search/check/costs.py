@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vitsearch.core.limits import Bound, bounds
 from vitsearch.core.plan import Plan
-from vitsearch.core.precisions import LINEAR
+from vitsearch.core.precisions import LINEAR, RUNTIMES, lowers_slowly
 from vitsearch.core.stage import Stage
 from vitsearch.devices.protocols import Phases, settled_by_screens
 from vitsearch.search.check.space import Valid
@@ -271,8 +271,10 @@ def estimate_time(valid: Valid) -> Time | None:
     exported = files + EXPORTED_PER_TRAINING * wanted
     always = bases + exported * export_s + tried * seconds[Stage.SCREEN]
     trainers = trainers_here(space)
+    lowering = _lowering(plans, wanted, ValueRange(few, many))
     work = ValueRange(
-        always + wanted * train_s.low + few * candidate_s, always + wanted * train_s.high + many * candidate_s
+        always + wanted * train_s.low + few * candidate_s + lowering.work.low,
+        always + wanted * train_s.high + many * candidate_s + lowering.work.high,
     )
     least, most = few + unpruned + tried, many + unpruned + tried
     device = ValueRange(*(count * screen_s + REMEASURED * last_s for count in (least, most)))
@@ -284,6 +286,7 @@ def estimate_time(valid: Valid) -> Time | None:
         f"{least} to {most} screening measurements of {screen_s:.1f} s and some {REMEASURED} of {last_s:.1f} s "
         f"when the search has ended ({source})",
     ]
+    basis += lowering.basis
     if bases:
         basis.insert(1, f"{_duration(bases)} for training the unpruned models on your classes")
     return Time(
@@ -295,6 +298,33 @@ def estimate_time(valid: Valid) -> Time | None:
         ValueRange(wall_seconds(work.low / trainers, device.low), wall_seconds(work.high / trainers, device.high)),
         tuple(basis),
     )
+
+
+@dataclass(frozen=True)
+class _Lowering:
+    """CPU-seconds for the files of runtimes that lower slowly, and a line that says so."""
+
+    work: ValueRange
+    basis: tuple[str, ...] = ()
+
+
+def _lowering(plans: PlanSpace, wanted: int, candidates: ValueRange) -> _Lowering:
+    """What such files take: of unpruned models, and of trained plans, each once from its starting weights and once
+    trained; of all candidates where the space has no other runtime."""
+    models = [model for model in plans.unpruned_models() if lowers_slowly(model.runtime)]
+    if not models:
+        return _Lowering(ValueRange(0.0, 0.0))
+    names = list(dict.fromkeys(model.runtime for model in models))
+    spans = [span for name in names if (span := RUNTIMES[name].lowering_cpu_s) is not None]
+    if all(lowers_slowly(runtime) for runtime in plans.space.choices_of("backend")):
+        files = ValueRange(len(models) + candidates.low, len(models) + candidates.high + wanted)
+    else:
+        deployments = {(model.runtime, model.provider, model.precision) for model in models}
+        files = ValueRange(len(models), len(models) + 2 * wanted * len(deployments))
+    low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    named = " and ".join(names)
+    line = f"{files.low:.0f} to {files.high:.0f} files for {named}, each {low} to {high} CPU-seconds to lower"
+    return _Lowering(ValueRange(files.low * low, files.high * high), (line,))
 
 
 def _phases_s(space: SearchSpace) -> float:

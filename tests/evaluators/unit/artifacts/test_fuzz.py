@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from support.artifact_files import IR, coreml, coreml_weights, identity, tflite
 from support.marks import long
+from support.pte_program import PROGRAM
 from vitsearch_agent import artifacts
 from vitsearch_agent.base.onnx_writer import field, node, number, varint
 from vitsearch_agent.errors import MeasurementFailed
@@ -24,6 +25,7 @@ SEEDS = {
         ONNX + field(25, field(1, b"F") + field(10, b"own") + field(7, node("Identity", ["x"], "y"))),
     ),
     "tflite": (tflite(), tflite(custom=b"FlexErf")),
+    "executorch": (PROGRAM,),
     "openvino": (IR.format(opset="opset1", offset=0).encode(), IR.format(opset="extension", offset=9).encode()),
     "coreml": (coreml(), coreml(file="/etc/passwd"), coreml(operator="custom_layer"), coreml(at=128)),
 }
@@ -82,7 +84,7 @@ def inspected(kind, folder, content):
     return None
 
 
-@pytest.mark.parametrize("kind", ["coreml", *long("tflite", "openvino")])
+@pytest.mark.parametrize("kind", ["coreml", *long("tflite", "executorch", "openvino")])
 def test_a_corrupted_file_passes_or_is_refused(kind, tmp_path, fuzz):
     passed = []
 

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from support.artifact_files import IR, added_row, constant, identity, tflite
+from support.pte_program import PROGRAM
 from vitsearch_agent import artifacts
-from vitsearch_agent.artifacts import openvino_file
+from vitsearch_agent.artifacts import executorch_file, openvino_file
 from vitsearch_agent.artifacts.onnx_file import CALIBRATION
 from vitsearch_agent.base.onnx_writer import Value, field, node, number, varint
 from vitsearch_agent.errors import MeasurementFailed
@@ -110,6 +111,7 @@ def test_finds_the_inputs_of_a_tflite_file(tmp_path, image, inputs):
         (b"\x10\0\0\0\0\0\0\0" + b'{"w":{}}', "safetensors"),
         (b"<!DOCTYPE html><html>", "web page"),
         (tflite(), "is tflite, but was sent as onnx"),
+        (PROGRAM, "is executorch, but was sent as onnx"),
         (IR.encode(), "is openvino, but was sent as onnx"),
         (b"\xff\x00garbage" * 64, "not an ONNX file"),
         (identity()[:-3], "not an ONNX file"),
@@ -217,6 +219,38 @@ def test_valid_tflite_files_pass(content, onnx_file):
 )
 def test_malformed_or_foreign_tflite_files_are_refused(content, message, onnx_file):
     assert message in refused("tflite", onnx_file(content, "model.tflite"))
+
+
+def test_a_valid_program_passes_with_what_metadata_adds_behind_it(onnx_file):
+    assert artifacts.inspect("executorch", onnx_file(PROGRAM, "model.pte")).kind == "executorch"
+    assert artifacts.inspect("executorch", onnx_file(PROGRAM + b"PK", "model.pte")).kind == "executorch"
+
+
+def test_a_program_says_what_it_calls(tmp_path):
+    (tmp_path / "model.pte").write_bytes(PROGRAM)
+    with (tmp_path / "model.pte").open("rb") as stream:
+        program = executorch_file.program(stream, len(PROGRAM))
+    assert program.delegate_calls == 1
+    assert [call.operator for call in program.kernels] == ["aten::native_layer_norm.out"]
+    assert program.kernels[0].shapes[0] == (1, 8)
+    (delegate,) = program.delegates
+    assert PROGRAM[delegate.offset + 4 : delegate.offset + 8] == b"XH00"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (PROGRAM[:2000], f"cut off: 2000 of {len(PROGRAM)} bytes"),
+        (PROGRAM[:20], "outside the file"),
+        (PROGRAM[:8] + b"eh01" + PROGRAM[12:], "no header (eh00)"),
+        (b"\xff\xff\xff\x7f" + PROGRAM[4:], "outside the file"),
+        (PROGRAM.replace(b"XnnpackBackend", b"CudaBackend.so"), "'CudaBackend.so' is not accepted"),
+        (PROGRAM[:4] + b"ET99" + PROGRAM[8:], "identifier is not ET12"),
+        (identity(), "not an ExecuTorch program"),
+    ],
+)
+def test_malformed_or_foreign_programs_are_refused(content, message, onnx_file):
+    assert message in refused("executorch", onnx_file(content, "model.pte"))
 
 
 def pair(write, xml, weights=b"\0" * 8):

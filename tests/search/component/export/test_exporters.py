@@ -18,6 +18,11 @@ class TestLiteRt(ExporterTests):
     runtime = "litert"
 
 
+@pytest.mark.long
+class TestExecuTorch(ExporterTests):
+    runtime = "executorch"
+
+
 class TestTensorRt(ExporterTests):
     runtime = "tensorrt"
 

@@ -42,6 +42,7 @@ def write(backbone: str, runtime: str, precision: str, folder: Path) -> None:
             ("vit_fmnist_p4", "openvino", "int8_ptq"),
             ("vit_fmnist_p4", "tensorrt", "fp16"),
             ("vit_fmnist_p4", "litert", "int8_ptq"),
+            ("vit_fmnist_p4", "executorch", "int8_ptq"),
             ("vit_fmnist_p4", "coreml", "fp16"),
             ("efficientvit_fmnist", "onnxruntime", "int8_ptq"),
             ("mobilevit_fmnist", "openvino", "int8_ptq"),

@@ -80,9 +80,10 @@ def folder_of(root: Path, count: int, size: int, grey: bool, first: int = 0) -> 
 
 
 def network(channels: int, runtime: str) -> nn.Module:
-    """It gives pictures different classes without a training. LiteRT's converter does not know the maximum of a map."""
+    """It gives pictures different classes without a training. The converters of LiteRT and
+    ExecuTorch do not know the maximum of a map."""
     torch.manual_seed(channels)
-    pool = nn.AdaptiveAvgPool2d(1) if runtime == "litert" else nn.AdaptiveMaxPool2d(1)
+    pool = nn.AdaptiveAvgPool2d(1) if runtime in ("litert", "executorch") else nn.AdaptiveMaxPool2d(1)
     layers = nn.Conv2d(channels, 12, 5, stride=3), nn.GELU(), nn.Conv2d(12, 24, 3, stride=2), pool
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(24, len(CLASSES))).eval()
 

@@ -86,7 +86,7 @@ MADE_ELSEWHERE = (".npy", ".png", ".pyz")
 """Pixels, in which any bytes may stand; the agent, which is the same program in every bundle."""
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", *long("tensorrt", "litert", "coreml")])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", *long("tensorrt", "litert", "executorch", "coreml")])
 @pytest.mark.parametrize("path", ["~/secret/best.safetensors", "/home/adalovelace/secret/best.safetensors"])
 def test_a_bundle_has_no_date_and_no_path_of_a_machine(make_task, tmp_path, runtime, path):
     model = make_task(False, 40, 32, runtime).model

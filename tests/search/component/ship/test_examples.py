@@ -42,6 +42,7 @@ TASKS = {
     "square of wide": (True, [40, 60], 32, "onnxruntime"),
     "openvino": (False, 40, 32, "openvino"),
     "litert": (True, 40, 32, "litert"),
+    "executorch": (True, 40, 32, "executorch"),
     "a batch of 3": (True, 32, 32, "onnxruntime", 3),
 }
 
@@ -61,7 +62,12 @@ def by_the_search(task, files):
 
 
 @pytest.mark.parametrize(
-    "name", ["crop", "wide", *long("square of wide", "openvino", "grey", "colour", "224", "litert", "a batch of 3")]
+    "name",
+    [
+        "crop",
+        "wide",
+        *long("square of wide", "openvino", "grey", "colour", "224", "litert", "executorch", "a batch of 3"),
+    ],
 )
 def test_the_example_gives_the_classes_of_the_search(make_task, pictures, without_vitsearch, tmp_path, name):
     task = make_task(*TASKS[name])

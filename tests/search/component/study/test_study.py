@@ -53,6 +53,16 @@ def test_only_what_the_sampler_has_drawn_is_a_proposal(open_study, storage):
     assert not study.ask(plans, ME).is_proposal
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_plan_in_a_runtime_that_lowers_slowly_is_asked_and_never_proposed(open_study, tmp_path, sampler):
+    study, plans = open_study(f"sqlite:///{tmp_path}/slow.db", space__backend=["onnxruntime", "executorch"])
+    study.sample_with(make_sampler(sampler, seed=0))
+    slow = plans.unpruned(Unpruned(plans.backbones()[0], "executorch", "cpu", "fp32"))
+    study.enqueue(plans.parameters(slow), "to see")
+    assert study.ask(plans, ME).plan == slow
+    assert {study.ask(plans, ME).plan.deployment.runtime for _ in range(12)} == {"onnxruntime"}
+
+
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
 def test_a_plan_that_runs_is_not_proposed_again(open_study, storage, sampler):
     study, plans = open_study(storage)

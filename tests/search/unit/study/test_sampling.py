@@ -400,6 +400,29 @@ def test_the_leaderboard_has_every_runtime_and_provider_at_the_precisions_that_i
     ]
 
 
+SLOW = {"backend": ["executorch", "onnxruntime"], "quantization": ["fp32", "int8_ptq"], "quantized_ops": ["linear"]}
+
+
+def test_a_runtime_that_lowers_slowly_is_on_the_leaderboard_and_never_proposed_beside_another():
+    plans = plans_of(**SLOW)
+    assert {model.runtime for model in plans.unpruned_models()} == {"executorch", "onnxruntime"}
+    assert all(map(plans.contains, all_plans(plans)))
+    proposed = {plan.deployment.runtime for plan in all_plans(plans) if plans.proposes(plan)}
+    assert proposed == {"onnxruntime"}
+
+
+def test_a_backbone_is_proposed_in_a_runtime_that_lowers_slowly_where_it_has_no_other():
+    alone = plans_of(**SLOW | {"backend": ["executorch"]})
+    assert all(map(alone.proposes, all_plans(alone)))
+
+    def supports(backbone, knob, value):
+        return "not here" if (backbone, value) == ("two", "onnxruntime") else None
+
+    plans = plans_of(supports, backbone=["one", "two"], **SLOW)
+    proposed = {(plan.backbone, plan.deployment.runtime) for plan in all_plans(plans) if plans.proposes(plan)}
+    assert proposed == {("one", "onnxruntime"), ("two", "executorch")}
+
+
 def test_without_providers_each_runtime_has_its_default_one():
     plans = plans_of(**RUNTIMES | {"provider": [], "backend": ["onnxruntime", "tensorrt", "coreml"]})
     assert {(m.runtime, m.provider) for m in plans.unpruned_models()} == {
