@@ -18,9 +18,9 @@ class Runtime:
     `quantized_ops`: a precision that computes in int8 -> the layers that its files may quantize, the default first:
     `linear` layers, or `all` (convolutions too). `npus`: the providers that compile a file for one chip: its batch is
     fixed, and a quantized one has every operator quantized, so there is no choice of layers. `refused_on`: the
-    precisions that single providers cannot run, with the reason. `lowering_cpu_s`: the CPU-seconds that making a file takes, the least
-    and the most that was measured, where they are too many to make one for each plan that is screened (see
-    `lowers_slowly`).
+    precisions that single providers cannot run, with the reason. `lowering_cpu_s`: the CPU-seconds that making a file
+    takes, the least and the most that was measured, where they are too many to make one for each plan that is screened
+    (see `lowers_slowly`).
     """
 
     name: str
