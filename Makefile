@@ -71,15 +71,16 @@ test-all: test-runtimes test-search
 test-search: setup
 	$(BIN)/python $(PYTEST) -n $(WORKERS) --outcomes=$(VENV)/outcomes.json tests/search
 
-# What the tests need beside the libraries: the converter of LiteRT (2 GB, some minutes), a browser, and ssh-keygen.
+# What the tests need beside the libraries: the converters of LiteRT (2 GB, some minutes) and for Qualcomm, a browser, and ssh-keygen.
 setup-long: $(CONVERTER) $(AGENT_READY) $(RUNTIMES_READY)
 	@echo "looking for Chromium and ssh-keygen, which some tests need"
 	@tools/install_chromium.sh
 	@tools/install_ssh_keygen.sh
 
 $(CONVERTER): $(READY)
-	@echo "$(VITSEARCH_CONVERTERS): installing the converter of LiteRT (2 GB, some minutes)"
+	@echo "$(VITSEARCH_CONVERTERS): installing the converters of LiteRT (2 GB, some minutes) and for Qualcomm (0.5 GB)"
 	@$(BIN)/vitsearch install-converter litert
+	@$(BIN)/vitsearch install-converter qnn
 	@touch $@
 
 # The device agent as a device has it: nothing installed but the agent itself (and what tests it).
