@@ -94,14 +94,14 @@ $(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluator
 	@$(AGENT_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./evaluators
 	@touch $@
 
-# What `test-agent` skipped for want of onnx, onnxruntime, OpenVINO, LiteRT or Pillow.
+# What `test-agent` skipped for want of onnx, onnxruntime (with the NPU of Qualcomm), OpenVINO, LiteRT or Pillow.
 test-runtimes: $(RUNTIMES_READY) test-agent
 	$(RUNTIMES_VENV)/bin/python $(PYTEST) -n $(WORKERS) $(AGENT_INI) --outcomes=$(RUNTIMES_VENV)/outcomes.json --only-skipped-in=$(AGENT_VENV)/outcomes.json tests/evaluators
 
 $(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
 	$(call new-environment,$(RUNTIMES_VENV))
 	@echo "$(RUNTIMES_VENV): installing the agent with onnxruntime, OpenVINO and LiteRT, and what tests it"
-	@$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis onnx pillow pytest pytest-xdist --editable "./evaluators[onnxruntime,openvino,litert]"
+	@$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis onnx onnxruntime-qnn pillow pytest pytest-xdist --editable "./evaluators[onnxruntime,openvino,litert]"
 	@touch $@
 
 # The oldest releases that pyproject.toml allows: the unit tier, and a test of each library at its door.
