@@ -72,15 +72,16 @@ test-all: test-runtimes test-search
 test-search: setup
 	$(BIN)/python $(PYTEST) -n $(WORKERS) --outcomes=$(VENV)/outcomes.json tests/search tests/evaluators/component/runtimes/test_executorch.py
 
-# What the tests need beside the libraries: the converter of LiteRT (2 GB, some minutes), a browser, and ssh-keygen.
+# What the tests need beside the libraries: the converters of LiteRT (2 GB, some minutes) and for Qualcomm, a browser, and ssh-keygen.
 setup-long: $(CONVERTER) $(AGENT_READY) $(RUNTIMES_READY)
 	@echo "looking for Chromium and ssh-keygen, which some tests need"
 	@tools/install_chromium.sh
 	@tools/install_ssh_keygen.sh
 
 $(CONVERTER): $(READY)
-	@echo "$(VITSEARCH_CONVERTERS): installing the converter of LiteRT (2 GB, some minutes)"
+	@echo "$(VITSEARCH_CONVERTERS): installing the converters of LiteRT (2 GB, some minutes) and for Qualcomm (0.5 GB)"
 	@$(BIN)/vitsearch install-converter litert
+	@$(BIN)/vitsearch install-converter qnn
 	@touch $@
 
 # The device agent as a device has it: nothing installed but the agent itself (and what tests it).
@@ -94,14 +95,14 @@ $(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluator
 	@$(AGENT_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./evaluators
 	@touch $@
 
-# What `test-agent` skipped for want of onnx, onnxruntime, OpenVINO, LiteRT or Pillow.
+# What `test-agent` skipped for want of onnx, onnxruntime (with the NPU of Qualcomm), OpenVINO, LiteRT or Pillow.
 test-runtimes: $(RUNTIMES_READY) test-agent
 	$(RUNTIMES_VENV)/bin/python $(PYTEST) -n $(WORKERS) $(AGENT_INI) --outcomes=$(RUNTIMES_VENV)/outcomes.json --only-skipped-in=$(AGENT_VENV)/outcomes.json tests/evaluators
 
 $(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
 	$(call new-environment,$(RUNTIMES_VENV))
 	@echo "$(RUNTIMES_VENV): installing the agent with onnxruntime, OpenVINO and LiteRT, and what tests it"
-	@$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis onnx pillow pytest pytest-xdist --editable "./evaluators[onnxruntime,openvino,litert]"
+	@$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis onnx onnxruntime-qnn pillow pytest pytest-xdist --editable "./evaluators[onnxruntime,openvino,litert]"
 	@touch $@
 
 # The oldest releases that pyproject.toml allows: the unit tier, and a test of each library at its door.

@@ -1,4 +1,4 @@
-"""ONNX Runtime. Only this file imports onnxruntime, and only inside functions."""
+"""ONNX Runtime. Only this file and `ort_qnn` import onnxruntime, and only inside functions."""
 
 from types import MappingProxyType
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple

@@ -37,7 +37,7 @@ def test_commands_parse(page, capsys):
 def test_each_section_of_install_md_begins_with_the_install_command():
     text = next(page for page in PAGES if page.name == "INSTALL.md").read_text()
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
-    assert len(sections) == 6
+    assert len(sections) == 7
     for section in sections:
         first_block = re.search(r"```\n(.*?)```", section, re.DOTALL).group(1)
         assert re.search(r"vitsearch-agent.pyz install\b", first_block), section.splitlines()[0]

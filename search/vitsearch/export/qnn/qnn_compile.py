@@ -65,7 +65,8 @@ def _session(model: str, chip: dict[str, str], config: dict[str, str]) -> Any:
     for key, value in config.items():
         settings.add_session_config_entry(key, value)
     ort_qnn.add_provider(settings, chip)
-    return onnxruntime.InferenceSession(model, settings)
+    # from its bytes: onnxruntime would name contexts by the path of the model, and a second bundle would differ
+    return onnxruntime.InferenceSession(Path(model).read_bytes(), settings)
 
 
 def main(arguments: list[str]) -> None:

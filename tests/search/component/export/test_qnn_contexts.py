@@ -59,6 +59,15 @@ def test_a_model_is_one_context_for_each_chip_and_its_emulation_gives_what_the_c
     np.testing.assert_allclose(computed, evaluate.logits(model, images(3), 1), atol=0.02)
 
 
+def test_the_file_does_not_depend_on_the_place_of_the_model(python, tmp_path):
+    written = []
+    for name in ("first", "second"):
+        (folder := tmp_path / name).mkdir()
+        model = chain(folder / f"{name}.onnx", "MatMul", "Relu")
+        written.append(contexts.compiled(python, model, CHIP, folder / "context.onnx").path.read_bytes())
+    assert written[0] == written[1]
+
+
 def test_operators_that_are_left_to_the_cpu_are_named_and_cut_the_model(python, tmp_path):
     model = chain(tmp_path / "model.onnx", "MatMul", "Sinh", "MatMul", "Sinh", "Cosh", "MatMul")
     context = contexts.compiled(python, model, CHIP, tmp_path / "context.onnx")

@@ -16,7 +16,7 @@ from vitsearch.export.qnn import contexts as compiler
 from vitsearch.export.qnn.chips import CHIPS
 from vitsearch.export.qnn.contexts import Context
 from vitsearch.pipeline.progress import PlainLines
-from vitsearch.ship import npu
+from vitsearch.ship import examples, npu
 from vitsearch.ship.card import card
 from vitsearch.ship.contents import contents
 from vitsearch.ship.shipped_context import Agreement, ShippedContext, agreement
@@ -70,6 +70,17 @@ def test_without_the_compiler_nothing_starts(tmp_path, monkeypatch):
     assert npu.chips_of([]) == ()
     with pytest.raises(ResourceError, match="--chip: the qnn converter is not installed; run: vitsearch install-conv"):
         npu.chips_of(["sm8650"])
+
+
+def test_the_example_registers_the_provider_as_the_agent_does(make_task):
+    model = make_task(False, 40, 32, precision="w8a16", provider="qnn").model
+    text = examples.python_example(model)
+    assert text is not None
+    compile(text, "example.py", "exec")
+    assert "import onnxruntime_qnn" in text
+    assert "OPTIONS.add_provider_for_devices(NPUS[:1], {'backend_type': 'htp'})" in text
+    assert "providers=[" not in text
+    assert "onnxruntime-qnn" in examples.packages(model)
 
 
 @pytest.mark.long
