@@ -104,7 +104,7 @@ _LIST = (
             "int8_qat": "ExecuTorch's quantizer finds its own ranges and does not take those that were learned",
         },
         quantized_ops={"int8_ptq": (ALL, LINEAR)},
-        lowering_cpu_s=(8, 50),
+        lowering_cpu_s=(8, 110),
     ),
     Runtime(
         "tensorrt",

@@ -263,8 +263,8 @@ def _run(model: BundledModel) -> Iterator[str]:
 _EXECUTORCH = (
     "Apps run the same `model.pte` with ExecuTorch's runtime: in C++ by `Module` (`extension/module`), linked with the",
     "XNNPACK backend and the portable kernels; in Kotlin by `Module` of `org.pytorch:executorch-android`; in Swift by",
-    "`Module` of its Swift package. The method is `forward`. Its input and output have no names; the input is float32, as",
-    "`preprocessing.py` makes it.",
+    "`Module` of its Swift package. The method is `forward`. Its input and output have no names; the input is float32,",
+    "as `preprocessing.py` makes it.",
 )
 """What other languages need."""
 

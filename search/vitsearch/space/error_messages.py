@@ -17,11 +17,10 @@ from vitsearch.errors import did_you_mean
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Path
 from vitsearch.space.problems import MISSING, Problem, nearest_or_all
-from vitsearch.space.value_types import NOT_YET, TAGS
+from vitsearch.space.value_types import TAGS
 from vitsearch.storage.addresses import masked
 
 EMPTY = "must not be empty"
-LATER = frozenset({"executorch"})
 NOT_MADE = {precision for runtime in RUNTIMES.values() for precision in runtime.refused}.difference(
     *(runtime.precisions for runtime in RUNTIMES.values())
 )
@@ -111,8 +110,6 @@ def _unknown_word(value: Any, path: Path) -> str:
     listed = [schema.get("enum", [schema.get("const")]) for schema in _schemas(path)]
     words = [str(word) for words in listed for word in words if word is not None and word not in NOT_MADE]
     allowed = ", ".join([*words, *_other_kinds(path)])
-    if isinstance(value, str) and value in LATER:
-        return f"{value!r} {NOT_YET}; allowed: {allowed}"
     near = did_you_mean(value, words) if isinstance(value, str) else ""
     return f"{seen(value, path)} is not a valid value; allowed: {allowed}{near}"
 

@@ -22,7 +22,6 @@ Text = Annotated[str, Strict(), Field(min_length=1)]
 Direction = Literal["maximize", "minimize"]
 Ratio = Annotated[Number, Field(ge=0, le=0.95)]
 
-NOT_YET = "is not supported yet by this version"
 TAGS = frozenset({"<one>", "<list>", "<range>", "<word>", "<number>", "<flag>", "<mapping>", "<python>", "<onnx>"})
 
 

@@ -58,6 +58,7 @@ FOR_DEVICES = {"android", "intel_cpu", "iphone", "jetson_nano", "jetson_orin_nan
 NOT_SEARCHED = {
     "jetson_nano": {("tensorrt", "int8_dynamic")},
     "intel_cpu": {("onnxruntime", "bf16"), ("openvino", "int8_dynamic")},
+    "raspberry_pi5": {("executorch", "int8_dynamic")},
 }
 """Space -> what cannot run on the device that it is for, by runtime and precision; everything else must."""
 

@@ -100,7 +100,7 @@ def test_the_time_has_its_basis():
 def test_files_that_take_long_to_lower_are_part_of_the_time():
     overrides = ("space.backbone=vit_fmnist_p4", "space.quantization=fp32", "search.trials=4")
     both = found(*overrides, "space.backend=[onnxruntime,executorch]").time
-    assert "1 to 9 files for executorch, each 8 to 50 CPU-seconds to lower" in both.basis[-1]
+    assert "1 to 9 files for executorch, each 8 to 110 CPU-seconds to lower" in both.basis[-1]
     alone = found(*overrides, "space.backend=executorch").time
     assert alone.trainers_s.low > both.trainers_s.low, "all candidates are lowered"
     assert not any("to lower" in line for line in found(*overrides).time.basis)
