@@ -52,8 +52,11 @@ class ExportTask:
         return (self.deployment.batch or 1, *self.images.shape[1:])
 
     def calibration_batches(self) -> NDArray[np.float32]:
-        """The images in runs of the deployment, (runs, batch, channels, height, width); the first ones again at the
-        end of the last run."""
+        """Divide the images into runs of the deployment.
+
+        Returns:
+            float32 (runs, batch, channels, height, width); the end of the last run has the first images again.
+        """
         import numpy as np
 
         batch = self.shape[0]
