@@ -266,7 +266,7 @@ class Runtime(abc.ABC):
         """Load a model of which several runs are in flight at a time, each in a thread of its own.
 
         Override it where the runs of a library can share one loaded model, as in an application with several cameras:
-        on two cores, two requests to one model of OpenVINO gave 2.4 times the throughput of two models.
+        on two idle cores, two requests to one model of OpenVINO gave 2.2 times the throughput of two models.
 
         Args:
             path: The first file of the model.
