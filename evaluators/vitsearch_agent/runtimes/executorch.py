@@ -2,7 +2,6 @@
 functions: its Python runtime takes and gives tensors of torch."""
 
 import importlib
-import importlib.util
 from typing import Any, Mapping, Optional
 
 from vitsearch_agent.artifacts import executorch_file, inspect
@@ -10,7 +9,7 @@ from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_agent.runtimes.inputs import Feeds, Input, random_feeds
 from vitsearch_agent.runtimes.needs import NEEDS
-from vitsearch_agent.runtimes.ort import OrtRuntime
+from vitsearch_agent.runtimes.ort import on_the_cpu
 from vitsearch_agent.wire.measure_protocol import Shapes
 
 METHOD = "forward"
@@ -70,11 +69,7 @@ class ExecuTorchRuntime(Runtime):
     gives_outputs = True
 
     def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:
-        """onnxruntime runs them, where it is installed: ExecuTorch reads no ONNX."""
-        if importlib.util.find_spec("onnxruntime") is None:
-            return None
-        runtime = OrtRuntime()
-        return ReferenceRuntime(runtime, runtime.check_options({}))
+        return on_the_cpu()  # ExecuTorch reads no ONNX
 
     def survives_fork(self, options: Mapping[str, Any]) -> bool:
         return True  # its pool of threads is made when the first model is loaded

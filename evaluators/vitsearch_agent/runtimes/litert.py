@@ -1,14 +1,13 @@
 """LiteRT, formerly TensorFlow Lite. Only this file imports its interpreter, and only inside functions."""
 
 import importlib
-import importlib.util
 from typing import Any, Mapping, Optional, Tuple
 
 from vitsearch_agent.artifacts import inspect
 from vitsearch_agent.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_agent.runtimes.inputs import Input, random_feeds
 from vitsearch_agent.runtimes.needs import NEEDS
-from vitsearch_agent.runtimes.ort import OrtRuntime
+from vitsearch_agent.runtimes.ort import on_the_cpu
 from vitsearch_agent.runtimes.shapes import RunShapes
 from vitsearch_agent.wire.measure_protocol import Shapes
 
@@ -50,11 +49,7 @@ class LiteRtRuntime(Runtime):
     options = {"delegate": ("xnnpack", "none")}
 
     def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:
-        """onnxruntime runs them, where it is installed: the interpreter reads no ONNX."""
-        if importlib.util.find_spec("onnxruntime") is None:
-            return None
-        runtime = OrtRuntime()
-        return ReferenceRuntime(runtime, runtime.check_options({}))
+        return on_the_cpu()  # the interpreter reads no ONNX
 
     def survives_fork(self, options: Mapping[str, Any]) -> bool:
         return True  # both delegates run on the processor

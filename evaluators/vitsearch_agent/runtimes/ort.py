@@ -1,5 +1,6 @@
 """ONNX Runtime. Only this file and `ort_qnn` import onnxruntime, and only inside functions."""
 
+import importlib.util
 from types import MappingProxyType
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
@@ -181,6 +182,18 @@ def _providers() -> Tuple[str, ...]:
 
     own = [name for name in onnxruntime.get_available_providers() if name != ort_qnn.PROVIDER]
     return (*own, ort_qnn.PROVIDER) if ort_qnn.is_installed(onnxruntime) else tuple(own)
+
+
+def on_the_cpu() -> Optional[ReferenceRuntime]:
+    """Return onnxruntime on the CPU, for the reference models beside a runtime that reads no ONNX.
+
+    Returns:
+        The runtime with its default options; None where it is not installed.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    runtime = OrtRuntime()
+    return ReferenceRuntime(runtime, runtime.check_options({}))
 
 
 def _input(argument: Any, path: str) -> Input:
