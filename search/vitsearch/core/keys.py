@@ -119,7 +119,7 @@ def trial_keys(
     deployment = plan.deployment
     made_by = target.opset, target.version, target.exporter, target.architecture
     graph = graph_key(resolved, deployment, data, *made_by)
-    file = graph_key(resolved, deployment.without_threads(), data, *made_by)
+    file = graph_key(resolved, deployment.as_exported(), data, *made_by)
     screened = artifact_key(origin.base.weights, 0, file, target.calibration)
     is_trained_for_int8 = deployment.precision in TRAINED
 

@@ -59,7 +59,7 @@ class Deployment:
         """
         return replace(self, options=(*self.options, *more))
 
-    def without_threads(self) -> Deployment:
+    def as_exported(self) -> Deployment:
         """Leave out how a file is run.
 
         Returns:

@@ -190,34 +190,49 @@ def too_few_cores(device: str, info: DeviceInfo, threads: int, streams: int = 1)
     return f"device {device} has {has} for measurements, so {runs}"
 
 
-def without_cores(devices: Sequence[Described], space: SearchSpace) -> list[str]:
-    """Why some of the numbers of threads and streams of a space file are left out, because a device has fewer cores.
+def cores_needed(space: SearchSpace) -> dict[str, list[tuple[int, int]]]:
+    """The runs for which a device needs cores, by the knob that lists them.
 
     Args:
-        devices: The devices of the file.
         space: The content of the file.
 
     Returns:
-        A sentence for each number that is left out.
-
-    Raises:
-        ResourceError: No number of threads, or none of streams, is left.
+        (threads, streams) for each value of `threads` and of `streams`; none of streams where an accelerator computes.
     """
     knobs = space.space
     pairs = [(runtime, name) for runtime in knobs.backend for name in providers_of(runtime, knobs.provider)]
     on_cores = knobs.streams if all(takes_threads(*pair) for pair in pairs) else ()
-    runs_of = [[(threads, 1) for threads in knobs.threads], [(min(space.threads), streams) for streams in on_cores]]
-    left_out: list[str] = []
-    for runs in runs_of:
-        whys = [
-            next(filter(None, (too_few_cores(device.name, device.info, *run) for device in devices)), None)
-            for run in runs
-        ]
-        reasons = [why for why in whys if why is not None]
-        if reasons and len(reasons) == len(runs):
-            raise ResourceError("; ".join(reasons))
-        left_out += reasons
-    return left_out
+    return {
+        "threads": [(threads, 1) for threads in knobs.threads],
+        "streams": [(min(space.threads), streams) for streams in on_cores],
+    }
+
+
+def without_cores(devices: Sequence[Described], runs: Sequence[tuple[int, int]]) -> list[str]:
+    """Why some of the runs of a knob are left out, because a device has fewer cores.
+
+    Args:
+        devices: The devices of the file.
+        runs: The threads and streams of each value of the knob.
+
+    Returns:
+        A sentence for each value that is left out.
+
+    Raises:
+        ResourceError: No value is left.
+    """
+    whys = [
+        next(filter(None, (too_few_cores(device.name, device.info, *run) for device in devices)), None) for run in runs
+    ]
+    reasons = [why for why in whys if why is not None]
+    if reasons and len(reasons) == len(runs):
+        raise ResourceError("; ".join(reasons))
+    return reasons
+
+
+def all_without_cores(devices: Sequence[Described], space: SearchSpace) -> list[str]:
+    """As `without_cores`, for all knobs of a file."""
+    return [why for runs in cores_needed(space).values() for why in without_cores(devices, runs)]
 
 
 def _missing_provider(device: str, runtime: RuntimeInfo, deployment: Deployment) -> str | None:

@@ -11,6 +11,8 @@ from vitsearch.core.networks import exporter_for
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import (
+    all_without_cores,
+    cores_needed,
     deployable,
     deployable_on,
     on_device,
@@ -97,7 +99,7 @@ def check_devices(checked: Checked, described: Sequence[DeviceDescription]) -> C
         JudgedDevice(
             description,
             tuple(_judge(description, deployment) for deployment in asked_deployments(valid.space, description.name)),
-            tuple(without_cores([description], valid.space)),
+            tuple(all_without_cores([description], valid.space)),
         )
         for description in described
     )
@@ -116,10 +118,11 @@ def _problems(space: SearchSpace, described: Sequence[DeviceDescription]) -> Ite
             refuse_old_opsets(described, choice.name, exporter_for(choice.name, space.networks), deployments)
         except ResourceError as error:
             yield Problem(("space", "backbone", index), str(error))
-    try:
-        without_cores(described, space)
-    except ResourceError as error:
-        yield Problem(("space", "streams" if "streams" in str(error) else "threads"), str(error))
+    for knob, runs in cores_needed(space).items():
+        try:
+            without_cores(described, runs)
+        except ResourceError as error:
+            yield Problem(("space", knob), str(error))
     for section in ("objectives", "limits"):
         for metric in getattr(space, section):
             for description in described:

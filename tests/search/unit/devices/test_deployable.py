@@ -7,6 +7,7 @@ import pytest
 from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.deployable import (
+    all_without_cores,
     deployable,
     deployable_on,
     on_device,
@@ -17,7 +18,6 @@ from vitsearch.devices.deployable import (
     refuse_unable_on,
     too_few_cores,
     version_on,
-    without_cores,
 )
 from vitsearch.errors import ResourceError
 from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
@@ -177,20 +177,20 @@ def test_a_run_has_no_more_threads_than_the_device_has_cores(fingerprint, most):
 def test_numbers_of_threads_without_cores_are_named_and_refused_where_none_is_left():
     device = FakeDevice("pi", info=FakeDevice().info._replace(fingerprint={"cores": 2}))
     why = "device pi has 2 cores for measurements, so no run of 4 threads"
-    assert without_cores([device], space_of(8, threads=[1, 2, 4])) == [why]
+    assert all_without_cores([device], space_of(8, threads=[1, 2, 4])) == [why]
     with pytest.raises(ResourceError, match=why):
-        without_cores([device], space_of(8, threads=[4]))
+        all_without_cores([device], space_of(8, threads=[4]))
 
 
 def test_numbers_of_streams_without_cores_are_named_and_refused_where_none_is_left():
     device = FakeDevice("pi", info=FakeDevice().info._replace(fingerprint={"cores": 2}))
     why = "device pi has 2 cores for measurements, so no 4 streams"
-    assert without_cores([device], space_of(streams=[1, 2, 4])) == [why]
+    assert all_without_cores([device], space_of(streams=[1, 2, 4])) == [why]
     with pytest.raises(ResourceError, match="so no 2 streams of 2 threads"):
-        without_cores([device], space_of(2, streams=[2]))
+        all_without_cores([device], space_of(2, streams=[2]))
 
 
 def test_streams_of_an_accelerator_need_no_cores():
     info = FakeDevice().info._replace(fingerprint={"cores": 2}, runtimes=(TRTEXEC,))
-    assert without_cores([FakeDevice("nano", info=info)], space_of(backend=["tensorrt"], streams=[1, 8])) == []
+    assert all_without_cores([FakeDevice("nano", info=info)], space_of(backend=["tensorrt"], streams=[1, 8])) == []
     assert deployable("nano", info)(Deployment("nano", "tensorrt", "gpu", "fp16", batch=1, streams=8)) is None
