@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support import AGENT_HOME, REPOSITORY
+from support import AGENT_HOME, PYTHON_PATH, REPOSITORY
 from vitsearch.data.fashion_mnist import MEAN, STD, subset_split
 from vitsearch_agent.client.client import DeviceClient
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
@@ -121,7 +121,7 @@ def folder(tmp_path_factory):
 
 def vitsearch(folder, *command):
     """Run a command of vitsearch with short measurements: the full protocol takes hours on a translated processor."""
-    paths = os.pathsep.join(sys.path)
+    paths = PYTHON_PATH
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     environment["VITSEARCH_CONVERTERS"] = str(CONVERTERS)
     return ran([sys.executable, "-m", "support.quick_search", *command], cwd=folder, env=environment)

@@ -9,3 +9,5 @@ SPACE_FILES = os.path.join(TESTS, "search", "unit", "space")
 GOLDEN = os.path.join(TESTS, "search", "golden")
 AGENT_HOME = os.path.join(REPOSITORY, "evaluators")
 """The folder to put on a path so that `vitsearch_agent` can be imported."""
+PYTHON_PATH = os.pathsep.join(os.path.join(REPOSITORY, folder) for folder in ("search", "evaluators", "tests"))
+"""The path of a process that a test starts. Not `sys.path`: test modules of the same process add folders of theirs."""

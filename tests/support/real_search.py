@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from support import PYTHON_PATH
+
 PATIENCE_S = 600
 TABLES = {
     "vs_block_structure": "key",
@@ -157,7 +159,7 @@ class RealSearch:
     def _environment(self) -> dict[str, str]:
         """By its mark all processes of this search can be found, whoever their parent is."""
         mark = {"VITSEARCH_TEST_MARK": str(self.folder), "COLUMNS": "200"}
-        return os.environ | mark | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        return os.environ | mark | {"PYTHONPATH": PYTHON_PATH}
 
     def _database(self) -> closing[sqlite3.Connection]:
         return closing(sqlite3.connect(self.folder / f"{self.study}.db", timeout=60))

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import vitsearch as vs
+from support import PYTHON_PATH
 
 HEAVY = ("numpy", "optuna", "pydantic", "ray", "rich", "sqlalchemy", "timm", "torch", "typer")
 
@@ -45,6 +46,6 @@ def test_an_unknown_name_is_an_attribute_error(module):
 
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, json, vitsearch; print(json.dumps(sorted(sys.modules)))"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert set(HEAVY) & set(json.loads(done.stdout)) == set()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from support import REPOSITORY
+from support import PYTHON_PATH, REPOSITORY
 from support.browser import ARGUMENTS, CHROMIUM
 
 UNPRUNED = (
@@ -48,7 +48,7 @@ def unpruned_once(tmp_path_factory) -> Path:
             making = folder.with_suffix(".part")
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir()
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+            environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
             command = [sys.executable, "-m", "support.quick_search", "run", f"{REPOSITORY}/spaces/quickstart.yaml"]
             done = subprocess.run([*command, *UNPRUNED], cwd=making, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr

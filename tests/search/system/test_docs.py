@@ -14,6 +14,7 @@ import pytest
 from nbclient import NotebookClient
 
 import support
+from support import PYTHON_PATH
 from vitsearch import backbones, data
 from vitsearch.errors import DataError
 from vitsearch.space import check, load
@@ -86,7 +87,7 @@ def test_space_files_in_a_page_are_valid(page, tmp_path):
 def test_the_folder_of_the_tutorial_has_the_problems_that_it_describes(tmp_path):
     root = tmp_path / "clothes"
     made = [sys.executable, str(REPOSITORY / "tools" / "make_example_folder.py"), str(root)]
-    subprocess.run(made, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    subprocess.run(made, check=True, env=os.environ | {"PYTHONPATH": PYTHON_PATH})
     spec = data.DataSpec.from_json({"source": "folder", "root": str(root), "image_size": 64, "channels": 1})
     with pytest.raises(DataError) as caught:
         data.load(spec, tmp_path / "cache")
@@ -126,7 +127,7 @@ def test_the_notebook_goes_from_a_space_file_to_a_verified_bundle(tmp_path):
     notebook = nbformat.read(REPOSITORY / "docs" / "whole_way.ipynb", as_version=4)
     for cell in notebook.cells:
         cell.source = small(cell.source)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
     client.execute(env=environment)
     said = "\n".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))

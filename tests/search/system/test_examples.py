@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from support import REPOSITORY
+from support import PYTHON_PATH, REPOSITORY
 from vitsearch import backbones
 from vitsearch.space import check, load
 
@@ -24,7 +24,7 @@ EXAMPLES = Path(REPOSITORY, "examples")
 
 def run(folder: Path, *command: str | Path, packages: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run Python in `folder`. `packages` has packages that are installed there."""
-    places = [*([str(packages)] if packages else []), *sys.path]
+    places = [*([str(packages)] if packages else []), PYTHON_PATH]
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     return subprocess.run(
         [sys.executable, *map(str, command)],

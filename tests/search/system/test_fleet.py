@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import support
+from support import PYTHON_PATH
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 
 pytestmark = pytest.mark.long
@@ -32,7 +33,7 @@ SMALL = (
 
 
 def vitsearch(folder: Path, *command: str) -> str:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     program = [sys.executable, "-m", "support.quick_search", *command]
     done = subprocess.run(program, cwd=folder, env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr

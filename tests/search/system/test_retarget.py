@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support import PYTHON_PATH
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 
 pytestmark = pytest.mark.long
@@ -22,7 +23,7 @@ WAIT_S = 120.0
 
 
 def start(folder: Path, *command: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH, "OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-m", "support.quick_search", *command]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(program, cwd=folder, env=environment, text=True, start_new_session=True, **pipes)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support import PYTHON_PATH
+
 pytestmark = pytest.mark.long
 
 CLASSES = ("ground", "disc", "square")
@@ -70,7 +72,7 @@ def run(folder, *arguments):
     done = subprocess.run(
         [sys.executable, "-m", "support.quick_search", *arguments],
         cwd=folder,
-        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=environment | {"PYTHONPATH": PYTHON_PATH},
         capture_output=True,
         text=True,
     )

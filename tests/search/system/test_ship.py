@@ -12,6 +12,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from support import PYTHON_PATH
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
 
 pytestmark = pytest.mark.long
@@ -20,7 +21,7 @@ IMAGES = 50
 
 
 def run(folder: Path, *command: str) -> str:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     done = subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

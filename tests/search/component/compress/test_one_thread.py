@@ -10,6 +10,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
+from support import PYTHON_PATH
 from vitsearch.compress.one_thread import one_thread
 
 FITTING = """
@@ -59,7 +60,7 @@ for name in ("vit_fmnist_p4", "efficientvit_fmnist"):
 def test_weights_do_not_depend_on_the_number_of_threads(script, threads):
     running = []
     for number in ("1", threads):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), number)
         command = [sys.executable, "-c", script]
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from support import PYTHON_PATH
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, ImageData, Split, describe_difference, load
@@ -251,4 +252,4 @@ def test_tensors_are_contiguous(channels, resolution):
 
 def test_data_does_not_import_torch():
     code = "import sys, vitsearch.data; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": PYTHON_PATH})

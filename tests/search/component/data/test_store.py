@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support import PYTHON_PATH
 from vitsearch.data import DataSpec, load, store
 from vitsearch.errors import DataError
 
@@ -135,7 +136,7 @@ print(store.stored(wanted, rows, pathlib.Path(sys.argv[1]))["a"][:, 0, 0, 0].tol
 
 def process(folder: Path, pause_s: float) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", DECODE, str(folder), str(pause_s)]
-    return subprocess.Popen(command, env={"PYTHONPATH": ":".join(sys.path)}, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env={"PYTHONPATH": PYTHON_PATH}, stdout=subprocess.PIPE, text=True)
 
 
 def test_of_two_processes_one_decodes_and_the_other_waits(tmp_path):
@@ -172,7 +173,7 @@ print(len(data.train) + len(data.validation), resource.getrusage(resource.RUSAGE
 
 def peak_bytes(root: Path, cache: Path) -> int:
     command = [sys.executable, "-c", PEAK, str(root), str(cache)]
-    done = subprocess.run(command, env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env={"PYTHONPATH": PYTHON_PATH}, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[1])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import PYTHON_PATH
 from support.marks import long
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
@@ -56,7 +57,7 @@ def test_a_file_does_not_depend_on_the_seed_of_hashes(backbone, runtime, precisi
     for seed in ("1", "2"):
         (folder := tmp_path / seed).mkdir()
         command = [sys.executable, __file__, backbone, runtime, precision, str(folder)]
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": PYTHON_PATH}
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     first, second = (process.communicate()[0] for process in running)
     assert [process.returncode for process in running] == [0, 0]

@@ -16,6 +16,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+from support import PYTHON_PATH
 from support.report_server import TOKEN, server
 from support.slow_clients import closed_by_server
 from vitsearch.errors import ResourceError, StudyError
@@ -149,7 +150,7 @@ def test_missing_libraries_are_named_with_the_line_that_installs_them(finished, 
 
 def test_ctrl_c_ends_it_quietly_while_a_page_is_open(finished):
     command = [sys.executable, "-m", "vitsearch", "serve", f"{finished.folder / 'fake.db'}"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
         address = run.stdout.readline().split()[1]
         assert run.stdout.readline() == "Ctrl-C ends it; the run goes on.\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from support import TESTS
+from support import PYTHON_PATH, TESTS
 from vitsearch_agent.errors import DeviceUnreachable
 
 
@@ -110,7 +110,7 @@ def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
     study = fake_study.with_space(search__trials=2)
     home = Path(TESTS, "search", "conftest.py")
     arguments = [home, study.folder, json.dumps(study.space.to_json()), stage, str(nth)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     run = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, capture_output=True, text=True)
     assert run.returncode == -signal.SIGKILL, run.stderr
     with study.opened() as (opened, ledger):

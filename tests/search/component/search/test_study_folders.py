@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support import PYTHON_PATH
 from vitsearch.errors import StudyError
 from vitsearch.search.study_folders import StudyFolders
 from vitsearch.space import SearchSpace
@@ -39,7 +40,7 @@ def home(space):
 def other(home):
     """Another process that runs the study."""
     command = [sys.executable, "-c", RUNS, str(home.shared)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         process.stdout.readline()
         yield process

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from support import PYTHON_PATH
 from vitsearch.storage import driver_id
 from vitsearch.storage.driver_id import DriverId
 
@@ -21,7 +22,7 @@ def ended():
         "import json; from vitsearch.storage.driver_id import DriverId; print(json.dumps(DriverId.current().to_json()))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+        [sys.executable, "-c", code], capture_output=True, check=True, env={"PYTHONPATH": PYTHON_PATH}
     )
     return DriverId.from_json(json.loads(done.stdout))
 

@@ -12,6 +12,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 
+from support import PYTHON_PATH
 from support.studies import ME, METRICS, only, trials
 from vitsearch.core.record import Keys, Record
 from vitsearch.storage.driver_id import DriverId
@@ -23,7 +24,7 @@ def dead_driver() -> DriverId:
     code = (
         "import json; from vitsearch.storage.driver_id import DriverId; print(json.dumps(DriverId.current().to_json()))"
     )
-    environment = {"PYTHONPATH": ":".join(sys.path)}
+    environment = {"PYTHONPATH": PYTHON_PATH}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
     return DriverId.from_json(json.loads(done.stdout))
 

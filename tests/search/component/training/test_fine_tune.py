@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support import SUPPORT
+from support import PYTHON_PATH, SUPPORT
 from vitsearch import backbones
 from vitsearch.core.activity import Work, doing
 from vitsearch.core.image_size import ImageSize
@@ -420,7 +420,7 @@ def test_every_family_trains_at_two_resolutions():
     assert SMALLEST.keys() == set(backbones.FAMILIES.names())
     names = [f"{name}@{pixels}" for name in SMALLEST.values() for pixels in (64, 96)]
     command = [sys.executable, "-X", "faulthandler", os.path.join(SUPPORT, "train_models.py"), *names]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (ended.returncode, ended.stdout.split("\n")) == (0, [*(f"{name} 2 steps" for name in names), ""]), (
         ended.stderr

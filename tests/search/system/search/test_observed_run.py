@@ -12,6 +12,7 @@ import urllib.request
 
 import pytest
 
+from support import PYTHON_PATH
 from support.real_search import APART, write_images
 
 pytestmark = pytest.mark.long
@@ -54,7 +55,7 @@ def trials(url: str) -> float:
 
 
 def test_a_run_is_scraped_and_logged(command, tmp_path):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     seen, said = [], []
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, **streams) as running:

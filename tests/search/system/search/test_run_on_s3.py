@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support import PYTHON_PATH
 from support.real_search import OVERLAPPING, write_images
 from support.s3_server import s3_server
 
@@ -48,7 +49,7 @@ def environment(tmp_path):
     with s3_server() as server:
         url = f"{server['AWS_ENDPOINT_URL']}/far"
         urllib.request.urlopen(urllib.request.Request(url, method="PUT")).close()
-        yield os.environ | server | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        yield os.environ | server | {"PYTHONPATH": PYTHON_PATH}
 
 
 @pytest.fixture

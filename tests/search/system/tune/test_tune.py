@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support import REPOSITORY
+from support import PYTHON_PATH, REPOSITORY
 from vitsearch import open_study
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import Ledger
@@ -60,7 +60,7 @@ def folder(tmp_path_factory):
     (code,) = EXAMPLE.findall(Path(REPOSITORY, "docs", "ray_cluster.md").read_text())
     (folder / "tune_parts.py").write_text(code)
     command = [sys.executable, "-m", "support.tune_example", str(folder), str(folder / "tune_parts.py"), str(TRIALS)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return folder

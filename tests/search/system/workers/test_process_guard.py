@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support import PYTHON_PATH
 from vitsearch.workers import process_guard
 from vitsearch.workers.process_guard import ProcessGuard, Watch
 from vitsearch.workers.process_tree import MARK, ProcessTree
@@ -55,7 +56,7 @@ def start(how: str = "env=None") -> tuple[subprocess.Popen[bytes], str, int]:
 
 
 def run_driver(script: str) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     return subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     )

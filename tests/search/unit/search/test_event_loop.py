@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from support import PYTHON_PATH
 from vitsearch.search.event_loop import run_to_end, stop_on_sigterm
 
 
@@ -74,6 +75,6 @@ loop.close()
 
 
 def test_an_interrupt_in_a_notebook_ends_it_cleanly():
-    env = {"PYTHONPATH": ":".join(sys.path)}
+    env = {"PYTHONPATH": PYTHON_PATH}
     done = subprocess.run([sys.executable, "-c", IN_A_NOTEBOOK], capture_output=True, text=True, env=env, check=True)
     assert (done.stdout, done.stderr) == ("ended\ninterrupted\n", "")

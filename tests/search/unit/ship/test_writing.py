@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from support import PYTHON_PATH
 from vitsearch.errors import BundleError, StoreError, VitsearchError
 from vitsearch.ship import writing
 from vitsearch.ship.writing import write
@@ -255,7 +256,7 @@ def as_nobody():
         pytest.skip("only root can be another user")
 
     def run(folder):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
         done = subprocess.run(
             [sys.executable, "-c", NOBODY, str(folder)], env=environment, cwd="/", capture_output=True, text=True
         )
@@ -412,7 +413,7 @@ def test_a_write_that_is_killed_at_any_step_leaves_no_bundle_or_a_whole_one(tmp_
     here = tmp_path / "here"
     write("tiny", FILES, here)
     write("tiny", NEWER, tmp_path / "newer")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     command = [sys.executable, "-c", KILLED, str(here), str(tmp_path / "newer")]
     seen = []
     with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, text=True) as child:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support import REPOSITORY, SPACE_FILES
+from support import PYTHON_PATH, REPOSITORY, SPACE_FILES
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation, QuantizationAware, Recipe
 from vitsearch.core.tuning import tuning_of
@@ -251,7 +251,7 @@ def test_import_loads_no_heavy_library():
     heavy = ["torch", "ray", "optuna", "sqlalchemy", "timm", "numpy"]
     done = subprocess.run(
         [sys.executable, "-c", code, *heavy],
-        env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": PYTHON_PATH}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "[]\n"
 

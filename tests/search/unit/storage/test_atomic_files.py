@@ -12,6 +12,7 @@ import sys
 import pytest
 from safetensors import SafetensorError
 
+from support import PYTHON_PATH
 from vitsearch.storage.atomic_files import PART, no_room, replacing
 
 
@@ -83,7 +84,7 @@ with replacing(pathlib.Path(sys.argv[1])) as stream:
 
 def test_a_killed_writer_keeps_the_old_file(file):
     command = [sys.executable, "-c", KILLED, str(file)]
-    assert subprocess.run(command, env={"PYTHONPATH": ":".join(sys.path)}).returncode == -signal.SIGKILL
+    assert subprocess.run(command, env={"PYTHONPATH": PYTHON_PATH}).returncode == -signal.SIGKILL
     assert file.read_bytes() == b"old"
     (left,) = file.parent.glob(f"index-*{PART}")
     assert left.read_bytes() == b"ne"

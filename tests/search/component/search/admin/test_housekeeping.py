@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support import PYTHON_PATH
 from vitsearch.cli.results.studies import deletion_text
 from vitsearch.errors import StudyError
 from vitsearch.search.admin.housekeeping import Freed, PrintedDatabase, clean, databases, delete, plan_deletion
@@ -236,7 +237,7 @@ with StudyFolders(Path(sys.argv[1]), "fake").running(print):
 
 def test_a_study_that_is_run_is_neither_deleted_nor_cleaned(stored):
     command = [sys.executable, "-c", RUNS, str(stored.with_suffix(".files"))]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         process.stdout.readline()
         planned = plan_deletion(str(stored))

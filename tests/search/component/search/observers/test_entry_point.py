@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support import REPOSITORY
+from support import PYTHON_PATH, REPOSITORY
 
 PAGE = Path(REPOSITORY, "docs", "observability.md")
 PYTHON = re.compile(r"```python\n# (\S+)\n(.*?)```", re.DOTALL)
@@ -37,7 +37,7 @@ def installed(tmp_path):
 
 def python(folder, *arguments):
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(folder), *sys.path])
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder), PYTHON_PATH])
     return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 

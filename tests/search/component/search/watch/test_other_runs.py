@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from support import PYTHON_PATH
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.watch import other_runs
 from vitsearch.search.watch.other_runs import other_runs_said
@@ -45,7 +46,7 @@ def another(storage):
 
     def start():
         command = [sys.executable, "-c", RUN, storage]
-        env = {"PYTHONPATH": ":".join(sys.path)}
+        env = {"PYTHONPATH": PYTHON_PATH}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         processes.append(process)
         assert process.stdout.readline() == "begun\n"

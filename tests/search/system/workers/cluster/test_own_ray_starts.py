@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support import PYTHON_PATH
 from vitsearch.errors import ResourceError, WorkersLost
 from vitsearch.workers.cluster import own_ray
 from vitsearch.workers.cluster.resources import Resources
@@ -135,7 +136,7 @@ except WorkersLost as error:
 
 
 def _environment():
-    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return os.environ | {"PYTHONPATH": PYTHON_PATH}
 
 
 @pytest.mark.long
