@@ -237,10 +237,10 @@ class Shipped:
         images_sha256: The file of some of them, those of the bundle: uint8 (images, height, width, channels).
         images_bytes: The size of that file.
         on_images: What the task makes of the outputs for those, from what the bundle's own preprocessing makes of them.
-        outputs_sha256: The file of these outputs: float32 (images, ...), or of maps the class of each position: uint8
-            (images, height, width).
+        outputs_sha256: The file of these outputs: float32 (images, ...), or of a segmentation the class of each
+            position: uint8 (images, height, width).
         labels: The classes of those images; None for data without labels, and with masks.
-        masks_sha256: The file of their masks: uint8 (images, height, width); None without any.
+        masks_sha256: The file of their masks: uint8 (images, height, width); None for other tasks than segmentation.
         reference_sha256: The file of what the reference of the study gives for them; None for a task without one.
         licences: Of weights and data; None where they are unknown.
         batch: How many images the model took at once.

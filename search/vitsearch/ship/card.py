@@ -17,6 +17,7 @@ from vitsearch.ship.bundled_model import BundledModel, SplitResult
 from vitsearch.tasks import CLASSIFICATION
 from vitsearch_agent.base import single_file
 from vitsearch_agent.base.printable import printable
+from vitsearch_agent.verify.bundle import SEGMENTATION
 from vitsearch_agent.verify.checksums import SIGNATURE
 
 TITLES = {
@@ -72,7 +73,7 @@ def _head(model: BundledModel) -> Iterator[str]:
 def _purpose(model: BundledModel) -> str:
     if model.task == CLASSIFICATION:
         return f"An image classifier for {len(model.data['class_names'])} classes"
-    if model.task.labels == "masks":
+    if model.task.kind == SEGMENTATION:
         return f"A model that gives each part of an image one of {len(model.data['class_names'])} classes"
     return f"A model for the task {escaped(model.task.kind)}, whose output is called `{model.task.output}`"
 

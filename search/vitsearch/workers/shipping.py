@@ -18,6 +18,7 @@ from vitsearch.export import ExportedFile, evaluate
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
 from vitsearch.workers.images import EVALUATION_BATCH, batches, load_data, truth_of
+from vitsearch_agent.verify.bundle import SEGMENTATION
 from vitsearch_agent.verify.preprocessing import prepare
 
 
@@ -40,7 +41,7 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
     reference = None if truth.reference is None else np.ascontiguousarray(truth.reference[chosen])
     labels = None if truth.labels is None else truth.labels[chosen]
     on_images = task.judge(of_images, replace(truth, labels=labels, reference=reference))
-    has_masks = labels is not None and labels.ndim > 1
+    masks = labels if task.kind == SEGMENTATION else None
     stored = _stored(images, store)
     return Shipped(
         name,
@@ -51,9 +52,9 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
         stored.sha256,
         stored.size_bytes,
         Metrics(on_images.figures),
-        _stored(of_images.argmax(axis=1).astype(np.uint8) if has_masks else of_images, store).sha256,
-        None if labels is None or has_masks else tuple(labels.tolist()),
-        _stored(np.ascontiguousarray(labels), store).sha256 if has_masks else None,
+        _stored(of_images if masks is None else of_images.argmax(axis=1).astype(np.uint8), store).sha256,
+        None if labels is None or labels.ndim > 1 else tuple(labels.tolist()),
+        None if masks is None else _stored(np.ascontiguousarray(masks), store).sha256,
         None if reference is None else _stored(reference, store).sha256,
         {
             "weights": backbones.licence(job.source.backbone, job.source.weights),
