@@ -214,7 +214,7 @@ def _figures(model: BundledModel) -> Iterator[str]:
     if measured.basis == "paired":
         yield "The device is shared with others, so medians are what a quiet machine takes, by reference models that"
         yield "ran beside the model; the medians that were read are in `measurements.json`. The 95th percentile, the"
-        yield "throughput and the time to load are as they were read, beside other work."
+        yield "throughput, the latency beside other runs and the time to load are as they were read, beside other work."
 
 
 def _contexts(model: BundledModel) -> Iterator[str]:

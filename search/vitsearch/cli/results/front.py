@@ -44,7 +44,8 @@ OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "
 """Flags of a device that was not in its normal state, so its times are not either."""
 QUIET = (
     "The device is shared with other work, so p50 is what it takes when quiet, by the reference models that ran beside "
-    "each model. ..._p50_raw in --json is what was read, and so are p95, throughput and the time to load."
+    "each model. ..._p50_raw in --json is what was read, and so are p95, throughput, the latency beside other runs and "
+    "the time to load."
 )
 TIED = "~"
 """Behind a value that does not differ significantly from that of a neighbour on the front."""

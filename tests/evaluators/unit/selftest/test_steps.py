@@ -2,7 +2,9 @@
 
 import pytest
 
-from vitsearch_agent.selftest.steps import agreement, load_for
+from vitsearch_agent.conditions.processor import QEMU_USER
+from vitsearch_agent.selftest.report import FAILED, PASSED, SKIPPED
+from vitsearch_agent.selftest.steps import agreement, judge_repeats, load_for
 from vitsearch_agent.wire.device_info import RuntimeInfo
 from vitsearch_agent.wire.paired import Milliseconds
 
@@ -25,6 +27,17 @@ NOOP = RuntimeInfo("noop", True, None, "1", (), ("any",))
 def test_repeats_agree_within_three_percent_or_their_intervals(times, spread, holds):
     agrees = agreement([Milliseconds(*time) for time in times])
     assert agrees == (pytest.approx(spread), holds)
+
+
+@pytest.mark.parametrize(
+    ("second_ms", "translated_by", "outcome"),
+    [(10.1, None, PASSED), (10.1, QEMU_USER, PASSED), (11.0, None, FAILED), (11.0, QEMU_USER, SKIPPED)],
+)
+def test_repeats_that_differ_fail_where_the_device_runs_its_own_instructions(second_ms, translated_by, outcome):
+    repeats = [Milliseconds(10.0, None, None), Milliseconds(second_ms, None, None)]
+    finding = judge_repeats({"small": repeats}, translated_by)
+    assert finding.outcome == outcome
+    assert finding.message.startswith(f"small 10.000, {second_ms:.3f} ms")
 
 
 def test_the_reference_models_run_where_onnx_or_tflite_is_read():

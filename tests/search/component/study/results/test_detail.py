@@ -152,7 +152,7 @@ def test_which_figures_are_those_of_a_quiet_machine_is_said(finished, tmp_path):
     with finished.opened() as (study, ledger):
         shown_trial = read_detail(study, ledger, FileStore(tmp_path), None)
     beside = replace(shown_trial, point=replace(shown_trial.point, basis="paired"))
-    assert "is what was read, and so are p95, throughput and the time to load." in shown(
+    assert "is what was read, and so are p95, throughput, the latency beside other runs and" in shown(
         print_detail, beside, width=400
     )
     assert "what was read" not in shown(print_detail, shown_trial)
