@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter, needs_dynamo
@@ -29,6 +29,8 @@ PACKAGES = {
     "coreml": "coremltools",
 }
 """What pip installs on a device for a runtime. The agent may be one file there, so no extra of it is named."""
+QNN_PACKAGE = "onnxruntime-qnn"
+"""What it installs for the NPUs of Qualcomm."""
 NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "executorch", "coreml", "benchmark_model"})
 """Runtimes of agents that list their providers by the names of `vitsearch.core.precisions.RUNTIMES`."""
 NAMES_PRECISIONS = frozenset({"openvino", "trtexec"})
@@ -99,7 +101,7 @@ def refuse_unable_on(devices: Sequence[Described], deployments: Sequence[Deploym
             raise ResourceError(f"no {runtime} model of the file runs on all of {names}: {listed}")
 
 
-def refuse_unable(device: str, info: DeviceInfo, deployments: Iterable[Deployment]) -> None:
+def refuse_unable(device: str, info: DeviceInfo, deployments: Sequence[Deployment]) -> None:
     """Raise `ResourceError`, before anything is trained, when a device cannot run the models of a study: when a
     runtime is missing, or runs nothing of the `deployments`."""
     reasons: dict[str, list[str | None]] = {}
@@ -107,7 +109,8 @@ def refuse_unable(device: str, info: DeviceInfo, deployments: Iterable[Deploymen
         reasons.setdefault(deployment.runtime, []).append(_why_not(device, info, deployment))
     for runtime, causes in reasons.items():
         if None not in causes:
-            raise ResourceError("; ".join(dict.fromkeys(filter(None, causes))) + _install(runtime))
+            providers = {deployment.provider for deployment in deployments if deployment.runtime == runtime}
+            raise ResourceError("; ".join(dict.fromkeys(filter(None, causes))) + _install(runtime, providers))
 
 
 def refuse_old_opsets(
@@ -126,8 +129,9 @@ def refuse_old_opsets(
                 raise ResourceError(f"device {device.name}: {needed}; {there}")
 
 
-def _install(runtime: str) -> str:
-    return f" (to install it there: pip install {PACKAGES[runtime]})" if runtime in PACKAGES else ""
+def _install(runtime: str, providers: Collection[str]) -> str:
+    package = QNN_PACKAGE if all(is_npu(runtime, provider) for provider in providers) else PACKAGES.get(runtime)
+    return f" (to install it there: pip install {package})" if package else ""
 
 
 def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | None:
@@ -142,16 +146,11 @@ def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | Non
         return f"device {device}: the runtime {runtime.name} is not usable: {runtime.reason}"
     return (
         _too_old(device, runtime)
-        or too_few_cores(device, info, deployment.threads, _streams_on_cores(deployment))
+        or lacks_cores(device, cores_of(info), deployment)
         or _missing_provider(device, runtime, deployment)
         or _imitated(device, info, deployment)
         or _missing_precision(device, runtime, deployment)
     )
-
-
-def _streams_on_cores(deployment: Deployment) -> int:
-    """The runs in flight that need cores of their own; those of an accelerator wait for it."""
-    return (deployment.streams or 1) if takes_threads(deployment.runtime, deployment.provider) else 1
 
 
 def _wanted(runtime: str) -> str:
@@ -167,20 +166,18 @@ def _too_old(device: str, runtime: RuntimeInfo) -> str | None:
     )
 
 
-def too_few_cores(device: str, info: DeviceInfo, threads: int, streams: int = 1) -> str | None:
-    """Why a device cannot run several threads at the same time; None when it has a core for each, when nobody counted
-    its cores, and for one thread.
+def too_few_cores(device: str, cores: int | None, threads: int, streams: int = 1) -> str | None:
+    """Why a device cannot run several threads at the same time; None when it has a core for each, and for one thread.
 
     Args:
         device: Its name.
-        info: What its agent reports.
+        cores: Those that it has for measurements; None where nobody counted them.
         threads: The number of threads of a run.
         streams: The number of runs in flight.
 
     Returns:
         One sentence, or None.
     """
-    cores = cores_of(info)
     if cores is None or threads * streams <= max(cores, 1):
         return None
     has = "1 core" if cores == 1 else f"{cores} cores"
@@ -188,6 +185,12 @@ def too_few_cores(device: str, info: DeviceInfo, threads: int, streams: int = 1)
     if streams > 1:
         runs = f"no {streams} streams" + (f" of {threads} threads" if threads > 1 else "")
     return f"device {device} has {has} for measurements, so {runs}"
+
+
+def lacks_cores(device: str, cores: int | None, deployment: Deployment) -> str | None:
+    """As `too_few_cores`, for a deployment. Runs in flight need no cores of their own where an accelerator computes."""
+    takes_cores = takes_threads(deployment.runtime, deployment.provider)
+    return too_few_cores(device, cores, deployment.threads, (deployment.streams or 1) if takes_cores else 1)
 
 
 def cores_needed(space: SearchSpace) -> dict[str, list[tuple[int, int]]]:
@@ -208,11 +211,16 @@ def cores_needed(space: SearchSpace) -> dict[str, list[tuple[int, int]]]:
     }
 
 
-def without_cores(devices: Sequence[Described], runs: Sequence[tuple[int, int]]) -> list[str]:
+def cores_by_name(devices: Sequence[Described]) -> dict[str, int | None]:
+    """The cores that each device has for measurements; None where its agent does not say."""
+    return {device.name: cores_of(device.info) for device in devices}
+
+
+def without_cores(cores: Mapping[str, int | None], runs: Sequence[tuple[int, int]]) -> list[str]:
     """Why some of the runs of a knob are left out, because a device has fewer cores.
 
     Args:
-        devices: The devices of the file.
+        cores: Those of each device of the file (`cores_by_name`).
         runs: The threads and streams of each value of the knob.
 
     Returns:
@@ -221,18 +229,16 @@ def without_cores(devices: Sequence[Described], runs: Sequence[tuple[int, int]])
     Raises:
         ResourceError: No value is left.
     """
-    whys = [
-        next(filter(None, (too_few_cores(device.name, device.info, *run) for device in devices)), None) for run in runs
-    ]
+    whys = [next(filter(None, (too_few_cores(*device, *run) for device in cores.items())), None) for run in runs]
     reasons = [why for why in whys if why is not None]
     if reasons and len(reasons) == len(runs):
         raise ResourceError("; ".join(reasons))
     return reasons
 
 
-def all_without_cores(devices: Sequence[Described], space: SearchSpace) -> list[str]:
+def all_without_cores(cores: Mapping[str, int | None], space: SearchSpace) -> list[str]:
     """As `without_cores`, for all knobs of a file."""
-    return [why for runs in cores_needed(space).values() for why in without_cores(devices, runs)]
+    return [why for runs in cores_needed(space).values() for why in without_cores(cores, runs)]
 
 
 def _missing_provider(device: str, runtime: RuntimeInfo, deployment: Deployment) -> str | None:
@@ -248,11 +254,25 @@ def _missing_provider(device: str, runtime: RuntimeInfo, deployment: Deployment)
 
 
 def _imitated(device: str, info: DeviceInfo, deployment: Deployment) -> str | None:
-    """An NPU that is imitated on a device whose other figures are real: both must not stand in one study."""
     machine = info.fingerprint.get("machine")
-    if not is_npu(deployment.runtime, deployment.provider) or info.kind == "emulated" or not isinstance(machine, str):
+    if info.kind == "emulated" or not isinstance(machine, str):
         return None
-    if not is_emulated(machine):
+    return imitated_npu(device, machine, deployment)
+
+
+def imitated_npu(device: str, machine: str, deployment: Deployment) -> str | None:
+    """Why a physical device does not run a deployment whose NPU would be imitated on its processor: times of it would
+    stand beside real ones in one study. None where nothing is imitated.
+
+    Args:
+        device: Its name.
+        machine: The architecture of its processor, such as `x86_64`.
+        deployment: What is to run.
+
+    Returns:
+        One sentence, or None.
+    """
+    if not is_npu(deployment.runtime, deployment.provider) or not is_emulated(machine):
         return None
     return (
         f"device {device}: on its processor ({machine}) onnxruntime-qnn imitates the NPU, so the times would be those "

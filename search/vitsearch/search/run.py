@@ -13,7 +13,13 @@ from vitsearch.core.activity import doing
 from vitsearch.core.metrics import metrics_on
 from vitsearch.core.networks import exporter_for
 from vitsearch.devices.agent_device import refuse_unmetered
-from vitsearch.devices.deployable import all_without_cores, deployable_on, refuse_old_opsets, refuse_unable_on
+from vitsearch.devices.deployable import (
+    all_without_cores,
+    cores_by_name,
+    deployable_on,
+    refuse_old_opsets,
+    refuse_unable_on,
+)
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import ResourceError
@@ -104,7 +110,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             open_device(study, space, cores, progress.note, failures if options.retry_failed else 0)
         )
         refuse_unable_on(device.devices, deployments_of(space, device.name))
-        for reason in all_without_cores(device.devices, space):
+        for reason in all_without_cores(cores_by_name(device.devices), space):
             progress.note(f"not searched: {reason}")
         for choice in space.space.backbone:
             exporter = exporter_for(choice.name, space.networks)

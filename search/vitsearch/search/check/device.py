@@ -12,6 +12,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import (
     all_without_cores,
+    cores_by_name,
     cores_needed,
     deployable,
     deployable_on,
@@ -99,7 +100,7 @@ def check_devices(checked: Checked, described: Sequence[DeviceDescription]) -> C
         JudgedDevice(
             description,
             tuple(_judge(description, deployment) for deployment in asked_deployments(valid.space, description.name)),
-            tuple(all_without_cores([description], valid.space)),
+            tuple(all_without_cores(cores_by_name([description]), valid.space)),
         )
         for description in described
     )
@@ -120,7 +121,7 @@ def _problems(space: SearchSpace, described: Sequence[DeviceDescription]) -> Ite
             yield Problem(("space", "backbone", index), str(error))
     for knob, runs in cores_needed(space).items():
         try:
-            without_cores(described, runs)
+            without_cores(cores_by_name(described), runs)
         except ResourceError as error:
             yield Problem(("space", knob), str(error))
     for section in ("objectives", "limits"):

@@ -71,7 +71,7 @@ def this_machine(folder: Path = Path()) -> Machine:
         _gpu(),
         {
             "writes files for": tuple(map(_writes, RUNTIMES)),
-            "runs files of": tuple(map(_runs, RUNTIMES)),
+            "runs files of": tuple(map(runs, RUNTIMES)),
             "optional": tuple(_optional()),
         },
     )
@@ -103,8 +103,15 @@ def _writes(runtime: str) -> DevicePart:
     return DevicePart(runtime, False, "; ".join(reasons), " && ".join(commands) or None)
 
 
-def _runs(runtime: str) -> DevicePart:
-    """Whether a program or a library is there that runs the files of a runtime; it is not started."""
+def runs(runtime: str) -> DevicePart:
+    """Find the program or the library that runs the files of a runtime. It is not started.
+
+    Args:
+        runtime: A runtime of the space file.
+
+    Returns:
+        What is there, or what is missing and how to install it.
+    """
     if runtime == "coreml" and sys.platform != "darwin":
         return DevicePart(runtime, False, "Core ML runs on Apple's systems only")
     lacking = []

@@ -16,9 +16,9 @@ from vitsearch.data.estimate import DataEstimate
 from vitsearch.data.layout import Layout
 from vitsearch.data.review import Review, review
 from vitsearch.devices.connection import connection_problems
-from vitsearch.devices.cores import Cores
 from vitsearch.devices.token_places import TokenUse, remember_places, token_uses
 from vitsearch.errors import DataError, ResourceError
+from vitsearch.search.check import local_device
 from vitsearch.search.check.weights import CheckedWeights, check_weights
 from vitsearch.search.plan_space import deployments_of, lacking, plan_space, with_quantized_ops
 from vitsearch.search.resources import cores_here, resources_of
@@ -158,9 +158,10 @@ class Checked:
         assert self.data is not None  # a valid space has data, and its problems were raised
         remember_places(space.devices, os.environ)
         tokens = tuple(token_uses(space.devices, os.environ))
-        notes = [*connection_problems(space.devices, os.environ), *lacking(space), *_too_many_trainers(space)]
+        notes = [*connection_problems(space.devices, os.environ), *lacking(space), *local_device.unable(space)]
+        notes += _too_many_trainers(space)
         estimate, layout = self.data.estimate, self.data.layout
-        plans, tried = plan_space(space).count(), self.of_weights.tried
+        plans, tried = plan_space(space, local_device.with_cores(space)).count(), self.of_weights.tried
         return Valid(draft.source.path, space, plans, estimate, layout, notes, self.warnings, tried, tokens)
 
 
@@ -176,7 +177,10 @@ def check_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> C
     """The first step of `check_space`: what needs no data."""
     judged = judge(path, overrides, Catalogue.examined)
     space = judged.draft.space
-    return CheckedFile(judged, (*judged.warnings, *_known_bad(space), *_several_shapes(space), *_without_cores(space)))
+    of_space = (
+        [] if space is None else [*_known_bad(space), *_several_shapes(space), *local_device.without_cores(space)]
+    )
+    return CheckedFile(judged, (*judged.warnings, *of_space))
 
 
 def check_data(file: CheckedFile) -> CheckedData:
@@ -206,9 +210,9 @@ def check_weights_of(file: CheckedFile, data: CheckedData) -> CheckedWeights:
     return weights if names is None else replace(weights, problems=[*weights.problems, *unknown_names(space, names)])
 
 
-def _several_shapes(space: SearchSpace | None) -> list[str]:
+def _several_shapes(space: SearchSpace) -> list[str]:
     """What models lose of images that are stored in one shape, while resolutions have several."""
-    if space is None or space.task.data.image_size is not None or space.task.data.source.startswith("builtin:"):
+    if space.task.data.image_size is not None or space.task.data.source.startswith("builtin:"):
         return []
     sizes = sorted({*space.space.resolution, space.baseline_resolution})
     if all(size.has_shape_of(sizes[0]) for size in sizes):
@@ -220,32 +224,11 @@ def _several_shapes(space: SearchSpace | None) -> list[str]:
     ]
 
 
-def _known_bad(space: SearchSpace | None) -> list[str]:
+def _known_bad(space: SearchSpace) -> list[str]:
     """What is known against combinations of a file whose values are valid."""
-    if space is None:
-        return []
     names = [choice.name for choice in space.space.backbone]
     deployments = with_quantized_ops(space, deployments_of(space, space.device_name))
     return known_bad.warnings(names, deployments)
-
-
-def _without_cores(space: SearchSpace | None) -> list[str]:
-    """Numbers of threads and streams for which this machine has no cores, where it measures."""
-    if space is None or space.devices:
-        return []
-    cores = len(Cores.shared(space.cores).device)
-    needed = {
-        "threads": {threads: threads for threads in space.space.threads},
-        "streams": {streams: streams * min(space.threads) for streams in space.space.streams},
-    }
-    idle = {
-        knob: ", ".join(str(count) for count, need in counts.items() if need > cores) for knob, counts in needed.items()
-    }
-    return [
-        f"space.{knob}: this machine has {cores} cores for measurements, too few for {counts}"
-        for knob, counts in idle.items()
-        if counts
-    ]
 
 
 def _too_many_trainers(space: SearchSpace) -> list[str]:

@@ -8,6 +8,7 @@ from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.deployable import (
     all_without_cores,
+    cores_by_name,
     deployable,
     deployable_on,
     on_device,
@@ -19,6 +20,7 @@ from vitsearch.devices.deployable import (
     too_few_cores,
     version_on,
 )
+from vitsearch.devices.protocols import cores_of
 from vitsearch.errors import ResourceError
 from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
 from vitsearch.space import SearchSpace
@@ -71,6 +73,11 @@ def on(runtime: str, provider: str = "cpu", precision: str = "fp32") -> Deployme
 def test_a_device_that_cannot_run_the_study_is_refused(runtimes, message):
     with pytest.raises(ResourceError, match=message):
         refuse_unable("nano", device(*runtimes), [on("onnxruntime")])
+
+
+def test_the_package_of_an_npu_is_named():
+    with pytest.raises(ResourceError, match="no QNNExecutionProvider.*: pip install onnxruntime-qnn"):
+        refuse_unable("nano", device(ORT), [on("onnxruntime", "qnn", "int8_ptq")])
 
 
 @pytest.mark.parametrize(
@@ -171,26 +178,31 @@ def test_the_one_file_is_for_the_oldest_runtime():
 @pytest.mark.parametrize(("fingerprint", "most"), [({"cores": 2}, 2), ({"affinity": [3], "cores": 8}, 1), ({}, 8)])
 def test_a_run_has_no_more_threads_than_the_device_has_cores(fingerprint, most):
     info = FakeDevice().info._replace(fingerprint=fingerprint)
-    assert [count for count in (1, 2, 8) if too_few_cores("pi", info, count) is None][-1] == most
+    assert [count for count in (1, 2, 8) if too_few_cores("pi", cores_of(info), count) is None][-1] == most
 
 
 def test_numbers_of_threads_without_cores_are_named_and_refused_where_none_is_left():
     device = FakeDevice("pi", info=FakeDevice().info._replace(fingerprint={"cores": 2}))
     why = "device pi has 2 cores for measurements, so no run of 4 threads"
-    assert all_without_cores([device], space_of(8, threads=[1, 2, 4])) == [why]
+    assert all_without_cores(cores_by_name([device]), space_of(8, threads=[1, 2, 4])) == [why]
     with pytest.raises(ResourceError, match=why):
-        all_without_cores([device], space_of(8, threads=[4]))
+        all_without_cores(cores_by_name([device]), space_of(8, threads=[4]))
 
 
 def test_numbers_of_streams_without_cores_are_named_and_refused_where_none_is_left():
     device = FakeDevice("pi", info=FakeDevice().info._replace(fingerprint={"cores": 2}))
     why = "device pi has 2 cores for measurements, so no 4 streams"
-    assert all_without_cores([device], space_of(streams=[1, 2, 4])) == [why]
+    assert all_without_cores(cores_by_name([device]), space_of(streams=[1, 2, 4])) == [why]
     with pytest.raises(ResourceError, match="so no 2 streams of 2 threads"):
-        all_without_cores([device], space_of(2, streams=[2]))
+        all_without_cores(cores_by_name([device]), space_of(2, streams=[2]))
 
 
 def test_streams_of_an_accelerator_need_no_cores():
     info = FakeDevice().info._replace(fingerprint={"cores": 2}, runtimes=(TRTEXEC,))
-    assert all_without_cores([FakeDevice("nano", info=info)], space_of(backend=["tensorrt"], streams=[1, 8])) == []
+    assert (
+        all_without_cores(
+            cores_by_name([FakeDevice("nano", info=info)]), space_of(backend=["tensorrt"], streams=[1, 8])
+        )
+        == []
+    )
     assert deployable("nano", info)(Deployment("nano", "tensorrt", "gpu", "fp16", batch=1, streams=8)) is None
