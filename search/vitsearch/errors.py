@@ -234,7 +234,8 @@ def did_you_mean(name: str, valid_names: Iterable[str]) -> str:
         `"; did you mean 'x'?"` when a name is similar in any case or begins like this, otherwise an empty string.
     """
     names = {valid_name.lower(): valid_name for valid_name in valid_names}
-    near = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), list(names), n=8, cutoff=0.6)
+    near.sort(key=lambda valid_name: sorted(valid_name) != sorted(name.lower()))  # swapped letters before other ones
     if not near and len(name) > 1:
         near = [valid_name for valid_name in sorted(names, key=len) if valid_name.startswith(name.lower())]
     return f"; did you mean {names[near[0]]!r}?" if near else ""

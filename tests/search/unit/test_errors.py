@@ -91,6 +91,10 @@ def test_an_unknown_name_is_reported_with_the_nearest_and_all_names():
     )
 
 
+def test_swapped_letters_come_before_other_letters():
+    assert did_you_mean("sm8560", ["sm8850", "sm8450", "sm8650"]) == "; did you mean 'sm8650'?"
+
+
 def test_did_you_mean_is_empty_without_a_similar_name():
     assert did_you_mean("zebra", ["onnxruntime"]) == ""
 
