@@ -47,6 +47,7 @@ QUIET = (
     "each model. ..._p50_raw in --json is what was read, and so are p95, throughput, the latency beside other runs and "
     "the time to load."
 )
+UNKNOWN_LEGEND = "±? is an interval wider than its value: the device was disturbed, so measure again when it is idle."
 TIED = "~"
 """Behind a value that does not differ significantly from that of a neighbour on the front."""
 LEGEND = "± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee."
@@ -95,7 +96,7 @@ def print_front(front: Front, console: Console | None = None, chosen: Sequence[P
         return
     shown = front.points if chosen is None else chosen
     console.print(front_table(front, shown))
-    console.print(LEGEND, markup=False)
+    _print_legend(front, shown, console)
     tied = zip(front.points, ties(front.points, front.objectives), strict=True)
     if any(tie and point in shown for point, tie in tied):
         console.print(TIE_LEGEND, markup=False)
@@ -113,8 +114,14 @@ def print_models(front: Front, console: Console | None = None, chosen: Sequence[
         console.print(f"Study {printable(front.study)} has no trained model yet.", markup=False)
         return
     console.print(models_table(front, shown))
-    console.print(LEGEND, markup=False)
+    _print_legend(front, shown, console)
     _print_notes(front, [*([front.baseline] if front.baseline else []), *shown], console)
+
+
+def _print_legend(front: Front, shown: Sequence[Point], console: Console) -> None:
+    console.print(LEGEND, markup=False)
+    if exports.has_unknown_spread(front, [*([front.baseline] if front.baseline else []), *shown]):
+        console.print(UNKNOWN_LEGEND, markup=False)
 
 
 def print_nearest(nearest: Nearest, console: Console | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import SHAPE, knob_values
 from vitsearch_agent.base.printable import printable
 
+UNKNOWN_SPREAD = "?"
 PRECISIONS = {"fp32": "float", "int8_ptq": "w8a8", "int8_qat": "w8a8"}
 """Our precisions -> the names of AI Hub, where it has one."""
 
@@ -99,6 +100,16 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
+def has_unknown_spread(front: Front, points: Iterable[Point]) -> bool:
+    """Whether the interval of an objective is too wide to be shown for one of the points."""
+    return any(
+        UNKNOWN_SPREAD in digits(point.metrics, name)
+        for point in points
+        for name in front.objectives
+        if point.metrics.value(name) is not None
+    )
+
+
 def columns(front: Front) -> list[str]:
     """The names of the values of `rows`: those of the baseline, once that was measured."""
     baseline_rows = rows(front, [front.baseline], {}) if front.baseline else [{"trial": None}]
@@ -138,14 +149,21 @@ def _cell(point: Point, name: str) -> str:
 
 
 def digits(metrics: Metrics, name: str) -> list[str]:
-    """A value and, where it has an interval, half of that: as many digits as tell two models apart."""
+    """A value and, where it has an interval, half of that: as many digits as tell two models apart. `?` stands for an
+    interval that is wider than the value on each side, as of a measurement that was disturbed all the time."""
     value = metrics.value(name)
     assert value is not None  # asked by the caller
-    texts = [f"{value:.4f}" if split(name)[0].is_share else f"{value:.4g}"]
+    texts = [f"{value:.4f}" if split(name)[0].is_share else _rounded(value, 4)]
     if name in metrics.intervals:
         low, high = metrics.intervals[name]
-        texts.append(f"{(high - low) / 2:.2g}")
+        half = (high - low) / 2
+        texts.append(UNKNOWN_SPREAD if half > abs(value) else _rounded(half, 2))
     return texts
+
+
+def _rounded(value: float, digits: int) -> str:
+    """To so many digits, and large values to whole numbers: never 2.2e+02."""
+    return f"{value:.{digits}g}" if abs(value) < 10**digits - 0.5 else f"{value:.0f}"
 
 
 def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -> str:

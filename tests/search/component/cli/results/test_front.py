@@ -179,6 +179,15 @@ def test_a_condition_that_no_model_meets_is_said(front):
     assert text == "--where leaves none of the 2 models: no model has backbone 'fake'; they have fake_vit"
 
 
+def test_an_interval_that_is_wider_than_its_value_is_explained(front):
+    metrics = front.baseline.metrics
+    name = next(name for name in front.objectives if name.endswith("p50"))
+    wide = Metrics.of(metrics.values, dict(metrics.intervals) | {name: (0.0, 1e9)})
+    disturbed = replace(front, baseline=replace(front.baseline, metrics=wide))
+    assert "±? is an interval wider than its value" in shown(print_front, disturbed)
+    assert "±?" not in shown(print_front, front)
+
+
 def test_a_tie_with_a_model_that_is_not_shown_is_not_named(front):
     first, second = front.points
     intervals = {"accuracy": (0.85, 0.9), "cpu_ms_p50": (0.9, 2.0)}

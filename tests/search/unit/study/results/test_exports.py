@@ -13,7 +13,7 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.record import Keys
 from vitsearch.study.front import Front, Point
-from vitsearch.study.results.exports import Condition, rows, to_csv, to_markdown, to_perf_yaml
+from vitsearch.study.results.exports import Condition, digits, rows, to_csv, to_markdown, to_perf_yaml
 
 VALUES = {
     "accuracy": 0.8765,
@@ -51,6 +51,21 @@ def test_a_row_has_the_columns_of_timms_benchmark_first(front):
     ]
     assert list(row.values())[:9] == ["fake_vit", 390.0, 2.5, 1, 28, 1.2, 5.7, 87.65, 12.35]
     assert (row["trial"], row["on_front"], row["latency_ms_p50_low"], row["energy_mj"]) == (7, True, 2.4, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "shown"),
+    [
+        (2.5, (2.4, 2.6), ["2.5", "0.1"]),
+        (475.2, (255.0, 695.0), ["475.2", "220"]),
+        (12345.6, (12000.0, 12700.0), ["12346", "350"]),
+        (594.3, (3.0, 2.4e10), ["594.3", "?"]),
+        (99.7, (0.5, 199.5), ["99.7", "100"]),
+    ],
+)
+def test_a_value_has_half_of_its_interval_and_one_that_is_wider_than_it_is_unknown(value, interval, shown):
+    metrics = Metrics.of({"latency_ms_p50": value}, {"latency_ms_p50": interval})
+    assert digits(metrics, "latency_ms_p50") == shown
 
 
 def test_the_size_of_a_rectangle_is_its_name(front):
