@@ -126,7 +126,7 @@ def summary(bundle: Bundle) -> str:
             )
             lines.append(f"{'':<10}  {away} from validation; the search never used the test images")
     for shipped in model.contexts:
-        lines.append(f"npu         {shipped.text}")
+        lines.append(f"npu         {shipped.context.chip.name}: {shipped.text}")
         lines += [f"{'':<10}  warning: {warning}" for warning in shipped.warnings]
     lines += [f"bundle      {bundle.folder}", f"zip         {bundle.archive}"]
     lines += ["signature   SHA256SUMS.sig, in both"] if bundle.is_signed else []

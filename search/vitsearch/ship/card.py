@@ -198,7 +198,7 @@ def _figures(model: BundledModel) -> Iterator[str]:
     yield ""
     if measured.protocol.throughput_s:
         streams = measured.protocol.streams
-        runs = f"{streams} runs in flight" if streams > 1 else "one run after the other"
+        runs = f"{streams} runs in flight" if streams > 1 else "one run after the other, with none beside it"
         yield f"Throughput and the latency beside other runs are those of {runs}."
         yield ""
     yield "| figure | value | 95 % interval |"
@@ -230,9 +230,10 @@ def _contexts(model: BundledModel) -> Iterator[str]:
         yield f"**{escaped(line)}.**"
         yield ""
     compilers = ", ".join(dict.fromkeys(shipped.context.compiler for shipped in model.contexts))
-    yield f"Compiled by onnxruntime-qnn ({escaped(compilers)}) and run in its emulation of the NPU, beside the CPU on"
-    yield "the same file; not run on a chip. `contexts.json` has the counts. An app loads such a file with onnxruntime"
-    yield "and its provider QNN; conversions of the image and of the outputs stay on the CPU."
+    yield f"Compiled by {escaped(compilers)}, and run in its emulation of the NPU, beside the CPU on the same file; not"
+    yield "run on a chip. `contexts.json` has the counts. On that chip, name such a file in `example.py` instead of"
+    yield "`model.onnx`: it loads at once, and `model.onnx` is compiled first. Conversions of the image and of the"
+    yield "outputs stay on the CPU."
 
 
 def _interval(figure: Figure) -> str:

@@ -61,8 +61,8 @@ class ShippedContext:
 
     @property
     def text(self) -> str:
-        """In one line, for a terminal and the model card."""
-        return f"{self.context.chip.name}: {', '.join([*self._compiled(), *self._seen()])}"
+        """What it holds and what its emulation gives, in one line."""
+        return ", ".join([*self._compiled(), *self._seen()])
 
     @property
     def warnings(self) -> list[str]:
@@ -84,11 +84,11 @@ class ShippedContext:
         yield f"{context.cpu_nodes or 'no'} operator{'' if context.cpu_nodes == 1 else 's'} on the CPU"
 
     def _seen(self) -> Iterator[str]:
-        seen = self.agreement
+        seen, largest = self.agreement, self.agreement.largest_logit
         if seen.same_class is not None:
             ties = f" and {seen.ties} ties" if seen.ties else ""
             yield f"emulated: the CPU's class for {seen.same_class} of {seen.images} images{ties}"
-        yield f"outputs within {seen.largest_difference:.2g} of {seen.largest_logit:.2g}"
+        yield f"outputs of up to {largest:.2g} that differ from the CPU's by at most {seen.largest_difference:.2g}"
 
 
 def agreement(expected: Floats, computed: Floats, has_classes: bool) -> Agreement:

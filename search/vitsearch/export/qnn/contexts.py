@@ -33,7 +33,7 @@ CONTEXT, CONTENT = "EPContext", "ep_cache_context"
 @dataclass(frozen=True)
 class Context:
     """A file that was compiled for a chip: how many `contexts` it holds, how many nodes of the model are in them, and
-    which operators no context has, with their numbers. `compiler` names the onnxruntime that compiled it."""
+    which operators no context has, with their numbers. `compiler` names what compiled it, with its version."""
 
     chip: Chip
     path: Path
@@ -75,8 +75,7 @@ def compiled(python: Path, model: Path, chip: Chip, path: Path) -> Context:
     if contexts != found["contexts"]:
         wrong = f"{path.name} holds {contexts} contexts, and {found['contexts']} were compiled for {chip.name}"
         raise StageError("export", "crash", wrong)
-    compiler = f"onnxruntime {found['onnxruntime']}"
-    return Context(chip, path, contexts, found["npu_nodes"], found["cpu_operators"], compiler)
+    return Context(chip, path, contexts, found["npu_nodes"], found["cpu_operators"], found["compiler"])
 
 
 def outputs(python: Path, context: Context, images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def compile_model(model: str, context: str, chip: dict[str, str], report: str) -
         "contexts": sum(name == ort_qnn.PROVIDER for name, _ in parts),
         "npu_nodes": sum(len(nodes) for name, nodes in parts if name == ort_qnn.PROVIDER),
         "cpu_operators": dict(ort_qnn.named(left)),
-        "onnxruntime": onnxruntime.__version__,
+        "compiler": f"onnxruntime-qnn {metadata.version('onnxruntime-qnn')} with onnxruntime {onnxruntime.__version__}",
     }
     Path(report).write_text(json.dumps(found))
 

@@ -90,7 +90,7 @@ def test_a_file_that_the_compiler_rejects_is_reported_with_its_words(python, tmp
 
 def test_a_file_that_was_written_is_not_trusted(tmp_path):
     """The compiler ended well and reports one context, but the file holds the plain model."""
-    report = {"contexts": 1, "npu_nodes": 3, "cpu_operators": {}, "onnxruntime": "1.32.0"}
+    report = {"contexts": 1, "npu_nodes": 3, "cpu_operators": {}, "compiler": "onnxruntime-qnn 2.7.0"}
     copies = "model, path, answer = Path(call[4]), Path(call[5]), Path(call[-1]); path.write_bytes(model.read_bytes())"
     body = f"{copies}; answer.write_text({json.dumps(report)!r})"
     fake = FakeConverter(tmp_path, body, contexts.NAME)

@@ -98,5 +98,5 @@ def test_a_bundle_holds_a_file_for_each_chip_and_says_what_was_seen(make_task, t
     assert [each["emulated"]["images"] for each in listed] == [20, 20]
     assert [each["emulated"]["other_class"] for each in listed] == [0, 0]
     text = card(replace(model, contexts=made), True)
-    assert "`contexts/sm8650.onnx` for Snapdragon 8 Gen 3: sm8650: 1 context, no operators on the CPU" in text
+    assert "`contexts/sm8650.onnx` for Snapdragon 8 Gen 3: 1 context, no operators on the CPU" in text
     assert "## For the NPUs of Qualcomm" not in card(model, True)
