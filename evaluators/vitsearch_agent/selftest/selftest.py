@@ -153,6 +153,8 @@ def _steps(test: Selftest, runs: ReferenceRuns, settings: Settings) -> Optional[
     killed = test.step("kill and resume", lambda: steps.kill_and_resume(runs, loaded, settings))
     for info in tried:
         _repeatability(test, runs, info, settings)
+    for info in steps.without_models(infos):
+        test.step(f"repeatability of {info.name}", lambda: Finding(SKIPPED, "the agent has no model that it reads"))
     test.step("heat", lambda: steps.heat(runs, loaded, settings))
     for info in tried:
         if "onnx" in info.artifacts:

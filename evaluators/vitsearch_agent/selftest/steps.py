@@ -213,3 +213,10 @@ def load_for(infos: Sequence[RuntimeInfo]) -> Tuple[List[RuntimeInfo], Optional[
     real = [info for info in infos if info.available and {"onnx", "tflite"}.intersection(info.artifacts)]
     others = [info for info in infos if info.available and ANY_ARTIFACT in info.artifacts]
     return real or others, next(iter(real + others), None)
+
+
+def without_models(infos: Sequence[RuntimeInfo]) -> List[RuntimeInfo]:
+    """Return the runtimes that are there and read none of the reference models."""
+    return [
+        info for info in infos if info.available and not {"onnx", "tflite", ANY_ARTIFACT}.intersection(info.artifacts)
+    ]

@@ -4,7 +4,7 @@ import pytest
 
 from vitsearch_agent.conditions.processor import QEMU_USER
 from vitsearch_agent.selftest.report import FAILED, PASSED, SKIPPED
-from vitsearch_agent.selftest.steps import agreement, judge_repeats, load_for
+from vitsearch_agent.selftest.steps import agreement, judge_repeats, load_for, without_models
 from vitsearch_agent.wire.device_info import RuntimeInfo
 from vitsearch_agent.wire.paired import Milliseconds
 
@@ -43,6 +43,11 @@ def test_repeats_that_differ_fail_where_the_device_runs_its_own_instructions(sec
 def test_the_reference_models_run_where_onnx_or_tflite_is_read():
     missing = ORT._replace(name="openvino", available=False)
     assert load_for([missing, LITERT, ORT, NOOP]) == ([LITERT, ORT], LITERT)
+
+
+def test_a_runtime_that_reads_none_of_the_reference_models_is_named():
+    assert without_models([ORT, LITERT, COREML, NOOP]) == [COREML]
+    assert without_models([COREML._replace(available=False)]) == []
 
 
 def test_without_a_runtime_that_reads_them_hashing_takes_their_place():
