@@ -236,7 +236,7 @@ class _Fit:
 
     @classmethod
     def of(cls, inputs: Floats, values: Floats, errors: Floats, free: int) -> _Fit:
-        inverse = np.linalg.pinv(inputs, rcond=SINGULAR)
+        inverse = np.linalg.pinv(inputs, rcond=SINGULAR).astype(np.float64)
         residuals = values - inputs @ (inverse @ values)
         return cls(inputs, inverse, residuals, np.einsum("nk,kn->n", inputs, inverse), errors, free)
 
