@@ -143,7 +143,7 @@ function effectWords(found, backbones, rows, scale, range) {
   const sentences = [`${counted(found.measured, "measured model")}${found.predicted ? ` and ${found.predicted} with a predicted value` : ""}.`];
   sentences.push(...backbones.flatMap((one) => [one.about, ...one.not_stated].map((text) => `${one.backbone}: ${text}.`)));
   const shares = Object.entries(found.importances).filter(([, share]) => share >= 0.01).slice(0, 4).map(([knob, share]) => `${knob} ${(100 * share).toFixed(0)} %`);
-  if (shares.length) sentences.push(`Of the variance over all models, single knobs alone explain: ${shares.join(", ")}.`);
+  if (shares.length) sentences.push(`Of the variance over all models, single knobs alone explain: ${shares.join("; ")}.`);
   const isCut = rows.some(({ effect }) => scale.place(effect.low) < range[0] || scale.place(effect.high) > range[1]);
   if (isCut) sentences.push("A bar that reaches the edge goes on beyond it.");
   return sentences.join(" ").replaceAll(" %", "\u00a0%");
