@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from vitsearch.core.metrics import NEEDS, split
 from vitsearch.core.plan import Plan
 
 NUMBERS = (
@@ -50,3 +53,24 @@ def knob_values(plan: Plan) -> dict[str, str | float | None]:
         "threads": float(deployment.threads),
         "streams": None if deployment.streams is None else float(deployment.streams),
     }
+
+
+def plan_for(metric: str, plan: Plan) -> Plan:
+    """A plan without the choices that cannot change a metric: how a file is run, where the metric is one of the file;
+    the streams, where it is not one of several runs in flight; the distillation, where weights do not matter.
+
+    Args:
+        metric: The name of a metric, with or without a device.
+        plan: The plan.
+
+    Returns:
+        The plan, in which these choices have one value for all plans.
+    """
+    kind = split(metric)[0]
+    if not kind.is_quality:
+        plan = replace(plan, distillation="none")
+    if not kind.on_device:
+        return replace(plan, deployments=(plan.deployment.as_exported(),))
+    if kind.name in NEEDS["throughput"]:
+        return plan
+    return replace(plan, deployments=(replace(plan.deployment, streams=None),))

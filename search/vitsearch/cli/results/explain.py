@@ -19,8 +19,9 @@ MOST_PREDICTIONS = 12
 VERDICTS = {"nothing": "no gain"}
 """What the table calls a verdict that its figures would contradict: an effect is never proven to be nothing."""
 INTERVALS = (
-    "Intervals are those of the effect: from the scatter of the models around the sum of all effects, or from the "
-    "errors of the times, predictions and qualities themselves where those are larger. No gain: one of "
+    "Intervals are those of the effect, the widest of three: from the scatter of the models around the sum of all "
+    "effects, from how far the effect moves without each single model, and from the errors of the times, predictions "
+    "and qualities themselves. No gain: one of "
     f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} points of a share, or more lies outside of it."
 )
 
@@ -59,6 +60,8 @@ def print_explanation(explanation: Explanation, console: Console | None = None) 
             line(f"{backbone.backbone}: {backbone.about()}")
             if backbone.effects:
                 console.print(effects_table(objective, backbone))
+            for reason in backbone.reasons():
+                line(reason, "dim")
     if any(backbone.effects for objective in explanation.objectives for backbone in objective.backbones):
         line()
         line(INTERVALS, "dim")
@@ -123,6 +126,7 @@ def effects_table(objective: ObjectiveEffects, backbone: BackboneEffects) -> Row
     rows = [
         [
             effect.knob,
+            effect.at,
             f"{effect.start} > {effect.to}",
             _percent(objective, effect.estimate),
             _span(objective, effect),
@@ -130,8 +134,10 @@ def effects_table(objective: ObjectiveEffects, backbone: BackboneEffects) -> Row
         ]
         for effect in backbone.effects
     ]
-    unit = "points" if objective.is_quality else "change"
-    return Rows(["knob", "from > to", unit, "95 % interval", "is"], rows, ["knob", "from > to"])
+    headings = ["knob", "at", "from > to", "points" if objective.is_quality else "change", "95 % interval", "is"]
+    if not any(effect.at for effect in backbone.effects):
+        headings, rows = [headings[0], *headings[2:]], [[row[0], *row[2:]] for row in rows]
+    return Rows(headings, rows, ["knob", "at", "from > to"])
 
 
 def _percent(objective: ObjectiveEffects, difference: float) -> str:
@@ -140,7 +146,7 @@ def _percent(objective: ObjectiveEffects, difference: float) -> str:
 
 
 def _span(objective: ObjectiveEffects, effect: Effect) -> str:
-    return f"{_percent(objective, effect.low)} to {_percent(objective, effect.high)}"
+    return f"{_percent(objective, effect.low).removesuffix(' %')} to {_percent(objective, effect.high)}"
 
 
 def predictions_table(predictions: tuple[EvaluatedPrediction, ...]) -> Rows:

@@ -30,9 +30,9 @@ function figureEffects(data) {
     traces: effectTraces(effects, scale, range),
     layout: effectLayout(rows, form, scale, range, metric),
     words: effectWords(found, backbones, effects, scale, range),
-    table: { columns: ["backbone", "knob", "before", "after", `change [${scale.unit}]`, "low", "high", "models", "is"], rows: () => backbones.flatMap((one) => (one.effects.length
-      ? one.effects.map((effect) => [one.backbone, effect.knob, effect.start, effect.to, ...["estimate", "low", "high"].map((end) => scale.text(effect[end])), String(effect.models), VERDICT_LOOKS[effect.verdict].words])
-      : [[one.backbone, one.about, "", "", "", "", "", String(one.models), ""]])) },
+    table: { columns: ["backbone", "knob", "at", "before", "after", `change [${scale.unit}]`, "low", "high", "models", "is"], rows: () => backbones.flatMap((one) => (one.effects.length
+      ? one.effects.map((effect) => [one.backbone, effect.knob, effect.at, effect.start, effect.to, ...["estimate", "low", "high"].map((end) => scale.text(effect[end])), String(effect.models), VERDICT_LOOKS[effect.verdict].words])
+      : [[one.backbone, one.about, "", "", "", "", "", "", String(one.models), ""]])) },
   };
 }
 
@@ -82,7 +82,7 @@ function effectTraces(rows, scale, range) {
   }).filter((trace) => trace.x.length);
 }
 
-function effectName(effect) { return `${effect.knob}: ${effect.start} → ${effect.to}`; }
+function effectName(effect) { return `${effect.knob}${effect.at ? ` (${effect.at})` : ""}: ${effect.start} → ${effect.to}`; }
 
 function effectText(effect, scale) {
   const [middle, low, high] = ["estimate", "low", "high"].map((end) => signed(scale.text(effect[end])));
@@ -141,9 +141,9 @@ function headingText(heading, between) {
 function effectWords(found, backbones, rows, scale, range) {
   if (!backbones.length) return "No model has this objective yet.";
   const sentences = [`${counted(found.measured, "measured model")}${found.predicted ? ` and ${found.predicted} with a predicted value` : ""}.`];
-  sentences.push(...backbones.map((one) => `${one.backbone}: ${one.about}.`));
+  sentences.push(...backbones.flatMap((one) => [one.about, ...one.not_stated].map((text) => `${one.backbone}: ${text}.`)));
   const shares = Object.entries(found.importances).filter(([, share]) => share >= 0.01).slice(0, 4).map(([knob, share]) => `${knob} ${(100 * share).toFixed(0)} %`);
-  if (shares.length) sentences.push(`Of the variance over all models, single knobs alone explain: ${shares.join(", ")}.`);
+  if (shares.length) sentences.push(`Of the variance over all models, single knobs alone explain: ${shares.join("; ")}.`);
   const isCut = rows.some(({ effect }) => scale.place(effect.low) < range[0] || scale.place(effect.high) > range[1]);
   if (isCut) sentences.push("A bar that reaches the edge goes on beyond it.");
   return sentences.join(" ").replaceAll(" %", "\u00a0%");

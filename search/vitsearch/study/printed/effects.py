@@ -18,6 +18,8 @@ class PrintedEffect:
 
     knob: str
     """The knob."""
+    at: str
+    """The choices of other knobs for which it does so, such as a runtime; empty where it does for all."""
     start: str
     """From this value."""
     to: str
@@ -38,6 +40,7 @@ class PrintedEffect:
         change = objective.change
         return cls(
             effect.knob,
+            effect.at,
             effect.start,
             effect.to,
             change(effect.estimate),
@@ -62,11 +65,14 @@ class PrintedBackboneEffects:
     """How many models there are, and how far to believe these effects, in words."""
     effects: tuple[PrintedEffect, ...]
     """Empty where there are too few models."""
+    not_stated: tuple[str, ...]
+    """Which effects the models do not identify, one line for each reason."""
 
     @classmethod
     def of(cls, backbone: BackboneEffects, objective: ObjectiveEffects) -> PrintedBackboneEffects:
         effects = tuple(PrintedEffect.of(effect, objective) for effect in backbone.effects)
-        return cls(backbone.backbone, backbone.models, backbone.r_squared, backbone.about(), effects)
+        reasons = tuple(backbone.reasons())
+        return cls(backbone.backbone, backbone.models, backbone.r_squared, backbone.about(), effects, reasons)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class PrintedObjectiveEffects:
     explained: float | None
     """Share of the variance that all knobs explain together."""
     importances: Mapping[str, float]
-    """Knob -> share of the variance that it explains alone."""
+    """Knob, or knobs of which each pair of values has its own effect, -> share of the variance explained alone."""
     backbones: tuple[PrintedBackboneEffects, ...]
     """Backbone by backbone."""
 

@@ -7,11 +7,23 @@ For each backbone, the figure (the logarithm of a cost, or the accuracy) is a su
     words               one step for each value, against the first one
     runtime, precision  one step for each pair, so that int8 may gain in one runtime and lose in another
 
-An interval is that of least squares (Student's t), from the scatter of the models around the sum; or that of the errors
-of the figures themselves (of times, of predictions, of accuracies on a finite number of images) where it is wider: a
-model that alone has a value lies on the sum, whatever its error. `r_squared` says how much of the variance such a sum
-explains: where it is low, knobs act together, and single effects say little. An effect that the models do not tell
-apart from those of other knobs is left out.
+An effect is stated where the models identify it, and still do without any one of them. Where two knobs changed together
+in all models, no effect of one can be told; where they did so in all models but one, that model alone would tell the
+effects of both, and a time that a busy machine disturbed lies exactly on the sum: no scatter shows it (its leverage is
+1). Such effects are left out, with the reason.
+
+The interval of an effect is the widest of three:
+
+    least squares  Student's t, from the scatter of the models around the sum
+    jackknife      from how far the effect moves as each model is left out: HC3 (MacKinnon and White, 1985, Journal of
+                   Econometrics 29). A model that moves an effect much widens its interval by more than it moved it.
+                   The larger of both standard errors is what Angrist and Pischke (2009, Mostly Harmless Econometrics,
+                   section 8.1) advise for few observations, where HC3 alone may by chance be too small
+    figures        from the errors of the figures themselves (of times, of predictions, of accuracies on a finite number
+                   of images)
+
+`r_squared` says how much of the variance such a sum explains: where it is low, knobs act together, and single effects
+say little.
 """
 
 from __future__ import annotations
@@ -19,6 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +45,24 @@ Knobs = Mapping[str, str | float | None]
 RATIOS = ("head_pruning_ratio", "ffn_pruning_ratio", "depth_pruning_ratio", "embed_pruning_ratio")
 WORDS = ("window_size", "weight_sparsity", "distillation")
 PLACE = ("backend", "provider", "batch", "threads", "streams")
-BACKEND, PROVIDER, PRECISION = 0, 1, len(PLACE)
+BACKEND, PROVIDER, THREADS, STREAMS, PRECISION = 0, 1, 3, 4, len(PLACE)
 """Where these are in a deployment, whose last word is its precision."""
+DEPLOYMENT = "deployment"
+"""The owner of the columns of deployments, each of which has a value for several knobs."""
 LEAST_EXPLAINED = 0.5
 """Below this share of the variance, single effects say little."""
 LEAST_FREE = 2
 """Degrees of freedom that must be left for an interval."""
 SINGULAR = 1e-8
+NONE_LEFT = 1e-8
+"""A model whose leverage is within this of 1 lies on the sum, whatever its figure."""
+
+Reason = Literal["together", "one_model"]
+"""Why an effect is not stated: the knob changed only together with others, or a single model decides."""
+REASONS: Mapping[Reason, str] = {
+    "together": "it changed only together with other knobs",
+    "one_model": "a single model would decide it",
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +94,8 @@ class Observation:
 @dataclass(frozen=True)
 class Effect:
     """The figure at `to` minus the figure at `start`, with its 95 % interval, all other knobs equal. `models`:
-    how many have the value `to` (of a ratio: any value but `start`)."""
+    how many have the value `to` (of a ratio: any value but `start`). `at`: the choices of other knobs for which it is
+    the effect, such as `openvino with 2 streams`; empty where it is the same for all."""
 
     knob: str
     start: str
@@ -79,6 +104,16 @@ class Effect:
     low: float
     high: float
     models: int
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class NotStated:
+    """An effect that the models do not identify."""
+
+    knob: str
+    at: str
+    reason: Reason
 
 
 @dataclass(frozen=True)
@@ -89,6 +124,19 @@ class BackboneEffects:
     models: int
     r_squared: float | None
     effects: tuple[Effect, ...]
+    not_stated: tuple[NotStated, ...] = ()
+
+    def reasons(self) -> list[str]:
+        """Which effects are not stated, one line for each reason."""
+        lines = []
+        for reason, words in REASONS.items():
+            places: dict[str, dict[str, None]] = {}
+            for each in self.not_stated:
+                if each.reason == reason:
+                    places.setdefault(each.knob, {})[each.at] = None
+            if places:
+                lines.append(f"Not stated, because {words}: {'; '.join(map(_named, places, places.values()))}")
+        return lines
 
     def about(self) -> str:
         """How many models there are, and how far to believe their effects, as part of a sentence."""
@@ -102,6 +150,12 @@ class BackboneEffects:
         if self.r_squared < LEAST_EXPLAINED:
             return f"{text}; these effects explain only {share}, so knobs act together"
         return f"{text}; these effects explain {share}"
+
+
+def _named(knob: str, places: Iterable[str]) -> str:
+    """A knob, and where it acts."""
+    where = ", ".join(filter(None, places))
+    return f"{knob} ({where})" if where else knob
 
 
 @dataclass(frozen=True)
@@ -121,6 +175,7 @@ class _Contrast:
     to: str
     change: Mapping[int, float]
     models: int
+    at: str = ""
 
 
 def main_effects(observed: Sequence[Observation]) -> list[BackboneEffects]:
@@ -143,23 +198,64 @@ def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
     r_squared = None if total == 0.0 else 1.0 - rest / total
     if free < LEAST_FREE:
         return BackboneEffects(name, len(observed), None, ())
-    inverse = np.linalg.pinv(inputs, rcond=SINGULAR)
-    seen = inverse @ inputs
-    quantile, variance, effects = student(free), rest / free, []
-    errors = np.array([observation.deviation for observation in observed])
+    fit = _Fit.of(inputs, values, np.array([observation.deviation for observation in observed]), free)
+    effects: list[Effect] = []
+    not_stated: list[NotStated] = []
     for contrast in contrasts:
         row = np.zeros(inputs.shape[1])
         for index, change in contrast.change.items():
             row[index + 1] = change
-        if not np.allclose(row @ seen, row, atol=1e-6):
-            continue  # the models do not tell it apart
-        weights = row @ inverse
-        scatter = quantile * math.sqrt(max(0.0, variance) * float(np.sum(weights**2)))
-        half = max(scatter, Z_95 * float(np.linalg.norm(weights * errors)))
-        middle = float(row @ coefficients)
-        span = middle - half, middle + half
-        effects.append(Effect(contrast.knob, contrast.start, contrast.to, middle, *span, contrast.models))
-    return BackboneEffects(name, len(observed), r_squared, tuple(effects))
+        if (reason := fit.reason_against(row)) is not None:
+            not_stated.append(NotStated(contrast.knob, contrast.at, reason))
+            continue
+        half, middle = fit.half_interval(row), float(row @ coefficients)
+        ends = middle - half, middle + half
+        effects.append(Effect(contrast.knob, contrast.start, contrast.to, middle, *ends, contrast.models, contrast.at))
+    return BackboneEffects(name, len(observed), r_squared, tuple(effects), tuple(not_stated))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A sum that was fitted to `n` models with `k` inputs. A `row` below has the change of each input.
+
+    Attributes:
+        inputs: `[n, k]`.
+        inverse: The pseudo-inverse of the inputs, `[k, n]`.
+        residuals: Of each model, `[n]`.
+        leverages: How far each model draws the sum to itself: 0 not at all, 1 onto itself, `[n]`.
+        errors: One standard deviation of the error of each figure, `[n]`.
+        free: Degrees of freedom.
+    """
+
+    inputs: Floats
+    inverse: Floats
+    residuals: Floats
+    leverages: Floats
+    errors: Floats
+    free: int
+
+    @classmethod
+    def of(cls, inputs: Floats, values: Floats, errors: Floats, free: int) -> _Fit:
+        inverse = np.linalg.pinv(inputs, rcond=SINGULAR).astype(np.float64)
+        residuals = values - inputs @ (inverse @ values)
+        return cls(inputs, inverse, residuals, np.einsum("nk,kn->n", inputs, inverse), errors, free)
+
+    def reason_against(self, row: Floats) -> Reason | None:
+        """Why the models do not identify an effect; None where they do, and still do without any one of them."""
+        if not np.allclose(row @ self.inverse @ self.inputs, row, atol=1e-6):
+            return "together"
+        weights = np.abs(row @ self.inverse)
+        decides = (weights > SINGULAR * weights.max()) & (self.leverages > 1.0 - NONE_LEFT)
+        return "one_model" if np.any(decides) else None
+
+    def half_interval(self, row: Floats) -> float:
+        """Half the 95 % interval of an effect that is identified."""
+        weights = row @ self.inverse
+        variance = float(self.residuals @ self.residuals) / self.free
+        # A model that lies on the sum has no weight here.
+        without = self.residuals / np.maximum(1.0 - self.leverages, NONE_LEFT)
+        scatter = max(math.sqrt(variance) * float(np.linalg.norm(weights)), float(np.linalg.norm(weights * without)))
+        return max(student(self.free) * scatter, Z_95 * float(np.linalg.norm(weights * self.errors)))
 
 
 def student(free: int) -> float:
@@ -239,36 +335,34 @@ def _add_words(
 
 
 def _add_deployments(values: list[tuple[str, ...]], columns: list[_Term], contrasts: list[_Contrast]) -> None:
-    """One column for each deployment but the first; then the differences of precisions within a runtime, of runtimes
-    at the same precision, and of batches, threads and streams with all else equal."""
+    """One column for each deployment but the first; then the differences of runtimes at the same precision, of
+    precisions within a runtime, and of batches, threads and streams with all else equal."""
     deployments = sorted(set(values), key=lambda deployment: (deployment[-1] != "fp32", deployment))
     index = {deployment: len(columns) + position for position, deployment in enumerate(deployments[1:])}
     for deployment in deployments[1:]:
-        columns.append(_Term("deployment", np.array([float(value == deployment) for value in values])))
-    for start, to in ((a, b) for a in deployments for b in deployments if a != b):
-        if (named := _contrasted(start, to)) is None:
-            continue
-        change = {index[to]: 1.0} if to in index else {}
-        if start in index:
-            change[index[start]] = -1.0
-        contrasts.append(_Contrast(*named, change, values.count(to)))
+        columns.append(_Term(DEPLOYMENT, np.array([float(value == deployment) for value in values])))
+    differing = frozenset(place for place in range(PRECISION) if len({value[place] for value in values}) > 1)
+    for place in (BACKEND, PRECISION, *range(PROVIDER + 1, PRECISION)):
+        of_knob = []
+        for start, to in ((a, b) for a in deployments for b in deployments):
+            if not _is_compared(place, start, to):
+                continue
+            change = {index[to]: 1.0} if to in index else {}
+            if start in index:
+                change[index[start]] = -1.0
+            knob = "quantization" if place == PRECISION else PLACE[place]
+            at = _where(["" if other == place else word for other, word in enumerate(to)], differing)
+            of_knob.append(_Contrast(knob, start[place], to[place], change, values.count(to), at))
+        contrasts += sorted(of_knob, key=lambda contrast: contrast.at)
 
 
-def _contrasted(start: tuple[str, ...], to: tuple[str, ...]) -> tuple[str, str, str] | None:
-    """The knob in which two deployments differ, with both values; None where they differ in several, or where the
-    contrast is that of another order."""
-    differing = [place for place, (a, b) in enumerate(zip(start, to, strict=True)) if a != b]
-    if len(differing) != 1:
-        return None
-    at = differing[0]
-    if at == PRECISION:
-        return (f"quantization in {_place(to)}", start[at], to[at]) if start[at] == "fp32" else None
-    if at == BACKEND:
-        return (f"backend at {to[PRECISION]}", start[at], to[at]) if start < to else None
-    if at == PROVIDER or not _precedes(start[at], to[at]):
-        return None
-    words = ["" if place == at else word for place, word in enumerate(start)]
-    return f"{PLACE[at]} in {_place(words)} at {to[PRECISION]}", start[at], to[at]
+def _is_compared(place: int, start: tuple[str, ...], to: tuple[str, ...]) -> bool:
+    """Whether two deployments differ in this one knob alone, and this is the order in which they are compared."""
+    if [a != b for a, b in zip(start, to, strict=True)] != [other == place for other in range(len(to))]:
+        return False
+    if place == PRECISION:
+        return start[place] == "fp32"
+    return start < to if place == BACKEND else _precedes(start[place], to[place])
 
 
 def _precedes(value: str, other: str) -> bool:
@@ -276,12 +370,21 @@ def _precedes(value: str, other: str) -> bool:
     return value.isdigit() and (not other.isdigit() or int(value) < int(other))
 
 
-def _place(deployment: Sequence[str]) -> str:
-    runtime, provider, batch, threads, streams, _ = deployment
-    parts = [runtime, provider if provider != "cpu" else "", f"batch {batch}" if batch not in ("", "1") else ""]
-    counts = {"threads": threads, "streams": streams}
-    several = (f"{count} {what}" for what, count in counts.items() if count not in ("", "1"))
-    return " ".join([*filter(None, parts), *several])
+def _where(deployment: Sequence[str], differing: frozenset[int]) -> str:
+    """A deployment in words. Ones of threads and streams are named where the deployments differ in these."""
+    runtime, provider, batch, *_, precision = deployment
+    parts = [
+        runtime,
+        provider if provider != "cpu" else "",
+        precision,
+        f"batch {batch}" if batch not in ("", "1") else "",
+    ]
+    counts = [
+        f"{count} {PLACE[place] if count != '1' else PLACE[place].removesuffix('s')}"
+        for place in (THREADS, STREAMS)
+        if (count := deployment[place]) and (count != "1" or place in differing)
+    ]
+    return " ".join(filter(None, [*parts, f"with {' and '.join(counts)}" if counts else ""]))
 
 
 def _word(value: str | float | None) -> str:
@@ -338,7 +441,10 @@ def _rest(inputs: Floats, values: Floats) -> float:
 
 
 def _pooled(observed: Sequence[Observation]) -> tuple[Floats, list[str]]:
-    """The terms of all backbones side by side, each zero for the models of the others, and the knob of each."""
+    """The terms of all backbones side by side, each zero for the models of the others, and the knob of each; of a
+    deployment all knobs in which deployments differ, such as `backend, quantization`."""
+    words = zip(*(observation.deployment for observation in observed), strict=True)
+    deployed = ", ".join(knob for knob, own in zip((*PLACE, "quantization"), words, strict=True) if len(set(own)) > 1)
     blocks: list[Floats] = [np.ones(len(observed))]
     owners = [""]
     names = sorted({observation.backbone for observation in observed})
@@ -353,7 +459,7 @@ def _pooled(observed: Sequence[Observation]) -> tuple[Floats, list[str]]:
             block = np.zeros(len(observed))
             block[rows] = column.values - column.values.mean()
             blocks.append(block)
-            owners.append(column.knob)
+            owners.append(deployed if column.knob == DEPLOYMENT else column.knob)
     return np.column_stack(blocks), owners
 
 

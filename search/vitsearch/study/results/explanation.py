@@ -142,14 +142,14 @@ class Explanation:
 
 def _line(objective: ObjectiveEffects, backbone: BackboneEffects, effect: Effect) -> str | None:
     verdict = objective.verdict(effect)
-    knob, _, place = effect.knob.partition(" in ")
+    knob = effect.knob
     is_longer_run = knob == "batch" and objective.name.startswith(("latency_ms", "cpu_ms"))  # nothing to be told of
-    if verdict not in ("nothing", "worse") or knob.startswith("backend") or is_longer_run:
+    if verdict not in ("nothing", "worse") or knob == "backend" or is_longer_run:
         return None
     span = f"{100 * objective.change(effect.estimate):+.0f} % ({100 * objective.change(effect.low):+.0f} to "
     span += f"{100 * objective.change(effect.high):+.0f} %)"
     what = effect.to if knob == "quantization" else f"{knob} {effect.to}"
-    where = f"{backbone.backbone} in {place}" if place else backbone.backbone
+    where = f"{backbone.backbone} in {effect.at}" if effect.at else backbone.backbone
     says = "makes it worse" if verdict == "worse" else f"gains at most {_most_gained(objective, effect)} %"
     return f"{what} {says} for {where} here: {objective.name} {span} against {effect.start}"
 

@@ -10,8 +10,9 @@ from typing import Literal
 
 from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import is_quality, split
+from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
-from vitsearch.study.knob_values import knob_values
+from vitsearch.study.knob_values import knob_values, plan_for
 from vitsearch.study.results.effects import (
     BackboneEffects,
     Effect,
@@ -83,10 +84,11 @@ def _of_objective(name: str, records: Mapping[int, Record], figures: Mapping[int
     observed = unique((key, observation) for key, observation, _ in entries)
     kinds = {key: is_predicted for key, _, is_predicted in reversed(entries)}
     predicted = sum(kinds.values())
-    shares = importances(observed)
+    backbones = tuple(main_effects(observed))
+    shares = _identified(importances(observed), backbones)
     return ObjectiveEffects(
         name,
-        tuple(main_effects(observed)),
+        backbones,
         shares,
         explained(observed) if shares else None,
         len(kinds) - predicted,
@@ -94,21 +96,34 @@ def _of_objective(name: str, records: Mapping[int, Record], figures: Mapping[int
     )
 
 
+def _identified(shares: Mapping[str, float], backbones: Iterable[BackboneEffects]) -> dict[str, float]:
+    """The shares of backbones and of the knobs of which at least one effect is stated: the others rest on a single
+    model, or on none."""
+    stated = {"backbone"} | {effect.knob for backbone in backbones for effect in backbone.effects}
+    return {knobs: share for knobs, share in shares.items() if stated & set(knobs.split(", "))}
+
+
 _Entries = list[tuple[str, Observation, bool]]
 """The key of a result, its observation, and whether it is predicted."""
 
 
 def _costs(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Entries:
-    """The logarithms of the costs of graphs."""
-    return [
-        (
-            record.keys.graph_key,
-            Observation(knob_values(record.plan), math.log(value), _log_deviation(figures[number], name)),
-            False,
-        )
-        for number, record in records.items()
-        if record.keys is not None and (value := figures[number].value(name)) is not None and value > 0.0
-    ]
+    """The logarithms of the costs of graphs; what is a cost of the file counts once for each file."""
+    entries: _Entries = []
+    for number, record in records.items():
+        value = figures[number].value(name)
+        if record.keys is None or value is None or value <= 0.0:
+            continue
+        plan = plan_for(name, record.plan)
+        key = record.keys.graph_key if split(name)[0].on_device else _graph_file(plan)
+        observation = Observation(knob_values(plan), math.log(value), _log_deviation(figures[number], name))
+        entries.append((key, observation, False))
+    return entries
+
+
+def _graph_file(plan: Plan) -> str:
+    """What tells the files of graphs apart, whatever their weights and however they are run."""
+    return repr((plan.backbone, plan.resolution, plan.window_size, plan.compression, plan.deployment))
 
 
 def _log_deviation(metrics: Metrics, name: str) -> float:
@@ -118,13 +133,14 @@ def _log_deviation(metrics: Metrics, name: str) -> float:
 
 def _qualities(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Entries:
     """Evaluated qualities; for plans that were not confirmed, the predicted ones. Both have the error of a finite
-    number of images, and the predicted ones their own."""
+    number of images, and the predicted ones their own. Plans that share a file share its quality: they count once."""
     entries: _Entries = []
     sampling = max((_deviation(name, metrics) for metrics in figures.values()), default=0.0)
     for number, record in records.items():
         if record.keys is None:
             continue
-        key, knobs = f"{record.keys.weights_key} {record.keys.graph_key}", knob_values(record.plan)
+        plan = plan_for(name, record.plan)
+        key, knobs = f"{record.keys.weights_key} {plan.deployment}", knob_values(plan)
         evaluated = figures[number].value(name) if record.is_confirmed else None
         predicted = None if record.proxy is None else record.proxy.predicted.get(name)
         if evaluated is not None:

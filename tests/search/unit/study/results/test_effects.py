@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support import known_effects
 from vitsearch.study.results.effects import (
     BackboneEffects,
     Effect,
@@ -68,7 +69,7 @@ def models(noise=0.0, seed=0, **changes):
 
 def effects(observed):
     (of_backbone,) = main_effects(observed)
-    return {(effect.knob, effect.to): effect for effect in of_backbone.effects}, of_backbone
+    return {(f"{effect.knob} {effect.at}".strip(), effect.to): effect for effect in of_backbone.effects}, of_backbone
 
 
 def test_known_effects_are_found():
@@ -77,10 +78,10 @@ def test_known_effects_are_found():
         ("ffn_pruning_ratio", "0.5"): -0.3,
         ("head_pruning_ratio", "0.67"): -0.134,
         ("resolution", "20"): 1.5 * math.log(20 / 28),
-        ("quantization in onnxruntime", "int8_ptq"): 0.0,
-        ("quantization in openvino", "int8_ptq"): -0.7,
-        ("backend at fp32", "openvino"): 0.1,
-        ("backend at int8_ptq", "openvino"): -0.6,
+        ("quantization onnxruntime", "int8_ptq"): 0.0,
+        ("quantization openvino", "int8_ptq"): -0.7,
+        ("backend fp32", "openvino"): 0.1,
+        ("backend int8_ptq", "openvino"): -0.6,
     }
     assert {name: effect.estimate for name, effect in by_name.items()} == pytest.approx(expected, abs=1e-9)
     assert of_backbone.r_squared == pytest.approx(1.0)
@@ -105,13 +106,59 @@ def test_the_intervals_hold_the_truth_about_as_often_as_they_say():
     assert 0.90 <= sum(holding) / len(holding) <= 0.99
 
 
-def test_the_error_of_the_only_model_with_a_value_is_in_the_interval():
+def test_an_effect_that_a_single_model_decides_is_not_stated():
     """It lies on the sum whatever its error, so the scatter says nothing of it."""
     alone = Observation(PLAIN | {"ffn_pruning_ratio": 0.0, "weight_sparsity": "2:4"}, 1.0, deviation=0.157)
-    by_name, _ = effects([*models(noise=0.001), alone])
-    effect = by_name["weight_sparsity", "2:4"]
-    assert effect.models == 1
-    assert effect.high - effect.low == pytest.approx(2 * 1.96 * 0.157, rel=0.01)
+    by_name, of_backbone = effects([*models(noise=0.001), alone])
+    assert ("weight_sparsity", "2:4") not in by_name
+    assert by_name["resolution", "20"].estimate == pytest.approx(1.5 * math.log(20 / 28), abs=0.01)
+    assert of_backbone.reasons() == ["Not stated, because a single model would decide it: weight_sparsity"]
+
+
+def test_a_disturbed_model_that_tells_two_knobs_apart_states_neither():
+    """As in a real study: heads and resolution changed together in all models but one, and that one took five times as
+    long as it should."""
+    corners = {(0.0, 28.0), (0.67, 20.0)}
+    observed = [
+        each for each in models(0.05) if (each.knobs["head_pruning_ratio"], each.knobs["resolution"]) in corners
+    ]
+    (apart,) = (
+        each
+        for each in models()
+        if each.knobs == {**PLAIN, "head_pruning_ratio": 0.33, "resolution": 20.0, "ffn_pruning_ratio": 0.5}
+    )
+    _, of_backbone = effects([*observed, replace(apart, value=apart.value + math.log(5))])
+    assert not {"head_pruning_ratio", "resolution"} & {effect.knob for effect in of_backbone.effects}
+    (reason,) = of_backbone.reasons()
+    assert reason.endswith("a single model would decide it: head_pruning_ratio; resolution")
+
+
+@pytest.mark.parametrize("disturbed", [0.0, known_effects.DISTURBED])
+@pytest.mark.parametrize("design", [known_effects.balanced, known_effects.scattered, known_effects.collinear])
+def test_stated_effects_have_the_true_sign(design, disturbed):
+    """An effect is stated where its interval excludes zero. Effects that are truly zero count as false, too."""
+    signs = []
+    for seed in range(60):
+        rng = random.Random(seed)
+        truth = known_effects.Truth.drawn(rng)
+        (of_backbone,) = main_effects(known_effects.observed(truth, design(rng), PLAIN, rng, disturbed))
+        signs += [
+            truth.of(effect) * effect.estimate > 0.0
+            for effect in of_backbone.effects
+            if effect.low > 0.0 or effect.high < 0.0
+        ]
+    assert len(signs) > 60
+    assert signs.count(False) <= 0.05 * len(signs)
+
+
+def test_most_true_effects_are_stated_where_the_models_tell_knobs_apart():
+    stated = []
+    for seed in range(40):
+        rng = random.Random(seed)
+        truth = known_effects.Truth.drawn(rng)
+        (of_backbone,) = main_effects(known_effects.observed(truth, known_effects.balanced(rng), PLAIN, rng, 0.0))
+        stated += [effect.low > 0.0 or effect.high < 0.0 for effect in of_backbone.effects if truth.of(effect)]
+    assert sum(stated) > 0.7 * len(stated)
 
 
 def test_errors_of_the_figures_widen_what_many_models_tell_less():
@@ -129,9 +176,12 @@ def test_an_effect_that_the_models_do_not_tell_apart_is_left_out():
         for observation in models()
         if tuple(observation.knobs[knob] for knob in ratios) in ((0.0, 0.0), (0.5, 0.67))
     ]
-    by_name, _ = effects(same)
+    by_name, of_backbone = effects(same)
     assert not {"ffn_pruning_ratio", "head_pruning_ratio"} & {knob for knob, _ in by_name}
-    assert by_name["quantization in openvino", "int8_ptq"].estimate == pytest.approx(-0.7)
+    assert of_backbone.reasons() == [
+        "Not stated, because it changed only together with other knobs: head_pruning_ratio; ffn_pruning_ratio"
+    ]
+    assert by_name["quantization openvino", "int8_ptq"].estimate == pytest.approx(-0.7)
 
 
 def test_too_few_models_have_no_effects():
@@ -182,8 +232,12 @@ def test_backbones_have_effects_of_their_own():
 
 def test_the_knob_that_changes_most_is_the_most_important():
     shares = importances(models(noise=0.01))
-    assert next(iter(shares)) == "deployment"
-    assert shares["deployment"] > shares["resolution"] > shares["ffn_pruning_ratio"] > shares["head_pruning_ratio"]
+    assert (
+        shares["backend, quantization"]
+        > shares["resolution"]
+        > shares["ffn_pruning_ratio"]
+        > shares["head_pruning_ratio"]
+    )
     assert explained(models(noise=0.01)) == pytest.approx(1.0, abs=0.01)
 
 
@@ -208,7 +262,7 @@ def test_trials_that_share_a_result_are_one_observation():
 
 def test_streams_are_compared_with_all_else_equal():
     by_name, _ = effects([*models(streams=1.0), *models(streams=2.0)])
-    assert ("streams in openvino at fp32", "2") in by_name
+    assert ("streams openvino fp32", "2") in by_name
 
 
 def test_batches_and_threads_are_compared_in_ascending_order_with_all_else_equal():
@@ -218,7 +272,7 @@ def test_batches_and_threads_are_compared_in_ascending_order_with_all_else_equal
         (knob, effect.start, to) for (knob, to), effect in by_name.items() if knob.startswith(("batch", "threads"))
     }
     assert {run for run in of_runs if "openvino" in run[0] and "fp32" in run[0]} == {
-        ("batch in openvino at fp32", "8", "open"),
-        ("batch in openvino at fp32", "1", "8"),
-        ("threads in openvino at fp32", "1", "2"),
+        ("batch openvino fp32 with 1 thread", "8", "open"),
+        ("batch openvino fp32 with 1 thread", "1", "8"),
+        ("threads openvino fp32", "1", "2"),
     }

@@ -87,6 +87,60 @@ def test_a_graph_counts_once(cut):
     assert of_objective.measured == 9
 
 
+def with_streams(cut):
+    """Each model of `cut` with one and with two streams; both share a file, and each has a measurement of its own."""
+    records = {}
+    for number, record in cut.items():
+        for streams in (1, 2):
+            deployment = replace(record.plan.deployment, streams=streams)
+            keys = replace(record.keys, graph_key=f"g{number} {streams}")
+            records[2 * number + streams] = replace(
+                record, plan=replace(record.plan, deployments=(deployment,)), keys=keys
+            )
+    return records
+
+
+@pytest.mark.parametrize(
+    ("metric", "has_streams", "measured"),
+    [
+        ("throughput_ips", True, 18),
+        ("latency_ms_concurrent_p50", True, 18),
+        ("cpu_ms_p50", False, 18),
+        ("accuracy", False, 9),
+        ("size_mb", False, 9),
+    ],
+)
+def test_streams_act_only_on_what_several_runs_in_flight_take(cut, metric, has_streams, measured):
+    """A file that two trials share is one observation of its quality and its size."""
+    records = with_streams(cut)
+    figures = {
+        number: Metrics.of({metric: 0.5 + 0.01 * record.plan.compression.ffn_pruning_ratio + 1e-4 * (number % 3)})
+        for number, record in records.items()
+    }
+    (of_objective,) = objective_effects([metric], records, figures)
+    assert ("streams" in {effect.knob for effect in of_objective.backbones[0].effects}) == has_streams
+    assert of_objective.measured == measured
+
+
+def test_the_distillation_acts_on_no_cost(cut):
+    records = {
+        number: replace(record, plan=replace(record.plan, distillation=("none", "logits")[number % 2]))
+        for number, record in cut.items()
+    }
+    figures = {number: Metrics.of({"cpu_ms_p50": 1.0 + number, "accuracy": 0.9 - 0.01 * number}) for number in cut}
+    accuracy, cost = objective_effects(["accuracy", "cpu_ms_p50"], records, figures)
+    assert "distillation" in {effect.knob for effect in accuracy.backbones[0].effects}
+    assert "distillation" not in {effect.knob for effect in cost.backbones[0].effects}
+
+
+def test_a_knob_of_which_no_effect_is_stated_explains_nothing_alone(cut):
+    sparse = replace(cut[8].plan, compression=replace(cut[8].plan.compression, weight_sparsity="2:4"))
+    cut[9] = Record("confirmed", sparse, keys=replace(cut[8].keys, weights_key="w9", graph_key="g9"))
+    figures = {number: Metrics.of({"cpu_ms_p50": 5.0 if number == 9 else 1.0 + 0.1 * number}) for number in cut}
+    (of_objective,) = objective_effects(["cpu_ms_p50"], cut, figures)
+    assert set(of_objective.importances) == {"ffn_pruning_ratio", "resolution"}
+
+
 def test_what_was_not_measured_does_not_count(cut, plan):
     cut[9] = Record("failed", plan)
     figures = dict.fromkeys(cut, NO_METRICS) | {0: Metrics.of({"cpu_ms_p50": 1.0, "accuracy": 0.9})}
