@@ -3,8 +3,6 @@
 Each cost is a product of what every choice does, times a log-normal error; some times are disturbed by a busy machine.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import random
@@ -37,7 +35,7 @@ class Truth:
     deployments: Mapping[tuple[str, str, float], float]
 
     @classmethod
-    def drawn(cls, rng: random.Random) -> Truth:
+    def drawn(cls, rng: random.Random) -> "Truth":
         of_backend = {backend: rng.choice((-0.5, -0.2, 0.0, 0.3)) for backend in BACKENDS}
         of_int8 = {backend: rng.choice((-0.9, -0.5, 0.0)) for backend in BACKENDS}
         of_streams = {backend: rng.choice((0.0, 0.3)) for backend in BACKENDS}
