@@ -42,7 +42,7 @@ def test_each_effect_is_a_dot_with_its_interval(tab, data, objective):
     expected = [[factor * end for end in (each.estimate, each.low, each.high)] for each in fake.effects]
     assert len(expected) > 2
     assert sorted(drawn) == [pytest.approx(end, abs=1e-4) for end in sorted(expected)]
-    assert [row[1:4] for row in rows] == [[each.knob, each.start, each.to] for each in fake.effects]
+    assert [row[1:5] for row in rows] == [[each.knob, each.at, each.start, each.to] for each in fake.effects]
     assert f"fake_vit: {fake.about()}".replace(" %", "\u00a0%") in words
 
 
