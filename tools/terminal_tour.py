@@ -45,7 +45,7 @@ COMMANDS = (
 HEAD = """\
 # What each command shows
 
-Captured in tmux from a search of `{space}` with few trials, in terminals of 80 and of 120 columns. No value is cut:
+Captured in tmux from a search of `{space}`, in terminals of 80 and of 120 columns. No value is cut:
 [narrow terminals](command_line.md#narrow-terminals). `python tools/terminal_tour.py` makes this page.
 """
 
