@@ -25,6 +25,8 @@ SHORT = ONE_PROCESS._replace(
     id="selftest-1", warmup_min_runs=2, warmup_min_s=0.0, min_runs=11, min_s=0.5, timeout_s=600.0
 )
 """For what is not compared, and for devices on which a screening measurement of the larger model takes minutes."""
+REFERENCE_FORMATS = frozenset({"onnx", "tflite"})
+"""Of the reference models."""
 AGREES_WITHIN = 0.03
 """Repeats that differ by less agree, however narrow their intervals are."""
 
@@ -210,13 +212,12 @@ def kill_and_resume(runs: ReferenceRuns, info: RuntimeInfo, settings: Settings) 
 
 def load_for(infos: Sequence[RuntimeInfo]) -> Tuple[List[RuntimeInfo], Optional[RuntimeInfo]]:
     """Return the runtimes that run the reference models, and the one for a load: without them what hashes instead."""
-    real = [info for info in infos if info.available and {"onnx", "tflite"}.intersection(info.artifacts)]
+    real = [info for info in infos if info.available and REFERENCE_FORMATS.intersection(info.artifacts)]
     others = [info for info in infos if info.available and ANY_ARTIFACT in info.artifacts]
     return real or others, next(iter(real + others), None)
 
 
 def without_models(infos: Sequence[RuntimeInfo]) -> List[RuntimeInfo]:
     """Return the runtimes that are there and read none of the reference models."""
-    return [
-        info for info in infos if info.available and not {"onnx", "tflite", ANY_ARTIFACT}.intersection(info.artifacts)
-    ]
+    readable = REFERENCE_FORMATS | {ANY_ARTIFACT}
+    return [info for info in infos if info.available and not readable.intersection(info.artifacts)]

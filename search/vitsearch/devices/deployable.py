@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter, needs_dynamo
@@ -104,13 +104,11 @@ def refuse_unable_on(devices: Sequence[Described], deployments: Sequence[Deploym
 def refuse_unable(device: str, info: DeviceInfo, deployments: Sequence[Deployment]) -> None:
     """Raise `ResourceError`, before anything is trained, when a device cannot run the models of a study: when a
     runtime is missing, or runs nothing of the `deployments`."""
-    reasons: dict[str, list[str | None]] = {}
-    for deployment in deployments:
-        reasons.setdefault(deployment.runtime, []).append(_why_not(device, info, deployment))
-    for runtime, causes in reasons.items():
-        if None not in causes:
-            providers = {deployment.provider for deployment in deployments if deployment.runtime == runtime}
-            raise ResourceError("; ".join(dict.fromkeys(filter(None, causes))) + _install(runtime, providers))
+    for runtime in dict.fromkeys(deployment.runtime for deployment in deployments):
+        of_runtime = [deployment for deployment in deployments if deployment.runtime == runtime]
+        reasons = [_why_not(device, info, deployment) for deployment in of_runtime]
+        if None not in reasons:
+            raise ResourceError("; ".join(dict.fromkeys(filter(None, reasons))) + _install(of_runtime))
 
 
 def refuse_old_opsets(
@@ -129,8 +127,10 @@ def refuse_old_opsets(
                 raise ResourceError(f"device {device.name}: {needed}; {there}")
 
 
-def _install(runtime: str, providers: Collection[str]) -> str:
-    package = QNN_PACKAGE if all(is_npu(runtime, provider) for provider in providers) else PACKAGES.get(runtime)
+def _install(deployments: Sequence[Deployment]) -> str:
+    """The command for a runtime of which nothing runs; for its NPU, where all deployments want that."""
+    on_npu = all(is_npu(deployment.runtime, deployment.provider) for deployment in deployments)
+    package = QNN_PACKAGE if on_npu else PACKAGES.get(deployments[0].runtime)
     return f" (to install it there: pip install {package})" if package else ""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from vitsearch.devices.cores import Cores
 from vitsearch.devices.deployable import Deployable, all_without_cores, imitated_npu, lacks_cores
 from vitsearch.errors import ResourceError
-from vitsearch.search.check.machine import runs
+from vitsearch.search.check.machine import runtime_here
 from vitsearch.search.plan_space import deployments_of
 from vitsearch.space import SearchSpace
 
@@ -39,7 +39,7 @@ def with_cores(space: SearchSpace) -> Deployable | None:
 def _reasons(space: SearchSpace) -> Iterator[str]:
     name = space.device_name
     for runtime in space.space.backend:
-        part = runs(runtime)
+        part = runtime_here(runtime)
         if not part.works:
             yield f"device {name} cannot run files for {runtime}: {part.detail}"
         deployments = [deployment for deployment in deployments_of(space, name) if deployment.runtime == runtime]

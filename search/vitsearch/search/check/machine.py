@@ -71,7 +71,7 @@ def this_machine(folder: Path = Path()) -> Machine:
         _gpu(),
         {
             "writes files for": tuple(map(_writes, RUNTIMES)),
-            "runs files of": tuple(map(runs, RUNTIMES)),
+            "runs files of": tuple(map(runtime_here, RUNTIMES)),
             "optional": tuple(_optional()),
         },
     )
@@ -103,7 +103,7 @@ def _writes(runtime: str) -> DevicePart:
     return DevicePart(runtime, False, "; ".join(reasons), " && ".join(commands) or None)
 
 
-def runs(runtime: str) -> DevicePart:
+def runtime_here(runtime: str) -> DevicePart:
     """Find the program or the library that runs the files of a runtime. It is not started.
 
     Args:

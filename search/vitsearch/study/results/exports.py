@@ -101,13 +101,8 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 
 def has_unknown_spread(front: Front, points: Iterable[Point]) -> bool:
-    """Whether the interval of an objective is too wide to be shown for one of the points."""
-    return any(
-        UNKNOWN_SPREAD in digits(point.metrics, name)
-        for point in points
-        for name in front.objectives
-        if point.metrics.value(name) is not None
-    )
+    """Whether the interval of an objective is wider than its value for one of the points."""
+    return any(_is_unknown(point.metrics, name) for point in points for name in front.objectives)
 
 
 def columns(front: Front) -> list[str]:
@@ -155,15 +150,23 @@ def digits(metrics: Metrics, name: str) -> list[str]:
     assert value is not None  # asked by the caller
     texts = [f"{value:.4f}" if split(name)[0].is_share else _rounded(value, 4)]
     if name in metrics.intervals:
-        low, high = metrics.intervals[name]
-        half = (high - low) / 2
-        texts.append(UNKNOWN_SPREAD if half > abs(value) else _rounded(half, 2))
+        texts.append(UNKNOWN_SPREAD if _is_unknown(metrics, name) else _rounded(_half_interval(metrics, name), 2))
     return texts
 
 
-def _rounded(value: float, digits: int) -> str:
-    """To so many digits, and large values to whole numbers: never 2.2e+02."""
-    return f"{value:.{digits}g}" if abs(value) < 10**digits - 0.5 else f"{value:.0f}"
+def _half_interval(metrics: Metrics, name: str) -> float:
+    low, high = metrics.intervals[name]
+    return (high - low) / 2
+
+
+def _is_unknown(metrics: Metrics, name: str) -> bool:
+    value = metrics.value(name)
+    return value is not None and name in metrics.intervals and _half_interval(metrics, name) > abs(value)
+
+
+def _rounded(value: float, significant: int) -> str:
+    """Format with this number of significant digits; larger values as whole numbers, without an exponent."""
+    return f"{value:.{significant}g}" if abs(value) < 10**significant - 0.5 else f"{value:.0f}"
 
 
 def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -> str:

@@ -16,9 +16,8 @@ def small_machine(monkeypatch):
     monkeypatch.setattr(local_device, "_cores", lambda space: {"local": 2})
     monkeypatch.setattr(local_device.platform, "machine", lambda: "x86_64")
     missing = DevicePart("tensorrt", False, "needs trtexec")
-    monkeypatch.setattr(
-        local_device, "runs", lambda runtime: missing if runtime == "tensorrt" else DevicePart(runtime, True, "1.0")
-    )
+    parts = {"tensorrt": missing}
+    monkeypatch.setattr(local_device, "runtime_here", lambda name: parts.get(name, DevicePart(name, True, "1.0")))
 
 
 def space_of(devices=None, **knobs):
