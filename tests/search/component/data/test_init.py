@@ -8,7 +8,6 @@ import json
 import pickle
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -32,16 +31,13 @@ def subset() -> ImageData:
     return load(DataSpec("builtin:fashion-mnist-14k"))
 
 
-def test_subset_is_balanced_and_loads_fast(subset):
+def test_subset_is_balanced(subset):
     assert (len(subset.train), len(subset.validation), len(subset.test)) == (10_000, 2_000, 2_000)
     for split, each in ((subset.train, 1000), (subset.validation, 200), (subset.test, 200)):
         assert split.images.dtype == np.uint8
         assert split.images.shape[1:] == (28, 28, 1)
         assert split.labels.dtype == np.int64
         assert np.bincount(split.labels, minlength=10).tolist() == [each] * 10
-    start = time.process_time()
-    load(DataSpec("builtin:fashion-mnist-14k"))
-    assert time.process_time() - start < 1.5
 
 
 def test_splits_share_no_image(subset):
