@@ -119,7 +119,8 @@ class UnknownName(VitsearchError):
     def __init__(self, kind: str, name: str, valid_names: Iterable[str]) -> None:
         names = sorted(valid_names)
         self._arguments = (kind, name, tuple(names))
-        super().__init__(f"no {kind} is called {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}")
+        hint = did_you_mean(name, names)
+        super().__init__(f"no {kind} is called {name!r}{hint}{' Known' if hint else '; known'}: {', '.join(names)}")
 
     def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, tuple[str, ...]]]:
         return type(self), self._arguments

@@ -16,7 +16,11 @@ def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The space file to write.")] = Path("space.yaml"),
     data: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Your images: CLASS/*.jpg, or train/CLASS/*.jpg.", show_default=False),
+        typer.Option(
+            metavar="FOLDER",
+            help="Your images: CLASS/*.jpg, or images/*.jpg with masks/*.png; in train/ too.",
+            show_default=False,
+        ),
     ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="BOARD", help="A name of --list; default: here.", show_default=False)

@@ -22,7 +22,7 @@ from vitsearch.data.arrays import Labels
 from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS
-from vitsearch.data.folders.masked import MaskedSurvey, survey_masked
+from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey, survey_masked
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
@@ -129,12 +129,24 @@ class Contents:
     def notes(self) -> list[str]:
         """What a run also says at its start."""
         return _found(
-            self._unequal_classes(), self._trained_and_validated(), self._learned_and_tested(), self.test_problem
+            self._masks_as_a_class(),
+            self._unequal_classes(),
+            self._trained_and_validated(),
+            self._learned_and_tested(),
+            self.test_problem,
         )
 
     def counted(self) -> list[str]:
         """What the labels alone show."""
-        return _found(self._unequal_classes(), self._small_classes(), self.test_problem)
+        return _found(self._masks_as_a_class(), self._unequal_classes(), self._small_classes(), self.test_problem)
+
+    def _masks_as_a_class(self) -> str | None:
+        if isinstance(self.train, MaskedImages) or not {IMAGES, MASKS} <= set(self.class_names):
+            return None
+        return (
+            f"two classes are called {IMAGES!r} and {MASKS!r}: if these are images with their masks, write "
+            "task.kind: segmentation and task.data.labels: masks"
+        )
 
     def _unequal_classes(self) -> str | None:
         if isinstance(self.train, MaskedImages):  # most images have a background

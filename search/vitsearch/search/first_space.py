@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import math
 import os
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.core import study_name
 from vitsearch.core.image_size import ImageSize, holding
+from vitsearch.data.folders.masked import is_masked, survey_masked
 from vitsearch.data.review import MOST_UNEQUAL, Review, review
 from vitsearch.data.spec import DataSpec
 from vitsearch.devices import descriptions
-from vitsearch.errors import DataError, SpaceError, UnknownName
+from vitsearch.errors import DataError, NetworkError, SpaceError, UnknownName
 from vitsearch.space import shipped_spaces
 
 HERE = "here"
 GOALS = ("latency", "energy", "size")
+STEP = 32
+"""Pixels; sides that are multiples of it suit all backbones of `spaces/`."""
 _METRICS = {"latency": "latency_ms_p50", "energy": "energy_mj", "size": "size_mb"}
 
 
@@ -52,6 +58,7 @@ class FirstSpace:
 
     file: Path
     board: str
+    has_masks: bool
     review: Review | None
     problems: str | None
 
@@ -61,7 +68,8 @@ class FirstSpace:
         if self.review is not None:
             layout = self.review.layout
             classes = f", {len(layout.class_names)} classes" if layout else ""
-            lines.append(f"Data: {self.review.estimate.images:,} images{classes}.")
+            masks = " with masks" if self.has_masks else ""
+            lines.append(f"Data: {self.review.estimate.images:,} images{masks}{classes}.")
         if self.problems is not None:
             lines += ["The data needs another line in it:", self.problems]
         lines += ["Next:", f"  vitsearch check {self.file}", f"  vitsearch run {self.file}"]
@@ -72,13 +80,32 @@ class FirstSpace:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class _Data:
+    """The folder as the user wrote it, the resolutions that go with it, and its review or its problems."""
+
+    root: str
+    has_masks: bool
+    resolutions: list[ImageSize]
+    review: Review | None
+    problems: str | None
+
+    @property
+    def is_unequal(self) -> bool:
+        """Whether an accuracy would hide the smallest class: the limit is that of the warning of `check`."""
+        if self.has_masks or self.review is None or self.review.layout is None:
+            return False
+        counts = self.review.layout.splits["train"].counts
+        return max(counts) > MOST_UNEQUAL * min(counts)
+
+
 def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
     """Write a space file, and look at the data for it.
 
     Args:
         file: Where; a file that is there is not replaced.
         board: One of `BOARDS`.
-        data: The root of a folder of images.
+        data: The root of a folder of images; with masks beside them it is a segmentation.
         goal: What is minimized beside the accuracy, one of `GOALS`.
 
     Raises:
@@ -93,10 +120,9 @@ def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
         allowed = ", ".join(name for name in GOALS if name != "energy")
         raise SpaceError("--goal energy", [f"{BOARDS[board].about}: reports no energy; allowed: {allowed}"])
     _refuse_existing(file)
-    data_review, problems = _look(data, shipped_spaces.text(BOARDS[board].file))
-    text = _filled(_Wishes(file, board, data, goal, data_review is not None and _is_unequal(data_review)))
-    _write(file, text)
-    return FirstSpace(file, board, data_review, problems)
+    seen = _look(data, shipped_spaces.text(BOARDS[board].file))
+    _write(file, _filled(_Wishes(file, board, goal, seen)))
+    return FirstSpace(file, board, seen.has_masks, seen.review, seen.problems)
 
 
 def meters(board: str) -> bool:
@@ -128,30 +154,43 @@ def _write(file: Path, text: str) -> None:
         raise SpaceError(str(file), [f"cannot be written: {error.strerror}"]) from error
 
 
-def _look(data: str, text: str) -> tuple[Review | None, str | None]:
+def _look(root: str, text: str) -> _Data:
     """What `check` sees in the data, in the size of the largest model of a space file; or what it refuses."""
-    size = holding([ImageSize.of(value) for value in yaml.safe_load(text)["space"]["resolution"]])
+    sizes = [ImageSize.of(value) for value in yaml.safe_load(text)["space"]["resolution"]]
+    spec = DataSpec("folder", root=str(Path(root).expanduser()), image_size=holding(sizes))
+    masked = is_masked(Path(spec.root or ""))
     try:
-        return review(DataSpec("folder", root=str(Path(data).expanduser()), image_size=size)), None
+        if masked:
+            spec = replace(spec, labels="masks")
+            sizes = _in_shape_of(_usual_size(spec), sizes)
+        return _Data(root, masked, sizes, review(replace(spec, image_size=holding(sizes))), None)
     except DataError as error:
-        return None, str(error)
+        return _Data(root, masked, sizes, None, str(error))
 
 
-def _is_unequal(data_review: Review) -> bool:
-    """Whether an accuracy would hide the smallest class: the limit is that of the warning of `check`."""
-    if data_review.layout is None:
-        return False
-    counts = data_review.layout.splits["train"].counts
-    return max(counts) > MOST_UNEQUAL * min(counts)
+def _usual_size(spec: DataSpec) -> ImageSize:
+    """The size of most of the training images of a folder with masks."""
+    files = survey_masked(spec, None).train.images.files
+    return Counter(ImageSize(file.height, file.width) for file in files).most_common(1)[0][0]
+
+
+def _in_shape_of(image: ImageSize, sizes: list[ImageSize]) -> list[ImageSize]:
+    """Sizes of as many pixels in the shape of an image, in whole steps of every backbone. A map is of the whole image,
+    so all have the shape of the largest."""
+    tall = math.sqrt(image.height / image.width)
+    shaped = [
+        ImageSize(*(max(STEP, STEP * round(side / STEP)) for side in (size.side * tall, size.side / tall)))
+        for size in sizes
+    ]
+    return sorted({size for size in shaped if size.has_shape_of(max(shaped))})
 
 
 @dataclass(frozen=True)
 class _Wishes:
     file: Path
     board: str
-    data: str
     goal: str
-    is_unequal: bool
+    data: _Data
 
 
 def _filled(wishes: _Wishes) -> str:
@@ -165,10 +204,12 @@ def _filled(wishes: _Wishes) -> str:
     editor.indent(mapping=2, sequence=4, offset=2)
     tree = editor.load(body)
     tree["study"] = study_name.suggested(wishes.file.stem)
-    tree["task"]["data"]["root"] = wishes.data
-    if wishes.is_unequal:
+    tree["task"]["data"]["root"] = wishes.data.root
+    if wishes.data.is_unequal:
         tree["task"]["base"]["class_weights"] = "balanced"
     _set_objectives(tree, wishes)
+    if wishes.data.has_masks:
+        _set_segmentation(tree, wishes.data.resolutions)
     if wishes.board == HERE and importlib.util.find_spec("openvino") is None:
         tree["space"]["backend"] = ["onnxruntime"]
         tree["space"]["quantization"].remove("bf16")
@@ -198,3 +239,24 @@ def _set_objectives(tree: Any, wishes: _Wishes) -> None:
         del tree["objectives"][name]
     tree["objectives"][metric] = "minimize"
     tree["limits"].pop(metric, None)
+
+
+def _set_segmentation(tree: Any, resolutions: list[ImageSize]) -> None:
+    """A class for each pixel: `mean_iou` instead of the accuracy, backbones that give a map, all tokens, and their own
+    windows, because those of the files divide the maps of squares."""
+    tree["task"].insert(0, "kind", "segmentation")
+    data = tree["task"]["data"]
+    data["labels"] = "masks"
+    data.ca.items.pop("root", None)  # the comment says how folders of classes look
+    for section in (tree["objectives"], tree["limits"]):
+        section.insert(0, "mean_iou", section.pop("accuracy"))
+    space, catalogue = tree["space"], Catalogue({}, {}).for_task(gives_map=True)
+    for knob in ("token_pruning_ratio", "token_pruning_method", "window_size"):
+        space.pop(knob, None)
+    for name in list(space["backbone"]):
+        try:
+            catalogue.supports(name, "resolution", resolutions[0])
+        except NetworkError:
+            space["backbone"].remove(name)
+    space["resolution"][:] = [size.to_json() for size in resolutions]
+    tree["baseline"]["resolution"] = resolutions[-1].to_json()

@@ -86,9 +86,7 @@ def test_a_space_error_lists_all_problems():
 
 def test_an_unknown_name_is_reported_with_the_nearest_and_all_names():
     error = UnknownName("runtime", "onnxruntim", ["tensorrt", "onnxruntime"])
-    assert str(error) == (
-        "no runtime is called 'onnxruntim'; did you mean 'onnxruntime'?; known: onnxruntime, tensorrt"
-    )
+    assert str(error) == ("no runtime is called 'onnxruntim'; did you mean 'onnxruntime'? Known: onnxruntime, tensorrt")
 
 
 def test_swapped_letters_come_before_other_letters():

@@ -32,7 +32,7 @@ def test_a_plugin_is_imported_when_asked_for(registry):
 
 def test_an_unknown_name_is_reported_with_the_nearest(registry):
     with pytest.raises(
-        UnknownName, match="no parser is called 'decodr'; did you mean 'decoder'.; known: absent, decoder"
+        UnknownName, match="no parser is called 'decodr'; did you mean 'decoder'. Known: absent, decoder"
     ):
         registry.get("decodr")
 

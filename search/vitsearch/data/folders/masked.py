@@ -114,6 +114,18 @@ class MaskedSurvey:
         return seen
 
 
+def is_masked(root: Path) -> bool:
+    """Look whether a folder holds images with masks.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        Whether it, or its folder of training images, has one of images and one of masks.
+    """
+    return any((folder / IMAGES).is_dir() and (folder / MASKS).is_dir() for folder in (root, root / "train"))
+
+
 def survey_masked(spec: DataSpec, cache_dir: Path | None) -> MaskedSurvey:
     """Read the headers of all files below `spec.root`.
 

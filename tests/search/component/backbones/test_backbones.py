@@ -77,5 +77,5 @@ def test_a_glob_matches_only_names_that_have_the_weights():
 
 
 def test_a_glob_without_a_match_shows_the_nearest_names():
-    with pytest.raises(UnknownName, match=r"called 'lvit_\*'; did you mean .*; known: .*\blevit_128s\b"):
+    with pytest.raises(UnknownName, match=r"called 'lvit_\*'; did you mean .* Known: .*\blevit_128s\b"):
         backbones.matching("lvit_*")

@@ -91,7 +91,7 @@ def test_the_schema_of_a_command_is_printed():
 
 
 def test_a_command_without_json_is_refused_with_those_that_have_it():
-    with pytest.raises(UnknownName, match=r"no command with --json is called 'fronts'; did you mean 'front'\?; known"):
+    with pytest.raises(UnknownName, match=r"no command with --json is called 'fronts'; did you mean 'front'\? Known"):
         json_form("fronts")
 
 

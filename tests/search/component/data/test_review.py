@@ -56,6 +56,14 @@ def test_pictures_with_masks_are_counted_for_each_class_in_them():
     assert sum(train.counts[1:]) > 3 * 6000
 
 
+def test_masks_that_are_read_as_a_class_are_named(tmp_path):
+    images(tmp_path / "train", {"images": 12, "masks": 12}, seed=1)
+    images(tmp_path / "val", {"images": 10, "masks": 10}, seed=2)
+    (warning,) = warnings(tmp_path)
+    assert warning.startswith("two classes are called 'images' and 'masks'")
+    assert warning.endswith("write task.kind: segmentation and task.data.labels: masks")
+
+
 def test_validation_images_that_also_train_are_named(root):
     shutil.copy(root / "train" / "bolt" / "03.png", root / "val" / "bolt" / "copy.png")
     (line,) = warnings(root)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.errors import SpaceError, UnknownName
 from vitsearch.search import first_space
 from vitsearch.search.check import check_space
@@ -26,6 +27,24 @@ def photos(folder, counts):
     return folder
 
 
+def masked(root, size):
+    """Images of `size` with masks of two classes."""
+    for split, count in (("train", 20), ("val", 4)):
+        for folder, mode in (("images", "RGB"), ("masks", "L")):
+            (root / split / folder).mkdir(parents=True)
+            for number in range(count):
+                height, width = size
+                colour = (number, len(split), 0) if mode == "RGB" else number % 2
+                Image.new(mode, (width, height), colour).save(root / split / folder / f"{number}.png")
+    (root / "classes.txt").write_text("road\ncar\n")
+    return str(root)
+
+
+@pytest.fixture
+def streets(tmp_path):
+    return masked(tmp_path / "streets", (48, 64))
+
+
 @pytest.fixture
 def data(tmp_path):
     return str(photos(tmp_path / "photos", COUNTS))
@@ -42,6 +61,33 @@ def test_a_file_for_every_board_and_goal_is_valid(data, tmp_path, board, goal):
     ((name, other),) = [(name, word) for name, word in space.objectives.items() if name != "accuracy"]
     assert name in METRICS[goal]
     assert (space.objectives["accuracy"], other) == ("maximize", "minimize")
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_folder_with_masks_makes_a_segmentation_of_images_in_their_shape(streets, tmp_path, board):
+    write(tmp_path / "streets.yaml", board, streets, "latency")
+    checked = check_space(tmp_path / "streets.yaml").require()
+    space = checked.space
+    assert (space.task.kind, space.task.data.labels) == ("segmentation", "masks")
+    assert (space.objectives["mean_iou"], space.limits["mean_iou"].max_drop) == ("maximize", 0.02)
+    assert "accuracy" not in {*space.objectives, *space.limits}
+    assert set(space.space.resolution) == {ImageSize(192, 256)}
+    assert not [warning for warning in checked.warnings if "shape" in warning]
+
+
+def test_wide_images_keep_the_resolutions_of_their_shape(tmp_path):
+    streets = masked(tmp_path / "wide", (64, 128))
+    write(tmp_path / "streets.yaml", HERE, streets, "size")
+    space = check_space(tmp_path / "streets.yaml").require().space
+    assert space.space.resolution == (ImageSize(128, 256), ImageSize(160, 320))
+    assert list(space.objectives) == ["mean_iou", "size_mb"]
+
+
+def test_masks_with_problems_are_named_in_the_file_that_is_written(streets, tmp_path):
+    (tmp_path / "streets" / "train" / "masks" / "0.png").unlink()
+    written = write(tmp_path / "streets.yaml", HERE, streets, "latency")
+    assert "0.png" in written.problems
+    assert "kind: segmentation" in (tmp_path / "streets.yaml").read_text()
 
 
 @pytest.mark.parametrize("board", BOARDS)

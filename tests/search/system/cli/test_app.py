@@ -265,7 +265,7 @@ def test_the_front_of_a_study_without_a_model_has_exit_code_1(vitsearch, tmp_pat
     [
         (
             ("front", "--where", "acuracy > 1"),
-            "no metric or knob is called 'acuracy'; did you mean 'accuracy'?; known: ",
+            "no metric or knob is called 'acuracy'; did you mean 'accuracy'? Known: ",
         ),
         (("front", "--where", "accuracy >"), "'accuracy >': a name, a number or a word is expected at the end"),
         (("front", "--sort", "nothing"), "no metric or knob is called 'nothing'; known: "),

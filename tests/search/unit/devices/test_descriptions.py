@@ -106,7 +106,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(UnknownName) as caught:
         descriptions.find("jetson_nan")
     assert str(caught.value).startswith(
-        "no file or device description is called 'jetson_nan'; did you mean 'jetson_nano'?; known: android, "
+        "no file or device description is called 'jetson_nan'; did you mean 'jetson_nano'? Known: android, "
     )
     assert caught.value.exit_code == 2
 

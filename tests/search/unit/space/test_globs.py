@@ -89,8 +89,8 @@ def test_a_name_that_is_written_out_keeps_its_own_keys():
 
 def test_a_glob_without_a_match_is_one_problem_with_near_names():
     assert problems("space.backbone=[vit_s, conf_*]") == [
-        "override: space.backbone[1]: no backbone is called 'conf_*'; did you mean 'conv_s'?; "
-        "known: conv_l, conv_m, conv_s, vit_fmnist_p4, vit_s"
+        "override: space.backbone[1]: no backbone is called 'conf_*'; did you mean 'conv_s'? "
+        "Known: conv_l, conv_m, conv_s, vit_fmnist_p4, vit_s"
     ]
 
 

@@ -92,7 +92,7 @@ def test_an_unknown_name_is_refused_with_what_is_allowed():
     with pytest.raises(UnknownName) as caught:
         parse("acuracy > 0.9", NAMES)
     allowed = ", ".join(sorted(NAMES))
-    assert str(caught.value) == f"no metric or knob is called 'acuracy'; did you mean 'accuracy'?; known: {allowed}"
+    assert str(caught.value) == f"no metric or knob is called 'acuracy'; did you mean 'accuracy'? Known: {allowed}"
 
 
 def test_a_word_where_a_number_is_needed_is_refused():

@@ -67,7 +67,7 @@ def test_models_without_the_value_come_last(point, sort):
 
 
 def test_an_unknown_name_to_sort_by_is_refused():
-    with pytest.raises(UnknownName, match=r"no metric or knob is called 'acuracy'; did you mean 'accuracy'\?; known: "):
+    with pytest.raises(UnknownName, match=r"no metric or knob is called 'acuracy'; did you mean 'accuracy'\? Known: "):
         Selection.of(None, "-acuracy", OBJECTIVES)
 
 
