@@ -10,11 +10,12 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import constraints
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Record, RunningTrial
+from vitsearch.core.record import Record, RunningTrial, trainings
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.backbone_screening import BackboneScreening
@@ -41,12 +42,12 @@ from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import OpenTrial
 from vitsearch_agent.base.canonical_json import digest
+from vitsearch_agent.base.printable import printable
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.25
 REPORT_S = 1.0
-WITHOUT_GAIN = frozenset({"infeasible", "dominated", "duplicate", "not_promoted", "off_space", "does_not_fit"})
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Driver:
         self._leaders: dict[Plan, LeaderboardEntry] = {}
         self._expected_leaders: dict[Plan, LeaderboardEntry] = {}
         self._budget = Budget(session.space.search, session.ledger.costs, session.study.name)
-        self._without_gain = 0
+        self._without_gain: list[Record] = []
         self._low_proposals = 0
         self._stored_convergence = self._convergence_of_the_last_run()
 
@@ -174,7 +175,7 @@ class Driver:
                 await self._finish_open()
                 if self._budget.why_spent() or not self._study.has_waiting():
                     self._remember_convergence()
-                    return SearchEnd(self._stop_asking() or reason, self._why_complete() is not None)
+                    return SearchEnd(self._outcome(self._stop_asking() or reason), self._why_complete() is not None)
             while self._may_ask() and not self._stop_asking():
                 open_trial = self._study.ask(self._plans, self._driver, self._running_plans())
                 self._count_low(open_trial)
@@ -193,8 +194,16 @@ class Driver:
         trained."""
         if spent := self._budget.why_spent():
             return spent
-        reason = self._why_complete()
+        reason = self._why_complete() or self._why_failing()
         return None if reason and self._study.has_waiting() else reason
+
+    def _outcome(self, reason: str) -> str:
+        """Why the search ends, and that it has found nothing where it has not."""
+        posterior = self._scheduler.posterior
+        if posterior.front_losses() or not any(record.is_confirmed for record in posterior.records.values()):
+            return reason
+        command = printable(f"vitsearch front {self._study.name}")
+        return f"{reason}; no model meets the limits: '{command}' says which to loosen"
 
     def _why_complete(self) -> str | None:
         search, scheduler = self._space.search, self._scheduler
@@ -229,21 +238,34 @@ class Driver:
                 f"{_trained(scheduler.trained)}, and no plan of the space is expected to add "
                 f"{ending.least_gain_of_proposal:.1%} to the hypervolume: the front has converged"
             )
-        if self._without_gain >= self._patience:
+        if len(self._without_gain) >= self._patience and not self._why_failing():
             return f"{self._patience} trials in a row brought no improvement: the front has converged"
         if self._is_exhausted() and not self._open and not self._study.runs_elsewhere():
             return f"{_trained(scheduler.trained)}, and all {self._untried.count} plans of the space have been tried"
         return None
 
+    def _why_failing(self) -> str | None:
+        """Why nothing more is asked although nothing is known of the space: most of the last trials have failed."""
+        last = self._without_gain[-self._patience :]
+        failed = [record for record in last if record.outcome == "failed"]
+        if len(last) < self._patience or 2 * len(failed) <= len(last):
+            return None
+        return f"{len(failed)} of the last {len(last)} trials failed; the last one: {failed[-1].reason}"
+
     def _convergence_of_the_last_run(self) -> str | None:
-        """Why the search of this same space has converged before: asking again would bring no more."""
+        """Why the search of this same space has converged before: asking again would bring no more. What another run
+        has trained since may show that there is more to gain."""
         stored = self._study.attributes.get("converged")
-        return stored["reason"] if stored and stored["space"] == digest(self._space.to_json()) else None
+        now = self._convergence("", len(trainings(self._study.records())))
+        return stored["reason"] if stored and stored | {"reason": ""} == now else None
 
     def _remember_convergence(self) -> None:
-        if reason := self._why_converged():
+        if reason := self._why_converged() or self._stored_convergence:
             self._stored_convergence = reason
-            self._study.remember("converged", {"space": digest(self._space.to_json()), "reason": reason})
+            self._study.remember("converged", self._convergence(reason, self._scheduler.trained))
+
+    def _convergence(self, reason: str, trained: int) -> dict[str, Any]:
+        return {"space": digest(self._space.to_json()), "reason": reason, "trained": trained}
 
     @property
     def _patience(self) -> int:
@@ -272,7 +294,7 @@ class Driver:
         """Whether enough trials were started without the device: they wait for it, or brought no gain."""
         in_rungs = self._scheduler.in_training - self._scheduler.confirming
         waiting = len(self._open) - self._scheduler.competing - in_rungs
-        return waiting >= self._policy.asking.waiting_for_device or self._without_gain >= self._patience // 2
+        return waiting >= self._policy.asking.waiting_for_device or len(self._without_gain) >= self._patience // 2
 
     def _count_low(self, open_trial: OpenTrial) -> None:
         gain = gain_of_proposal(open_trial) if self._space.search.sampler == "auto" else None
@@ -289,9 +311,10 @@ class Driver:
         self._open[task] = open_trial
 
     def _leaderboard_record(self, number: int, plan: Plan) -> Record | None:
-        """The record of a model of the leaderboard, which is complete; None for other plans."""
-        leader = self._leaders.get(plan)
-        if leader is None:
+        """The record of a model of the leaderboard, which is complete; None for other plans, and for a model of which
+        an objective or a limit is not known yet, because only a confirmation measures it, such as the energy."""
+        leader, space = self._leaders.get(plan), self._space
+        if leader is None or any(leader.metrics.value(name) is None for name in (*space.objectives, *space.limits)):
             return None
         if duplicate := self._scheduler.duplicate_of(number, plan, leader.keys):
             return duplicate
@@ -329,12 +352,12 @@ class Driver:
             self._lose(open_trial)
             return
         self._scheduler.add(open_trial.number, record)
-        if record.outcome not in WITHOUT_GAIN and record.duplicate_of is None:
-            self._without_gain = 0
+        if record.is_confirmed:
+            self._without_gain.clear()
         elif open_trial.is_proposal:
-            self._without_gain += 1
+            self._without_gain.append(record)
         patience = 1 if self._untried.is_listed else self._space.search.duplicates_in_a_row
-        if record.duplicate_of is not None and self._without_gain >= patience:
+        if record.duplicate_of is not None and len(self._without_gain) >= patience:
             self._requests.unseen(self._untried, self._running_plans())
         if record.is_confirmed:
             self._remaining.refresh(self._scheduler.posterior.records)

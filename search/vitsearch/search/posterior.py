@@ -63,7 +63,7 @@ class Posterior:
         self._models: dict[str, CalibratedModel] = {}
         self._prior_models: dict[str, CalibratedModel] = {}
         self._tests: dict[str, set[str]] = {}
-        self._feasible: dict[int, Record] = {}
+        self._confirmed: dict[int, Record] = {}
         self._changes = changes
         self._taken_in = 0
         self._losses: dict[int, Loss] = {}
@@ -82,10 +82,9 @@ class Posterior:
         self._models.clear()
         if not record.is_confirmed:
             return
-        if all(value <= 0.0 for value in self.goals.constraints_of(record, self.metrics_now(record)).values()):
-            self._feasible[number] = record
-            self._by_graph.setdefault(record.keys.graph_key if record.keys else "", []).append(number)
-            self._see([number])
+        self._confirmed[number] = record
+        self._by_graph.setdefault(record.keys.graph_key if record.keys else "", []).append(number)
+        self._see([number])
         best = self._best.setdefault(record.plan.backbone, {})
         for name in self.goals.qualities:
             if (value := record.metrics.value(name)) is not None:
@@ -229,7 +228,7 @@ class Posterior:
 
     def expected_values(self, trial: RunningTrial, qualities: Qualities) -> dict[str, float | None]:
         """The metrics of a trial if it had these qualities; what only a confirmation measures is predicted."""
-        confirmed = (record.metrics for record in self._feasible.values())
+        confirmed = (record.metrics for record in self._confirmed.values())
         costs = predict_costs(self.goals.objectives, trial.metrics, chain([self.goals.baseline], confirmed))
         return {**costs, **dict.fromkeys(self.goals.qualities), **qualities}
 
@@ -239,7 +238,7 @@ class Posterior:
         """Losses of those confirmed, feasible trials that no other one dominates, as they are known now."""
         changes = self._changes()
         for graph in changes[self._taken_in :]:
-            self._see(list(self._feasible) if graph is None else self._by_graph.get(graph, []))
+            self._see(list(self._confirmed) if graph is None else self._by_graph.get(graph, []))
         self._taken_in = len(changes)
         if self._front is None:
             points = sorted(self._losses.items())
@@ -247,10 +246,12 @@ class Posterior:
         return self._front
 
     def _see(self, numbers: Iterable[int]) -> None:
-        """Compute the losses of these trials again."""
+        """Compute the losses of these trials again. A measurement may bring one within the limits, or out of them."""
         for number in numbers:
             self._front = None
-            point = loss(self.goals.objectives, self.metrics_now(self._feasible[number]).values)
+            record, metrics = self._confirmed[number], self.metrics_now(self._confirmed[number])
+            is_feasible = all(value <= 0.0 for value in self.goals.constraints_of(record, metrics).values())
+            point = loss(self.goals.objectives, metrics.values) if is_feasible else None
             if point is None:
                 self._losses.pop(number, None)
             else:

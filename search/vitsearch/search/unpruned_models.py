@@ -30,9 +30,9 @@ MakeArtifact = Callable[[ResolvedTrial, int], Awaitable[tuple[Keys, Metrics]]]
 """A stage of the pipeline that makes the file after a rung and measures it."""
 
 
-def stored_leaders(study: Study) -> set[Plan]:
-    """The plans of the leaderboard that earlier runs have finished."""
-    return {Plan.from_json(row["plan"]) for row in study.attributes.get("leaderboard", [])}
+def stored_leaders(study: Study) -> dict[Plan, dict[str, Any]]:
+    """The rows of the leaderboard that runs have finished, by their plans."""
+    return {Plan.from_json(row["plan"]): row for row in study.attributes.get("leaderboard", [])}
 
 
 def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Plan], bases: Iterable[str] = ()) -> None:
@@ -73,8 +73,8 @@ class UnprunedModels:
         self._pipeline = pipeline
         self._plans = plans
         self._finder = FormFinder(session, pipeline, plans, forms)
-        self._done = stored_leaders(session.study)
-        self._rows: dict[Plan, dict[str, Any]] = {}
+        self._rows = stored_leaders(session.study)
+        self._done = set(self._rows)
 
     def _count(self) -> None:
         report_unpruned(self._progress, self._plans, self._done, self._pipeline.bases)
@@ -168,8 +168,7 @@ class UnprunedModels:
         else:
             leader = LeaderboardEntry(keys, metrics, self._pipeline.shares(keys))
             self._rows[plan] = {"plan": plan.to_json(), "shares": leader.shares, **metrics.to_json()}
-            if len(self._rows) > len(self._study.attributes.get("leaderboard", [])):
-                self._study.remember("leaderboard", self._sorted_rows())
+            self._study.remember("leaderboard", self._sorted_rows())
         self._done.add(plan)
         self._count()
         return plan, leader

@@ -264,7 +264,7 @@ def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evalua
     outputs = predict(model, images.train.images, job.spec.source.view, images.holdout)
     base = np.load(job.workspace.store.get(reference.outputs_sha256), mmap_mode="r")
     truth = holdout_truth(job.workspace, reference.truth_sha256)
-    divergence = max(0.0, float(task.diverge(outputs, base).mean()))
+    divergence = max(0.0, _finite(float(task.diverge(outputs, base).mean()), job))
     left = math.exp(-divergence / task.divergence.forgotten)
     judged = Metrics(task.judge(outputs, truth).figures)
     of_base, qualities = task.judge(base, truth).values, {}
@@ -274,6 +274,14 @@ def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evalua
         qualities[name] = metric.shifted(value, -remembered * left)
     errors = {name: (high - low) / (2 * Z_95) for name, (low, high) in judged.intervals.items()}
     return jobs.Evaluation(qualities, divergence, len(outputs), errors)
+
+
+def _finite(divergence: float, job: jobs.ProxyJob | jobs.TrainJob) -> float:
+    """The divergence. `max` would make the best of a NaN."""
+    if not math.isfinite(divergence):
+        message = f"the outputs for the holdout diverge by {divergence} from those of the unpruned model"
+        raise StageError(job.stage, "not_finite", message)
+    return divergence
 
 
 def _is_finished(source: jobs.Source, workspace: jobs.Workspace) -> bool:

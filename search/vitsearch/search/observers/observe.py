@@ -10,6 +10,7 @@ from pathlib import Path
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.observers import OBSERVERS, BundleObserver, FinalFront, Observer
+from vitsearch.search.observers.guarded import guarded
 from vitsearch.search.observers.log_file import LogFile, new_log_file
 from vitsearch.search.observers.progress_group import ProgressGroup
 from vitsearch.search.observers.traces import traces
@@ -45,11 +46,11 @@ def observed(view: Progress, space: SearchSpace, logs: Path, observing: Observin
     `UnknownName` for an observer that does not exist, and
     `StoreError` for a log file that cannot be written.
     """
-    plugins = [(usable(name), setting) for name, setting in observing.observers.items()]
+    plugins = [(name, usable(name), setting) for name, setting in observing.observers.items()]
     with ExitStack() as closing:
         log = closing.enter_context(LogFile.opened(observing.log_file or new_log_file(logs), space.study))
         progress = ProgressGroup(view, log, traces(space.study))
-        runs = [closing.enter_context(plugin.observe(setting, space, progress.note)) for plugin, setting in plugins]
+        runs = [closing.enter_context(guarded(*plugin, space, progress.note)) for plugin in plugins]
 
         def finished(read_front: Callable[[], FinalFront]) -> None:
             for run in runs:

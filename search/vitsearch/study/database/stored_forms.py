@@ -45,6 +45,7 @@ class _Waits(TypedDict):
 class _Converged(TypedDict):
     space: str
     reason: str
+    trained: int
 
 
 def _as_stored(value: Any) -> Any:

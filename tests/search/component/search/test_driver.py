@@ -315,6 +315,20 @@ def test_an_objective_decides_how_the_device_is_asked(fake_study):
     assert first.metrics.value("latency_ms_sustained_p50") == pytest.approx(1.5 * first.metrics.value("cpu_ms_p50"))
 
 
+def test_an_unpruned_model_is_confirmed_where_only_a_confirmation_measures_the_objective(fake_study):
+    study = fake_study.with_space(
+        objectives={"accuracy": "maximize", "energy_mj": "minimize"}, measure={"power": 20}, search__trials=0
+    )
+    study.device.info = study.device.info._replace(power_meter="fake")
+    study.run()
+    leaders = set(study.plans().leaderboard())
+    records = {record.plan: record for record in study.records().values() if record.plan in leaders}
+    assert records.keys() == leaders
+    confirmed = [record for record in records.values() if record.is_confirmed]
+    assert {record.plan.deployment.precision for record in confirmed} > {"fp32"}
+    assert all(record.metrics.value("energy_mj") is not None for record in confirmed)
+
+
 def test_an_objective_that_the_device_cannot_measure_is_refused_with_what_it_can(fake_study):
     energy = fake_study.with_space(objectives={"accuracy": "maximize", "energy_mj": "minimize"})
     with pytest.raises(StudyError, match="device local does not measure energy_mj.*the device measures .*cpu_ms_p50"):

@@ -8,6 +8,8 @@ from collections import Counter
 import pytest
 
 from support.marks import long
+from vitsearch.errors import StageError
+from vitsearch.pipeline.jobs import ScreenJob
 from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
 from vitsearch.study.plan_pool import PlanParameters
@@ -29,6 +31,41 @@ def test_a_search_without_improvement_ends(fake_study):
     ended = small.run()
     assert ended == SearchEnd("6 trials in a row brought no improvement: the front has converged", complete=True)
     assert small.trained <= 2
+
+
+def test_a_search_whose_trials_fail_ends_with_the_failure(fake_study):
+    def refuse_screened(job):
+        if isinstance(job, ScreenJob):
+            raise StageError("screen", "crash", "boom")
+
+    few = fake_study.ending(listed_plans=0, proposals_without_gain=6).with_space(search__trials=50)
+    few.runner.before = refuse_screened
+    ended = few.run()
+    assert not ended.complete
+    assert ended.reason.startswith("6 of the last 6 trials failed; the last one: ")
+    assert "boom" in ended.reason
+    few.runner.before = lambda job: None
+    assert few.run().complete, "it is not stored as converged"
+
+
+def test_a_search_within_limits_that_nothing_meets_says_so(fake_study):
+    ended = (
+        fake_study.ending(proposals_without_gain=6)
+        .with_space(search__trials=2, limits={"size_mb": {"max": 1e-9}})
+        .run()
+    )
+    assert "no model meets the limits: 'vitsearch front " in ended.reason
+
+
+def test_a_search_that_has_converged_goes_on_when_another_run_has_trained_more(fake_study):
+    small = fake_study.ending(least_gain_of_proposal=0.5).with_space(search__trials=50)
+    small.run()
+    with small.opened() as (study, _):
+        stored = study.attributes["converged"]
+        study.remember("converged", stored | {"trained": stored["trained"] - 1})
+    before = len(small.records())
+    small.ending(least_gain_of_proposal=0.01).run()
+    assert len(small.records()) > before
 
 
 def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study):
@@ -76,7 +113,7 @@ def test_what_was_still_open_when_a_search_converged_does_not_start_it_again(fak
 
     async def with_a_gain_at_the_end(self):
         await finish_open(self)
-        self._without_gain = 0
+        self._without_gain.clear()
 
     monkeypatch.setattr(driver.Driver, "_finish_open", with_a_gain_at_the_end)
     small = fake_study.ending(listed_plans=0, proposals_without_gain=6).with_space(

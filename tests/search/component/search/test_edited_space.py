@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from vitsearch.core.image_size import ImageSize
+from vitsearch.core.plan import Plan
 from vitsearch.pipeline.progress import Silent
 from vitsearch.study.status import status
 
@@ -54,6 +55,15 @@ def test_the_leaderboard_has_the_new_choices_although_nothing_more_is_trained(sm
     assert grown.run().complete
     assert len(state(grown).leaderboard) == 2
     assert grown.trained == 2
+
+
+def test_the_leaderboard_has_other_choices_that_are_as_many_as_before(small, fake_study):
+    other = fake_study.with_space(search__trials=2, space__quantization=["int8_dynamic"])
+    other.run()
+    with other.opened() as (study, _):
+        rows = [Plan.from_json(row["plan"]) for row in study.attributes["leaderboard"]]
+    assert rows == list(other.plans().leaderboard())
+    assert {plan.deployment.precision for plan in rows} == {"int8_dynamic"}
 
 
 def test_status_says_what_was_changed(small, fake_study):

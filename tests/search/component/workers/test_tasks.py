@@ -31,6 +31,7 @@ from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
+from vitsearch.errors import StageError
 from vitsearch.export import evaluate
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
@@ -242,6 +243,14 @@ def test_the_proxy_ranks_a_light_cut_before_a_heavy_one(workspace, cut, referenc
     heavy = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), reference))
     assert light.divergence < heavy.divergence
     assert light.n == 100
+
+
+def test_outputs_that_are_no_numbers_are_no_score(workspace, cut, reference, monkeypatch):
+    """The largest of 0 and NaN is 0, which would be the best divergence."""
+    monkeypatch.setattr(tasks, "predict", lambda *_: np.full((100, 10), np.nan, np.float32))
+    with pytest.raises(StageError, match="diverge by nan from those of the unpruned model") as raised:
+        tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0.5), reference))
+    assert (raised.value.stage, raised.value.kind) == ("proxy", "not_finite")
 
 
 @pytest.fixture(scope="module")

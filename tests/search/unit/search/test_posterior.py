@@ -28,6 +28,23 @@ def test_a_limit_that_was_loosened_is_judged_as_it_is_now(plan, confirmed):
     assert [number for number, _ in posterior_of({8: record}).front_losses()] == [8]
 
 
+def test_a_measurement_may_bring_a_model_within_the_limits_or_out_of_them(confirmed):
+    """The limit is on a metric that is no objective."""
+    graphs = [replace(KEYS, graph_key=name * 64) for name in "ab"]
+    records = {number: confirmed(0.9, 1.0, keys=keys) for number, keys in enumerate(graphs)}
+    memory, changes = {"a" * 64: 10.0, "b" * 64: 30.0}, []
+    posterior = posterior_of(
+        records,
+        bounds=[Bound("peak_memory_mb", "<=", 20.0)],
+        device_metrics=lambda keys: metrics(peak_memory_mb=memory[keys.graph_key]),
+        changes=lambda: changes,
+    )
+    assert [number for number, _ in posterior.front_losses()] == [0]
+    memory.update({"a" * 64: 30.0, "b" * 64: 10.0})
+    changes.append(None)
+    assert [number for number, _ in posterior.front_losses()] == [1]
+
+
 def test_what_a_precision_loses_is_predicted_with_it(plan):
     lost = {(plan.backbone, plan.deployment): {"accuracy": 0.2}}
     evaluation = Evaluation({"accuracy": 0.7}, 0.1, 100)
