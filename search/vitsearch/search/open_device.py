@@ -11,7 +11,7 @@ from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.devices.agent_device import AgentDevice, Device, DeviceGroup
 from vitsearch.devices.board_pool import BoardPool
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
-from vitsearch.devices.cores import Cores
+from vitsearch.devices.cores import Cores, fastest, processors
 from vitsearch.devices.fleet import FleetDevice
 from vitsearch.devices.local_device import LocalDevice
 from vitsearch.devices.recognized_device import RecognizedDevice
@@ -70,6 +70,8 @@ def connected(
             yield devices
             return
         pinned = ",".join(map(str, cores.device))
+        if len(fastest(available := processors())) < len(available):
+            note(f"device {LOCAL_DEVICE}: processor {pinned} measures; the cores of this machine are of several kinds")
         try:
             agent = closing.enter_context(EmbeddedAgent(str(StudyFolders.of(space).agent), cpus=pinned))
         except (AgentError, OSError) as error:
