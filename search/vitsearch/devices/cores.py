@@ -15,8 +15,8 @@ from pathlib import Path
 
 SYSFS = Path("/sys/devices/system/cpu")
 SAME_KIND = 0.85
-"""Least speed, beside the fastest, of a core of its kind. Favoured cores of one kind are up to a tenth faster; efficient
-ones reach .8 of the others or less."""
+"""Least speed, beside the fastest, of a core of its kind. Favoured cores of one kind are up to a tenth faster; the
+efficient ones reach .8 of the others or less."""
 CAN_PIN = hasattr(os, "sched_setaffinity")
 """Whether this system can keep a process on some of the processors."""
 

@@ -205,6 +205,21 @@ class Pipeline:
         await self._measurements.measure(file, protocol)
         return keys, self._metrics(row, keys.graph_key)
 
+    # ---- a device that has changed
+
+    def is_measured_now(self, keys: Keys) -> bool:
+        """Whether a graph was measured in the present environment of the device."""
+        return self._measurements.pooled(keys.graph_key) is not None
+
+    async def measure_now(self, model: KeyedModel) -> bool:
+        """Measure an artifact once in the present environment; False when its file is gone."""
+        row = await self._stored_artifact(model.keys)
+        if row is None:
+            return False
+        protocol = self.protocols.confirm if self.config.confirms else self.protocols.screen
+        await self._measurements.measure(self._stored_file(row, model), protocol)
+        return True
+
     # ---- the end of a run
 
     async def prepare_subsets(self, plans: Iterable[Plan]) -> None:

@@ -19,6 +19,7 @@ from vitsearch.core.record import Record, RunningTrial, trainings
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.backbone_screening import BackboneScreening
+from vitsearch.search.changed_environment import measure_again
 from vitsearch.search.expected_leaders import expected_leaders
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.forecast.cost_model import training_seconds
@@ -103,6 +104,7 @@ class Driver:
         beside = [reporting, asyncio.create_task(self._watch())]
         try:
             baseline = await self._measure_unpruned()
+            await measure_again(self._pipeline, self._study.records())
             self._scheduler = self._make_scheduler(baseline)
             leaders = self._expected_leaders
             self._requests = Requests(self._study, self._plans, self._scheduler, leaders, self._space.search.seed)
