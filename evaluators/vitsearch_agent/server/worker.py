@@ -96,6 +96,8 @@ class Worker(threading.Thread):
         self._stop_child.set()
         self._queue.wake()
         self.join()
+        if not self.failed:
+            self._runtime_cache.forget()
 
     def run(self) -> None:
         try:

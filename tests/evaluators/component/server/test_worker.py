@@ -310,6 +310,18 @@ def test_the_settings_are_not_read_while_the_canary_is_measured(tmp_path, monkey
     queue.close()
 
 
+def test_an_agent_that_was_stopped_asks_the_runtimes_again_and_one_that_was_killed_does_not(serve_agent, tmp_path):
+    """Whoever installs a tool or a library and starts the agent again expects that it is there."""
+    cache = tmp_path / "served" / "runtimes.json"
+    for number, is_left in ((signal.SIGKILL, True), (signal.SIGTERM, False)):
+        served = serve_agent()
+        with served.client() as client:
+            client.await_device()
+        served.process.send_signal(number)
+        served.process.wait(60)
+        assert cache.exists() == is_left
+
+
 def test_warm_parents_end_when_the_agent_is_idle(serve_agent, tmp_path, blob, tiny_protocol, until):
     script = tmp_path / "impatient.py"
     script.write_text(
