@@ -6,7 +6,7 @@ same setup has the same environment id after a reboot.
 
 import os
 import platform
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.base.system import System, whole
@@ -45,6 +45,15 @@ def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: Sys
 def environment_id(environment: Dict[str, Any]) -> str:
     """Return the digest of a fingerprint; measurements with equal ids may be compared."""
     return digest(environment)
+
+
+def changes(before: Any, after: Any, name: str = "") -> List[str]:
+    """Return what differs between two fingerprints, such as `settings.boost: False, before True`."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return [] if before == after else [f"{name}: {after!r}, before {before!r}"]
+    names = sorted(set(before) | set(after))
+    prefix = f"{name}." if name else ""
+    return [text for key in names for text in changes(before.get(key), after.get(key), prefix + key)]
 
 
 def memory_mb(system: System) -> Optional[int]:

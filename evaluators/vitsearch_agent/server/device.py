@@ -6,9 +6,10 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 from vitsearch_agent.base.system import THIS_MACHINE, System
 from vitsearch_agent.conditions.emulation import describe
-from vitsearch_agent.conditions.environment import fingerprint
+from vitsearch_agent.conditions.environment import changes, environment_id, fingerprint
 from vitsearch_agent.conditions.throttling import cooling_devices
 from vitsearch_agent.config import NO_CONFIG, AgentConfig
+from vitsearch_agent.errors import EnvironmentChanged
 from vitsearch_agent.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 from vitsearch_agent.server.identity import EMULATED, DeviceIdentity
 from vitsearch_agent.wire.device_info import RuntimeInfo
@@ -68,3 +69,12 @@ class Device:
             yield
         finally:
             self._is_measured = False
+
+    def refuse_change(self, before: Dict[str, Any]) -> None:
+        """Raise EnvironmentChanged if the device is in another environment than `before` a measurement."""
+        after = self.environment()
+        if environment_id(after) != environment_id(before):
+            raise EnvironmentChanged(
+                f"the device changed during the measurement: {'; '.join(changes(before, after))}",
+                {"wanted": environment_id(before), "actual": environment_id(after)},
+            )

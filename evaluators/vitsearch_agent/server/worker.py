@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 import threading
-from typing import Any, Callable, ContextManager, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Dict, Iterator, Optional, Sequence, Tuple
 
 from vitsearch_agent import runtimes
 from vitsearch_agent.base import locks, processes
@@ -237,7 +237,8 @@ class Worker(threading.Thread):
 
     def _check_canary(self) -> None:
         """Check the canary once, which measures it at most twice; waiting jobs come afterwards."""
-        environment = environment_id(self._device.environment())
+        before = self._device.environment()
+        environment = environment_id(before)
         names = [runtime.name for runtime in self._device.runtimes if runtime.available]
         folder = os.path.join(self._folder, "canary")
         device = self._device
@@ -250,13 +251,13 @@ class Worker(threading.Thread):
             device.memory_limit,
             self._isolation,
         )
+
+        def measure() -> canary_measurement.CanaryTimes:
+            with self._measuring("its reference model"), self._in_one_environment(before):
+                return canary_measurement.measure(names, context, self._stop_child, self._launch)
+
         try:
-            with self._measuring("its reference model"), device.undisturbed():
-                self.canary.check(
-                    environment,
-                    lambda: canary_measurement.measure(names, context, self._stop_child, self._launch),
-                    self._flag_unverified,
-                )
+            self.canary.check(environment, measure, self._flag_unverified)
         except Interrupted:
             return
         except Exception:
@@ -274,7 +275,8 @@ class Worker(threading.Thread):
             self._queue.report(identifier, what, **details)
 
     def _work(self, job: ClaimedJob, folder: str) -> Result:
-        environment = environment_id(self._device.environment())
+        before = self._device.environment()
+        environment = environment_id(before)
         if job.environment not in (None, environment):
             raise EnvironmentChanged(
                 f"the job is for the environment {job.environment}; the device is now in {environment}",
@@ -288,7 +290,7 @@ class Worker(threading.Thread):
         on_start = functools.partial(self._queue.started, job.id)
         job_folder = self._job_folder(folder, on_start, self._launch(job.spec.runtime))
         work = f"a model of {self._queue.get(job.id).owner.study}"
-        with self._measuring(work, functools.partial(self._report, job.id)), self._device.undisturbed():
+        with self._measuring(work, functools.partial(self._report, job.id)), self._in_one_environment(before):
             # Imported only if needed: most agents only measure, and their memory stays small.
             if job.spec.kind == "outputs":
                 with IMPORTING:
@@ -299,6 +301,13 @@ class Worker(threading.Thread):
                     from vitsearch_agent.measure import peaks_job
                 return peaks_job.measure_peaks(job.spec, context, job_folder, self._device.system)
             return self._measure(job, context, job_folder)
+
+    @contextlib.contextmanager
+    def _in_one_environment(self, before: Dict[str, Any]) -> Iterator[None]:
+        """Do not read the settings within the block; EnvironmentChanged if they then differ from those `before`."""
+        with self._device.undisturbed():
+            yield
+        self._device.refuse_change(before)
 
     def _measuring(self, work: str, report: Callable[..., None] = ignore_event) -> ContextManager[None]:
         """Take turns with what else this user measures on this machine; `report` gets the process that it waits for."""

@@ -322,6 +322,36 @@ def test_an_agent_that_was_stopped_asks_the_runtimes_again_and_one_that_was_kill
         assert cache.exists() == is_left
 
 
+def test_a_setting_that_changes_during_the_canary_gives_no_reference(tmp_path, monkeypatch):
+    """Its times would be those of neither environment, and the next canary would look like a drift."""
+    from vitsearch_agent.base.system import System
+    from vitsearch_agent.conditions.emulation import DeviceTree
+    from vitsearch_agent.queue.blob_store import BlobStore
+    from vitsearch_agent.queue.job_queue import JobQueue
+    from vitsearch_agent.server import canary_measurement, device, worker
+    from vitsearch_agent.server.identity import DeviceIdentity
+    from vitsearch_agent.wire.paired import Milliseconds
+
+    tree, governors = DeviceTree(str(tmp_path / "tree")), iter(["powersave"])
+
+    def measure(*_arguments):
+        for governor in governors:
+            tree.write("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor", governor)
+        times = Milliseconds(1.0, 0.9, 1.1)
+        return canary_measurement.CanaryTimes(times, times, False)
+
+    monkeypatch.setattr(canary_measurement, "measure", measure)
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    board = device.Device(DeviceIdentity("device", "physical"), "1", system=System(tree.root))
+    board.ready.set()
+    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board, ReferenceStore())
+    measuring._check_canary()
+    assert not (tmp_path / "canary.json").exists()
+    measuring._check_canary()
+    assert (tmp_path / "canary.json").exists()
+    queue.close()
+
+
 def test_warm_parents_end_when_the_agent_is_idle(serve_agent, tmp_path, blob, tiny_protocol, until):
     script = tmp_path / "impatient.py"
     script.write_text(

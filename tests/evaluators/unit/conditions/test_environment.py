@@ -1,6 +1,6 @@
 from vitsearch_agent.base.system import System
 from vitsearch_agent.conditions.emulation import DeviceTree
-from vitsearch_agent.conditions.environment import environment_id, fingerprint
+from vitsearch_agent.conditions.environment import changes, environment_id, fingerprint
 from vitsearch_agent.wire.device_info import RuntimeInfo
 
 
@@ -62,3 +62,11 @@ def test_an_unknown_machine_has_a_fingerprint(tmp_path):
     assert environment["cores"] is None
     assert environment["features"] is None
     assert len(environment_id(environment)) == 64
+
+
+def test_changes_name_the_values_that_differ(tmp_path):
+    before = fingerprint("0.1.0", (), fake_board(tmp_path / "a"))
+    after = fingerprint("0.2.0", (), fake_board(tmp_path / "b"))
+    after["settings"]["boost"] = False
+    assert changes(before, before) == []
+    assert changes(before, after) == ["agent: '0.2.0', before '0.1.0'", "settings.boost: False, before None"]

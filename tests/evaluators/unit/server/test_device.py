@@ -3,7 +3,9 @@
 import pytest
 
 from vitsearch_agent.base.system import System
+from vitsearch_agent.conditions.environment import environment_id
 from vitsearch_agent.config import AgentConfig, EmulationConfig, LimitsConfig
+from vitsearch_agent.errors import EnvironmentChanged
 from vitsearch_agent.server import device as device_module
 from vitsearch_agent.server.device import Device
 from vitsearch_agent.server.identity import EMULATED, DeviceIdentity
@@ -43,6 +45,14 @@ def test_the_environment_is_read_again_after_a_failed_measurement(device, reads)
     with pytest.raises(ValueError, match="failed"), device.undisturbed():
         raise ValueError("failed")
     assert device.environment() == {"read": 2}
+
+
+def test_a_change_during_a_measurement_is_refused_with_what_changed(device):
+    before = device.environment()
+    with pytest.raises(EnvironmentChanged, match="read: 2, before 1") as caught:
+        device.refuse_change(before)
+    assert caught.value.details == {"wanted": environment_id({"read": 1}), "actual": environment_id({"read": 2})}
+    device.refuse_change({"read": 3})
 
 
 def test_an_environment_read_before_ready_is_not_remembered(tmp_path, reads):
