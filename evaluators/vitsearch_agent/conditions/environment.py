@@ -33,12 +33,17 @@ def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: Sys
         "l4t": _first_line(system.read("/etc/nv_tegra_release").text),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "python": platform.python_version(),
-        "runtimes": {
-            runtime.name: {"version": runtime.version, "providers": list(runtime.providers)}
-            for runtime in runtimes
-            if runtime.available
-        },
+        "runtimes": describe_runtimes(runtimes),
         "settings": settings(system),
+    }
+
+
+def describe_runtimes(runtimes: Sequence[RuntimeInfo]) -> Dict[str, Any]:
+    """Return the part of a fingerprint that says what the available runtimes are."""
+    return {
+        runtime.name: {"version": runtime.version, "providers": list(runtime.providers)}
+        for runtime in runtimes
+        if runtime.available
     }
 
 

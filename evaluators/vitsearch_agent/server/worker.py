@@ -144,7 +144,7 @@ class Worker(threading.Thread):
     def _check_runtimes(self) -> None:
         self._device.restrictions = check_restrictions(self._job_folder(self._folder))
         restrictions.keep(self._state, self._device.restrictions)
-        self._device.runtimes = self._runtime_cache.load() or self._ask_runtimes()
+        self._device.set_runtimes(self._runtime_cache.load() or self._ask_runtimes())
         reason = self._power.unavailable_reason()
         logger.info("power is read from %s", self._power.meter) if reason is None else logger.info("%s", reason)
         self._device.ready.set()
@@ -176,7 +176,7 @@ class Worker(threading.Thread):
         return self._device.config.runtimes.get(name, RUNTIME_DEFAULT)
 
     def _launch(self, name: str) -> Launch:
-        info = next((runtime for runtime in self._device.runtimes if runtime.name == name), None)
+        info = self._device.runtime(name)
         launch = Launch() if info is None else Launch.of(info, self._cache_of(name))
         return launch.allowing(self._programs(name))
 
@@ -239,7 +239,7 @@ class Worker(threading.Thread):
         """Check the canary once, which measures it at most twice; waiting jobs come afterwards."""
         before = self._device.environment()
         environment = environment_id(before)
-        names = [runtime.name for runtime in self._device.runtimes if runtime.available]
+        versions = {runtime.name: runtime.version for runtime in self._device.runtimes if runtime.available}
         folder = os.path.join(self._folder, "canary")
         device = self._device
         context = canary_measurement.CanaryContext(
@@ -250,11 +250,12 @@ class Worker(threading.Thread):
             self._references,
             device.memory_limit,
             self._isolation,
+            versions,
         )
 
         def measure() -> canary_measurement.CanaryTimes:
             with self._measuring("its reference model"), self._in_one_environment(before):
-                return canary_measurement.measure(names, context, self._stop_child, self._launch)
+                return canary_measurement.measure(tuple(versions), context, self._stop_child, self._launch)
 
         try:
             self.canary.check(environment, measure, self._flag_unverified)
@@ -286,7 +287,9 @@ class Worker(threading.Thread):
         for blob in job.spec.manifest:
             self._store.link(blob.sha256, os.path.join(folder, blob.name))
         device_id = self._device.identity.device_id
-        context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, self._device.slowdown)
+        info, slowdown = self._device.runtime(job.spec.runtime), self._device.slowdown
+        version = None if info is None else info.version
+        context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, slowdown, version)
         on_start = functools.partial(self._queue.started, job.id)
         job_folder = self._job_folder(folder, on_start, self._launch(job.spec.runtime))
         work = f"a model of {self._queue.get(job.id).owner.study}"
@@ -304,9 +307,19 @@ class Worker(threading.Thread):
 
     @contextlib.contextmanager
     def _in_one_environment(self, before: Dict[str, Any]) -> Iterator[None]:
-        """Do not read the settings within the block; EnvironmentChanged if they then differ from those `before`."""
-        with self._device.undisturbed():
-            yield
+        """Do not read the settings within the block; EnvironmentChanged if they then differ from those `before`.
+
+        A block that raises EnvironmentChanged itself ran an upgraded runtime: parents that hold the old one end, and
+        the runtimes are asked again, before anybody asks for the environment.
+        """
+        try:
+            with self._device.undisturbed():
+                yield
+        except EnvironmentChanged:
+            self._parents.close()
+            self._device.set_runtimes(self._ask_runtimes())
+            self._device.refuse_change(before)
+            raise
         self._device.refuse_change(before)
 
     def _measuring(self, work: str, report: Callable[..., None] = ignore_event) -> ContextManager[None]:

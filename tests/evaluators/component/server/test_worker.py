@@ -1,5 +1,6 @@
 """The worker inside a real agent, driven over HTTP."""
 
+import functools
 import json
 import os
 import signal
@@ -112,6 +113,32 @@ def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protoc
         blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id=here)
     )
     assert measurement.environment_id == here
+
+
+def test_a_runtime_that_is_upgraded_under_a_running_agent_is_another_environment(
+    faulty_client, faulty_environment, blob, tiny_protocol
+):
+    """The first process would have the new version, those that warm parents fork the old one."""
+    three = tiny_protocol._replace(id="test-three", processes=3, max_processes=3)
+    before = faulty_client.device()
+    measure = functools.partial(faulty_client.measure, blob, "faults", {}, three)
+    assert measure().runtime_version == "1"
+    upgrade(faulty_environment, "2")
+    with pytest.raises(EnvironmentChanged, match=r"runtimes\.faults\.version: '2', before '1'") as caught:
+        measure(1, request=RequestOptions(environment_id=before.environment_id))
+    after = faulty_client.device()
+    assert caught.value.details["wanted"] == before.environment_id != after.environment_id
+    assert {info.name: info.version for info in after.runtimes}["faults"] == "2"
+    measurement = measure(1, request=RequestOptions(environment_id=after.environment_id))
+    assert (measurement.runtime_version, measurement.environment_id) == ("2", after.environment_id)
+    upgrade(faulty_environment, "3")
+    unpinned = measure(2)
+    assert (unpinned.runtime_version, unpinned.environment_id) == ("3", faulty_client.device().environment_id)
+
+
+def upgrade(site, version):
+    with open(os.path.join(site, "version"), "w") as stream:
+        stream.write(version)
 
 
 def test_an_escaped_process_is_killed_before_the_next_job(faulty_client, blob, tiny_protocol, notes):

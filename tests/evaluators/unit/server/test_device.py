@@ -9,6 +9,7 @@ from vitsearch_agent.errors import EnvironmentChanged
 from vitsearch_agent.server import device as device_module
 from vitsearch_agent.server.device import Device
 from vitsearch_agent.server.identity import EMULATED, DeviceIdentity
+from vitsearch_agent.wire.device_info import RuntimeInfo
 
 IDENTITY = DeviceIdentity("device", "physical")
 
@@ -53,6 +54,13 @@ def test_a_change_during_a_measurement_is_refused_with_what_changed(device):
         device.refuse_change(before)
     assert caught.value.details == {"wanted": environment_id({"read": 1}), "actual": environment_id({"read": 2})}
     device.refuse_change({"read": 3})
+
+
+def test_runtimes_that_were_asked_again_are_part_of_the_environment_at_once(device):
+    device.environment()
+    with device.undisturbed():
+        device.set_runtimes((RuntimeInfo("noop", True, None, "2", ()),))
+        assert device.environment() == {"read": 1, "runtimes": {"noop": {"version": "2", "providers": []}}}
 
 
 def test_an_environment_read_before_ready_is_not_remembered(tmp_path, reads):
