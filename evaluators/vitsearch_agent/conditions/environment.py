@@ -31,6 +31,7 @@ def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: Sys
         "ram_mb": memory_mb(system),
         "kernel": system.read("/proc/sys/kernel/osrelease").text or None,
         "l4t": _first_line(system.read("/etc/nv_tegra_release").text),
+        "nvidia_driver": _first_line(system.read("/proc/driver/nvidia/version").text),  # others come with the kernel
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "python": platform.python_version(),
         "runtimes": describe_runtimes(runtimes),

@@ -1,3 +1,5 @@
+import pytest
+
 from vitsearch_agent.base.system import System
 from vitsearch_agent.conditions.emulation import DeviceTree
 from vitsearch_agent.conditions.environment import changes, environment_id, fingerprint
@@ -54,6 +56,23 @@ def test_other_features_of_the_processor_are_another_environment(tmp_path):
     text = (tmp_path / "proc" / "cpuinfo").read_text()
     (tmp_path / "proc" / "cpuinfo").write_text(text.replace("asimddp", "asimddp i8mm"))
     assert environment_id(fingerprint("0.1.0", (), System(str(tmp_path)))) != before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023",
+        "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  (buildbrain@mobile)",
+    ],
+)
+def test_another_driver_of_the_gpu_is_another_environment(tmp_path, line):
+    before = fingerprint("0.1.0", (), fake_board(tmp_path))
+    assert before["nvidia_driver"] is None
+    tree = DeviceTree(str(tmp_path))
+    tree.write("/proc/driver/nvidia/version", f"{line}\nGCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1)")
+    after = fingerprint("0.1.0", (), System(str(tmp_path)))
+    assert after["nvidia_driver"] == line
+    assert environment_id(after) != environment_id(before)
 
 
 def test_an_unknown_machine_has_a_fingerprint(tmp_path):
