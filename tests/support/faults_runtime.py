@@ -14,6 +14,18 @@ from vitsearch_agent.base.atomic_files import write_bytes
 from vitsearch_agent.runtimes.base import Availability, Runtime, Session
 
 
+def _version():
+    """That of the installed files when the module is imported, as of a library."""
+    path = os.path.join(os.path.dirname(__file__), "version")
+    if not os.path.exists(path):
+        return "1"
+    with open(path) as stream:
+        return stream.read()
+
+
+VERSION = _version()
+
+
 class FaultSession(Session):
     def __init__(self, options):
         self.options = options
@@ -39,7 +51,7 @@ class FaultRuntime(Runtime):
     def available(self):
         if os.path.exists(os.path.join(os.path.dirname(__file__), "hungry")):
             self.hungry({})
-        return Availability(True, None, "1", (), ("any",))
+        return Availability(True, None, VERSION, (), ("any",))
 
     def load(self, path, options, threads, batch, shapes):
         if options["note"]:

@@ -82,9 +82,10 @@ class RemoteJob:
                     self._send_missing(spec, error, retry_policy)
                 retry_policy.wait(error, first_at_once=True)
             except EnvironmentChanged as error:
-                if request.environment_id is not None:
+                if request.environment_id is not None or failures >= _FAILURES_MAX:
                     raise
-                retry_policy.wait(error)  # another client queued this job for an earlier environment
+                # Another client queued this job for an earlier environment, or a setting changed meanwhile.
+                retry_policy.wait(error)
             except JobCancelled:
                 if retry_policy.cancel is not None and retry_policy.cancel.is_set():
                     self._cancel_quietly(identifier)

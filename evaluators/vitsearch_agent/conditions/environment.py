@@ -6,7 +6,7 @@ same setup has the same environment id after a reboot.
 
 import os
 import platform
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.base.system import System, whole
@@ -31,20 +31,35 @@ def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: Sys
         "ram_mb": memory_mb(system),
         "kernel": system.read("/proc/sys/kernel/osrelease").text or None,
         "l4t": _first_line(system.read("/etc/nv_tegra_release").text),
+        "nvidia_driver": _first_line(system.read("/proc/driver/nvidia/version").text),  # others come with the kernel
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "python": platform.python_version(),
-        "runtimes": {
-            runtime.name: {"version": runtime.version, "providers": list(runtime.providers)}
-            for runtime in runtimes
-            if runtime.available
-        },
+        "runtimes": describe_runtimes(runtimes),
         "settings": settings(system),
+    }
+
+
+def describe_runtimes(runtimes: Sequence[RuntimeInfo]) -> Dict[str, Any]:
+    """Return the part of a fingerprint that says what the available runtimes are."""
+    return {
+        runtime.name: {"version": runtime.version, "providers": list(runtime.providers)}
+        for runtime in runtimes
+        if runtime.available
     }
 
 
 def environment_id(environment: Dict[str, Any]) -> str:
     """Return the digest of a fingerprint; measurements with equal ids may be compared."""
     return digest(environment)
+
+
+def changes(before: Any, after: Any, name: str = "") -> List[str]:
+    """Return what differs between two fingerprints, such as `settings.boost: False, before True`."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return [] if before == after else [f"{name}: {after!r}, before {before!r}"]
+    names = sorted(set(before) | set(after))
+    prefix = f"{name}." if name else ""
+    return [text for key in names for text in changes(before.get(key), after.get(key), prefix + key)]
 
 
 def memory_mb(system: System) -> Optional[int]:

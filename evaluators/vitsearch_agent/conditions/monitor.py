@@ -20,6 +20,7 @@ from vitsearch_agent.conditions.throttling import (
     compare,
     frequency_ratio,
     read_state,
+    with_frequencies,
 )
 from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.wire.measure_protocol import MeasureProtocol
@@ -33,7 +34,6 @@ REPEAT_COOLDOWN_S = 300.0
 
 _INTERVAL_S = 5.0
 _KEPT_MAX_BYTES = 2 << 20
-_SLOW = 0.9
 
 Answer = Dict[str, Any]
 
@@ -126,6 +126,7 @@ class Monitor:
             sampler.stop()
         after = self._state()
         verdict = compare(before.throttling, after.throttling, sorted(sampler.limits))
+        verdict = with_frequencies(verdict, before.throttling, sampler.frequency_ratios)
         reasons: Dict[str, str] = {}
         temperature = swap_mb = None
         start, end = before.temperature, after.temperature
@@ -138,10 +139,7 @@ class Monitor:
             reasons["swap_mb"] = str(before.swap.reason or after.swap.reason)
         else:
             swap_mb = max(0.0, after.swap.total_mb - before.swap.total_mb)
-        what = verdict.what
-        if verdict.throttled is None and sampler.frequency_ratios and max(sampler.frequency_ratios) < _SLOW:
-            what = f"{what}; no processor ran above {max(sampler.frequency_ratios):.0%} of its highest frequency"
-        return answer, Observation(phase, temperature, verdict.throttled, what, swap_mb, is_warm, reasons)
+        return answer, Observation(phase, temperature, verdict.throttled, verdict.what, swap_mb, is_warm, reasons)
 
     def _state(self) -> "_State":
         return _State(self._thermometer.read(), read_state(self._system), swap_traffic(self._system))

@@ -10,7 +10,7 @@ from vitsearch_agent.wire.measurement import Temperature
 class Observation(NamedTuple):
     """The device during one process. `temperature` or `swap_mb` None: `reasons` has the reason.
 
-    `throttled` is None when the device has no counter for it; `throttling` names the counters that moved, or
+    `throttled` is None when it is unknown, as without a counter; `throttling` names the counters that moved, or
     the reason for None. `warm_start`: the device had not cooled down in time before the process.
     """
 

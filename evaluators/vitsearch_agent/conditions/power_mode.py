@@ -24,6 +24,7 @@ def settings(system: System) -> Dict[str, Any]:
         "clusters": clusters,
         "boost": _boost(system),
         "devfreq": devfreq,
+        "gpus": _gpus(system),
         "power_mode": power.mode,
         "jetson_clocks": _all_fixed(clusters, devfreq) if power.mode is not None else None,
         "fan": {"profile": power.fan or _fan_profile(system), "control": _fan_control(system)},
@@ -103,6 +104,21 @@ def _devfreq(system: System) -> Dict[str, Dict[str, Any]]:
         }
         for path in system.glob("/sys/class/devfreq/*")
     }
+
+
+def _gpus(system: System) -> List[Dict[str, Any]]:
+    """Return the frequency limits of Intel's GPUs, which have no devfreq: of each card of i915, of each GT of xe, which
+    has no `boost`.
+
+    They are sorted by their values: the number of a card may change at a boot.
+    """
+    highest = system.glob("/sys/class/drm/card[0-9]*/gt_max_freq_mhz")
+    highest += system.glob("/sys/class/drm/card[0-9]*/device/tile[0-9]*/gt[0-9]*/freq[0-9]*/max_freq")
+    gpus = []
+    for path in highest:
+        before, _, after = path.rpartition("max")
+        gpus.append({f"{name}_mhz": _whole(system.number(before + name + after)) for name in ("min", "max", "boost")})
+    return sorted(gpus, key=repr)
 
 
 def _boost(system: System) -> Optional[bool]:

@@ -6,13 +6,18 @@ set until the next boot. A device without counters is unknown, never "not thrott
 
 import itertools
 import re
-from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vitsearch_agent.base.system import System, whole
 
 _OVER_CURRENT = {"1": "under-voltage", "2": "average over-current", "3": "instantaneous over-current"}
 _PI_BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 _PI_STICKY_SHIFT = 16
+_SLOW = 0.9
+_LIMITED = 0.6
+"""Of the highest frequency, which is the turbo of a single processor. That of all together is lower, on large servers
+by a third, so a healthy PC stays above; a power limit that halves the clock does not."""
+_GPU_REASONS = ("pl1", "pl2", "thermal", "prochot")
 _COOLING = re.compile(r"cpufreq|devfreq|balanced|throttle|^Processor$")
 
 
@@ -20,13 +25,15 @@ class ThrottlingState(NamedTuple):
     """The throttling counters at one moment.
 
     `counts` only grow. `active` are the limits in force now, `since_boot` those that were in force at some
-    time since boot. `unreadable` describes the counters that exist but cannot be read.
+    time since boot. `unreadable` describes the counters that exist but cannot be read. `shows_power` is set where
+    a limit of power or current is among what is read, not heat alone.
     """
 
     counts: Mapping[str, int] = {}
     active: Tuple[str, ...] = ()
     since_boot: Optional[FrozenSet[str]] = None
     unreadable: Tuple[str, ...] = ()
+    shows_power: bool = False
 
 
 class ThrottlingVerdict(NamedTuple):
@@ -42,18 +49,20 @@ def read_state(system: System) -> ThrottlingState:
     active: List[str] = []
     since_boot: Optional[FrozenSet[str]] = None
     unreadable: List[str] = []
+    shows_power = False
     for source in _SOURCES:
         seen = source(system)
         counts.update(seen.counts)
         active.extend(seen.active)
         unreadable.extend(seen.unreadable)
         since_boot = seen.since_boot if since_boot is None else since_boot
-    return ThrottlingState(counts, tuple(active), since_boot, tuple(unreadable))
+        shows_power = shows_power or seen.shows_power
+    return ThrottlingState(counts, tuple(active), since_boot, tuple(unreadable), shows_power)
 
 
 def active_limits(system: System) -> Tuple[str, ...]:
     """Return the limits in force now; cheap enough to be read during a run."""
-    return _raspberry_pi(system).active + cooling_devices(system).active
+    return _raspberry_pi(system).active + cooling_devices(system).active + _intel_gpus(system).active
 
 
 def cooling_devices(system: System) -> ThrottlingState:
@@ -117,6 +126,27 @@ def compare(before: ThrottlingState, after: ThrottlingState, between: Sequence[s
     return ThrottlingVerdict(None, "; ".join(unknown)) if unknown else ThrottlingVerdict(False, None)
 
 
+def with_frequencies(verdict: ThrottlingVerdict, state: ThrottlingState, ratios: Sequence[float]) -> ThrottlingVerdict:
+    """Return the verdict with what the frequencies say: a clock far below the highest one is not called unthrottled.
+
+    They prove nothing: a governor lowers them too, and while a GPU works. Where a counter shows power limits, such a
+    clock has another cause; a single sample may be that of a rest.
+
+    Args:
+        verdict: Of the counters.
+        state: The counters.
+        ratios: The largest `frequency_ratio` of each sample during the run.
+    """
+    if verdict.throttled or not ratios:
+        return verdict
+    hint = f"no processor ran above {max(ratios):.0%} of its highest frequency"
+    if verdict.throttled is None:
+        return verdict if max(ratios) >= _SLOW else ThrottlingVerdict(None, f"{verdict.what}; {hint}")
+    if state.shows_power or len(ratios) < 2 or max(ratios) >= _LIMITED:
+        return verdict
+    return ThrottlingVerdict(None, f"no throttling counter moved, but {hint}")
+
+
 def _jetson_over_current(system: System) -> ThrottlingState:
     counts: Dict[str, int] = {}
     unreadable: List[str] = []
@@ -129,7 +159,7 @@ def _jetson_over_current(system: System) -> ThrottlingState:
             unreadable.append(system.read(path).reason or f"{path} holds no count")
         else:
             counts[f"oc{number} ({_OVER_CURRENT.get(number, 'over-current')})"] = value
-    return ThrottlingState(counts, unreadable=tuple(unreadable))
+    return ThrottlingState(counts, unreadable=tuple(unreadable), shows_power=bool(counts))
 
 
 def _jetson_interrupts(system: System) -> ThrottlingState:
@@ -141,7 +171,9 @@ def _jetson_interrupts(system: System) -> ThrottlingState:
             # The counts end at the name of the interrupt controller; the number after it is not a count.
             counts = itertools.takewhile(lambda count: count is not None, map(whole, words[1:]))
             total = (total or 0) + sum(filter(None, counts))
-    return ThrottlingState({} if total is None else {"soctherm_edp (over-current)": total})
+    if total is None:
+        return ThrottlingState()
+    return ThrottlingState({"soctherm_edp (over-current)": total}, shows_power=True)
 
 
 def _x86(system: System) -> ThrottlingState:
@@ -169,7 +201,25 @@ def _raspberry_pi(system: System) -> ThrottlingState:
     return ThrottlingState(
         active=active,
         since_boot=frozenset(name for bit, name in enumerate(_PI_BITS) if bits >> (bit + _PI_STICKY_SHIFT) & 1),
+        shows_power=True,
     )
+
+
+def _intel_gpus(system: System) -> ThrottlingState:
+    """Read what limits the clock of Intel's GPUs now: i915 and xe have a file for each reason, 1 where it holds.
+
+    An idle GPU, whose actual frequency is 0, is not limited.
+    """
+    active: Set[str] = set()
+    for folders, of_reason, actual in (
+        ("/sys/class/drm/card[0-9]*/gt/gt[0-9]*", "throttle_reason_", "rps_act_freq_mhz"),
+        ("/sys/class/drm/card[0-9]*/device/tile[0-9]*/gt[0-9]*/freq[0-9]*", "throttle/reason_", "act_freq"),
+    ):
+        for folder in system.glob(folders):
+            reasons = [name for name in _GPU_REASONS if system.number(f"{folder}/{of_reason}{name}") == 1]
+            if reasons and system.number(f"{folder}/{actual}") != 0:
+                active.update(f"GPU limit {name}" for name in reasons)
+    return ThrottlingState(active=tuple(sorted(active)))
 
 
 _SOURCES: Tuple[Callable[[System], ThrottlingState], ...] = (
@@ -178,4 +228,5 @@ _SOURCES: Tuple[Callable[[System], ThrottlingState], ...] = (
     _x86,
     _raspberry_pi,
     cooling_devices,
+    _intel_gpus,
 )

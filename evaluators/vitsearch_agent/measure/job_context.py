@@ -6,6 +6,7 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from vitsearch_agent import runtimes
 from vitsearch_agent.base.canonical_json import utc_now
+from vitsearch_agent.errors import EnvironmentChanged
 from vitsearch_agent.wire.job_spec import JobSpec
 
 
@@ -13,7 +14,8 @@ class JobContext(NamedTuple):
     """The part of a result that is known before the job starts.
 
     `slowdown` is the factor of an emulated device (1 where its instructions are translated, or the
-    processor of the runtime is imitated), None for a physical one.
+    processor of the runtime is imitated), None for a physical one. `runtime_version` is that of the environment, None
+    where it is unknown.
     """
 
     job_id: str
@@ -22,6 +24,7 @@ class JobContext(NamedTuple):
     attempts: int
     queue_s: float
     slowdown: Optional[float] = None
+    runtime_version: Optional[str] = None
 
     def of_job(self, spec: JobSpec) -> "JobContext":
         """Return the context of a job: its device is emulated, too, where its runtime imitates what computes."""
@@ -29,6 +32,14 @@ class JobContext(NamedTuple):
         if self.slowdown is None and runtime.emulates(runtime.check_options(spec.options)):
             return self._replace(slowdown=1.0)
         return self
+
+    def refuse_version(self, runtime: str, version: Optional[str]) -> None:
+        """Raise EnvironmentChanged if a process ran another `version` of the runtime (None: it ran none of it)."""
+        if None not in (version, self.runtime_version) and version != self.runtime_version:
+            raise EnvironmentChanged(
+                f"a process ran {runtime} {version}, the environment has {self.runtime_version}: it was upgraded",
+                {"wanted": self.environment_id},
+            )
 
     def start(self) -> "StartedJob":
         """Start the clock of the job."""

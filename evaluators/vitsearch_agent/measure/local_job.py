@@ -85,7 +85,9 @@ def local_job(
         artifacts.refuse_incompatible(spec.artifact_kind, model, info)
         environment = fingerprint(__version__, (info,), THIS_MACHINE)
         slowdown = None if environment["emulation"] is None else 1.0
-        context = JobContext(job_id(spec, _DEVICE), _DEVICE, environment_id(environment), 1, 0.0, slowdown)
+        context = JobContext(
+            job_id(spec, _DEVICE), _DEVICE, environment_id(environment), 1, 0.0, slowdown, info.version
+        )
         for name, file in files.items():
             os.symlink(os.path.abspath(file), os.path.join(folder, name))
         launch = Launch.of(info, os.path.join(folder, "cache")).allowing(request.programs)

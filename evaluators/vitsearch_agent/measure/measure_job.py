@@ -73,7 +73,8 @@ def measure_job(
 
     Answers of an earlier attempt in the same environment are used again. `on_event` receives the events
     between the processes (`events`); `references` learns the times of the reference models. Raises what `run_child`
-    raises, and MeasurementFailed `protocol` for reference models that this version does not have.
+    raises, MeasurementFailed `protocol` for reference models that this version does not have, and EnvironmentChanged
+    where a process ran another version of the runtime than the context's.
     """
     context = context.of_job(spec)
     started = context.start()
@@ -93,10 +94,13 @@ def measure_job(
     device_times = DeviceTimes(references or ReferenceStore(), key, is_virtual(system))
     timing = Timing(protocol, sum(blob.size for blob in spec.model), device_times)
     while timing.needs_another():
-        timing.add(*children.latency(len(timing.reports)))
+        report, is_new = children.latency(len(timing.reports))
+        context.refuse_version(spec.runtime, report.runtime_version)
+        timing.add(report, is_new)
     sustained, not_provided = None, None
     if protocol.soak_s > 0:
         sustained, not_provided = children.optional_report("sustained", ProcessReport.from_json)
+        context.refuse_version(spec.runtime, None if sustained is None else sustained.runtime_version)
     try:
         fields = combine(timing.reports, protocol, sustained)
     except ValueError as error:

@@ -32,6 +32,7 @@ def measure_outputs(spec: JobSpec, context: JobContext, job_folder: JobFolder, k
     started = context.of_job(spec).start()
     n = _images(os.path.join(job_folder.folder, IMAGES_NAME))  # before the child runs, which could change the file
     report = parse_report(_answer(spec, context.environment_id, job_folder), OutputsReport.from_json)
+    context.refuse_version(spec.runtime, report.runtime_version)
     reduction = REDUCTIONS[spec.reduction]
     if report.n != n or report.not_finite > n:
         raise MeasurementFailed(

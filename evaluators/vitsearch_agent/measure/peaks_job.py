@@ -37,6 +37,7 @@ def measure_peaks(
                     raise
                 reasons[precision] = str(failure)
                 break
+            context.refuse_version(spec.runtime, report.runtime_version)
             reports.append(report)
             gemm.append(Gemm(precision, threads, GEMM_SIZE, _scaled(report.rate, 1e9, context.slowdown)))
     copied = _peak(spec, COPY, 1, context, job_folder)

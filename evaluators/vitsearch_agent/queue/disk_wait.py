@@ -26,11 +26,14 @@ class DiskWait:
         self._stopping = stopping
 
     def retry(self, access: Callable[[], Any]) -> Any:
-        """Return what `access` to the queue returns, repeated until the disk accepts it; None when stopping."""
+        """Return what `access` to the queue returns, repeated until the disk accepts it; None when stopping.
+
+        A damaged queue raises another sqlite3.Error than OperationalError: no room mends it, only the next start does.
+        """
         while True:
             try:
                 result = access()
-            except sqlite3.Error as error:
+            except sqlite3.OperationalError as error:
                 self._wait_for(f"the queue cannot be written: {error}")
                 if self._stopping.is_set():
                     return None  # after a restart the job counts as interrupted, and its answers are in its folder

@@ -60,6 +60,11 @@ class JobQueue:
         with self._changed:
             self._database.close()
 
+    def check(self) -> None:
+        """Raise sqlite3.DatabaseError if a page of the file is damaged, or an index does not fit its table."""
+        with self._changed:
+            self._database.check()
+
     def recover(self) -> None:
         """Queue the jobs again that were running when the agent ended, and kill their child processes.
 

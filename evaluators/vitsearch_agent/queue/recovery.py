@@ -30,8 +30,8 @@ def open_queue(
 ) -> JobQueue:
     """Return the queue after `recover`.
 
-    `pause` waits some seconds, or raises to give up. A file that is not a database is renamed to `path`.damaged and a
-    new queue begins: clients find that their jobs are gone and submit them again.
+    `pause` waits some seconds, or raises to give up. A file that is not a sound database is renamed to `path`.damaged
+    and a new queue begins: clients find that their jobs are gone and submit them again.
     """
     is_logged = False
     while True:
@@ -39,6 +39,7 @@ def open_queue(
             queue = JobQueue(path, limits)
             queue.on_end = on_end
             try:
+                queue.check()
                 queue.recover()
             except BaseException:
                 queue.close()

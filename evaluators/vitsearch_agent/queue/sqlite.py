@@ -61,6 +61,12 @@ class Database:
     def close(self) -> None:
         self._connection.close()
 
+    def check(self) -> None:
+        """Read the whole file; sqlite3.DatabaseError if it is damaged. A queue of 25 MB takes 0.04 s of a PC's CPU."""
+        (verdict,) = self.rows("PRAGMA integrity_check(1)")
+        if verdict[0] != "ok":
+            raise sqlite3.DatabaseError(verdict[0])
+
     def rows(self, query: str, *values: Any) -> List[sqlite3.Row]:
         return self._connection.execute(query, values).fetchall()
 

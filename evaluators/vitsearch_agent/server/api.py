@@ -227,7 +227,7 @@ class Api(NamedTuple):
     def _refuse_incompatible(self, spec: JobSpec) -> None:
         """Refuse a new job whose model this device cannot run, before it is queued."""
         self._await_runtimes()
-        runtime = next((info for info in self.this_device.runtimes if info.name == spec.runtime), None)
+        runtime = self.this_device.runtime(spec.runtime)
         if runtime is not None:
             files = {blob.name: self.store.path(blob.sha256) for blob in spec.manifest}
             if spec.model:

@@ -8,7 +8,7 @@ A real amount of work: 34 million multiply-adds, 0.3 ms on a server, some 10 ms 
 import hashlib
 import os
 import shutil
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from vitsearch_agent.base.system import System
 from vitsearch_agent.measure.child_process import StopSignal
@@ -61,7 +61,7 @@ class CanaryTimes(NamedTuple):
 
 class CanaryContext(NamedTuple):
     """Where the canary is measured: the folder, which is emptied, the device, the environment, what is known of the
-    reference models, and the memory limit and the isolation of its children."""
+    reference models, the memory limit and the isolation of its children, and the versions of the runtimes."""
 
     folder: str
     device_id: str
@@ -70,6 +70,7 @@ class CanaryContext(NamedTuple):
     references: Optional[ReferenceStore] = None
     memory_limit: MemoryLimit = NO_MEMORY_LIMIT
     isolation: Optional[Isolation] = None
+    versions: Mapping[str, Optional[str]] = {}
 
 
 def measure(
@@ -86,7 +87,14 @@ def measure(
     os.makedirs(context.folder)
     with open(os.path.join(context.folder, blob.name), "wb") as stream:
         stream.write(model.content)
-    conditions = JobContext(job_id(spec, context.device_id), context.device_id, context.environment_id, 1, 0.0)
+    conditions = JobContext(
+        job_id(spec, context.device_id),
+        context.device_id,
+        context.environment_id,
+        attempts=1,
+        queue_s=0.0,
+        runtime_version=context.versions.get(model.runtime),
+    )
     limit, launch = context.memory_limit, launch_of(model.runtime)
     job_folder = JobFolder(context.folder, stop, None, launch, limit, context.isolation)
     measurement = measure_job(spec, conditions, job_folder, system=context.system, references=context.references)

@@ -6,9 +6,10 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 from vitsearch_agent.base.system import THIS_MACHINE, System
 from vitsearch_agent.conditions.emulation import describe
-from vitsearch_agent.conditions.environment import fingerprint
+from vitsearch_agent.conditions.environment import changes, describe_runtimes, environment_id, fingerprint
 from vitsearch_agent.conditions.throttling import cooling_devices
 from vitsearch_agent.config import NO_CONFIG, AgentConfig
+from vitsearch_agent.errors import EnvironmentChanged
 from vitsearch_agent.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 from vitsearch_agent.server.identity import EMULATED, DeviceIdentity
 from vitsearch_agent.wire.device_info import RuntimeInfo
@@ -16,7 +17,8 @@ from vitsearch_agent.wire.restriction import Restriction
 
 
 class Device:
-    """`ready` is set when `runtimes`, `memory_limit` and `restrictions` are known; they do not change afterwards.
+    """`ready` is set when `runtimes`, `memory_limit` and `restrictions` are known. Only the runtimes change afterwards,
+    by `set_runtimes`.
 
     `secrets` are files outside the state folder that a measuring child must not read.
     """
@@ -43,6 +45,16 @@ class Device:
             return self.config.emulation.slowdown
         return 1.0 if self.identity.kind == EMULATED else None
 
+    def runtime(self, name: str) -> Optional[RuntimeInfo]:
+        """Return what the check of a runtime found; None for one that was not checked."""
+        return next((runtime for runtime in self.runtimes if runtime.name == name), None)
+
+    def set_runtimes(self, runtimes: Tuple[RuntimeInfo, ...]) -> None:
+        """Take the results of the runtime checks; they are part of the environment at once, on a hot device too."""
+        self.runtimes = runtimes
+        if self._last_environment is not None:
+            self._last_environment = dict(self._last_environment, runtimes=describe_runtimes(runtimes))
+
     def environment(self) -> Dict[str, Any]:
         """Return the current fingerprint; a governor or an affinity may have changed.
 
@@ -68,3 +80,12 @@ class Device:
             yield
         finally:
             self._is_measured = False
+
+    def refuse_change(self, before: Dict[str, Any]) -> None:
+        """Raise EnvironmentChanged if the device is in another environment than `before` a measurement."""
+        after = self.environment()
+        if environment_id(after) != environment_id(before):
+            raise EnvironmentChanged(
+                f"the device changed during the measurement: {'; '.join(changes(before, after))}",
+                {"wanted": environment_id(before), "actual": environment_id(after)},
+            )

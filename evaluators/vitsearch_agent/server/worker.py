@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 import threading
-from typing import Any, Callable, ContextManager, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Dict, Iterator, Optional, Sequence, Tuple
 
 from vitsearch_agent import runtimes
 from vitsearch_agent.base import locks, processes
@@ -96,6 +96,8 @@ class Worker(threading.Thread):
         self._stop_child.set()
         self._queue.wake()
         self.join()
+        if not self.failed:
+            self._runtime_cache.forget()
 
     def run(self) -> None:
         try:
@@ -142,7 +144,7 @@ class Worker(threading.Thread):
     def _check_runtimes(self) -> None:
         self._device.restrictions = check_restrictions(self._job_folder(self._folder))
         restrictions.keep(self._state, self._device.restrictions)
-        self._device.runtimes = self._runtime_cache.load() or self._ask_runtimes()
+        self._device.set_runtimes(self._runtime_cache.load() or self._ask_runtimes())
         reason = self._power.unavailable_reason()
         logger.info("power is read from %s", self._power.meter) if reason is None else logger.info("%s", reason)
         self._device.ready.set()
@@ -174,7 +176,7 @@ class Worker(threading.Thread):
         return self._device.config.runtimes.get(name, RUNTIME_DEFAULT)
 
     def _launch(self, name: str) -> Launch:
-        info = next((runtime for runtime in self._device.runtimes if runtime.name == name), None)
+        info = self._device.runtime(name)
         launch = Launch() if info is None else Launch.of(info, self._cache_of(name))
         return launch.allowing(self._programs(name))
 
@@ -235,8 +237,9 @@ class Worker(threading.Thread):
 
     def _check_canary(self) -> None:
         """Check the canary once, which measures it at most twice; waiting jobs come afterwards."""
-        environment = environment_id(self._device.environment())
-        names = [runtime.name for runtime in self._device.runtimes if runtime.available]
+        before = self._device.environment()
+        environment = environment_id(before)
+        versions = {runtime.name: runtime.version for runtime in self._device.runtimes if runtime.available}
         folder = os.path.join(self._folder, "canary")
         device = self._device
         context = canary_measurement.CanaryContext(
@@ -247,14 +250,15 @@ class Worker(threading.Thread):
             self._references,
             device.memory_limit,
             self._isolation,
+            versions,
         )
+
+        def measure() -> canary_measurement.CanaryTimes:
+            with self._measuring("its reference model"), self._in_one_environment(before):
+                return canary_measurement.measure(tuple(versions), context, self._stop_child, self._launch)
+
         try:
-            with self._measuring("its reference model"), device.undisturbed():
-                self.canary.check(
-                    environment,
-                    lambda: canary_measurement.measure(names, context, self._stop_child, self._launch),
-                    self._flag_unverified,
-                )
+            self.canary.check(environment, measure, self._flag_unverified)
         except Interrupted:
             return
         except Exception:
@@ -272,7 +276,8 @@ class Worker(threading.Thread):
             self._queue.report(identifier, what, **details)
 
     def _work(self, job: ClaimedJob, folder: str) -> Result:
-        environment = environment_id(self._device.environment())
+        before = self._device.environment()
+        environment = environment_id(before)
         if job.environment not in (None, environment):
             raise EnvironmentChanged(
                 f"the job is for the environment {job.environment}; the device is now in {environment}",
@@ -282,11 +287,13 @@ class Worker(threading.Thread):
         for blob in job.spec.manifest:
             self._store.link(blob.sha256, os.path.join(folder, blob.name))
         device_id = self._device.identity.device_id
-        context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, self._device.slowdown)
+        info, slowdown = self._device.runtime(job.spec.runtime), self._device.slowdown
+        version = None if info is None else info.version
+        context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, slowdown, version)
         on_start = functools.partial(self._queue.started, job.id)
         job_folder = self._job_folder(folder, on_start, self._launch(job.spec.runtime))
         work = f"a model of {self._queue.get(job.id).owner.study}"
-        with self._measuring(work, functools.partial(self._report, job.id)), self._device.undisturbed():
+        with self._measuring(work, functools.partial(self._report, job.id)), self._in_one_environment(before):
             # Imported only if needed: most agents only measure, and their memory stays small.
             if job.spec.kind == "outputs":
                 with IMPORTING:
@@ -297,6 +304,23 @@ class Worker(threading.Thread):
                     from vitsearch_agent.measure import peaks_job
                 return peaks_job.measure_peaks(job.spec, context, job_folder, self._device.system)
             return self._measure(job, context, job_folder)
+
+    @contextlib.contextmanager
+    def _in_one_environment(self, before: Dict[str, Any]) -> Iterator[None]:
+        """Do not read the settings within the block; EnvironmentChanged if they then differ from those `before`.
+
+        A block that raises EnvironmentChanged itself ran an upgraded runtime: parents that hold the old one end, and
+        the runtimes are asked again, before anybody asks for the environment.
+        """
+        try:
+            with self._device.undisturbed():
+                yield
+        except EnvironmentChanged:
+            self._parents.close()
+            self._device.set_runtimes(self._ask_runtimes())
+            self._device.refuse_change(before)
+            raise
+        self._device.refuse_change(before)
 
     def _measuring(self, work: str, report: Callable[..., None] = ignore_event) -> ContextManager[None]:
         """Take turns with what else this user measures on this machine; `report` gets the process that it waits for."""

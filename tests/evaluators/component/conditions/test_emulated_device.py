@@ -188,8 +188,55 @@ def test_settings_are_not_read_while_a_model_runs(board, client, blob, tiny_prot
     meanwhile = []
     with running(script):
         measurement = client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
-    assert meanwhile == [before] == [measurement.environment_id]
-    assert client.device().environment_id != before
+    after = client.device().environment_id
+    assert meanwhile == [before] != [after]
+    assert measurement.environment_id == after, "measured again: the first half was that of another device"
+    assert [event.what for event in client.events(measurement.job_id)].count("failed") == 1
+
+
+def test_a_setting_that_changes_during_a_job_ends_it(board, client, blob, tiny_protocol, tmp_path, until, notes):
+    gate, note = tmp_path / "gate", notes / "pid"
+    policy = "/sys/devices/system/cpu/cpufreq/policy0"
+    board.tree.write(f"{policy}/scaling_governor", "performance")
+    before = client.device().environment_id
+
+    def script():
+        until(note.exists)
+        board.tree.write(f"{policy}/scaling_governor", "powersave")
+        gate.write_text("open")
+
+    pinned = RequestOptions(environment_id=before)
+    with running(script), pytest.raises(EnvironmentChanged) as caught:
+        client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol, request=pinned)
+    assert caught.value.details == {"wanted": before, "actual": client.device().environment_id}
+    assert "settings.clusters" in str(caught.value)
+    assert "'performance'" in str(caught.value)
+    assert "'powersave'" in str(caught.value)
+
+
+def test_heat_that_lowers_a_frequency_does_not_end_a_job(board, client, blob, tiny_protocol, tmp_path, until, notes):
+    """The kernel lowers the highest frequency, which is a setting otherwise; throttling is what this is."""
+    gate, note = tmp_path / "gate", notes / "pid"
+    frequency = "/sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq"
+    cooling = "/sys/class/thermal/cooling_device0"
+    board.tree.write(frequency, 2000000)
+    board.tree.write(f"{cooling}/type", "cpufreq-cpu0")
+    board.tree.write(f"{cooling}/cur_state", 0)
+    before = client.device().environment_id
+
+    def script():
+        until(note.exists)
+        board.tree.write(f"{cooling}/cur_state", 3)
+        board.tree.write(frequency, 1000000)
+        gate.write_text("open")
+
+    pinned = RequestOptions(environment_id=before)
+    with running(script):
+        measurement = client.measure(
+            blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol, request=pinned
+        )
+    assert measurement.environment_id == before
+    assert "throttled" in measurement.flags
 
 
 @pytest.mark.long

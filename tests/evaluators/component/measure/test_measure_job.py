@@ -7,7 +7,7 @@ from support.marks import long
 from vitsearch_agent.base import processes
 from vitsearch_agent.base.system import System
 from vitsearch_agent.conditions.emulation import DeviceTree
-from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.errors import EnvironmentChanged, MeasurementFailed
 from vitsearch_agent.measure.child_process import StopSignal
 from vitsearch_agent.measure.job_context import JobContext
 from vitsearch_agent.measure.job_folder import JobFolder
@@ -40,6 +40,17 @@ def test_each_process_is_another_and_the_result_has_the_job_context(spec, job_fo
     assert measurement.between_process_rel_spread is not None
     assert (measurement.job_id, measurement.attempts, measurement.queue_s) == ("a1" * 32, 2, 0.5)
     assert measurement.emulated is False
+
+
+def test_a_process_with_another_version_of_the_runtime_is_the_last(spec, job_folder):
+    pids = []
+    with pytest.raises(EnvironmentChanged, match="ran noop 1, the environment has 0"):
+        measure_job(
+            spec,
+            CONTEXT._replace(runtime_version="0"),
+            job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)),
+        )
+    assert len(pids) == 1
 
 
 @pytest.mark.parametrize(("attempts", "count"), [(1, 1), (2, 0)])

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from vitsearch_agent.base.npy import header_of
-from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.errors import EnvironmentChanged, MeasurementFailed
 from vitsearch_agent.measure.child_process import StopSignal
 from vitsearch_agent.measure.job_context import JobContext
 from vitsearch_agent.measure.job_folder import JobFolder
@@ -38,7 +38,7 @@ def store(folder, report, outputs, images=4):
     (folder / "outputs.bin").write_bytes(outputs)
 
 
-def measured(folder, reduction="none"):
+def measured(folder, reduction="none", context=CONTEXT):
     """Return the result and the contents of its parts."""
     contents = []
 
@@ -49,7 +49,13 @@ def measured(folder, reduction="none"):
         return hashlib.sha256(contents[-1]).hexdigest()
 
     spec = SPEC._replace(reduction=reduction)
-    return measure_outputs(spec, CONTEXT, JobFolder(str(folder), StopSignal()), keep), contents
+    return measure_outputs(spec, context, JobFolder(str(folder), StopSignal()), keep), contents
+
+
+def test_outputs_of_another_version_of_the_runtime_are_refused(tmp_path):
+    store(tmp_path, REPORT, bytes(range(32)))
+    with pytest.raises(EnvironmentChanged, match="the environment has 0"):
+        measured(tmp_path, context=CONTEXT._replace(runtime_version="0"))
 
 
 def test_the_answer_of_an_interrupted_attempt_is_used(tmp_path):

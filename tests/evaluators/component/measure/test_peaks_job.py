@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+from vitsearch_agent.errors import EnvironmentChanged
 from vitsearch_agent.measure.child.peaks import COPY_BYTES, GEMM_SIZE, PRECISIONS
 from vitsearch_agent.measure.child_process import ChildDied, StopSignal
 from vitsearch_agent.measure.job_context import JobContext
@@ -47,6 +48,12 @@ def test_a_precision_that_a_runtime_does_not_support_has_a_reason(job_folder):
     assert all("noop gives no outputs" in peaks.reasons[precision] for precision in PRECISIONS)
     assert peaks.reasons["runtime_version"] == "the runtime ran no matrix product"
     assert peaks.copy_gb_per_s.best > 0
+
+
+def test_peaks_of_another_version_of_the_runtime_are_refused(job_folder):
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(EnvironmentChanged, match="the environment has 0"):
+        measure_peaks(SPEC, CONTEXT._replace(runtime_version="0"), job_folder)
 
 
 def test_a_damaged_answer_is_measured_again(job_folder):

@@ -1,5 +1,6 @@
 """The worker inside a real agent, driven over HTTP."""
 
+import functools
 import json
 import os
 import signal
@@ -112,6 +113,32 @@ def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protoc
         blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id=here)
     )
     assert measurement.environment_id == here
+
+
+def test_a_runtime_that_is_upgraded_under_a_running_agent_is_another_environment(
+    faulty_client, faulty_environment, blob, tiny_protocol
+):
+    """The first process would have the new version, those that warm parents fork the old one."""
+    three = tiny_protocol._replace(id="test-three", processes=3, max_processes=3)
+    before = faulty_client.device()
+    measure = functools.partial(faulty_client.measure, blob, "faults", {}, three)
+    assert measure().runtime_version == "1"
+    upgrade(faulty_environment, "2")
+    with pytest.raises(EnvironmentChanged, match=r"runtimes\.faults\.version: '2', before '1'") as caught:
+        measure(1, request=RequestOptions(environment_id=before.environment_id))
+    after = faulty_client.device()
+    assert caught.value.details["wanted"] == before.environment_id != after.environment_id
+    assert {info.name: info.version for info in after.runtimes}["faults"] == "2"
+    measurement = measure(1, request=RequestOptions(environment_id=after.environment_id))
+    assert (measurement.runtime_version, measurement.environment_id) == ("2", after.environment_id)
+    upgrade(faulty_environment, "3")
+    unpinned = measure(2)
+    assert (unpinned.runtime_version, unpinned.environment_id) == ("3", faulty_client.device().environment_id)
+
+
+def upgrade(site, version):
+    with open(os.path.join(site, "version"), "w") as stream:
+        stream.write(version)
 
 
 def test_an_escaped_process_is_killed_before_the_next_job(faulty_client, blob, tiny_protocol, notes):
@@ -307,6 +334,48 @@ def test_the_settings_are_not_read_while_the_canary_is_measured(tmp_path, monkey
     measuring._check_canary()
     board.environment()
     assert len(reads) == 2, "the settings are read again after the canary"
+    queue.close()
+
+
+def test_an_agent_that_was_stopped_asks_the_runtimes_again_and_one_that_was_killed_does_not(serve_agent, tmp_path):
+    """Whoever installs a tool or a library and starts the agent again expects that it is there."""
+    cache = tmp_path / "served" / "runtimes.json"
+    for number, is_left in ((signal.SIGKILL, True), (signal.SIGTERM, False)):
+        served = serve_agent()
+        with served.client() as client:
+            client.await_device()
+        served.process.send_signal(number)
+        served.process.wait(60)
+        assert cache.exists() == is_left
+
+
+def test_a_setting_that_changes_during_the_canary_gives_no_reference(tmp_path, monkeypatch):
+    """Its times would be those of neither environment, and the next canary would look like a drift."""
+    from vitsearch_agent.base.system import System
+    from vitsearch_agent.conditions.emulation import DeviceTree
+    from vitsearch_agent.queue.blob_store import BlobStore
+    from vitsearch_agent.queue.job_queue import JobQueue
+    from vitsearch_agent.server import canary_measurement, device, worker
+    from vitsearch_agent.server.identity import DeviceIdentity
+    from vitsearch_agent.wire.paired import Milliseconds
+
+    tree, governors = DeviceTree(str(tmp_path / "tree")), iter(["powersave"])
+
+    def measure(*_arguments):
+        for governor in governors:
+            tree.write("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor", governor)
+        times = Milliseconds(1.0, 0.9, 1.1)
+        return canary_measurement.CanaryTimes(times, times, False)
+
+    monkeypatch.setattr(canary_measurement, "measure", measure)
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    board = device.Device(DeviceIdentity("device", "physical"), "1", system=System(tree.root))
+    board.ready.set()
+    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board, ReferenceStore())
+    measuring._check_canary()
+    assert not (tmp_path / "canary.json").exists()
+    measuring._check_canary()
+    assert (tmp_path / "canary.json").exists()
     queue.close()
 
 

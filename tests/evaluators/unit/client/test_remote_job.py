@@ -4,7 +4,7 @@ import pytest
 
 from vitsearch_agent.client.remote_job import RemoteJob, RequestOptions
 from vitsearch_agent.client.retry import Backoff, RetryPolicy
-from vitsearch_agent.errors import TransferFailed
+from vitsearch_agent.errors import EnvironmentChanged, TransferFailed
 from vitsearch_agent.wire.protocol import SCREEN, BlobRef, DeviceInfo, JobSpec, JobStatus, Owner
 
 SPEC = JobSpec("measure", (BlobRef("model.onnx", "ab" * 32, 1),), "noop", {}, SCREEN)
@@ -14,22 +14,29 @@ FULL = TransferFailed("no room for 40000000 bytes", {"reason": "no_space"})
 INFO = DeviceInfo(3, 3, "0", "id", "physical", "ef" * 32, {}, (), ("measure",), 2_000_000, 0, 0)
 
 
-class Endpoints:
-    """A device whose jobs all fail because its disk is full."""
+CHANGED = EnvironmentChanged("the device changed during the measurement", {"wanted": "ab" * 32, "actual": "cd" * 32})
 
-    runs = 0
+
+class Endpoints:
+    """A device whose jobs all fail with an error."""
+
+    def __init__(self, error):
+        self.error = error
+        self.runs = 0
 
     def put_job(self, identifier, body):
         self.runs += 1
+        assert self.runs < 20, "it is repeated for ever"
         return JobStatus(identifier, "queued", Owner("s"), 0, None, None)
 
     def job(self, identifier, wait_s):
-        return JobStatus(identifier, "failed", Owner("s"), 1, FULL.to_json(), None)
+        return JobStatus(identifier, "failed", Owner("s"), 1, self.error.to_json(), None)
 
 
-def test_a_job_that_fails_each_time_is_not_repeated_for_ever():
-    device = Endpoints()
+@pytest.mark.parametrize("error", [FULL, CHANGED], ids=["no room", "another environment"])
+def test_a_job_that_fails_each_time_is_not_repeated_for_ever(error):
+    device = Endpoints(error)
     policy = RetryPolicy(Backoff(0.0, 0.0), 60.0, None)
-    with pytest.raises(TransferFailed, match="no room"):
+    with pytest.raises(type(error), match=error.message):
         RemoteJob(device, None, Owner("s")).result(SPEC, RequestOptions(), INFO, policy)
     assert device.runs == 5

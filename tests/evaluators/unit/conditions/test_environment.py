@@ -1,6 +1,8 @@
+import pytest
+
 from vitsearch_agent.base.system import System
 from vitsearch_agent.conditions.emulation import DeviceTree
-from vitsearch_agent.conditions.environment import environment_id, fingerprint
+from vitsearch_agent.conditions.environment import changes, environment_id, fingerprint
 from vitsearch_agent.wire.device_info import RuntimeInfo
 
 
@@ -56,9 +58,34 @@ def test_other_features_of_the_processor_are_another_environment(tmp_path):
     assert environment_id(fingerprint("0.1.0", (), System(str(tmp_path)))) != before
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023",
+        "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  (buildbrain@mobile)",
+    ],
+)
+def test_another_driver_of_the_gpu_is_another_environment(tmp_path, line):
+    before = fingerprint("0.1.0", (), fake_board(tmp_path))
+    assert before["nvidia_driver"] is None
+    tree = DeviceTree(str(tmp_path))
+    tree.write("/proc/driver/nvidia/version", f"{line}\nGCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1)")
+    after = fingerprint("0.1.0", (), System(str(tmp_path)))
+    assert after["nvidia_driver"] == line
+    assert environment_id(after) != environment_id(before)
+
+
 def test_an_unknown_machine_has_a_fingerprint(tmp_path):
     environment = fingerprint("0.1.0", (), System(str(tmp_path)))
     assert environment["board"] is None
     assert environment["cores"] is None
     assert environment["features"] is None
     assert len(environment_id(environment)) == 64
+
+
+def test_changes_name_the_values_that_differ(tmp_path):
+    before = fingerprint("0.1.0", (), fake_board(tmp_path / "a"))
+    after = fingerprint("0.2.0", (), fake_board(tmp_path / "b"))
+    after["settings"]["boost"] = False
+    assert changes(before, before) == []
+    assert changes(before, after) == ["agent: '0.2.0', before '0.1.0'", "settings.boost: False, before None"]

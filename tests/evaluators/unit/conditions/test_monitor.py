@@ -179,28 +179,50 @@ def test_samples_during_the_run_find_the_maximum(board, kept, until):
     assert monitor.observations[0].temperature == Temperature("cpu-thermal", 40.0, 50.0, 71.0)
 
 
-def test_low_frequencies_are_reported_where_no_counter_exists(tmp_path, kept, until):
+@pytest.fixture
+def seen_while_sampled(kept, until):
+    """seen_while_sampled(tree, samples): the observation of a process that lasts so many samples of the frequency."""
+
+    def observe(tree, samples):
+        reads = []
+
+        class Counting(System):
+            def number(self, path):
+                reads.append(path)
+                return super().number(path)
+
+        def run():
+            until(lambda: sum(path.endswith("scaling_max_freq") for path in reads) > samples)
+            return {}
+
+        monitor = Monitor(Counting(tree.root), SCREEN, never, interval_s=0.005)
+        monitor.run("latency", run, kept)
+        return monitor.observations[0]
+
+    return observe
+
+
+def test_low_frequencies_are_reported_where_no_counter_exists(tmp_path, seen_while_sampled):
     tree = DeviceTree(str(tmp_path / "tree"))
     policy = "/sys/devices/system/cpu/cpufreq/policy0"
     tree.write(f"{policy}/scaling_max_freq", 1500000)
     tree.write(f"{policy}/scaling_cur_freq", 600000)
-    reads = []
-
-    class Counting(System):
-        def number(self, path):
-            reads.append(path)
-            return super().number(path)
-
-    def run():
-        until(lambda: sum(path.endswith("scaling_max_freq") for path in reads) > 1)
-        return {}
-
-    monitor = Monitor(Counting(tree.root), SCREEN, never, interval_s=0.005)
-    monitor.run("latency", run, kept)
-    (seen,) = monitor.observations
+    seen = seen_while_sampled(tree, 1)
     assert seen.throttled is None
     assert "no processor ran above 40% of its highest frequency" in seen.throttling
     assert "no temperature sensor" in seen.reasons["temperature"]
+
+
+def test_a_clock_that_a_power_limit_halves_is_not_called_unthrottled(tmp_path, seen_while_sampled):
+    """A PC counts heat alone: with a power limit its counters stand still."""
+    tree = DeviceTree(str(tmp_path / "tree"))
+    policy = "/sys/devices/system/cpu/cpufreq/policy0"
+    tree.write(f"{policy}/scaling_max_freq", 4700000)
+    tree.write(f"{policy}/scaling_cur_freq", 2300000)
+    tree.write("/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count", 12)
+    seen = seen_while_sampled(tree, 2)
+    assert seen.throttled is None
+    assert seen.throttling == "no throttling counter moved, but no processor ran above 49% of its highest frequency"
 
 
 def test_a_failed_process_leaves_no_observation(board, kept):

@@ -152,12 +152,41 @@ def test_swap_is_counted_by_kind_and_independent_of_its_use(tree):
     assert settings(System(tree.root))["swap_mb"] == swap_mb
 
 
+def test_the_limits_of_an_integrated_gpu_are_settings(tree):
+    """i915 has them beside the card; the frequency at present is none of them."""
+    card = "/sys/class/drm/card1"
+    for name, mhz in (("min", 300), ("max", 1300), ("boost", 1300), ("cur", 450), ("RP0", 1300)):
+        tree.write(f"{card}/gt_{name}_freq_mhz", mhz)
+    limits = {"min_mhz": 300, "max_mhz": 1300, "boost_mhz": 1300}
+    assert settings(System(tree.root))["gpus"] == [limits]
+    tree.write(f"{card}/gt_cur_freq_mhz", 1300)
+    assert settings(System(tree.root))["gpus"] == [limits]
+    tree.write(f"{card}/gt_max_freq_mhz", 600)
+    assert settings(System(tree.root))["gpus"] == [dict(limits, max_mhz=600)]
+
+
+def test_the_limits_of_each_part_of_a_gpu_are_settings_whatever_its_number(tree):
+    """xe has them for each GT, in the folder of the device."""
+    for card, gt, low, high in ((0, 0, 300, 2050), (0, 1, 300, 1300), (1, 0, 400, 2400)):
+        frequency = f"/sys/class/drm/card{card}/device/tile0/gt{gt}/freq0"
+        tree.write(f"{frequency}/min_freq", low)
+        tree.write(f"{frequency}/max_freq", high)
+        tree.write(f"{frequency}/act_freq", 0)
+    gpus = settings(System(tree.root))["gpus"]
+    assert [(gpu["min_mhz"], gpu["max_mhz"], gpu["boost_mhz"]) for gpu in gpus] == [
+        (300, 1300, None),
+        (300, 2050, None),
+        (400, 2400, None),
+    ]
+
+
 def test_a_machine_without_any_files_has_empty_settings(tree):
     assert settings(System(tree.root)) == {
         "online": None,
         "clusters": [],
         "boost": None,
         "devfreq": {},
+        "gpus": [],
         "power_mode": None,
         "jetson_clocks": None,
         "fan": {"profile": None, "control": []},

@@ -2,8 +2,16 @@ import pytest
 
 from vitsearch_agent.base.system import Output, System
 from vitsearch_agent.conditions.emulation import DeviceTree
-from vitsearch_agent.conditions.throttling import ThrottlingState, active_limits, compare, read_state
+from vitsearch_agent.conditions.throttling import (
+    ThrottlingState,
+    ThrottlingVerdict,
+    active_limits,
+    compare,
+    read_state,
+    with_frequencies,
+)
 
+SLOW = "no processor ran above {} of its highest frequency"
 PI = "/proc/device-tree/model"
 
 
@@ -154,3 +162,45 @@ def test_a_counter_that_decreases_or_disappears_is_unknown(tmp_path):
     assert verdict == (None, "oc3 (instantaneous over-current) decreased or disappeared")
     gone = compare(ThrottlingState({"oc1": 4}), ThrottlingState())
     assert gone == (None, "oc1 decreased or disappeared")
+
+
+I915 = ("/sys/class/drm/card1/gt/gt0/throttle_reason_{}", "/sys/class/drm/card1/gt/gt0/rps_act_freq_mhz")
+XE_FREQUENCY = "/sys/class/drm/card0/device/tile0/gt1/freq0"
+XE = (f"{XE_FREQUENCY}/throttle/reason_{{}}", f"{XE_FREQUENCY}/act_freq")
+
+
+@pytest.mark.parametrize(("reason", "actual"), [I915, XE], ids=["i915", "xe"])
+def test_limits_of_an_intel_gpu_are_in_force_while_it_works(tmp_path, reason, actual):
+    system = System(str(tmp_path))
+    write(tmp_path, dict.fromkeys(map(reason.format, ("pl1", "pl2", "thermal", "prochot", "status")), 0))
+    write(tmp_path, {actual: 900})
+    assert active_limits(system) == read_state(system).active == ()
+    write(tmp_path, {reason.format("pl1"): 1, reason.format("prochot"): 1, reason.format("status"): 1})
+    assert active_limits(system) == read_state(system).active == ("GPU limit pl1", "GPU limit prochot")
+    write(tmp_path, {actual: 0})
+    assert active_limits(system) == (), "an idle GPU is not limited"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ratios", "expected"),
+    [
+        ((False, None), [0.5, 0.45], (None, f"no throttling counter moved, but {SLOW.format('50%')}")),
+        ((False, None), [0.45], (False, None)),  # perhaps that of a rest
+        ((False, None), [0.5, 0.7], (False, None)),  # turbo of all processors
+        ((False, None), [], (False, None)),
+        ((None, "no counter"), [0.8], (None, f"no counter; {SLOW.format('80%')}")),
+        ((None, "no counter"), [0.95], (None, "no counter")),
+        ((True, "oc3 by 2"), [0.3, 0.3], (True, "oc3 by 2")),
+    ],
+)
+def test_frequencies_raise_doubts_where_counters_count_heat_alone(verdict, ratios, expected):
+    assert with_frequencies(ThrottlingVerdict(*verdict), ThrottlingState(), ratios) == expected
+
+
+def test_frequencies_raise_no_doubts_where_counters_show_power_limits(tmp_path):
+    """The clock of a Jetson's processors is low, too, while its GPU works."""
+    over_current(tmp_path, 5)
+    board = read_state(System(str(tmp_path)))
+    raspberry = read_state(pi(tmp_path / "pi", "throttled=0x0"))
+    for state in (board, raspberry):
+        assert with_frequencies(ThrottlingVerdict(False, None), state, [0.3, 0.3]) == (False, None)

@@ -72,6 +72,23 @@ def test_stopping_ends_every_wait(full):
     wait.await_room()
 
 
+@pytest.mark.parametrize("error", [sqlite3.DatabaseError("malformed"), sqlite3.IntegrityError("UNIQUE")])
+def test_a_damaged_queue_is_not_waited_for(full, error):
+    """No room on the disk mends it: the thread fails, and the next start renames the file."""
+    _, wait = full(0, threading.Event())
+    calls = []
+
+    def access():
+        calls.append(1)
+        if len(calls) > 3:
+            return "waited"
+        raise error
+
+    with pytest.raises(type(error)):
+        wait.retry(access)
+    assert (len(calls), wait.problem) == (1, None)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

@@ -3,10 +3,13 @@
 import pytest
 
 from vitsearch_agent.base.system import System
+from vitsearch_agent.conditions.environment import environment_id
 from vitsearch_agent.config import AgentConfig, EmulationConfig, LimitsConfig
+from vitsearch_agent.errors import EnvironmentChanged
 from vitsearch_agent.server import device as device_module
 from vitsearch_agent.server.device import Device
 from vitsearch_agent.server.identity import EMULATED, DeviceIdentity
+from vitsearch_agent.wire.device_info import RuntimeInfo
 
 IDENTITY = DeviceIdentity("device", "physical")
 
@@ -43,6 +46,21 @@ def test_the_environment_is_read_again_after_a_failed_measurement(device, reads)
     with pytest.raises(ValueError, match="failed"), device.undisturbed():
         raise ValueError("failed")
     assert device.environment() == {"read": 2}
+
+
+def test_a_change_during_a_measurement_is_refused_with_what_changed(device):
+    before = device.environment()
+    with pytest.raises(EnvironmentChanged, match="read: 2, before 1") as caught:
+        device.refuse_change(before)
+    assert caught.value.details == {"wanted": environment_id({"read": 1}), "actual": environment_id({"read": 2})}
+    device.refuse_change({"read": 3})
+
+
+def test_runtimes_that_were_asked_again_are_part_of_the_environment_at_once(device):
+    device.environment()
+    with device.undisturbed():
+        device.set_runtimes((RuntimeInfo("noop", True, None, "2", ()),))
+        assert device.environment() == {"read": 1, "runtimes": {"noop": {"version": "2", "providers": []}}}
 
 
 def test_an_environment_read_before_ready_is_not_remembered(tmp_path, reads):
