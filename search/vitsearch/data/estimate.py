@@ -7,13 +7,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from PIL import Image
-
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data.builtin import BUILTIN_SIZES
 from vitsearch.data.folders.masked import survey_masked
 from vitsearch.data.folders.reader import FolderSurvey, survey_folder
-from vitsearch.data.pixels import GREY, UNREADABLE, Content, decode_image, header_of, reason
+from vitsearch.data.pixels import GREY, UNREADABLE, Content, Header, decode_image, header_of, reason
 from vitsearch.data.problems import Problems
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.statistics import common_size
@@ -107,7 +105,7 @@ def _evenly_spaced(count: int) -> list[int]:
     return sorted({round(step * (count - 1) / (SAMPLE - 1)) for step in range(SAMPLE)}) if count else []
 
 
-def _headers(chosen: Iterable[tuple[str, Content]], problems: Problems) -> Iterator[Image.Image]:
+def _headers(chosen: Iterable[tuple[str, Content]], problems: Problems) -> Iterator[Header]:
     for name, content in chosen:
         try:
             yield header_of(content)

@@ -262,8 +262,14 @@ def _part(folder: Path | None, cache_dir: Path | None, problems: Problems) -> Ma
     _say(problems, folder, "masks without an image", [masks[name] for name in sorted(masks.keys() - images.keys())])
     names = sorted(images.keys() & masks.keys())
     pairs = [(images[name], masks[name]) for name in names]
-    other = [mask for image, mask in pairs if {mask.width, mask.height} != {image.width, image.height}]
-    _say(problems, folder, "masks of another size than their image", other)
+    other = [(image, mask) for image, mask in pairs if (mask.width, mask.height) != (image.width, image.height)]
+    if other:
+        seen = some(
+            f"{mask.path.relative_to(folder)} is {mask.height}x{mask.width}, its image {image.height}x{image.width}"
+            for image, mask in other
+        )
+        turned = " (height x width, each turned as its own EXIF data says)"
+        problems.add(f"{folder}: masks of another size than their image ({len(other)}): {seen}{turned}")
     colour = [mask for _, mask in pairs if mask.mode not in INDEXED]
     _say(problems, folder, "masks with several numbers for a pixel instead of the index of its class", colour)
     none = np.zeros(len(pairs), np.int64)
@@ -320,7 +326,7 @@ def decode_mask(path: Path, size: ImageSize | None) -> Masks:
     Raises:
         OSError: It cannot be read, or one of the other `UNREADABLE`.
     """
-    with Image.open(path) as opened:
+    with path.open("rb") as stream, Image.open(stream) as opened:  # a stream, as for images (pixels.py)
         turned = ImageOps.exif_transpose(opened)
         values = Image.fromarray(np.asarray(turned).astype(np.uint8))
     if size is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, load
@@ -59,6 +59,45 @@ def test_what_was_decoded_before_is_the_same_from_the_cache(tmp_path):
     assert load(spec_of(tmp_path / "data"), None).identity == first.identity
 
 
+def turn(root, name, ending, turned=6):
+    """Store a training image on its side, with the EXIF orientation that says so."""
+    path = root / "train" / "images" / f"{name}.png"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turned
+    with Image.open(path) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(path.with_suffix(ending), exif=exif)
+    if ending != ".png":
+        path.unlink()
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".tif", ".webp"])
+def test_a_mask_fits_its_image_as_exif_turns_it(tmp_path, ending):
+    turn(write(write(tmp_path), "val"), "2", ending)
+    data = load(spec_of(tmp_path), None)
+    assert data.train.images.shape[1:3] == (24, 32)
+    agree = np.abs(data.train.images[2].mean(axis=-1) - 80 * data.train.labels[2].astype(int)) < 30
+    assert agree.mean() > 0.9
+
+
+def test_exif_data_behind_the_pixels_of_a_png_file_turns_it_too(tmp_path):
+    turn(write(write(tmp_path), "val"), "2", ".png")
+    path = tmp_path / "train" / "images" / "2.png"
+    content = path.read_bytes()
+    at = content.index(b"eXIf") - 4
+    end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+    path.write_bytes(content[:at] + content[end:-12] + content[at:end] + content[-12:])  # IEND is the last
+    assert load(spec_of(tmp_path), None).train.images.shape[1:3] == (24, 32)
+
+
+def test_a_mask_of_the_pixels_that_exif_turns_is_refused(tmp_path):
+    turn(write(write(tmp_path), "val"), "2", ".jpg")
+    mask = tmp_path / "train" / "masks" / "2.png"
+    with Image.open(mask) as upright:
+        upright.transpose(Image.Transpose.ROTATE_90).save(mask)
+    with pytest.raises(DataError, match=r"masks/2.png is 32x24, its image 24x32 \(height x width, each turned"):
+        load(spec_of(tmp_path), None)
+
+
 def test_another_mask_is_other_data(tmp_path):
     before = load(spec_of(write(tmp_path)), None).identity
     Image.fromarray(np.zeros((24, 32), np.uint8)).save(tmp_path / "train" / "masks" / "0.png")
@@ -81,7 +120,7 @@ WRONG = {
     ),
     "a size differs": (
         lambda root: Image.new("L", (8, 8)).save(root / "masks" / "2.png"),
-        "masks of another size than their image (1): masks/2.png",
+        "masks of another size than their image (1): masks/2.png is 8x8, its image 24x32",
     ),
     "a mask in colour": (
         lambda root: Image.new("RGB", (32, 24)).save(root / "masks" / "2.png"),
