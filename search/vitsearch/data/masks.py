@@ -63,5 +63,5 @@ def present_in(masks: Truths) -> NDArray[np.bool_]:
     """
     present = np.zeros((len(masks), IGNORED + 1), dtype=bool)
     for row, mask in enumerate(masks):
-        present[row, np.unique(mask)] = True
+        present[row] = np.bincount(mask.ravel(), minlength=IGNORED + 1) > 0
     return present[:, :IGNORED]

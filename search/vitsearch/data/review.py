@@ -26,6 +26,7 @@ from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey, survey_ma
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
+from vitsearch.data.image_data import ImageData
 from vitsearch.data.layout import Layout, SplitCounts, SplitOrigin
 from vitsearch.data.masks import present_in, rarest
 from vitsearch.data.problems import some
@@ -34,6 +35,7 @@ from vitsearch.data.splits import Split
 from vitsearch.data.timm_sets.skipped import skipped_samples
 from vitsearch.data.timm_sets.source import SplitPart, survey_timm, test_part
 from vitsearch.errors import DataError
+from vitsearch_agent.verify.segmentation import IGNORED
 
 MOST_COMPARED = 200_000  # images; to read more takes longer than a check should
 FEWEST_TO_JUDGE = 10  # validation images of a class; with fewer, one image is more than 10 points of its accuracy
@@ -123,8 +125,12 @@ class Contents:
         return Layout(self.class_names, splits)
 
     def warnings(self) -> list[str]:
-        """Everything that reading the images has shown."""
-        return [*self.notes(), *_found(self._two_labels(), self._small_classes())]
+        """Everything that reading the images has shown.
+
+        Raises:
+            DataError: Masks have too few classes to learn from.
+        """
+        return [*self.notes(), *_found(self._untrained_classes(), self._two_labels(), self._small_classes())]
 
     def notes(self) -> list[str]:
         """What a run also says at its start."""
@@ -162,6 +168,11 @@ class Contents:
             f"can be high although {smallest!r} is never recognised: look at recall_min, and consider "
             "task.base.class_weights"
         )
+
+    def _untrained_classes(self) -> str | None:
+        if not isinstance(self.train, MaskedImages):
+            return None
+        return _without_pixels(self.class_names, self.train.present)
 
     def _trained_and_validated(self) -> str | None:
         copies = _copies(self.validation, self.train)
@@ -227,6 +238,38 @@ def notes(spec: DataSpec, cache_dir: Path) -> list[str]:
     """The lines that a run says at its start: unequal classes, and images on two sides. What was read of the images
     before is taken from `cache_dir`."""
     return _contents(spec, cache_dir).notes()
+
+
+def notes_of_masks(images: ImageData) -> list[str]:
+    """What a run also says of masks, once they are decoded.
+
+    Args:
+        images: Any data set.
+
+    Returns:
+        Lines; none where it has no masks.
+
+    Raises:
+        DataError: The masks have too few classes to learn from.
+    """
+    if images.train.labels.ndim == 1:
+        return []
+    return _found(_without_pixels(images.class_names, present_in(images.train.labels)[:, : len(images.class_names)]))
+
+
+def _without_pixels(class_names: Sequence[str], present: NDArray[np.bool_]) -> str | None:
+    """The classes that no training mask has, by which are in each (masks, classes)."""
+    seen = present.any(axis=0)
+    absent = [f"{name!r} ({index})" for index, name in enumerate(class_names) if not seen[index]]
+    if not absent:
+        return None
+    line = f"no training mask has a pixel of {len(absent)} of {len(class_names)} classes: {some(absent)}"
+    if seen.sum() < 2:
+        raise DataError(
+            f"{line}; a model needs two classes to learn from. A mask has the index of the class of each pixel, which "
+            f"stands behind its name here: write 1 for the second class, not {IGNORED}, which counts for nothing"
+        )
+    return f"{line}; no model learns them, and mean_iou leaves out a class that neither masks nor predictions have"
 
 
 def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:

@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, load
-from vitsearch.data.review import review
+from vitsearch.data.review import notes_of_masks, review
 from vitsearch.errors import DataError
 
 CLASSES = ("road", "tree", "sky")
@@ -149,3 +149,36 @@ def test_check_names_the_files_that_are_wrong(tmp_path, case):
     with pytest.raises(DataError) as error:
         review(spec_of(tmp_path))
     assert expected in str(error.value)
+
+
+def without(root, *classes):
+    """The masks of the folder with other values, as `classes` says of each."""
+    for path in (root / "train" / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.array([*classes, *range(len(classes), 256)], np.uint8)[mask]).save(path)
+
+
+def of_review_and_run(root):
+    """What `check` and a run say of the data."""
+    spec = spec_of(root)
+    return [lambda: review(spec).warnings, lambda: notes_of_masks(load(spec, None))]
+
+
+def test_masks_of_0_and_255_are_refused_as_nothing_can_be_learnt(tmp_path):
+    without(write(write(tmp_path), "val"), 0, 255, 255)
+    (tmp_path / "classes.txt").write_text("background\nobject\ntree\n")
+    for say in of_review_and_run(tmp_path):
+        with pytest.raises(DataError, match=r"no training mask has .* 2 of 3 classes: 'object' \(1\).* not 255"):
+            say()
+
+
+def test_a_class_that_no_training_mask_has_is_named(tmp_path):
+    without(write(write(tmp_path), "val"), 0, 255, 2)
+    for say in of_review_and_run(tmp_path):
+        (line,) = (line for line in say() if line.startswith("no training mask"))
+        assert line.startswith("no training mask has a pixel of 1 of 3 classes: 'tree' (1); no model learns them")
+
+
+def test_nothing_is_said_of_masks_that_have_all_classes(tmp_path):
+    write(write(tmp_path), "val")
+    assert notes_of_masks(load(spec_of(tmp_path), None)) == []
