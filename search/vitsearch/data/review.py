@@ -41,6 +41,8 @@ MOST_COMPARED = 200_000  # images; to read more takes longer than a check should
 FEWEST_TO_JUDGE = 10  # validation images of a class; with fewer, one image is more than 10 points of its accuracy
 MOST_UNEQUAL = 3  # largest to smallest class of train; beyond, an accuracy says little of the small ones
 
+MOST_CUT = 0.02  # share of the pixels of an image with a mask; sizes in whole steps of a backbone cut off as much
+
 
 class Review(NamedTuple):
     """What a data set takes, its classes and splits (`None` where they were not counted), and one line for each thing
@@ -97,7 +99,8 @@ SplitImages = Images | MaskedImages
 @dataclass(frozen=True)
 class Contents:
     """The images of a data set. `test` is `None` where there are none, or where `test_problem` says why they
-    cannot be used. At most `holdout_images` of `train` judge models in the search."""
+    cannot be used. At most `holdout_images` of `train` judge models in the search. `cut_images` says which images with
+    masks lose their sides."""
 
     class_names: tuple[str, ...]
     train: SplitImages
@@ -105,6 +108,7 @@ class Contents:
     test: SplitImages | None
     holdout_images: int
     test_problem: str | None = None
+    cut_images: str | None = None
 
     def layout(self) -> Layout:
         in_holdout, classes = set_aside(self.train.labels, self.holdout_images), len(self.class_names)
@@ -136,6 +140,7 @@ class Contents:
         """What a run also says at its start."""
         return _found(
             self._masks_as_a_class(),
+            self.cut_images,
             self._unequal_classes(),
             self._trained_and_validated(),
             self._learned_and_tested(),
@@ -284,7 +289,8 @@ def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
 def _review_masked(survey: MaskedSurvey, spec: DataSpec) -> Review:
     estimated = estimate_of_folder(survey.images)
     if estimated.images > MOST_COMPARED:
-        return Review(estimated, None, [f"{_not_compared(estimated)}, nor were classes counted"])
+        not_read = f"{_not_compared(estimated)}, nor were classes counted"
+        return Review(estimated, None, _found(not_read, _cut_images(survey.images)))
     contents = _of_masked(survey, spec)
     return Review(estimated, contents.layout(), contents.warnings())
 
@@ -344,7 +350,29 @@ def _of_masked(survey: MaskedSurvey, spec: DataSpec) -> Contents:
         return MaskedImages(partial(survey.present, part), named.sha256s, named.names, origin)
 
     test = images("test") if "test" in parts else None
-    return Contents(survey.class_names, images("train"), images("validation"), test, spec.holdout_images)
+    return Contents(
+        survey.class_names,
+        images("train"),
+        images("validation"),
+        test,
+        spec.holdout_images,
+        cut_images=_cut_images(survey.images),
+    )
+
+
+def _cut_images(survey: FolderSurvey) -> str | None:
+    """The images whose sides are cut off in the size that is stored, and how much of them."""
+    size = survey.image_size
+    cut = {file: share for file in survey.files if (share := size.cut_share(file.height, file.width)) > MOST_CUT}
+    if not cut:
+        return None
+    seen = [f"{file.path.relative_to(survey.root)} is {file.height}x{file.width}" for file in cut]
+    pixels = f"{100 * sum(cut.values()) / len(cut):.0f} % of their pixels"
+    return (
+        f"{len(cut)} of {len(survey.files)} images have another shape than {size.height}x{size.width} (height x "
+        f"width), in which they are stored: {pixels}, and of their masks, are cut off at the sides ({some(seen)}). "
+        "For whole images give space.resolution their shape, and task.data.image_size if it is set"
+    )
 
 
 def _folder(folder: Path, survey: FolderSurvey) -> str:

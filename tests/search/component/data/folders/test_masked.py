@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, load
-from vitsearch.data.review import notes_of_masks, review
+from vitsearch.data.review import notes, notes_of_masks, review
 from vitsearch.errors import DataError
 
 CLASSES = ("road", "tree", "sky")
@@ -182,3 +182,18 @@ def test_a_class_that_no_training_mask_has_is_named(tmp_path):
 def test_nothing_is_said_of_masks_that_have_all_classes(tmp_path):
     write(write(tmp_path), "val")
     assert notes_of_masks(load(spec_of(tmp_path), None)) == []
+
+
+def test_images_whose_sides_are_cut_off_are_named_with_the_share(tmp_path):
+    write(write(tmp_path, size=(18, 32)), "val", count=2, size=(18, 18))
+    spec = spec_of(tmp_path, image_size=ImageSize.square(12))
+    for said in (review(spec).warnings, notes(spec, tmp_path / "cache")):
+        (line,) = (line for line in said if "cut off" in line)
+        assert line.startswith("4 of 6 images have another shape than 12x12 (height x width), in which they are stored")
+        assert "44 % of their pixels, and of their masks, are cut off at the sides (train/images/0.png is 18x32" in line
+
+
+@pytest.mark.parametrize("stored", [(9, 16), (160, 288)])
+def test_nothing_is_said_of_images_that_are_whole_but_for_a_step_of_a_backbone(tmp_path, stored):
+    write(write(tmp_path, size=(18, 32)), "val", size=(18, 32))
+    assert not any("cut off" in line for line in notes(spec_of(tmp_path, image_size=ImageSize(*stored)), tmp_path))
