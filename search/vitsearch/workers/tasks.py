@@ -343,7 +343,7 @@ def _class_weights(recipe: Recipe, images: data.ImageData) -> tuple[float, ...] 
     """The weights of a recipe, by the images that a study learns from; None for equal ones, whatever the labels are."""
     if recipe.class_weights == NONE:
         return None
-    counts = label_counts(images.train.labels[images.learned], len(images.class_names))
+    counts = label_counts(images.train.labels, images.learned, len(images.class_names))
     return class_weights(recipe.class_weights, images.class_names, counts.tolist())
 
 
