@@ -17,7 +17,9 @@ from vitsearch.data.arrays import Bytes
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 """What Pillow raises for files that are damaged or are not images."""
-GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Modes of more than 8 bits for a pixel."""
+GREY = ("1", "L", "LA", "La", *DEEP)
 _SPARE = 2  # a JPEG is decoded at this multiple of the stored size or more, so that our resizing decides its look
 
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap height and width

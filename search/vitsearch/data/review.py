@@ -234,9 +234,10 @@ def review(spec: DataSpec) -> Review:
     estimated = estimate(spec)
     skipped = skipped_samples(spec)
     if estimated.images > MOST_COMPARED:
-        return Review(estimated, None, [f"{_not_compared(estimated)}, nor were classes counted", *skipped])
+        not_read = f"{_not_compared(estimated)}, nor were classes counted"
+        return Review(estimated, None, [not_read, *_found(estimated.too_dark), *skipped])
     contents = _contents(spec, None)
-    return Review(estimated, contents.layout(), [*contents.warnings(), *skipped])
+    return Review(estimated, contents.layout(), [*contents.warnings(), *_found(estimated.too_dark), *skipped])
 
 
 def notes(spec: DataSpec, cache_dir: Path) -> list[str]:
@@ -264,12 +265,12 @@ def notes_of_masks(images: ImageData) -> list[str]:
 
 def _without_pixels(class_names: Sequence[str], present: NDArray[np.bool_]) -> str | None:
     """The classes that no training mask has, by which are in each (masks, classes)."""
-    seen = present.any(axis=0)
-    absent = [f"{name!r} ({index})" for index, name in enumerate(class_names) if not seen[index]]
+    seen = set(np.flatnonzero(present.any(axis=0)).tolist())
+    absent = [f"{name!r} ({index})" for index, name in enumerate(class_names) if index not in seen]
     if not absent:
         return None
     line = f"no training mask has a pixel of {len(absent)} of {len(class_names)} classes: {some(absent)}"
-    if seen.sum() < 2:
+    if len(seen) < 2:
         raise DataError(
             f"{line}; a model needs two classes to learn from. A mask has the index of the class of each pixel, which "
             f"stands behind its name here: write 1 for the second class, not {IGNORED}, which counts for nothing"
@@ -278,7 +279,8 @@ def _without_pixels(class_names: Sequence[str], present: NDArray[np.bool_]) -> s
 
 
 def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
-    estimated, skipped = estimate_of_folder(survey), skipped_files(survey)
+    estimated = estimate_of_folder(survey)
+    skipped = [*_found(estimated.too_dark), *skipped_files(survey)]
     if estimated.images <= MOST_COMPARED:
         contents = _of_folder(survey, spec)
         return Review(estimated, contents.layout(), [*contents.warnings(), *skipped])
@@ -290,9 +292,9 @@ def _review_masked(survey: MaskedSurvey, spec: DataSpec) -> Review:
     estimated = estimate_of_folder(survey.images)
     if estimated.images > MOST_COMPARED:
         not_read = f"{_not_compared(estimated)}, nor were classes counted"
-        return Review(estimated, None, _found(not_read, _cut_images(survey.images)))
+        return Review(estimated, None, _found(not_read, _cut_images(survey.images), estimated.too_dark))
     contents = _of_masked(survey, spec)
-    return Review(estimated, contents.layout(), contents.warnings())
+    return Review(estimated, contents.layout(), [*contents.warnings(), *_found(estimated.too_dark)])
 
 
 def _without_copies(survey: FolderSurvey) -> FolderSurvey:
