@@ -44,6 +44,12 @@ def test_images_and_masks_are_pairs_in_one_order(tmp_path):
     assert len(data.validation) == 2
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_class(tmp_path):
+    write(write(tmp_path), "val")
+    (tmp_path / "classes.txt").write_text("\ufeff" + "\r\n".join([*CLASSES, "", ""]), encoding="utf-8")
+    assert load(spec_of(tmp_path), None).class_names == CLASSES
+
+
 def test_masks_are_cut_and_resized_as_their_images_are(tmp_path):
     data = load(spec_of(write(tmp_path), image_size=ImageSize.square(12)), None)
     assert data.train.labels.shape[1:] == (12, 12)
@@ -125,6 +131,18 @@ WRONG = {
     "a mask in colour": (
         lambda root: Image.new("RGB", (32, 24)).save(root / "masks" / "2.png"),
         "masks with several numbers for a pixel instead of the index of its class (1): masks/2.png",
+    ),
+    "a mask of 16 bits": (
+        lambda root: Image.fromarray(np.zeros((24, 32), np.uint16)).save(root / "masks" / "2.png"),
+        "masks of 16 or more bits for a pixel; write 8 (1): masks/2.png",
+    ),
+    "a mask in a JPEG file": (
+        lambda root: Image.open((root / "masks" / "2.png").rename(root / "2.png")).save(root / "masks" / "2.JPG"),
+        "masks in JPEG files, which do not keep the indices of classes; write PNG (1): masks/2.JPG",
+    ),
+    "a line without a class": (
+        lambda root: (root.parent / "classes.txt").write_text("road\n\ntree\n \nsky\n\n"),
+        "classes.txt: has no name in line 2, 4; line N names the class of index N - 1, so give it a name or remove it",
     ),
     "a value is no class": (
         lambda root: Image.new("L", (32, 24), 9).save(root / "masks" / "3.png"),
