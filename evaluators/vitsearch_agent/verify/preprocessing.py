@@ -37,7 +37,8 @@ def load(path: str, settings: Mapping[str, Any]) -> Any:
     from PIL import Image, ImageOps
 
     (height, width), channels = sides(settings["image_size"]), settings["channels"]
-    with Image.open(path) as image:
+    # Given a path, Pillow maps an uncompressed TIFF file, and scrambles one that EXIF turns.
+    with open(path, "rb") as stream, Image.open(stream) as image:
         if image.format == "JPEG":
             least = _SPARE * max(height, width)  # both ways, as EXIF may turn the image
             image.draft(None, (least, least))

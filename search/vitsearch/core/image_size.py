@@ -146,6 +146,19 @@ class ImageSize:
         off = abs(self.height * other.width - self.width * other.height)
         return off <= min(max(self.sides), max(other.sides)) / 2
 
+    def cut_share(self, height: int, width: int) -> float:
+        """How much of an image is cut off, on two sides, so that it gets this shape.
+
+        Args:
+            height: Of the image, in pixels.
+            width: Of the image, in pixels.
+
+        Returns:
+            The share of its pixels, from 0 to below 1.
+        """
+        ratio = (self.height * width) / (self.width * height)
+        return 1 - min(ratio, 1 / ratio)
+
     def holds(self, other: ImageSize) -> bool:
         """Whether an image of another size lies inside one of this size.
 

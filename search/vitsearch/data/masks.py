@@ -9,17 +9,21 @@ from vitsearch.data.arrays import Labels, Truths
 from vitsearch_agent.verify.segmentation import IGNORED
 
 
-def label_counts(labels: Truths, classes: int) -> Labels:
+def label_counts(labels: Truths, rows: Labels, classes: int) -> Labels:
     """Count the images of each class, or the pixels of masks.
 
     Args:
-        labels: int64 (n,), or uint8 (n, height, width).
+        labels: int64 (n,), or uint8 (n, height, width), which need not fit in memory.
+        rows: Those that count.
         classes: Their number.
 
     Returns:
         int64 (classes,); pixels that are ignored count nowhere.
     """
-    return np.bincount(labels.ravel(), minlength=classes)[:classes].astype(np.int64)
+    counts = np.zeros(classes, np.int64)
+    for values in [labels[rows]] if labels.ndim == 1 else (labels[row] for row in rows):
+        counts += np.bincount(values.ravel(), minlength=classes)[:classes]
+    return counts
 
 
 def image_classes(labels: Truths) -> Labels:
@@ -63,5 +67,5 @@ def present_in(masks: Truths) -> NDArray[np.bool_]:
     """
     present = np.zeros((len(masks), IGNORED + 1), dtype=bool)
     for row, mask in enumerate(masks):
-        present[row, np.unique(mask)] = True
+        present[row] = np.bincount(mask.ravel(), minlength=IGNORED + 1) > 0
     return present[:, :IGNORED]

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import struct
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 """What Pillow raises for files that are damaged or are not images."""
-GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Modes of more than 8 bits for a pixel."""
+GREY = ("1", "L", "LA", "La", *DEEP)
 _SPARE = 2  # a JPEG is decoded at this multiple of the stored size or more, so that our resizing decides its look
+
+_ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+_PNG_METADATA = (b"eXIf", b"iTXt", b"zTXt")  # chunks that may say an orientation
 
 Content: TypeAlias = Path | bytes | Image.Image
 """An image file, its bytes, or an image that a data set's own reader has decoded."""
@@ -32,19 +39,69 @@ def decode_image(content: Content, image_size: ImageSize, channels: int) -> Byte
     """
     if isinstance(content, Image.Image):
         return _pixels(content, image_size, channels)
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as opened:
+    with _stream(content) as stream, Image.open(stream) as opened:
         if opened.format == "JPEG":
             least = _SPARE * max(image_size.sides)  # both ways, as EXIF may turn the image
             opened.draft(None, (least, least))
         return _pixels(opened, image_size, channels)
 
 
-def header_of(content: Content) -> Image.Image:
-    """The image opened for its size and mode; the pixels of files and bytes are not decoded."""
+class Header(NamedTuple):
+    """Width and height in pixels, of the image turned as its EXIF data says, and Pillow's mode."""
+
+    width: int
+    height: int
+    mode: str
+
+
+def header_of(content: Content) -> Header:
+    """The size and mode of an image; the pixels of files and bytes are not decoded."""
     if isinstance(content, Image.Image):
-        return content
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
-        return image
+        return Header(*turned_size(content), content.mode)
+    with _stream(content) as stream, Image.open(stream) as image:
+        return Header(*turned_size(image), image.mode)
+
+
+def turned_size(image: Image.Image) -> tuple[int, int]:
+    """The size that `decode_image` sees.
+
+    Args:
+        image: An opened image. Its pixels are decoded only where a PNG file has metadata behind them.
+
+    Returns:
+        Width and height in pixels, of the image turned as its EXIF data says.
+
+    Raises:
+        OSError: The file is damaged, or one of the other `UNREADABLE`.
+    """
+    stream = getattr(image, "fp", None)
+    # Pillow decodes the pixels of every PNG file without EXIF data to look behind them.
+    is_read = image.format == "PNG" and stream is not None and not _has_metadata_behind_pixels(stream)
+    exif = Image.Image.getexif(image) if is_read else image.getexif()
+    width, height = image.size
+    if (tags := getattr(image, "tag_v2", None)) is not None:  # Pillow turns the size of a TIFF file, or does not
+        width, height = tags.get(ExifTags.Base.ImageWidth, width), tags.get(ExifTags.Base.ImageLength, height)
+    return (height, width) if exif.get(ExifTags.Base.Orientation) in _ON_ITS_SIDE else (width, height)
+
+
+def _stream(content: Path | bytes) -> BinaryIO:
+    """Bytes to decode. Given a path, Pillow maps an uncompressed TIFF file, and scrambles one that EXIF turns."""
+    return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+
+
+def _has_metadata_behind_pixels(png: IO[bytes]) -> bool:
+    at, is_behind = png.tell(), False
+    png.seek(8)  # the signature
+    try:
+        while len(head := png.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            is_behind = is_behind or kind == b"IDAT"
+            if is_behind and kind in _PNG_METADATA:
+                return True
+            png.seek(length + 4, os.SEEK_CUR)  # the data and its checksum
+        return False
+    finally:
+        png.seek(at)
 
 
 def content_digest(content: bytes | Image.Image) -> str:

@@ -26,6 +26,7 @@ from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey, survey_ma
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
+from vitsearch.data.image_data import ImageData
 from vitsearch.data.layout import Layout, SplitCounts, SplitOrigin
 from vitsearch.data.masks import present_in, rarest
 from vitsearch.data.problems import some
@@ -34,10 +35,13 @@ from vitsearch.data.splits import Split
 from vitsearch.data.timm_sets.skipped import skipped_samples
 from vitsearch.data.timm_sets.source import SplitPart, survey_timm, test_part
 from vitsearch.errors import DataError
+from vitsearch_agent.verify.segmentation import IGNORED
 
 MOST_COMPARED = 200_000  # images; to read more takes longer than a check should
 FEWEST_TO_JUDGE = 10  # validation images of a class; with fewer, one image is more than 10 points of its accuracy
 MOST_UNEQUAL = 3  # largest to smallest class of train; beyond, an accuracy says little of the small ones
+
+MOST_CUT = 0.02  # share of the pixels of an image with a mask; sizes in whole steps of a backbone cut off as much
 
 
 class Review(NamedTuple):
@@ -95,7 +99,8 @@ SplitImages = Images | MaskedImages
 @dataclass(frozen=True)
 class Contents:
     """The images of a data set. `test` is `None` where there are none, or where `test_problem` says why they
-    cannot be used. At most `holdout_images` of `train` judge models in the search."""
+    cannot be used. At most `holdout_images` of `train` judge models in the search. `cut_images` says which images with
+    masks lose their sides."""
 
     class_names: tuple[str, ...]
     train: SplitImages
@@ -103,6 +108,7 @@ class Contents:
     test: SplitImages | None
     holdout_images: int
     test_problem: str | None = None
+    cut_images: str | None = None
 
     def layout(self) -> Layout:
         in_holdout, classes = set_aside(self.train.labels, self.holdout_images), len(self.class_names)
@@ -123,13 +129,18 @@ class Contents:
         return Layout(self.class_names, splits)
 
     def warnings(self) -> list[str]:
-        """Everything that reading the images has shown."""
-        return [*self.notes(), *_found(self._two_labels(), self._small_classes())]
+        """Everything that reading the images has shown.
+
+        Raises:
+            DataError: Masks have too few classes to learn from.
+        """
+        return [*self.notes(), *_found(self._untrained_classes(), self._two_labels(), self._small_classes())]
 
     def notes(self) -> list[str]:
         """What a run also says at its start."""
         return _found(
             self._masks_as_a_class(),
+            self.cut_images,
             self._unequal_classes(),
             self._trained_and_validated(),
             self._learned_and_tested(),
@@ -162,6 +173,11 @@ class Contents:
             f"can be high although {smallest!r} is never recognised: look at recall_min, and consider "
             "task.base.class_weights"
         )
+
+    def _untrained_classes(self) -> str | None:
+        if not isinstance(self.train, MaskedImages):
+            return None
+        return _without_pixels(self.class_names, self.train.present)
 
     def _trained_and_validated(self) -> str | None:
         copies = _copies(self.validation, self.train)
@@ -218,9 +234,10 @@ def review(spec: DataSpec) -> Review:
     estimated = estimate(spec)
     skipped = skipped_samples(spec)
     if estimated.images > MOST_COMPARED:
-        return Review(estimated, None, [f"{_not_compared(estimated)}, nor were classes counted", *skipped])
+        not_read = f"{_not_compared(estimated)}, nor were classes counted"
+        return Review(estimated, None, [not_read, *_found(estimated.too_dark), *skipped])
     contents = _contents(spec, None)
-    return Review(estimated, contents.layout(), [*contents.warnings(), *skipped])
+    return Review(estimated, contents.layout(), [*contents.warnings(), *_found(estimated.too_dark), *skipped])
 
 
 def notes(spec: DataSpec, cache_dir: Path) -> list[str]:
@@ -229,8 +246,41 @@ def notes(spec: DataSpec, cache_dir: Path) -> list[str]:
     return _contents(spec, cache_dir).notes()
 
 
+def notes_of_masks(images: ImageData) -> list[str]:
+    """What a run also says of masks, once they are decoded.
+
+    Args:
+        images: Any data set.
+
+    Returns:
+        Lines; none where it has no masks.
+
+    Raises:
+        DataError: The masks have too few classes to learn from.
+    """
+    if images.train.labels.ndim == 1:
+        return []
+    return _found(_without_pixels(images.class_names, present_in(images.train.labels)[:, : len(images.class_names)]))
+
+
+def _without_pixels(class_names: Sequence[str], present: NDArray[np.bool_]) -> str | None:
+    """The classes that no training mask has, by which are in each (masks, classes)."""
+    seen = set(np.flatnonzero(present.any(axis=0)).tolist())
+    absent = [f"{name!r} ({index})" for index, name in enumerate(class_names) if index not in seen]
+    if not absent:
+        return None
+    line = f"no training mask has a pixel of {len(absent)} of {len(class_names)} classes: {some(absent)}"
+    if len(seen) < 2:
+        raise DataError(
+            f"{line}; a model needs two classes to learn from. A mask has the index of the class of each pixel, which "
+            f"stands behind its name here: write 1 for the second class, not {IGNORED}, which counts for nothing"
+        )
+    return f"{line}; no model learns them, and mean_iou leaves out a class that neither masks nor predictions have"
+
+
 def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
-    estimated, skipped = estimate_of_folder(survey), skipped_files(survey)
+    estimated = estimate_of_folder(survey)
+    skipped = [*_found(estimated.too_dark), *skipped_files(survey)]
     if estimated.images <= MOST_COMPARED:
         contents = _of_folder(survey, spec)
         return Review(estimated, contents.layout(), [*contents.warnings(), *skipped])
@@ -241,9 +291,10 @@ def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
 def _review_masked(survey: MaskedSurvey, spec: DataSpec) -> Review:
     estimated = estimate_of_folder(survey.images)
     if estimated.images > MOST_COMPARED:
-        return Review(estimated, None, [f"{_not_compared(estimated)}, nor were classes counted"])
+        not_read = f"{_not_compared(estimated)}, nor were classes counted"
+        return Review(estimated, None, _found(not_read, _cut_images(survey.images), estimated.too_dark))
     contents = _of_masked(survey, spec)
-    return Review(estimated, contents.layout(), contents.warnings())
+    return Review(estimated, contents.layout(), [*contents.warnings(), *_found(estimated.too_dark)])
 
 
 def _without_copies(survey: FolderSurvey) -> FolderSurvey:
@@ -301,7 +352,29 @@ def _of_masked(survey: MaskedSurvey, spec: DataSpec) -> Contents:
         return MaskedImages(partial(survey.present, part), named.sha256s, named.names, origin)
 
     test = images("test") if "test" in parts else None
-    return Contents(survey.class_names, images("train"), images("validation"), test, spec.holdout_images)
+    return Contents(
+        survey.class_names,
+        images("train"),
+        images("validation"),
+        test,
+        spec.holdout_images,
+        cut_images=_cut_images(survey.images),
+    )
+
+
+def _cut_images(survey: FolderSurvey) -> str | None:
+    """The images whose sides are cut off in the size that is stored, and how much of them."""
+    size = survey.image_size
+    cut = {file: share for file in survey.files if (share := size.cut_share(file.height, file.width)) > MOST_CUT}
+    if not cut:
+        return None
+    seen = [f"{file.path.relative_to(survey.root)} is {file.height}x{file.width}" for file in cut]
+    pixels = f"{100 * sum(cut.values()) / len(cut):.0f} % of their pixels"
+    return (
+        f"{len(cut)} of {len(survey.files)} images have another shape than {size.height}x{size.width} (height x "
+        f"width), in which they are stored: {pixels}, and of their masks, are cut off at the sides ({some(seen)}). "
+        "For whole images give space.resolution their shape, and task.data.image_size if it is set"
+    )
 
 
 def _folder(folder: Path, survey: FolderSurvey) -> str:

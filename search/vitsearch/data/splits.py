@@ -67,5 +67,9 @@ def _digest(shape: tuple[int, ...], contents: Iterable[bytes | memoryview], labe
     sha256 = hashlib.sha256(canonical_json(list(shape)))
     for content in contents:
         sha256.update(content)
-    sha256.update(labels.astype("<i8" if labels.ndim == 1 else np.uint8).tobytes())
+    if labels.ndim == 1:
+        sha256.update(labels.astype("<i8").tobytes())
+        return sha256.hexdigest()
+    for mask in labels:  # all of them can be larger than the memory
+        sha256.update(mask.astype(np.uint8).tobytes())
     return sha256.hexdigest()

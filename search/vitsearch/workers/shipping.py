@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from vitsearch.errors import StageError
 from vitsearch.export import ExportedFile, evaluate
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
+from vitsearch.tasks.base import Truth
 from vitsearch.workers.images import EVALUATION_BATCH, batches, load_data, truth_of
 from vitsearch_agent.verify.bundle import SEGMENTATION
 from vitsearch_agent.verify.preprocessing import prepare
+from vitsearch_agent.wire.results import OUTPUTS_MAX_BYTES
 
 
 def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
@@ -33,7 +36,9 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
         raise StageError("ship", "not_finite", f"{path.name}: NaN or infinity among the outputs for the {name} images")
     task, truth = job.workspace.task.find(), truth_of(split, job.workspace, job.truth_sha256)
     judged = task.judge(outputs, truth)
-    chosen = np.linspace(0, len(split) - 1, min(job.images, len(split))).astype(np.int64)
+    is_map = task.kind == SEGMENTATION
+    readable = max(1, OUTPUTS_MAX_BYTES // _bytes_of_image(outputs, truth, is_map))
+    chosen = np.linspace(0, len(split) - 1, min(job.images, len(split), readable)).astype(np.int64)
     settings = job.source.view.settings(data_set.image_size, data_set.channels)
     images = np.ascontiguousarray(split.images[chosen])
     inputs = (prepare(images[at : at + EVALUATION_BATCH], settings) for at in range(0, len(images), EVALUATION_BATCH))
@@ -41,7 +46,7 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
     reference = None if truth.reference is None else np.ascontiguousarray(truth.reference[chosen])
     labels = None if truth.labels is None else truth.labels[chosen]
     on_images = task.judge(of_images, replace(truth, labels=labels, reference=reference))
-    masks = labels if task.kind == SEGMENTATION else None
+    masks = labels if is_map else None
     stored = _stored(images, store)
     return Shipped(
         name,
@@ -62,6 +67,16 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
         },
         job.batch,
     )
+
+
+def _bytes_of_image(outputs: NDArray[Any], truth: Truth, is_map: bool) -> int:
+    """Of the larger of the arrays with what is true and what was given, of which `verify` reads `OUTPUTS_MAX_BYTES`: a
+    map and a mask of bytes, else outputs and a reference of float32."""
+    if is_map:
+        assert truth.labels is not None
+        return max(math.prod(outputs.shape[2:]), math.prod(truth.labels.shape[1:]))
+    arrays = (outputs,) if truth.reference is None else (outputs, truth.reference)
+    return max(np.dtype(np.float32).itemsize * math.prod(array.shape[1:]) for array in arrays)
 
 
 def _stored(array: NDArray[Any], store: Store) -> jobs.Stored:

@@ -62,9 +62,10 @@ from vitsearch.workers.shipping import evaluate_on_test
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
     spec = data.DataSpec.from_json(dict(job.workspace.data))
     images, task = load_data(job.workspace), job.workspace.task.find()
+    notes = (*review.notes(spec, job.workspace.cache), *review.notes_of_masks(images))
     pairs = task.samples(images.validation.images, images.validation.labels)
     samples = tuple((base64.b64encode(image).decode(), base64.b64encode(truth).decode()) for image, truth in pairs)
-    return jobs.DataReady(images.to_json(), tuple(review.notes(spec, job.workspace.cache)), samples)
+    return jobs.DataReady(images.to_json(), notes, samples)
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:
@@ -350,7 +351,7 @@ def _class_weights(recipe: Recipe, images: data.ImageData) -> tuple[float, ...] 
     """The weights of a recipe, by the images that a study learns from; None for equal ones, whatever the labels are."""
     if recipe.class_weights == NONE:
         return None
-    counts = label_counts(images.train.labels[images.learned], len(images.class_names))
+    counts = label_counts(images.train.labels, images.learned, len(images.class_names))
     return class_weights(recipe.class_weights, images.class_names, counts.tolist())
 
 

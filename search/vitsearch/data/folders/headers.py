@@ -11,16 +11,17 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from vitsearch.data.pixels import GREY
+from vitsearch.data.pixels import GREY, turned_size
 from vitsearch.data.store import write_to_cache
 from vitsearch_agent.base.canonical_json import digest
 
+SCHEMA = 2  # raise it when the meaning of an entry changes
 _TAIL = 256  # bytes
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """`width` and `height` in pixels, as the file is stored."""
+    """`width` and `height` in pixels, of the image turned as its EXIF data says."""
 
     path: Path
     width: int
@@ -37,7 +38,7 @@ class HeaderCache:
 
     def __init__(self, folder: Path, cache_dir: Path | None) -> None:
         self._folder = folder
-        name = digest(str(folder.resolve()))[:16]
+        name = digest({"schema": SCHEMA, "folder": str(folder.resolve())})[:16]
         self._file = cache_dir / f"listing-{name}.json" if cache_dir is not None else None
         self._entries = self._load()
         self._seen: dict[str, list[Any]] = {}
@@ -86,7 +87,7 @@ class HeaderCache:
 def _read_header(path: Path) -> tuple[int, int, str]:
     with path.open("rb") as stream:
         with Image.open(stream) as image:
-            header = image.width, image.height, image.mode
+            header = *turned_size(image), image.mode
             whole = _ends_well(stream, image.format or "")
         if not whole:  # the file may be cut short, which only decoding shows
             stream.seek(0)

@@ -25,7 +25,7 @@ from vitsearch.data.folders.reader import FolderPart, FolderSurvey
 from vitsearch.data.folders.scan import scan_unlabelled
 from vitsearch.data.holdout import held_out
 from vitsearch.data.image_data import ImageData
-from vitsearch.data.pixels import UNREADABLE, decode_image, reason
+from vitsearch.data.pixels import DEEP, UNREADABLE, decode_image, reason
 from vitsearch.data.problems import Problems, some
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split, digest_of_files
@@ -35,7 +35,8 @@ from vitsearch_agent.verify.segmentation import IGNORED
 
 IMAGES, MASKS, CLASSES = "images", "masks", "classes.txt"
 INDEXED = ("1", "L", "P")
-"""Modes of files whose pixels are one number."""
+"""Modes of files whose pixels are one number of up to 8 bits."""
+LOSSY = (".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -233,11 +234,18 @@ def _read_test(test: MaskedPart, survey: MaskedSurvey, cache_dir: Path | None) -
 
 def _class_names(path: Path, problems: Problems) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()  # editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         problems.add(f"{path.name}: {reason(error)}; it has the name of a class in each line, that of index 0 first")
         return ()
-    names = tuple(line.strip() for line in lines if line.strip())
+    names = tuple(line.strip() for line in lines)
+    blank = [str(number) for number, name in enumerate(names, 1) if not name]
+    if blank:
+        problems.add(
+            f"{path.name}: has no name in line {some(blank)}; line N names the class of index N - 1, so give it a name "
+            "or remove it"
+        )
+        return tuple(filter(None, names))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         problems.add(f"{path.name}: lists {some(map(repr, twice))} more than once")
@@ -262,9 +270,19 @@ def _part(folder: Path | None, cache_dir: Path | None, problems: Problems) -> Ma
     _say(problems, folder, "masks without an image", [masks[name] for name in sorted(masks.keys() - images.keys())])
     names = sorted(images.keys() & masks.keys())
     pairs = [(images[name], masks[name]) for name in names]
-    other = [mask for image, mask in pairs if {mask.width, mask.height} != {image.width, image.height}]
-    _say(problems, folder, "masks of another size than their image", other)
-    colour = [mask for _, mask in pairs if mask.mode not in INDEXED]
+    other = [(image, mask) for image, mask in pairs if (mask.width, mask.height) != (image.width, image.height)]
+    if other:
+        seen = some(
+            f"{mask.path.relative_to(folder)} is {mask.height}x{mask.width}, its image {image.height}x{image.width}"
+            for image, mask in other
+        )
+        turned = " (height x width, each turned as its own EXIF data says)"
+        problems.add(f"{folder}: masks of another size than their image ({len(other)}): {seen}{turned}")
+    deep = [mask for _, mask in pairs if mask.mode in (*DEEP, "F")]
+    _say(problems, folder, "masks of 16 or more bits for a pixel; write 8", deep)
+    lossy = [mask for _, mask in pairs if mask.path.suffix.lower() in LOSSY]
+    _say(problems, folder, "masks in JPEG files, which do not keep the indices of classes; write PNG", lossy)
+    colour = [mask for _, mask in pairs if mask.mode not in (*INDEXED, *DEEP, "F")]
     _say(problems, folder, "masks with several numbers for a pixel instead of the index of its class", colour)
     none = np.zeros(len(pairs), np.int64)
     return MaskedPart(
@@ -320,7 +338,7 @@ def decode_mask(path: Path, size: ImageSize | None) -> Masks:
     Raises:
         OSError: It cannot be read, or one of the other `UNREADABLE`.
     """
-    with Image.open(path) as opened:
+    with path.open("rb") as stream, Image.open(stream) as opened:  # a stream, as for images (pixels.py)
         turned = ImageOps.exif_transpose(opened)
         values = Image.fromarray(np.asarray(turned).astype(np.uint8))
     if size is not None:

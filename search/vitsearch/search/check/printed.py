@@ -44,7 +44,8 @@ class PrintedData:
     @classmethod
     def of(cls, estimate: DataEstimate, layout: Layout | None) -> PrintedData:
         counts = (None, None) if layout is None else (layout.printed_classes(), layout.printed_splits())
-        return cls(**vars(estimate), bytes=estimate.bytes, classes=counts[0], splits=counts[1])
+        said = {name: value for name, value in vars(estimate).items() if name != "too_dark"}  # among the warnings
+        return cls(**said, bytes=estimate.bytes, classes=counts[0], splits=counts[1])
 
 
 @dataclass(frozen=True)

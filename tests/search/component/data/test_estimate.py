@@ -26,7 +26,8 @@ def photos(root: Path, count: int, size=(320, 240)) -> Path:
 def test_a_folder_is_estimated_from_a_sample(tmp_path, monkeypatch):
     """Each image takes half a second of CPU time."""
     decoded = []
-    monkeypatch.setattr("vitsearch.data.estimate.decode_image", lambda *image: decoded.append(image))
+    white = np.full((64, 64, 3), 255, np.uint8)
+    monkeypatch.setattr("vitsearch.data.estimate.decode_image", lambda *image: decoded.append(image) or white)
     monkeypatch.setattr("vitsearch.data.estimate.time.process_time", lambda: 0.5 * len(decoded))
     spec = DataSpec("folder", root=str(photos(tmp_path / "in", 120)), image_size=ImageSize.square(64))
     estimated = estimate(spec)

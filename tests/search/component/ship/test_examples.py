@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -28,6 +30,7 @@ from vitsearch.ship import examples
 from vitsearch.ship.contents import contents
 from vitsearch.ship.writing import write
 from vitsearch.tasks import CLASSIFICATION
+from vitsearch.tasks import TASKS as KINDS
 from vitsearch.workers.images import batches
 from vitsearch_agent import runtimes
 from vitsearch_agent.errors import MeasurementFailed
@@ -361,3 +364,25 @@ def test_the_input_of_the_cpp_example_is_the_one_of_the_search(
     printed = subprocess.run(["./input", "pixels"], cwd=tmp_path, capture_output=True).stdout
     found = np.frombuffer(printed, "<f4").reshape(1, 3, *size.sides)
     np.testing.assert_allclose(found, to_tensor(pixels, size, view.preprocessing).numpy(), rtol=0, atol=1e-5)
+
+
+def test_the_example_of_a_segmentation_replaces_no_file(make_task, without_vitsearch, tmp_path):
+    model, bundle = make_task(*TASKS["grey"]).model, tmp_path / "bundle"
+    write("tiny", contents(model, with_images=False), bundle)
+    source = examples.python_example(replace(model, task=KINDS.get("segmentation")))
+    (bundle / "example.py").write_text(re.sub("classes = .*", "classes = np.zeros((7, 7), np.uint8)", source))
+    for folder in ("a", "b"):
+        (bundle / folder).mkdir()
+        Image.new("L", (28, 28)).save(bundle / folder / "1.png")
+    photo = (bundle / "a" / "1.png").read_bytes()
+    for arguments, expected in (
+        (("a", "a/1.png"), "a/1.png exists and is not replaced; name another folder than a\n"),
+        (("masks", "a/1.png", "b/1.png"), "a/1.png and b/1.png would both become masks/1.png\n"),
+    ):
+        done = without_vitsearch(bundle, "example.py", *arguments)
+        assert (done.returncode, done.stderr) == (1, expected)
+    assert (bundle / "a" / "1.png").read_bytes() == photo
+    assert not (bundle / "masks").exists()
+    done = without_vitsearch(bundle, "example.py", "masks", "a/1.png")
+    assert done.stdout == "a/1.png\tmasks/1.png\tcat 100%\n", done.stderr
+    assert without_vitsearch(bundle, "example.py", "masks", "a/1.png").returncode == 1

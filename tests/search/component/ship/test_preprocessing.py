@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import ModelView, Preprocessing
@@ -48,6 +48,17 @@ def test_a_file_is_read_as_the_search_reads_it(tmp_path, name, size, channels):
     pixels = load(str(path), {"image_size": size, "channels": channels})
     assert pixels.shape == (*ImageSize.of(size).sides, channels)
     assert (pixels == decode_image(path, ImageSize.of(size), channels)).all()
+
+
+def test_an_uncompressed_tiff_file_that_exif_turns_is_upright_in_both(tmp_path):
+    turned, exif = Image.fromarray(PIXELS[..., 0]).transpose(Image.Transpose.ROTATE_90), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned.save(tmp_path / "turned.tif", exif=exif)
+    for pixels in (
+        load(str(tmp_path / "turned.tif"), {"image_size": [61, 83], "channels": 1}),
+        decode_image(tmp_path / "turned.tif", ImageSize(61, 83), 1),
+    ):
+        assert (pixels[..., 0] == PIXELS[..., 0]).all()
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -75,3 +75,14 @@ def test_of_another_task_with_masks_the_outputs_are_kept(make_job, tmp_path):
     outputs = stored(job, shipped.outputs_sha256)
     assert (outputs.dtype, outputs.shape) == (np.float32, (3, len(CLASSES), HEIGHT // 2, WIDTH // 2))
     assert (shipped.masks_sha256, shipped.labels) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "edges_of_a_test:Corners"])
+def test_a_bundle_has_as_many_images_as_its_verify_reads(make_job, tmp_path, monkeypatch, kind):
+    (tmp_path / "edges_of_a_test.py").write_text(OWN_TASK)
+    of_image = HEIGHT * WIDTH if kind == "segmentation" else 4 * len(CLASSES) * HEIGHT * WIDTH // 4
+    monkeypatch.setattr(shipping, "OUTPUTS_MAX_BYTES", 2 * of_image + 1)
+    job = make_job(TaskSource(kind, str(tmp_path)) if ":" in kind else TaskSource(kind))
+    shipped = shipping.evaluate_on_test(job)
+    assert [len(stored(job, digest)) for digest in (shipped.images_sha256, shipped.outputs_sha256)] == [2, 2]
+    assert shipped.n == 4, "all are judged"

@@ -62,3 +62,9 @@ def test_other_text_is_refused(text):
 def test_an_image_without_pixels_is_refused():
     with pytest.raises(PlanError, match="64x0 pixels are no size of an image"):
         ImageSize(64, 0)
+
+
+def test_what_is_cut_off_an_image_is_the_share_beyond_the_shape():
+    assert ImageSize.square(224).cut_share(1080, 1920) == pytest.approx(0.4375)
+    assert ImageSize.square(224).cut_share(1920, 1080) == pytest.approx(0.4375)
+    assert ImageSize(54, 96).cut_share(1080, 1920) == 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, load
-from vitsearch.data.review import review
+from vitsearch.data.review import notes, notes_of_masks, review
 from vitsearch.errors import DataError
 
 CLASSES = ("road", "tree", "sky")
@@ -44,6 +44,12 @@ def test_images_and_masks_are_pairs_in_one_order(tmp_path):
     assert len(data.validation) == 2
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_class(tmp_path):
+    write(write(tmp_path), "val")
+    (tmp_path / "classes.txt").write_text("\ufeff" + "\r\n".join([*CLASSES, "", ""]), encoding="utf-8")
+    assert load(spec_of(tmp_path), None).class_names == CLASSES
+
+
 def test_masks_are_cut_and_resized_as_their_images_are(tmp_path):
     data = load(spec_of(write(tmp_path), image_size=ImageSize.square(12)), None)
     assert data.train.labels.shape[1:] == (12, 12)
@@ -57,6 +63,45 @@ def test_what_was_decoded_before_is_the_same_from_the_cache(tmp_path):
     assert first.identity == second.identity
     assert np.array_equal(first.validation.labels, second.validation.labels)
     assert load(spec_of(tmp_path / "data"), None).identity == first.identity
+
+
+def turn(root, name, ending, turned=6):
+    """Store a training image on its side, with the EXIF orientation that says so."""
+    path = root / "train" / "images" / f"{name}.png"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turned
+    with Image.open(path) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(path.with_suffix(ending), exif=exif)
+    if ending != ".png":
+        path.unlink()
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".tif", ".webp"])
+def test_a_mask_fits_its_image_as_exif_turns_it(tmp_path, ending):
+    turn(write(write(tmp_path), "val"), "2", ending)
+    data = load(spec_of(tmp_path), None)
+    assert data.train.images.shape[1:3] == (24, 32)
+    agree = np.abs(data.train.images[2].mean(axis=-1) - 80 * data.train.labels[2].astype(int)) < 30
+    assert agree.mean() > 0.9
+
+
+def test_exif_data_behind_the_pixels_of_a_png_file_turns_it_too(tmp_path):
+    turn(write(write(tmp_path), "val"), "2", ".png")
+    path = tmp_path / "train" / "images" / "2.png"
+    content = path.read_bytes()
+    at = content.index(b"eXIf") - 4
+    end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+    path.write_bytes(content[:at] + content[end:-12] + content[at:end] + content[-12:])  # IEND is the last
+    assert load(spec_of(tmp_path), None).train.images.shape[1:3] == (24, 32)
+
+
+def test_a_mask_of_the_pixels_that_exif_turns_is_refused(tmp_path):
+    turn(write(write(tmp_path), "val"), "2", ".jpg")
+    mask = tmp_path / "train" / "masks" / "2.png"
+    with Image.open(mask) as upright:
+        upright.transpose(Image.Transpose.ROTATE_90).save(mask)
+    with pytest.raises(DataError, match=r"masks/2.png is 32x24, its image 24x32 \(height x width, each turned"):
+        load(spec_of(tmp_path), None)
 
 
 def test_another_mask_is_other_data(tmp_path):
@@ -81,11 +126,23 @@ WRONG = {
     ),
     "a size differs": (
         lambda root: Image.new("L", (8, 8)).save(root / "masks" / "2.png"),
-        "masks of another size than their image (1): masks/2.png",
+        "masks of another size than their image (1): masks/2.png is 8x8, its image 24x32",
     ),
     "a mask in colour": (
         lambda root: Image.new("RGB", (32, 24)).save(root / "masks" / "2.png"),
         "masks with several numbers for a pixel instead of the index of its class (1): masks/2.png",
+    ),
+    "a mask of 16 bits": (
+        lambda root: Image.fromarray(np.zeros((24, 32), np.uint16)).save(root / "masks" / "2.png"),
+        "masks of 16 or more bits for a pixel; write 8 (1): masks/2.png",
+    ),
+    "a mask in a JPEG file": (
+        lambda root: Image.open((root / "masks" / "2.png").rename(root / "2.png")).save(root / "masks" / "2.JPG"),
+        "masks in JPEG files, which do not keep the indices of classes; write PNG (1): masks/2.JPG",
+    ),
+    "a line without a class": (
+        lambda root: (root.parent / "classes.txt").write_text("road\n\ntree\n \nsky\n\n"),
+        "classes.txt: has no name in line 2, 4; line N names the class of index N - 1, so give it a name or remove it",
     ),
     "a value is no class": (
         lambda root: Image.new("L", (32, 24), 9).save(root / "masks" / "3.png"),
@@ -110,3 +167,51 @@ def test_check_names_the_files_that_are_wrong(tmp_path, case):
     with pytest.raises(DataError) as error:
         review(spec_of(tmp_path))
     assert expected in str(error.value)
+
+
+def without(root, *classes):
+    """The masks of the folder with other values, as `classes` says of each."""
+    for path in (root / "train" / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.array([*classes, *range(len(classes), 256)], np.uint8)[mask]).save(path)
+
+
+def of_review_and_run(root):
+    """What `check` and a run say of the data."""
+    spec = spec_of(root)
+    return [lambda: review(spec).warnings, lambda: notes_of_masks(load(spec, None))]
+
+
+def test_masks_of_0_and_255_are_refused_as_nothing_can_be_learnt(tmp_path):
+    without(write(write(tmp_path), "val"), 0, 255, 255)
+    (tmp_path / "classes.txt").write_text("background\nobject\ntree\n")
+    for say in of_review_and_run(tmp_path):
+        with pytest.raises(DataError, match=r"no training mask has .* 2 of 3 classes: 'object' \(1\).* not 255"):
+            say()
+
+
+def test_a_class_that_no_training_mask_has_is_named(tmp_path):
+    without(write(write(tmp_path), "val"), 0, 255, 2)
+    for say in of_review_and_run(tmp_path):
+        (line,) = (line for line in say() if line.startswith("no training mask"))
+        assert line.startswith("no training mask has a pixel of 1 of 3 classes: 'tree' (1); no model learns them")
+
+
+def test_nothing_is_said_of_masks_that_have_all_classes(tmp_path):
+    write(write(tmp_path), "val")
+    assert notes_of_masks(load(spec_of(tmp_path), None)) == []
+
+
+def test_images_whose_sides_are_cut_off_are_named_with_the_share(tmp_path):
+    write(write(tmp_path, size=(18, 32)), "val", count=2, size=(18, 18))
+    spec = spec_of(tmp_path, image_size=ImageSize.square(12))
+    for said in (review(spec).warnings, notes(spec, tmp_path / "cache")):
+        (line,) = (line for line in said if "cut off" in line)
+        assert line.startswith("4 of 6 images have another shape than 12x12 (height x width), in which they are stored")
+        assert "44 % of their pixels, and of their masks, are cut off at the sides (train/images/0.png is 18x32" in line
+
+
+@pytest.mark.parametrize("stored", [(9, 16), (160, 288)])
+def test_nothing_is_said_of_images_that_are_whole_but_for_a_step_of_a_backbone(tmp_path, stored):
+    write(write(tmp_path, size=(18, 32)), "val", size=(18, 32))
+    assert not any("cut off" in line for line in notes(spec_of(tmp_path, image_size=ImageSize(*stored)), tmp_path))
