@@ -32,6 +32,7 @@ from vitsearch.tasks.base import (
     Truth,
     mean_figure,
     share_figure,
+    why_whole_images,
 )
 from vitsearch.tasks.classification.task import CLASSIFICATION
 from vitsearch_agent.base.canonical_json import digest, file_digest
@@ -48,6 +49,7 @@ __all__ = [
     "Truth",
     "mean_figure",
     "share_figure",
+    "why_whole_images",
 ]
 
 OURS = {
