@@ -15,6 +15,7 @@ from vitsearch.core.precisions import AUTO
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import NetworkError, UnknownName
 from vitsearch.models.backbone import ModelSpec
+from vitsearch.tasks import Task, why_whole_images
 
 TOKENS = ("token_pruning_method", "token_pruning_at")
 NEEDS_ONE_OUTPUT = {
@@ -32,11 +33,13 @@ class Catalogue:
         facts: Of networks that were examined, by name.
         problems: Why others cannot be searched, by name.
         gives_map: Whether the backbones are to give maps.
+        shows_whole_images: Whether models are to see whole images, whatever their weights were trained on.
     """
 
     facts: Mapping[str, NetworkFacts]
     problems: Mapping[str, str]
     gives_map: bool = False
+    shows_whole_images: bool = False
 
     @classmethod
     def examined(cls, networks: Iterable[tuple[Network, str]], resolutions: Iterable[ImageSize]) -> Catalogue:
@@ -64,16 +67,16 @@ class Catalogue:
         """A catalogue with what a study keeps of networks, which may not be on this machine."""
         return cls(facts, {})
 
-    def for_task(self, gives_map: bool) -> Catalogue:
+    def for_task(self, task: Task) -> Catalogue:
         """The same backbones, where all are to give what a task needs.
 
         Args:
-            gives_map: Whether that is a map.
+            task: The task.
 
         Returns:
             A catalogue that refuses what does not go with it.
         """
-        return replace(self, gives_map=gives_map)
+        return replace(self, gives_map=task.gives_map, shows_whole_images=why_whole_images(task) is not None)
 
     def matching(self, glob: str, weights: str | None) -> tuple[str, ...]:
         """See `vitsearch.backbones.matching`: a glob names no network of the user's."""
@@ -158,10 +161,10 @@ class Catalogue:
             weights: Its starting weights.
 
         Returns:
-            None where only the space file or the data can say it. Models that give maps see the whole image.
+            None where only the space file or the data can say it. Some tasks need the whole image.
         """
         own = None if name in self.facts else backbones.preprocessing(name, weights)
-        return replace(own, crop_share=1.0) if own is not None and self.gives_map else own
+        return replace(own, crop_share=1.0) if own is not None and self.shows_whole_images else own
 
     def starting_digest(self, spec: ModelSpec) -> str:
         """Name the architecture and the weights that a model starts from.

@@ -124,7 +124,8 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
         reasons = []
         for channels in looked_at(self.network).channels:
             try:
-                self.build(ModelSpec(self.network.name, weights, self.network.resolution, CLASSES, channels))
+                with torch.random.fork_rng(devices=[]):
+                    self._loaded(ModelSpec(self.network.name, weights, self.network.resolution, CLASSES, channels))
             except WeightsError as error:
                 reasons.append(str(error))
             else:
@@ -137,11 +138,24 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
         return model, True
 
     def _from_file(self, spec: ModelSpec) -> tuple[nn.Module, bool]:
+        model, had = self._loaded(spec)
+        own = looked_at(self.network)
+        if had == spec.classes:
+            return model, False
+        if own.classifier is None and own.fixed_classes is None and spec.classes:
+            made = self._sized(spec, spec.classes)
+            drawn = made.state_dict()
+            trained = {name: value for name, value in model.state_dict().items() if value.shape == drawn[name].shape}
+            made.load_state_dict(drawn | trained)
+            return made, True
+        self._with_classes(model, spec.classes)
+        return model, spec.classes != 0
+
+    def _loaded(self, spec: ModelSpec) -> tuple[nn.Module, int]:
+        """The model of a file, with the classes of the file, and their number."""
         path = weights_path(spec.backbone, spec.weights)
         state = without_prefix(read_state(path), looked_at(self.network).model.state_dict())
-        classifier = looked_at(self.network).classifier
-        weight = state.get(f"{classifier}.weight")
-        had = spec.classes if weight is None else len(weight)
+        had = _classes_of(self.network, state) or spec.classes
         model = self._sized(spec, had)
         wanted = model.state_dict()
         trained_at = spec.trained_at or self.network.resolution
@@ -152,9 +166,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
         except RuntimeError as error:
             self._refuse_channels_of(state, spec, had)
             raise misfit(self.network.name, path, state, wanted, first_line(error)) from error
-        if had != spec.classes:
-            self._with_classes(model, spec.classes)
-        return model, spec.classes not in (0, had)
+        return model, had
 
     def _refuse_channels_of(self, state: State, spec: ModelSpec, classes: int) -> None:
         """Raise `WeightsError` where weights fit the network for images of other channels."""
@@ -296,6 +308,25 @@ def _declared(network: PythonNetwork, model: nn.Module) -> tuple[Heads | Width, 
                 "vitsearch.structure.values"
             )
     return units
+
+
+def _classes_of(network: PythonNetwork, state: State) -> int | None:
+    """The number of classes of weights of a network; None where no tensor says it."""
+    own = looked_at(network)
+    if own.classifier is not None:
+        weight = state.get(f"{own.classifier}.weight")
+        return None if weight is None else len(weight)
+    if own.fixed_classes is not None:
+        return own.fixed_classes
+    few, more = (
+        make(network, classes=classes, channels=own.channels[0], resolution=network.resolution).state_dict()
+        for classes in (CLASSES, CLASSES + 1)
+    )
+    for name in (name for name in few if name in more and name in state):
+        for size, larger, there in zip(few[name].shape, more[name].shape, state[name].shape, strict=False):
+            if size != larger:  # such as two rows for each class, and some for none
+                return max(0, CLASSES + (there - size) // (larger - size)) or None
+    return None
 
 
 @cache

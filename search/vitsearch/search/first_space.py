@@ -25,6 +25,7 @@ from vitsearch.data.spec import DataSpec
 from vitsearch.devices import descriptions
 from vitsearch.errors import DataError, NetworkError, SpaceError, UnknownName
 from vitsearch.space import shipped_spaces
+from vitsearch.tasks.segmentation.task import SEGMENTATION
 
 HERE = "here"
 GOALS = ("latency", "energy", "size")
@@ -250,7 +251,7 @@ def _set_segmentation(tree: Any, resolutions: list[ImageSize]) -> None:
     data.ca.items.pop("root", None)  # the comment says how folders of classes look
     for section in (tree["objectives"], tree["limits"]):
         section.insert(0, "mean_iou", section.pop("accuracy"))
-    space, catalogue = tree["space"], Catalogue({}, {}).for_task(gives_map=True)
+    space, catalogue = tree["space"], Catalogue({}, {}).for_task(SEGMENTATION)
     for knob in ("token_pruning_ratio", "token_pruning_method", "window_size"):
         space.pop(knob, None)
     for name in list(space["backbone"]):

@@ -31,7 +31,7 @@ def plan_space(
 
 def catalogue_of(space: SearchSpace) -> Catalogue:
     """The backbones of a space, with what is known of the networks that the user brings."""
-    return Catalogue.of_facts(space.network_facts).for_task(space.purpose.gives_map)
+    return Catalogue.of_facts(space.network_facts).for_task(space.purpose)
 
 
 def lacking(space: SearchSpace) -> list[str]:

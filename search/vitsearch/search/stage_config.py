@@ -22,7 +22,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.space.section_base import StartingWeights
 from vitsearch.space.task import Data, TeacherSection
 from vitsearch.study.sampling import PlanSpace
-from vitsearch.tasks import CLASSIFICATION, TaskSource
+from vitsearch.tasks import CLASSIFICATION, TaskSource, why_whole_images
 from vitsearch_agent.base.canonical_json import digest
 
 
@@ -34,8 +34,9 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         catalogue_of(space),
         space.task_source.find(),
     )
-    if task.gives_map:
-        _refuse_cut_images([*space.space.resolution, space.baseline_resolution], ImageSize.of(data["image_size"]))
+    if (reason := why_whole_images(task)) is not None:
+        sizes = [*space.space.resolution, space.baseline_resolution]
+        _refuse_cut_images(sizes, ImageSize.of(data["image_size"]), reason)
     reference = _reference_of(space)
     preprocessing = preprocessing_with(data, catalogue)
     identity = DataIdentity(data["fingerprint"], task.outputs(len(data["class_names"])), data["channels"])
@@ -67,13 +68,12 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
     )
 
 
-def _refuse_cut_images(resolutions: Iterable[ImageSize], stored: ImageSize) -> None:
-    """Raise `DataError` where a model would see a part of each image alone: its map is of the whole image."""
+def _refuse_cut_images(resolutions: Iterable[ImageSize], stored: ImageSize, reason: str) -> None:
+    """Raise `DataError` where a model would see a part of each image alone."""
     for size in resolutions:
         if not size.has_shape_of(stored):
             raise DataError(
-                f"space.resolution: {size} has another shape than the images, which have {stored} pixels, and a map is "
-                "of the whole image"
+                f"space.resolution: {size} has another shape than the images, which have {stored} pixels, and {reason}"
             )
 
 

@@ -27,6 +27,7 @@ from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Node
 from vitsearch.space.problems import Problem, SourceMap, report_lines
 from vitsearch.space.task import Data
+from vitsearch.tasks import Task
 
 NO_BUDGET = ("", "none", "null", "~")
 """What may be written for no budget, in lower case."""
@@ -98,7 +99,7 @@ class BackboneLookup(Protocol):
 
     def matching(self, glob: str, weights: str | None) -> tuple[str, ...]: ...
 
-    def for_task(self, gives_map: bool) -> BackboneLookup: ...
+    def for_task(self, task: Task) -> BackboneLookup: ...
 
 
 LookUp = Callable[[Sequence[tuple[Network, str]], Sequence[ImageSize]], BackboneLookup]
@@ -115,7 +116,7 @@ def judge(path: str | os.PathLike[str], overrides: Sequence[str], look_up: LookU
     draft = read_draft(path, overrides, matching)
     backbones = look_up(draft.searched.networks(), draft.searched.resolutions())
     if draft.space is not None:
-        backbones = backbones.for_task(draft.space.purpose.gives_map)
+        backbones = backbones.for_task(draft.space.purpose)
     supports = backbones.supports
     problems, unused = find_unsupported(draft.searched, supports)
     if draft.space is not None:

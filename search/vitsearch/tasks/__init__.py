@@ -32,6 +32,7 @@ from vitsearch.tasks.base import (
     Truth,
     mean_figure,
     share_figure,
+    why_whole_images,
 )
 from vitsearch.tasks.classification.task import CLASSIFICATION
 from vitsearch_agent.base.canonical_json import digest, file_digest
@@ -48,17 +49,15 @@ __all__ = [
     "Truth",
     "mean_figure",
     "share_figure",
+    "why_whole_images",
 ]
 
-TASKS: Registry[Task] = Registry(
-    "task",
-    {
-        "classification": "vitsearch.tasks.classification.task:CLASSIFICATION",
-        "embedding": "vitsearch.tasks.embedding.task:EMBEDDING",
-        "segmentation": "vitsearch.tasks.segmentation.task:SEGMENTATION",
-    },
-    "vitsearch.tasks",
-)
+OURS = {
+    "classification": "vitsearch.tasks.classification.task:CLASSIFICATION",
+    "embedding": "vitsearch.tasks.embedding.task:EMBEDDING",
+    "segmentation": "vitsearch.tasks.segmentation.task:SEGMENTATION",
+}
+TASKS: Registry[Task] = Registry("task", OURS, "vitsearch.tasks")
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ class TaskSource:
 
     @property
     def is_own_code(self) -> bool:
-        return ":" in self.kind
+        """Whether another package or a user brings it."""
+        return self.kind not in OURS
 
     @property
     def digest(self) -> str:
@@ -95,7 +95,7 @@ class TaskSource:
 
 @cache
 def _found(source: TaskSource) -> Task:
-    task: Any = _imported(source) if source.is_own_code else TASKS.get(source.kind)
+    task: Any = _imported(source) if ":" in source.kind else TASKS.get(source.kind)
     task = task() if isinstance(task, type) else task
     missing = [name for name in Task.__annotations__ if not hasattr(task, name)]
     missing += [name for name in ("loss", "distance", "diverge", "judge") if not callable(getattr(task, name, None))]
@@ -106,6 +106,11 @@ def _found(source: TaskSource) -> Task:
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(task.kind)):
         allowed = "allowed are small letters, digits, - and _, a letter first"
         raise TaskError(f"task {source.kind!r}: {task.kind!r} is not a valid kind: {allowed}")
+    if task.kind in OURS and source.is_own_code:  # bundles of these have what `verify` reads of them by their kind
+        raise TaskError(
+            f"task {source.kind!r}: {task.kind!r} is the kind of a task of vitsearch; give this one another, "
+            f"or write 'kind: {task.kind}' for that task"
+        )
     if task.labels not in get_args(Labelling):
         allowed = ", ".join(get_args(Labelling))
         raise TaskError(f"task {source.kind!r}: labels is {task.labels!r}; allowed: {allowed}")

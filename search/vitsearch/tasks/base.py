@@ -296,6 +296,20 @@ class Task(Protocol):
         return np.array(values, np.float64)
 
 
+def why_whole_images(task: Task) -> str | None:
+    """Say why models of a task must see whole images.
+
+    Args:
+        task: The task.
+
+    Returns:
+        The reason; None where they may see the centre alone.
+    """
+    if task.gives_map:
+        return "a map is of the whole image"
+    return "masks are of the whole image" if task.labels == "masks" else None
+
+
 def mean_figure(values: npt.NDArray[Any]) -> Figure:
     """Make a figure of one value for each image.
 

@@ -292,9 +292,10 @@ def _on(rows: Floats, device: str) -> torch.Tensor:
 def _live_targets(teacher: LiveTeacher, spec: TrainingSpec, images: Bytes, precision: Precision) -> TargetBatch:
     model = teacher.model.to(spec.device).eval()
     inputs = to_tensor(images, teacher.resolution, teacher.preprocessing, spec.device)
-    with torch.no_grad(), autocast(spec.device, precision), features_of(model) as features:
+    hints = features_of(model) if spec.distillation == "feature" else nullcontext()
+    with torch.no_grad(), autocast(spec.device, precision), hints as features:
         outputs: torch.Tensor = model(inputs)
-    return TargetBatch(outputs.float(), features().float() if spec.distillation == "feature" else None)
+    return TargetBatch(outputs.float(), None if features is None else features().float())
 
 
 def _loss(method: Method, outputs: Any, batch: _Batch, spec: TrainingSpec) -> torch.Tensor:

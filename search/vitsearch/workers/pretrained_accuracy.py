@@ -1,4 +1,4 @@
-"""Weights that need no training for the user's classes, tried on some of the user's images."""
+"""Whether weights need no training for the user's task, and what those of a classifier do with some of the images."""
 
 from __future__ import annotations
 
@@ -57,3 +57,11 @@ def judge(
         if time.process_time() - begin > PATIENCE_CPU_S:
             break
     return [PreprocessingAccuracy(way, np.concatenate(answers)) for way, answers in zip(ways, right, strict=True)]
+
+
+def fits(spec: backbones.ModelSpec, networks: Networks) -> bool:
+    """Whether weights have every layer of a model; others are trained first.
+
+    Raises `WeightsError`, and `PlanError` for outputs that the model cannot give.
+    """
+    return not backbones.find(spec.backbone, networks).build(spec).head_is_new

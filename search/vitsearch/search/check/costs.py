@@ -33,7 +33,7 @@ COUNTING_S, TIMING_S = 4.0, 4.0
 """Most seconds for counting random models, and for timing training steps. The largest and the smallest model of each
 backbone are counted in any case."""
 CLASSES = 10
-"""Of the models that are counted: the width of the classifier matters little."""
+"""Of the models that are counted: the width of the classifier matters little. A network may be fixed to another."""
 REMEASURED, SCREENED_PER_TRAINING, EXPORTED_PER_TRAINING = 14, 6, 2
 """In five runs: the models of the front and near it that are measured again (12 to 17); for each training that the file
 allows, the plans that were screened (3.4 to 5.8) and exported for all runtimes (1.5 to 2.3). A search screens on while
@@ -179,13 +179,15 @@ def count_models(valid: Valid) -> CountedModels:
 def _count(plan: Plan, space: SearchSpace, channels: int) -> Counts:
     from vitsearch.workers.space_costs import count  # torch: only for those who count
 
-    return caller(plan.backbone, space.networks, count)(plan, _models_of(space, channels))
+    return caller(plan.backbone, space.networks, count)(plan, _models_of(plan, space, channels))
 
 
-def _models_of(space: SearchSpace, channels: int) -> SpaceModels:
+def _models_of(plan: Plan, space: SearchSpace, channels: int) -> SpaceModels:
     from vitsearch.workers.space_costs import SpaceModels  # torch: only for those who count
 
-    return SpaceModels(CLASSES, channels, space.purpose.gives_map, space.networks)
+    facts = space.network_facts.get(plan.backbone)
+    classes = CLASSES if facts is None else facts.classes or CLASSES
+    return SpaceModels(classes, channels, space.purpose.gives_map, space.networks)
 
 
 def _range(values: Iterable[float]) -> ValueRange:
@@ -368,7 +370,7 @@ def _per_image(plans: PlanSpace, channels: int, threads: int) -> Iterator[tuple[
             continue
         plan = plans.plan(_Extreme(backbone, is_largest=True))
         timed = caller(backbone, plans.space.networks, training_seconds_per_image)
-        yield backbone, timed(plan, _models_of(plans.space, channels), threads)
+        yield backbone, timed(plan, _models_of(plan, plans.space, channels), threads)
         if time.perf_counter() - begin > TIMING_S:
             return
 

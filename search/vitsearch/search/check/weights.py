@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitsearch import backbones
 from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.pareto import wilson
 from vitsearch.core.preprocessing import USUAL, Preprocessing, normalisation_text
 from vitsearch.data import DataSpec
 from vitsearch.errors import PlanError, WeightsError
+from vitsearch.models.backbone import ModelSpec
 from vitsearch.search.check.user_code import caller
 from vitsearch.search.starting_weights import Start, starts
 from vitsearch.space import SearchSpace
 from vitsearch.space.problems import Problem
+from vitsearch.tasks import CLASSIFICATION, Task
 
 if TYPE_CHECKING:
     from vitsearch.data.validation_sample import ValidationSample
@@ -35,8 +36,8 @@ CLEARLY = 3.0
 
 @dataclass(frozen=True)
 class CheckedWeights:
-    """`tried` says of each backbone with a file of the user's what its weights do, that they are trained first, or that
-    they label the images."""
+    """`tried` says of each backbone with a file of the user's what its weights do, that they are trained first or taken
+    as they are, or that they label the images."""
 
     problems: list[Problem]
     warnings: list[str]
@@ -45,7 +46,7 @@ class CheckedWeights:
 
 def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedWeights:
     """Judge what the file says of its weights, and classify some images with those of the user's own files. Files of
-    other classes are left out: they are trained."""
+    other classes are left out: they are trained. Files for another task than classification are built alone."""
     checked = CheckedWeights([], [], {})
     own: list[tuple[Start, Preprocessing]] = []
     for start in starts(space):
@@ -56,37 +57,66 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedW
             continue
         if space.labelled_by is not None:
             checked.tried[start.backbone] = agreement_text(start.backbone)
-        elif preprocessing is None or not start.section.weights.startswith("file:"):
-            continue
-        elif space.purpose.gives_map:
-            checked.tried[start.backbone] = TRAINED_FIRST
-        else:
+        elif preprocessing is not None and start.section.weights.startswith("file:"):
             own.append((start, preprocessing))
     if not own:
         return checked
     from vitsearch.data.validation_sample import validation_sample
+
+    task = space.task_source.find()
+    sample = validation_sample(spec, MOST_IMAGES if task == CLASSIFICATION else 1)
+    for start, preprocessing in own:
+        model = _spec_of(start, task, tuple(sample.class_names), channels)
+        try:
+            if task == CLASSIFICATION:
+                _classify(start, model, space, sample, [preprocessing, *_others(preprocessing, channels)], checked)
+            else:
+                checked.tried[start.backbone] = _what_becomes_of(start, model, space, task)
+        except (PlanError, WeightsError) as error:
+            checked.problems.append(Problem(start.path, str(error)))
+    return checked
+
+
+def _spec_of(start: Start, task: Task, class_names: tuple[str, ...], channels: int) -> ModelSpec:
+    return ModelSpec(
+        start.backbone,
+        start.section.weights,
+        start.catalogue.native_resolution(start.backbone),
+        0 if task.has_reference else task.outputs(len(class_names)),
+        channels,
+        class_names=class_names,
+        gives_map=task.gives_map,
+    )
+
+
+def _what_becomes_of(start: Start, model: ModelSpec, space: SearchSpace, task: Task) -> str:
+    """What a run does with weights for another task than classification."""
+    from vitsearch.workers.pretrained_accuracy import fits  # torch: only where there is a file
+
+    is_fit, reference = caller(start.backbone, space.networks, fits)(model, space.networks), space.reference
+    if reference is not None and (start.backbone, start.section.weights) != (reference.backbone, reference.weights):
+        return "trained to give the outputs of the reference before the search"
+    if not is_fit:
+        return f"trained for task {task.kind} before the search, because its last or its first layer is new"
+    return f"taken as they are (only those for task {CLASSIFICATION.kind} are tried on images)"
+
+
+def _classify(
+    start: Start,
+    model: ModelSpec,
+    space: SearchSpace,
+    sample: ValidationSample,
+    ways: list[Preprocessing],
+    checked: CheckedWeights,
+) -> None:
     from vitsearch.workers.pretrained_accuracy import judge  # torch: only where there is a file
 
-    sample = validation_sample(spec, MOST_IMAGES)
-    for start, preprocessing in own:
-        native = start.catalogue.native_resolution(start.backbone)
-        names = tuple(sample.class_names)
-        model = backbones.ModelSpec(
-            start.backbone, start.section.weights, native, len(names), channels, class_names=names
-        )
-        try:
-            answers = caller(start.backbone, space.networks, judge)(
-                model, space.networks, sample, [preprocessing, *_others(preprocessing, channels)]
-            )
-        except WeightsError as error:
-            checked.problems.append(Problem(start.path, str(error)))
-            continue
-        if answers is None:
-            checked.tried[start.backbone] = TRAINED_FIRST
-        else:
-            checked.tried[start.backbone] = _said(answers[0])
-            _report(start, answers, sample, checked)
-    return checked
+    answers = caller(start.backbone, space.networks, judge)(model, space.networks, sample, ways)
+    if answers is None:
+        checked.tried[start.backbone] = TRAINED_FIRST
+    else:
+        checked.tried[start.backbone] = _said(answers[0])
+        _report(start, answers, sample, checked)
 
 
 def _report(

@@ -18,10 +18,12 @@ from vitsearch.core.metrics import METRICS, NEEDS
 from vitsearch.errors import VitsearchError
 from vitsearch.space.knobs import AnyBackbone, Baseline
 from vitsearch.space.networks import OnnxSection
+from vitsearch.space.nodes import Path
 from vitsearch.space.problems import Problem, nearest_or_all
+from vitsearch.space.section_base import StartingWeights
 from vitsearch.space.sections import FleetWeights, LimitSection, Measure
 from vitsearch.space.task import AugmentationSection, BaseSection, Data, FineTune, TeacherSection
-from vitsearch.tasks import Task, TaskSource
+from vitsearch.tasks import Task, TaskSource, why_whole_images
 
 Problems = Iterator[Problem]
 Names = tuple[str, ...]
@@ -215,24 +217,34 @@ def masks_change_with_their_images(task: Task, base: BaseSection, fine_tune: Fin
                 yield Problem(("task", name, "augmentation", key), text)
 
 
-def maps_show_whole_images(
-    task: Task, data: Data, backbones: tuple[AnyBackbone, ...], resolutions: tuple[ImageSize, ...]
-) -> Problems:
-    """What a model does not see of an image has no place in its map."""
-    if not task.gives_map:
-        return
+def maps_are_of_networks(task: Task, backbones: tuple[AnyBackbone, ...]) -> Problems:
     for index, backbone in enumerate(backbones):
-        if isinstance(backbone, OnnxSection):
+        if task.gives_map and isinstance(backbone, OnnxSection):
             text = f"an ONNX file is searched as a classifier, not for task {task.kind}"
             yield Problem(("space", "backbone", index), text)
-        if backbone.crop_share not in (None, 1.0):
-            text = f"{backbone.crop_share:g}: a map is of the whole image; allowed: 1"
-            yield Problem(("space", "backbone", index, "crop_share"), text)
-    shown = data.image_size or next(iter(resolutions), None)
+
+
+def resolutions_show_whole_images(task: Task, data: Data, resolutions: tuple[ImageSize, ...]) -> Problems:
+    """What a model does not see of an image has no place in its map, and is in the masks nevertheless."""
+    reason, shown = why_whole_images(task), data.image_size or next(iter(resolutions), None)
     for index, size in enumerate(resolutions):
-        if shown is not None and not size.has_shape_of(shown):
-            text = f"{size} has another shape than {shown}, and a map is of the whole image; allowed: one shape"
+        if reason is not None and shown is not None and not size.has_shape_of(shown):
+            text = f"{size} has another shape than {shown}, and {reason}; allowed: one shape"
             yield Problem(("space", "resolution", index), text)
+
+
+def crops_show_whole_images(
+    task: Task, backbones: tuple[AnyBackbone, ...], baseline: Baseline, teacher: str | TeacherSection
+) -> Problems:
+    reason = why_whole_images(task)
+    sections: list[tuple[Path, StartingWeights]] = [
+        (("space", "backbone", index), backbone) for index, backbone in enumerate(backbones)
+    ]
+    sections.append((("baseline",), baseline))
+    sections += [] if isinstance(teacher, str) else [(("task", "teacher"), teacher)]
+    for path, section in sections:
+        if reason is not None and section.crop_share not in (None, 1.0):
+            yield Problem((*path, "crop_share"), f"{section.crop_share:g}: {reason}; allowed: 1")
 
 
 def a_reference_is_what_is_learned(
@@ -291,7 +303,9 @@ RULES: tuple[Callable[..., Problems], ...] = (
     only_one_file_labels_images,
     masks_are_what_the_task_reads,
     masks_change_with_their_images,
-    maps_show_whole_images,
+    maps_are_of_networks,
+    resolutions_show_whole_images,
+    crops_show_whole_images,
     unlabelled_images_teach_nothing,
     distillation_has_a_teacher,
 )

@@ -240,6 +240,52 @@ def test_without_a_layer_of_logits_other_classes_are_refused(network):
         built(network(code, "fixed"), channels=3)
 
 
+SCALED = NET.replace("return self.out(", "return 2 * self.out(")
+ENCODER = NET.replace("return self.out(", "return nn.functional.normalize(").replace(
+    "make(classes, channels)", "make(channels)"
+).replace("Net(classes,", "Net(1,")  # fmt: skip
+
+
+def test_a_network_without_a_layer_of_logits_has_the_classes_of_its_weights(network, tmp_path):
+    ours = network(SCALED)
+    assert looked_at(ours).classifier is None
+    state = built(ours, classes=19).model.state_dict()
+    state["out.bias"] += 1
+    weights = saved(state, tmp_path)
+    assert PythonFamily(ours).supports("ours", "weights", weights) is None
+    same = built(ours, classes=19, weights=weights)
+    assert not same.head_is_new
+    assert torch.equal(same.model.out.bias, state["out.bias"])
+
+
+def test_for_other_classes_it_keeps_what_does_not_depend_on_them(network, tmp_path):
+    ours = network(SCALED)
+    state = built(ours, classes=19).model.state_dict()
+    other = built(ours, classes=5, weights=saved(state, tmp_path))
+    assert other.head_is_new
+    assert other.model(torch.zeros(2, 1, 16, 16)).shape == (2, 5)
+    assert torch.equal(other.model.stem.weight, state["stem.weight"])
+
+
+def test_weights_that_do_not_fit_a_network_without_a_layer_of_logits_are_named(network, tmp_path):
+    ours = network(SCALED)
+    state = built(ours, classes=19, channels=3).model.state_dict()
+    del state["stem.bias"]
+    reason = PythonFamily(ours).supports("ours", "weights", saved(state, tmp_path))
+    assert "missing: stem.bias" in reason
+    assert "of another shape" not in reason
+
+
+def test_an_encoder_without_classes_takes_its_weights(network, tmp_path):
+    ours = network(ENCODER)
+    assert looked_at(ours).fixed_classes == 16
+    weights = saved(built(ours, classes=0).model.state_dict(), tmp_path)
+    assert PythonFamily(ours).supports("ours", "weights", weights) is None
+    encoder = built(ours, weights=weights, classes=0)
+    assert not encoder.head_is_new
+    assert encoder.model(torch.zeros(2, 1, 16, 16)).shape == (2, 16)
+
+
 def test_the_same_code_is_the_same_architecture(network):
     first, second = looked_at(network()), looked_at(network(NET.replace("import torch\n", "import torch\n\n", 1)))
     assert first.architecture == second.architecture

@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from support.marks import long
 from vitsearch.core.image_size import ImageSize
-from vitsearch.core.plan import Recipe
+from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
+from vitsearch.models.classifier import ATTRIBUTE, Classifier
 from vitsearch.tasks import CLASSIFICATION
 from vitsearch.tasks.classification.divergence import divergence
 from vitsearch.training import distillation, fine_tune, inference
@@ -168,3 +169,15 @@ def test_a_live_teacher_gives_the_same_hints_as_its_file(data, teacher, teacher_
     fine_tune.fine_tune(students[1], task(data, distillation="feature", live_teacher=live))
     for name, value in students[0].state_dict().items():
         torch.testing.assert_close(students[1].state_dict()[name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_a_live_teacher_whose_logits_are_no_layers_output_teaches_its_logits(data):
+    def scaled():
+        model = torch.nn.Sequential(tiny(), torch.nn.LogSoftmax(1))
+        setattr(model, ATTRIBUTE, Classifier(None, 10))
+        return model
+
+    live = fine_tune.LiveTeacher(scaled(), ImageSize.square(28), Preprocessing(data.mean, data.std))
+    recipe = dataclasses.replace(RECIPE, augmentation=Augmentation(flip=True))
+    report = fine_tune.fine_tune(scaled(), task(data, recipe=recipe, live_teacher=live))
+    assert report.steps == 8

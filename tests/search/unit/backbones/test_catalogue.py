@@ -7,6 +7,8 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import NetworkFacts
 from vitsearch.errors import NetworkError
 from vitsearch.models.backbone import ModelSpec
+from vitsearch.tasks import CLASSIFICATION
+from vitsearch.tasks.segmentation.task import SEGMENTATION, Segmentation
 
 REFUSALS = {
     "head_pruning_ratio": "no heads",
@@ -86,4 +88,16 @@ def test_the_architecture_enters_the_digest_of_random_weights():
     ],
 )
 def test_what_does_not_go_with_maps_is_refused(knob, value, reason):
-    assert OURS.for_task(gives_map=True).supports("ours", knob, value) == reason
+    assert OURS.for_task(SEGMENTATION).supports("ours", knob, value) == reason
+
+
+class Boxes(Segmentation):
+    """A task on masks that has no map of vitsearch's."""
+
+    kind, gives_map = "boxes", False
+
+
+@pytest.mark.parametrize(("task", "share"), [(CLASSIFICATION, 0.9), (SEGMENTATION, 1.0), (Boxes(), 1.0)])
+def test_models_see_whole_images_where_the_task_has_masks(task, share):
+    preprocessing = Catalogue.of_facts({}).for_task(task).preprocessing("vit_small_patch16_224", "hub")
+    assert preprocessing.crop_share == share

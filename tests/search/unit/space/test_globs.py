@@ -36,7 +36,7 @@ class Names:
     def matching(self, glob, weights):
         return matching(glob, weights, self.names)
 
-    def for_task(self, gives_map):
+    def for_task(self, task):
         return self
 
     def supports(self, backbone, knob, value):

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from support import SPACE_FILES
+from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import NetworkFacts
-from vitsearch.space import SearchSpace, load
+from vitsearch.space import SearchSpace, judge, load
 from vitsearch.space.changes import SpaceChange
 from vitsearch.space.checks.support import unfit_outputs
 from vitsearch.space.load import read_draft
 from vitsearch.tasks import TASKS
+from vitsearch.tasks.segmentation.task import SEGMENTATION, Segmentation
 
 SMALL = Path(SPACE_FILES, "small.yaml")
 OURS = "python: 'pkg.nets:make', name: ours, resolution: 28"
@@ -111,3 +113,21 @@ def test_a_network_gives_what_the_task_reads(task, gives_map, wrong):
     examined = space(OURS).with_facts({"ours": replace(FACTS, gives_map=gives_map)})
     problems = [problem.message for problem in unfit_outputs(TASKS.get(task), examined.space.backbone)]
     assert problems == ([] if wrong is None else [wrong])
+
+
+class Boxes(Segmentation):
+    """A task of another package, whose own network gives maps."""
+
+    kind, gives_map, metrics = "boxes", False, SEGMENTATION.metrics
+
+
+def test_a_task_of_another_package_reads_any_form(monkeypatch, tmp_path):
+    monkeypatch.setitem(TASKS._targets, "boxes", f"{__name__}:Boxes")
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "task: {kind: boxes, data: {source: 'builtin:fashion-mosaic'}}\n"
+        "objectives: {mean_iou: maximize, cpu_ms_p50: minimize}\n"
+        f"space: {{backbone: [{{{OURS}}}], resolution: 28}}\n"
+    )
+    judged = judge(path, [], lambda networks, sizes: Catalogue.of_facts({"ours": replace(FACTS, gives_map=True)}))
+    assert judged.require().space.purpose.kind == "boxes"

@@ -9,7 +9,7 @@ import pytest
 
 from vitsearch.core.metrics import METRICS
 from vitsearch.errors import TaskError, UnknownName
-from vitsearch.tasks import CLASSIFICATION, TaskSource
+from vitsearch.tasks import CLASSIFICATION, TASKS, TaskSource
 
 NUMBERS = count()
 TASK = """
@@ -26,6 +26,13 @@ class Depth(Task):
     def diverge(self, outputs, reference): ...
     def judge(self, outputs, truth): ...
     def loss(self, outputs, targets): ...
+"""
+
+FOCAL = """
+from vitsearch.tasks.classification.task import CLASSIFICATION, Classification
+
+class Focal(Classification):
+    labels = "needed"
 """
 
 
@@ -60,6 +67,16 @@ def test_a_task_of_a_users_module_makes_its_metrics_known(write):
     assert source.digest != TaskSource().digest
 
 
+def test_a_task_of_another_package_is_own_code(write, tmp_path, monkeypatch):
+    module = write(TASK, "Depth").kind
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(TASKS._targets, "depth_of_a_package", module)
+    packaged = TaskSource("depth_of_a_package")
+    assert packaged.find().kind == "depth"
+    assert packaged.is_own_code
+    assert not TaskSource("segmentation").is_own_code
+
+
 @pytest.mark.parametrize(
     ("text", "attribute", "said"),
     [
@@ -79,6 +96,14 @@ def test_a_task_of_a_users_module_makes_its_metrics_known(write):
         (TASK.replace("def judge", "def weigh").replace("(Task)", ""), "Depth", "has no .*judge"),
         (TASK + "\n    metrics = ()\n", "Depth", "has no metric"),
         (TASK.replace("depth_error", "accuracy"), "Depth", "metric accuracy: another metric has this name"),
+        (FOCAL, "Focal", "'classification' is the kind of a task of vitsearch; give this one another"),
+        (FOCAL, "Classification", "'classification' is the kind of a task of vitsearch; give this one another"),
+        (
+            FOCAL,
+            "CLASSIFICATION",
+            "'classification' is the kind of a task of vitsearch; .* or write 'kind: classification' for that task",
+        ),
+        (FOCAL + "    kind = 'segmentation'", "Focal", "'segmentation' is the kind of a task of vitsearch"),
     ],
 )
 def test_what_is_no_task_is_refused_and_named(write, text, attribute, said):

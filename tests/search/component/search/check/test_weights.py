@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,7 +16,7 @@ from vitsearch.core.preprocessing import HALF, IMAGENET, NONE, Preprocessing
 from vitsearch.data import DataSpec
 from vitsearch.data.validation_sample import validation_sample
 from vitsearch.errors import SpaceError
-from vitsearch.search.check import check_space
+from vitsearch.search.check import check_space, count_models
 from vitsearch.workers import pretrained_accuracy
 
 SPACE = """
@@ -129,3 +131,69 @@ def test_a_wrong_key_is_one_clear_problem(check, keys, message):
         check(f"{{name: vit_fmnist_p4, {keys}}}").require()
     (problem,) = caught.value.problems
     assert message in problem
+
+
+NETWORK = """
+    import torch
+    from torch import nn
+    from vitsearch.tasks.segmentation.task import Segmentation
+
+    class Net(nn.Module):
+        def __init__(self, outputs):
+            super().__init__()
+            self.stem, self.out = nn.Conv2d(1, 8, 4, 4), nn.Conv2d(8, outputs, 1)
+
+    class Map(Net):
+        def forward(self, images):
+            return self.out(torch.relu(self.stem(images)))
+
+    class Encoder(Net):
+        def forward(self, images):
+            return nn.functional.normalize(self.out(torch.relu(self.stem(images))).mean((2, 3)))
+
+    class Pixels(Segmentation):
+        kind, gives_map = "pixels", False
+
+    def segmenter(classes):
+        return Map(classes)
+
+    def encoder():
+        return Encoder(12)
+"""
+OWN_SPACE = """
+task: {{kind: {kind}, data: {{source: "builtin:{data}"}}}}
+objectives: {{{metric}: maximize, cpu_ms_p50: minimize}}
+baseline: {{backbone: ours, weights: "file:{folder}/own.safetensors"}}
+space:
+  backbone:
+    - {{python: "{module}:{entry}", name: ours, weights: "file:{folder}/own.safetensors", mean: 0.5, std: 0.5,
+       resolution: 56}}
+  resolution: 56
+  quantization: fp32
+  backend: onnxruntime
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry", "classes", "expected"),
+    [
+        ("embedding", "encoder", 12, "taken as they are"),
+        *long(("Pixels", "segmenter", 11, "taken as they are")),
+        *long(("segmentation", "segmenter", 11, "taken as they are")),
+        *long(("segmentation", "segmenter", 4, "trained for task segmentation before the search")),
+    ],
+)
+def test_weights_for_other_tasks_are_not_tried_as_classifiers(tmp_path, monkeypatch, kind, entry, classes, expected):
+    monkeypatch.setattr("vitsearch.search.check.costs.COUNTING_S", 0.0)
+    module = f"own_of_{kind}_{classes}"
+    (tmp_path / f"{module}.py").write_text(textwrap.dedent(NETWORK))
+    layers = {"stem": torch.nn.Conv2d(1, 8, 4, 4), "out": torch.nn.Conv2d(8, classes, 1)}
+    save_file(torch.nn.ModuleDict(layers).state_dict(), tmp_path / "own.safetensors")
+    data, metric = ("fashion-mnist-14k", "cosine") if kind == "embedding" else ("fashion-mosaic", "mean_iou")
+    kind = f'"{module}:Pixels"' if kind == "Pixels" else kind
+    values = {"kind": kind, "entry": entry, "module": module, "folder": tmp_path}
+    path = tmp_path / "space.yaml"
+    path.write_text(OWN_SPACE.format(data=data, metric=metric, **values))
+    valid = check_space(path).require()
+    assert valid.tried["ours"].startswith(expected)
+    assert count_models(valid).models.counted >= 1
