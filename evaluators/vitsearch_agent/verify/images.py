@@ -190,15 +190,16 @@ class Chunk(NamedTuple):
     rows: slice
 
 
-def chunks(images: Images, bundle: Bundle, folder: str) -> Iterator[Chunk]:
+def chunks(images: Images, bundle: Bundle, folder: str, outputs: int = 1) -> Iterator[Chunk]:
     """Write the inputs of the model, float32 (n, C, H, W), to a file in `folder`, and yield one part after another.
 
     Each part but the last has whole runs of the bundle's batch, so that the parts do not change what a run computes.
+    The model gives `outputs` numbers for each image, float32, which are bounded like its inputs.
     """
     import numpy
 
     settings, batch = bundle.preprocessing, bundle.manifest.batch
-    step = max(_CHUNK_BYTES // bytes_of_image(settings) // batch, 1) * batch
+    step = max(_CHUNK_BYTES // max(bytes_of_image(settings), 4 * outputs) // batch, 1) * batch
     path = os.path.join(folder, "images.npy")
     for first in range(0, images.n, step):
         rows = slice(first, min(first + step, images.n))

@@ -60,7 +60,7 @@ def _outputs(bundle: Bundle, runner: ModelRunner, chosen: Images, shipped: Any) 
 
     outputs = numpy.empty(shipped.shape, "f4")
     with tempfile.TemporaryDirectory(prefix="vitsearch-images-") as folder:
-        for chunk in images.chunks(chosen, bundle, folder):
+        for chunk in images.chunks(chosen, bundle, folder, outputs=shipped[0].size):
             part = runner.outputs(chunk)
             if part.shape[1:] != shipped.shape[1:]:
                 shapes = list(part.shape[1:]), list(shipped.shape[1:])

@@ -54,10 +54,10 @@ def _maps(bundle: Bundle, runner: ModelRunner, chosen: Images, shipped: Any) -> 
     import numpy
 
     maps, not_finite = numpy.empty(shipped.shape, numpy.uint8), 0
+    expected = (len(bundle.labels), *shipped.shape[1:])
     with tempfile.TemporaryDirectory(prefix="vitsearch-images-") as folder:
-        for chunk in images.chunks(chosen, bundle, folder):
+        for chunk in images.chunks(chosen, bundle, folder, outputs=expected[0] * expected[1] * expected[2]):
             outputs = runner.outputs(chunk)
-            expected = (len(bundle.labels), *shipped.shape[1:])
             if outputs.shape[1:] != expected:
                 shapes = list(outputs.shape[1:]), list(expected)
                 raise MeasurementFailed(

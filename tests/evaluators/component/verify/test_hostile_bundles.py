@@ -309,6 +309,9 @@ def test_the_inputs_that_are_made_at_a_time_are_bounded(tmp_path):
     chosen = images.Images("", 9, give)
     assert len(list(images.chunks(chosen, bundle, str(tmp_path)))) == 3
     assert sizes == [4, 4, 1]
+    del sizes[:]
+    list(images.chunks(chosen, bundle, str(tmp_path), outputs=8 << 20))
+    assert sizes == [2, 2, 2, 2, 1], "so are the outputs of a model that gives many numbers"
 
 
 @pytest.fixture(scope="module")
