@@ -76,7 +76,8 @@ class Posterior:
     def add(self, number: int, record: Record) -> None:
         """A trial has ended. `trained` has the first trial of each training (`trainings`)."""
         self.records[number] = record
-        self.plans.add(record.plan)
+        if record.outcome != "off_space":  # its plan stands in for one that the file lacks
+            self.plans.add(record.plan)
         if record.rung and record.keys is not None:
             self._tests.setdefault(record.plan.backbone, set()).add(record.keys.weights_key)
         self._models.clear()

@@ -186,7 +186,9 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
 
 def unjudged_note(shown: Sequence[Point]) -> str | None:
     """Which models have a limit that cannot be judged, and of which metrics."""
-    texts = [f"{point.name} ({', '.join(point.unjudged)})" for point in shown if point.trial is not None and point.unjudged]
+    texts = [
+        f"{point.name} ({', '.join(point.unjudged)})" for point in shown if point.trial is not None and point.unjudged
+    ]
     return f"{UNJUDGED} marks a model with a limit that cannot be judged: {', '.join(texts)}" if texts else None
 
 

@@ -163,13 +163,13 @@ class TrialRows:
 
     # ---- writing trials
 
-    def start(self, driver: str) -> TrialRow:
-        """The trial that `driver` runs next: the first one that waits, else a new one. It has its driver and a
-        heartbeat from the start: a driver that is killed at any moment leaves none that nobody owns."""
+    def start(self, driver: str, candidates: Sequence[int]) -> TrialRow:
+        """The trial that `driver` runs next: the first of the `candidates` that waits, else a new one. It has its
+        driver and a heartbeat from the start: a driver that is killed at any moment leaves none that nobody owns."""
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
-            waiting = select(func.min(trial.c.number)).where(and_(self._is_mine, trial.c.state == "WAITING"))
-            number = connection.execute(waiting).scalar()
+            waits = and_(self._is_mine, trial.c.state == "WAITING", trial.c.number.in_(candidates[:KEYS_AT_ONCE]))
+            number = connection.execute(select(func.min(trial.c.number)).where(waits)).scalar()
             running = {"state": "RUNNING", "driver": driver, "started_at": time(), "beat_at": database_now()}
             if number is None:
                 number = self._add(connection, **running)

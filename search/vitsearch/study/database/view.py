@@ -77,7 +77,8 @@ class StudyView:
             self._unfinished.add(trial.number)
             return
         self._ended.append(trial.number)
-        self._tried.add(comparable(trial.parameters))
+        if not trial.is_off_space:
+            self._tried.add(comparable(trial.parameters))
         self._unfinished.discard(trial.number)
         self._own.discard(trial.number)
 
@@ -155,9 +156,9 @@ class StudyView:
 
     # ---- asking and telling
 
-    def start(self, driver: DriverId) -> StoredTrial:
-        """The trial that runs here next, as it is stored before it is drawn."""
-        row = self._rows.start(json.dumps(driver.to_json()))
+    def start(self, driver: DriverId, candidates: Sequence[int]) -> StoredTrial:
+        """The trial that runs here next (see `TrialRows.start`), as it is stored before it is drawn."""
+        row = self._rows.start(json.dumps(driver.to_json()), candidates)
         self.sync()
         self._own.add(row.number)
         return self.trials[row.number]

@@ -45,6 +45,12 @@ def test_a_measurement_may_bring_a_model_within_the_limits_or_out_of_them(confir
     assert [number for number, _ in posterior.front_losses()] == [1]
 
 
+def test_a_plan_that_stands_in_for_a_dropped_word_counts_as_untried(plan, confirmed):
+    off_space = Record("off_space", plan, constraints={"in_space": 1.0})
+    assert posterior_of({1: off_space}).plans == set()
+    assert posterior_of({1: off_space, 2: confirmed(0.9, 1.0)}).plans == {plan}
+
+
 def test_what_a_precision_loses_is_predicted_with_it(plan):
     lost = {(plan.backbone, plan.deployment): {"accuracy": 0.2}}
     evaluation = Evaluation({"accuracy": 0.7}, 0.1, 100)
