@@ -20,7 +20,7 @@ from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Keys, ProxyFigure, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.forecast.calibration import CalibratedModel
-from vitsearch.search.forecast.cost_model import predict_costs
+from vitsearch.search.forecast.cost_model import CostForecast, predict_costs
 from vitsearch.search.forecast.quality_model import FinishedTraining, RefittedModel
 from vitsearch.search.goals import Goals
 
@@ -227,11 +227,17 @@ class Posterior:
     def metrics_now(self, record: Record) -> Metrics:
         return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)
 
+    def predicted_costs(self, trial: RunningTrial) -> dict[str, CostForecast]:
+        """The objectives of a trial that only a confirmation measures, as they are predicted."""
+        confirmed = ((record.plan.deployment, record.metrics) for record in self._confirmed.values())
+        baseline = (self.goals.baseline_deployment, self.goals.baseline)
+        return predict_costs(self.goals.objectives, trial, chain([baseline], confirmed))
+
     def expected_values(self, trial: RunningTrial, qualities: Qualities) -> dict[str, float | None]:
         """The metrics of a trial if it had these qualities; what only a confirmation measures is predicted."""
-        confirmed = (record.metrics for record in self._confirmed.values())
-        costs = predict_costs(self.goals.objectives, trial.metrics, chain([self.goals.baseline], confirmed))
-        return {**costs, **dict.fromkeys(self.goals.qualities), **qualities}
+        costs = dict.fromkeys(self.goals.objectives) | trial.metrics.values
+        predicted = {name: forecast.value for name, forecast in self.predicted_costs(trial).items()}
+        return {**costs, **predicted, **dict.fromkeys(self.goals.qualities), **qualities}
 
     # ---- the front
 
