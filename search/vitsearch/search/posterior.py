@@ -130,7 +130,9 @@ class Posterior:
             return trial
         estimates, figures = self._forecasts_by(model, trial.plan, trial.proxy), dict(trial.proxy.figures)
         for name, estimate in estimates.items():
-            figures[name] = replace(figures[name], predicted=estimate.mean, deviation=estimate.deviation)
+            figures[name] = replace(
+                figures[name], predicted=estimate.mean, deviation=estimate.deviation, shared=estimate.shared
+            )
         return trial.with_proxy(replace(trial.proxy, figures=figures))
 
     def as_trained(self, trial: RunningTrial) -> RunningTrial:
@@ -193,7 +195,7 @@ class Posterior:
             metric, figure = split(name)[0], proxy.figures[name]
             start = RefittedModel(plan.backbone, proxy.divergence, figure.lost, figure.error)
             change = model(name).predict(start)
-            shared = tuple(each * metric.width for each in change.shared)
+            shared = tuple(float(each) * metric.width for each in change.shared)
             estimate = Estimate(0.0) if proxy.is_near else Estimate(0.0, change.deviation * metric.width, shared)
             estimates[name] = replace(estimate, mean=metric.moved(base[name], change.mean - lost.get(name, 0.0)))
         return estimates
