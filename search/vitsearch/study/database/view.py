@@ -18,6 +18,7 @@ from vitsearch.core.decoding import damaged, decoded, parsed
 from vitsearch.errors import StudyError
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Engine, StudyRow, StudyTable, TrialRow, TrialRows, shown
+from vitsearch.storage.sightings import Sightings
 from vitsearch.study.database.stored_forms import attribute_of_study
 from vitsearch.study.database.trial_forms import Parameters, StoredTrial, comparable, stored_trial
 
@@ -49,6 +50,7 @@ class StudyView:
         self._ended: list[int] = []
         self._handed_out = 0
         self._attributes: dict[str, tuple[str, Any]] = {}
+        self._silent: Sightings[tuple[int, float]] = Sightings()
 
     # ---- keeping up with the database
 
@@ -206,8 +208,10 @@ class StudyView:
         return is_back
 
     def replace_stale(self, grace_s: float) -> None:
-        """End the trials whose driver gives no sign of life, and enqueue their parameters."""
-        if self._rows.replace_stale(grace_s, self._parameters):
+        """End the trials whose driver gives no sign of life, and enqueue their parameters: those for which this was
+        so in earlier calls already. After an outage all drivers are silent at first."""
+        lost = [number for number, _ in self._silent.overdue(self._rows.stale(grace_s).items())]
+        if lost and self._rows.replace_stale(grace_s, lost, self._parameters):
             self.sync()
 
     def _parameters(self, row: TrialRow) -> str:

@@ -105,8 +105,10 @@ def test_a_trial_whose_driver_is_silent_is_ended_and_enqueued_at_once(rows):
     rows.start(ME, ())
     rows.start(ME, ())
     rows.beat([0])
-    assert rows.replace_stale(60.0, lambda row: "{}") == []
-    assert rows.replace_stale(-60.0, lambda row: f'{{"was": {row.number}}}') == [0, 1]
+    assert rows.stale(60.0) == {}
+    assert rows.replace_stale(60.0, [0, 1], lambda row: "{}") == []
+    assert list(rows.stale(-60.0)) == [0, 1]
+    assert rows.replace_stale(-60.0, [0, 1], lambda row: f'{{"was": {row.number}}}') == [0, 1]
     assert rows.states(0) == {0: "FAIL", 1: "FAIL", 2: "WAITING", 3: "WAITING"}
     assert [(row.fixed, row.enqueued) for row in rows.read([2, 3])] == [
         ('{"was": 0}', "trial 0 was lost"),
