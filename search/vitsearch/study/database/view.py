@@ -80,7 +80,7 @@ class StudyView:
             return
         self._ended.append(trial.number)
         if not trial.is_off_space:
-            self._tried.add(comparable(trial.parameters))
+            self._tried.add(comparable(trial.wanted))
         self._unfinished.discard(trial.number)
         self._own.discard(trial.number)
 
@@ -138,10 +138,11 @@ class StudyView:
         return number in self._own and self.trials[number].trains is not None
 
     def holds(self, parameters: Mapping[str, Any]) -> bool:
-        """Whether a trial has these parameters, or was enqueued with them."""
+        """Whether a trial has these parameters, or waits with them. One that was enqueued with them has others where a
+        space file with more choices has drawn the rest."""
         self.sync()
         key = comparable(parameters)
-        unfinished = (self.trials[number].parameters for number in self._unfinished)
+        unfinished = (self.trials[number].wanted for number in self._unfinished)
         return key in self._tried or any(comparable(each) == key for each in unfinished)
 
     def new_records(self, read: Container[int]) -> Iterator[tuple[int, str]]:
