@@ -9,6 +9,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vitsearch.core.priors import PRIORS
+from vitsearch.search.forecast.calibration import CalibratedModel
+from vitsearch.search.forecast.quality_model import FinishedTraining, RefittedModel
 from vitsearch.study.results.effects import Effect, Observation
 
 BACKENDS = ("executorch", "onnxruntime", "openvino")
@@ -104,3 +107,64 @@ def observed(
             error += math.log(rng.uniform(2.0, 6.0))
         observations.append(Observation(knobs, truth.cost(choice) + error))
     return observations
+
+
+@dataclass(frozen=True)
+class PredictedStudy:
+    """Accuracies of one backbone of which few models were trained and the others are predicted. The line from rung 0
+    to the accuracy is drawn from the prior, and every prediction comes from the model that a search fits."""
+
+    observed: list[Observation]
+    slope: float
+    lost: float
+
+    @classmethod
+    def drawn(cls, rng: random.Random, plain: Mapping[str, str | float | None], trained: int) -> "PredictedStudy":
+        prior = PRIORS["accuracy"]
+        slope, lost = rng.gauss(prior.slope, prior.slope_error), rng.gauss(prior.lost, prior.lost_error)
+        offset = rng.gauss(0.0, prior.offset_error)
+        cuts = rng.sample(CUTS, len(CUTS))
+        gains = [
+            slope * root_of_divergence(cut) - lost * lost_at_rung_0(cut) + offset + rng.gauss(0.0, prior.noise)
+            for cut in cuts
+        ]
+        starts = [RefittedModel("vit", root_of_divergence(cut) ** 2, lost_at_rung_0(cut), 0.0) for cut in cuts]
+        finished = [FinishedTraining(start, -gain) for start, gain in zip(starts[:trained], gains, strict=False)]
+        model = CalibratedModel.fit(finished, prior, ["vit"])
+        observed = []
+        for number, (cut, start, gain) in enumerate(zip(cuts, starts, gains, strict=True)):
+            resolution, heads, ffns = cut
+            knobs = {**plain, "resolution": resolution, "head_pruning_ratio": heads, "ffn_pruning_ratio": ffns}
+            forecast = model.predict(start)
+            if number < trained:
+                observed.append(Observation(knobs, 0.9 + gain))
+            else:
+                observed.append(Observation(knobs, 0.9 + forecast.mean, forecast.own_deviation, forecast.shared))
+        return cls(observed, slope, lost)
+
+    def of(self, effect: Effect) -> float:
+        """The true effect."""
+        start, to = float(effect.start), float(effect.to)
+        cuts = [
+            (
+                value if effect.knob == "resolution" else 28.0,
+                value if effect.knob == "head_pruning_ratio" else 0.0,
+                value if effect.knob == "ffn_pruning_ratio" else 0.0,
+            )
+            for value in (start, to)
+        ]
+        roots, lost = map(root_of_divergence, cuts), map(lost_at_rung_0, cuts)
+        (root, root_of_cut), (before, after) = roots, lost
+        return self.slope * (root_of_cut - root) - self.lost * (after - before)
+
+
+def root_of_divergence(cut: tuple[float, float, float]) -> float:
+    """Of a cut model from the unpruned one."""
+    resolution, heads, ffns = cut
+    return 0.2 + 0.3 * math.log(28.0 / resolution) + 0.4 * heads + 0.6 * ffns
+
+
+def lost_at_rung_0(cut: tuple[float, float, float]) -> float:
+    """The accuracy that a cut model has lost without training."""
+    resolution, heads, ffns = cut
+    return 0.1 * math.log(28.0 / resolution) + 0.05 * heads + 0.2 * ffns

@@ -120,6 +120,18 @@ def constraints(limits: Sequence[Bound], values: Mapping[str, float | None]) -> 
     return {bound.name: bound.violation(seen) for bound in limits if (seen := values.get(bound.metric)) is not None}
 
 
+def unjudged(
+    limits: Mapping[str, Limit], baseline: Mapping[str, float | None], values: Mapping[str, float | None]
+) -> tuple[str, ...]:
+    """The metrics with a limit that cannot be judged: the model has no value, or a relative limit no baseline."""
+
+    def is_judged(metric: str, limit: Limit) -> bool:
+        is_relative = any(share is not None for share in (limit.max_drop, limit.max_ratio, limit.min_ratio))
+        return values.get(metric) is not None and (baseline.get(metric) is not None or not is_relative)
+
+    return tuple(metric for metric, limit in limits.items() if not is_judged(metric, limit))
+
+
 def screened(limits: Sequence[Bound]) -> tuple[Bound, ...]:
     """The bounds on metrics that the screening measurement gives; the others need the confirmation measurement."""
     return tuple(bound for bound in limits if split(bound.metric)[0].screened)

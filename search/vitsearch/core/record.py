@@ -62,10 +62,17 @@ class ProxyFigure:
     """One standard deviation of the prediction."""
     error: float = 0.0
     """One standard deviation of `lost`, from the number of images."""
+    shared: tuple[float, ...] = ()
+    """What of `deviation` the predictions of a study share: how far this one moves with each of a number of
+    independent, standard normal errors."""
 
     @property
     def estimate(self) -> Estimate:
-        return Estimate(self.predicted, self.deviation)
+        return Estimate(self.predicted, self.deviation, self.shared)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ProxyFigure:
+        return cls(**{**value, "shared": tuple(value["shared"])})
 
 
 @dataclass(frozen=True)
@@ -91,9 +98,13 @@ class ProxyScore:
             return next(iter(self.predicted.values())).text
         return ", ".join(f"{name} {estimate.text}" for name, estimate in self.predicted.items())
 
+    def to_json(self) -> dict[str, Any]:
+        figures = {name: {**vars(figure), "shared": list(figure.shared)} for name, figure in self.figures.items()}
+        return {"divergence": self.divergence, "is_near": self.is_near, "figures": figures}
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ProxyScore:
-        figures = {name: ProxyFigure(**figure) for name, figure in value["figures"].items()}
+        figures = {name: ProxyFigure.from_json(figure) for name, figure in value["figures"].items()}
         return cls(value["divergence"], value["is_near"], figures)
 
 
@@ -208,7 +219,7 @@ class Record:
             "plan": self.plan.to_json(),
             "keys": asdict(self.keys) if self.keys else None,
             "metrics": self.metrics.to_json(),
-            "proxy": asdict(self.proxy) if self.proxy else None,
+            "proxy": self.proxy.to_json() if self.proxy else None,
         }
 
     @classmethod

@@ -2,7 +2,8 @@
 
 What is found counts only while the store holds its file. Inside one driver, whoever wants what is being made waits
 for the same task. Between drivers a claim in the ledger says who makes it; a claim that is not renewed expires by
-the database's clock. What crashed its workers is not made again.
+the database's clock, and another driver takes it over once it had time to be renewed after an outage. What crashed its
+workers is not made again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from vitsearch.errors import WorkerCrashed
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Claim, Ledger, Row
+from vitsearch.storage.sightings import Sightings
 from vitsearch.storage.stage_cost import StageCost
 
 CLAIM_S = 120.0
@@ -39,6 +41,7 @@ class SingleFlight:
         self._making: dict[StageKey, asyncio.Task[Any]] = {}
         self._crashed: dict[StageKey, WorkerCrashed] = {}
         self._elsewhere: set[str] = set()
+        self._expired: Sightings[tuple[str, float]] = Sightings()
 
     async def get(
         self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
@@ -73,7 +76,7 @@ class SingleFlight:
         self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
     ) -> R:
         claim, is_released = self._claim(key), False
-        while not self._ledger.claim(claim, CLAIM_S):
+        while not self._ledger.claim(claim, CLAIM_S) and not self._take_over(claim):
             self._elsewhere.add(claim.key)
             await asyncio.sleep(CLAIM_POLL_S)
             if (stored := find()) is not None and await self._is_whole(stored):
@@ -93,6 +96,13 @@ class SingleFlight:
         finally:
             if not is_released:
                 self._ledger.release(claim)
+
+    def _take_over(self, claim: Claim) -> bool:
+        """Take a claim that its holder has left; False while it may be renewed."""
+        return claim.key in self._abandoned() and self._ledger.take_over(claim, CLAIM_S)
+
+    def _abandoned(self) -> set[str]:
+        return {key for key, _ in self._expired.overdue(self._ledger.expired_claims().items())}
 
     def _claim(self, key: StageKey) -> Claim:
         return Claim(str(key), self._token)
@@ -133,6 +143,7 @@ class SingleFlight:
         """Called well within `CLAIM_S` while the run lasts. Whoever waits for a driver that has died here meanwhile
         goes on."""
         self.drop_dead()
+        self._abandoned()  # notes what has run out
         for key in list(self._making):
             self._ledger.renew(self._claim(key), CLAIM_S)
         self._ledger.costs.see_run()

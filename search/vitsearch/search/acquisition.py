@@ -63,7 +63,7 @@ def expected_front(posterior: Posterior, in_training: Iterable[RunningTrial] = (
 def expected_gain(posterior: Posterior, trial: RunningTrial, front: ExpectedFront) -> float:
     """The hypervolume that a trial is expected to add: the mean over what its qualities and its costs may be, where
     what breaks a limit adds nothing. Differences that count as equal (`POLICY.equality`) are no reason to train."""
-    uncertainty = _Uncertainty.of(trial)
+    uncertainty = _Uncertainty.of(posterior, trial)
     if uncertainty.is_certain:
         return gain_as_predicted(posterior, trial, front)
     if not gain_as_predicted(posterior, uncertainty.moved(trial, *ERRORS[-1]), front) and not uncertainty.costs:
@@ -79,9 +79,15 @@ def gain_as_predicted(posterior: Posterior, trial: RunningTrial, front: Expected
     return max(0.0, hypervolume([*front.losses, point], posterior.goals.reference) - front.hypervolume)
 
 
-def at_best(trial: RunningTrial) -> RunningTrial:
-    """A trial at the upper end of the 90 % interval of its forecast."""
-    return _with_qualities(trial, {name: UPPER_END * each for name, each in _deviations(trial).items()})
+def at_best(posterior: Posterior, trial: RunningTrial) -> RunningTrial:
+    """A trial at the better end of the 90 % interval of its forecast: of its qualities, and of the costs that only a
+    confirmation measures."""
+    best = _with_qualities(trial, {name: UPPER_END * each for name, each in _deviations(trial).items()})
+    costs = {}
+    for name, forecast in posterior.predicted_costs(trial).items():
+        side = -1.0 if split(name)[0].direction == "minimize" else 1.0
+        costs[name] = Figure(forecast.value * math.exp(side * UPPER_END * forecast.deviation))
+    return replace(best, metrics=trial.metrics | Metrics(costs))
 
 
 @dataclass(frozen=True)
@@ -113,8 +119,8 @@ def prospects(posterior: Posterior, trials: Iterable[RunningTrial], front: Expec
     for trial in map(posterior.forecast, trials):
         untested = 0.0
         if not posterior.is_tested(trial.plan.backbone):
-            untested = gain_as_predicted(posterior, at_best(posterior.forecast_before_results(trial)), front)
-        possible = gain_as_predicted(posterior, at_best(trial), front)
+            untested = gain_as_predicted(posterior, at_best(posterior, posterior.forecast_before_results(trial)), front)
+        possible = gain_as_predicted(posterior, at_best(posterior, trial), front)
         weighed.append(Prospect(trial, expected_gain(posterior, trial, front), possible, untested))
     return weighed
 
@@ -163,13 +169,14 @@ def _largest(gains: Sequence[float], weighed: Sequence[Prospect], least: float, 
 class _Uncertainty:
     """How far the qualities of a trial may lie from what is predicted, as shares of their spans, and its costs,
     relative to them, from those of the front: both were measured with that error. Beyond what counts as equal, but for
-    the costs of what would be trained: it is unlike the front."""
+    the costs of what would be trained: it is unlike the front. `values` are the costs, measured or predicted."""
 
     qualities: Mapping[str, float]
     costs: Mapping[str, float]
+    values: Mapping[str, float]
 
     @classmethod
-    def of(cls, trial: RunningTrial) -> _Uncertainty:
+    def of(cls, posterior: Posterior, trial: RunningTrial) -> _Uncertainty:
         equal = POLICY.equality
         equal_cost = equal.cost_of_models if trial.rung or trial.needs_no_training else 0.0
         qualities = {name: _beyond(each, equal.accuracy_of_models) for name, each in _deviations(trial).items()}
@@ -179,7 +186,10 @@ class _Uncertainty:
             for name, (low, high) in spans.items()
             if not is_quality(name)
         }
-        return cls(qualities, {name: deviation for name, deviation in costs.items() if deviation})
+        predicted = posterior.predicted_costs(trial)
+        costs |= {name: _beyond(forecast.deviation, equal_cost) for name, forecast in predicted.items()}
+        values = trial.metrics.known | {name: forecast.value for name, forecast in predicted.items()}
+        return cls(qualities, {name: deviation for name, deviation in costs.items() if deviation}, values)
 
     @property
     def is_certain(self) -> bool:
@@ -190,8 +200,7 @@ class _Uncertainty:
         moved = _with_qualities(trial, {name: quality_error * each for name, each in self.qualities.items()})
         if not self.costs:
             return moved
-        values = trial.metrics.known
-        costs = {name: Figure(values[name] * math.exp(cost_error * each)) for name, each in self.costs.items()}
+        costs = {name: Figure(self.values[name] * math.exp(cost_error * each)) for name, each in self.costs.items()}
         return replace(moved, metrics=trial.metrics | Metrics(costs))
 
 
@@ -232,7 +241,7 @@ def predicted_to_break(posterior: Posterior, trial: RunningTrial) -> list[str]:
     """The limits that are broken by what is predicted of a trial: a quality, or an objective that no screening
     measurement has."""
     goals, values = posterior.goals, posterior.expected_values(trial, means(trial.qualities))
-    predicted = {name for name in goals.objectives if trial.metrics.value(name) is None} | {*goals.qualities}
+    predicted = {name for name in goals.objectives if not split(name)[0].screened} | {*goals.qualities}
     broken = constraints(goals.bounds, {name: values[name] for name in predicted})
     return [name for name, value in broken.items() if value > 0.0]
 

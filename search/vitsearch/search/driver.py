@@ -175,7 +175,7 @@ class Driver:
             if reason := self._stop_asking():
                 self._remember_convergence()  # now: what is still open may bring an improvement
                 await self._finish_open()
-                if self._budget.why_spent() or not self._study.has_waiting():
+                if self._budget.why_spent() or not self._study.has_waiting(self._plans):
                     self._remember_convergence()
                     return SearchEnd(self._outcome(self._stop_asking() or reason), self._why_complete() is not None)
             while self._may_ask() and not self._stop_asking():
@@ -197,7 +197,7 @@ class Driver:
         if spent := self._budget.why_spent():
             return spent
         reason = self._why_complete() or self._why_failing()
-        return None if reason and self._study.has_waiting() else reason
+        return None if reason and self._study.has_waiting(self._plans) else reason
 
     def _outcome(self, reason: str) -> str:
         """Why the search ends, and that it has found nothing where it has not."""
@@ -226,7 +226,7 @@ class Driver:
     def _nobody_comes(self) -> bool:
         """Whether the candidates that wait are the last ones: nothing is left to ask, and all others are screened."""
         coming = len(self._open) - self._scheduler.in_training - self._scheduler.competing
-        return coming == 0 and not self._study.has_waiting() and self._is_exhausted()
+        return coming == 0 and not self._study.has_waiting(self._plans) and self._is_exhausted()
 
     def _why_converged(self) -> str | None:
         scheduler, ending = self._scheduler, self._policy.ending
@@ -280,7 +280,8 @@ class Driver:
         asking, and never a training."""
         scheduler, rules = self._scheduler, self._scheduler.rules
         in_training = scheduler.in_training + self._study.trained_elsewhere()
-        if not self._study.has_waiting() and (scheduler.trained + in_training >= rules.wanted or self._is_exhausted()):
+        is_enough = scheduler.trained + in_training >= rules.wanted or self._is_exhausted()
+        if is_enough and not self._study.has_waiting(self._plans):
             return False
         if self._pipeline.device.is_unavailable and self._sampler_is_starved():
             return False

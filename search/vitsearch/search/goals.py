@@ -8,6 +8,7 @@ from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.metrics import is_quality
 from vitsearch.core.pareto import Loss
+from vitsearch.core.plan import Deployment
 from vitsearch.core.priors import PRIOR_IMAGES
 from vitsearch.core.record import Record
 from vitsearch.tasks import CLASSIFICATION, Task
@@ -20,7 +21,8 @@ FITS = "fits"
 class Goals:
     """What does not change while a study runs: objectives, limits, the corner from which hypervolume is measured, how
     much better than the best known quality a backbone's plans may become (`margin`; nothing becomes better where
-    nothing is trained), the metrics of the unpruned baseline, the task, and the images that a training sees."""
+    nothing is trained), the metrics of the unpruned baseline, the task, the images that a training sees, and how the
+    baseline ran."""
 
     objectives: tuple[str, ...]
     bounds: tuple[Bound, ...]
@@ -29,6 +31,7 @@ class Goals:
     baseline: Metrics = NO_METRICS
     task: Task = CLASSIFICATION
     training_images: int = PRIOR_IMAGES
+    baseline_deployment: Deployment | None = None
 
     @property
     def qualities(self) -> tuple[str, ...]:

@@ -32,14 +32,15 @@ def _estimate(trial: RunningTrial) -> str:
 
 def _why_no_gain(trial: RunningTrial, scheduler: Scheduler) -> str:
     posterior, front = scheduler.posterior, scheduler.expected_front()
-    best = acquisition.at_best(trial)
+    best = acquisition.at_best(posterior, trial)
     point = acquisition.predicted_loss(posterior, best)
     if point is None:
         return "has no expected gain, because not all objectives were measured"
     ends = [
         f"{name} {each.mean:.4f}" for name, each in best.qualities.items() if each.mean != trial.qualities[name].mean
     ]
-    even = f", even at the upper end of 90 %, {', '.join(ends)}" if ends else ""
+    ends += [f"{name} {best.metrics.known[name]:.4g}" for name in posterior.predicted_costs(trial)]
+    even = f", even at the better end of 90 %, {', '.join(ends)}" if ends else ""
     if behind := _behind(best, point, posterior):
         return f"{behind}{even}"
     least, volume = scheduler.least_gain, front.hypervolume

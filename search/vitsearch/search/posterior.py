@@ -20,7 +20,7 @@ from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Keys, ProxyFigure, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.forecast.calibration import CalibratedModel
-from vitsearch.search.forecast.cost_model import predict_costs
+from vitsearch.search.forecast.cost_model import CostForecast, predict_costs
 from vitsearch.search.forecast.quality_model import FinishedTraining, RefittedModel
 from vitsearch.search.goals import Goals
 
@@ -76,7 +76,8 @@ class Posterior:
     def add(self, number: int, record: Record) -> None:
         """A trial has ended. `trained` has the first trial of each training (`trainings`)."""
         self.records[number] = record
-        self.plans.add(record.plan)
+        if record.outcome != "off_space":  # its plan stands in for one that the file lacks
+            self.plans.add(record.plan)
         if record.rung and record.keys is not None:
             self._tests.setdefault(record.plan.backbone, set()).add(record.keys.weights_key)
         self._models.clear()
@@ -129,7 +130,9 @@ class Posterior:
             return trial
         estimates, figures = self._forecasts_by(model, trial.plan, trial.proxy), dict(trial.proxy.figures)
         for name, estimate in estimates.items():
-            figures[name] = replace(figures[name], predicted=estimate.mean, deviation=estimate.deviation)
+            figures[name] = replace(
+                figures[name], predicted=estimate.mean, deviation=estimate.deviation, shared=estimate.shared
+            )
         return trial.with_proxy(replace(trial.proxy, figures=figures))
 
     def as_trained(self, trial: RunningTrial) -> RunningTrial:
@@ -192,7 +195,7 @@ class Posterior:
             metric, figure = split(name)[0], proxy.figures[name]
             start = RefittedModel(plan.backbone, proxy.divergence, figure.lost, figure.error)
             change = model(name).predict(start)
-            shared = tuple(each * metric.width for each in change.shared)
+            shared = tuple(float(each) * metric.width for each in change.shared)
             estimate = Estimate(0.0) if proxy.is_near else Estimate(0.0, change.deviation * metric.width, shared)
             estimates[name] = replace(estimate, mean=metric.moved(base[name], change.mean - lost.get(name, 0.0)))
         return estimates
@@ -226,11 +229,17 @@ class Posterior:
     def metrics_now(self, record: Record) -> Metrics:
         return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)
 
+    def predicted_costs(self, trial: RunningTrial) -> dict[str, CostForecast]:
+        """The objectives of a trial that only a confirmation measures, as they are predicted."""
+        confirmed = ((record.plan.deployment, record.metrics) for record in self._confirmed.values())
+        baseline = (self.goals.baseline_deployment, self.goals.baseline)
+        return predict_costs(self.goals.objectives, trial, chain([baseline], confirmed))
+
     def expected_values(self, trial: RunningTrial, qualities: Qualities) -> dict[str, float | None]:
         """The metrics of a trial if it had these qualities; what only a confirmation measures is predicted."""
-        confirmed = (record.metrics for record in self._confirmed.values())
-        costs = predict_costs(self.goals.objectives, trial.metrics, chain([self.goals.baseline], confirmed))
-        return {**costs, **dict.fromkeys(self.goals.qualities), **qualities}
+        costs = dict.fromkeys(self.goals.objectives) | trial.metrics.values
+        predicted = {name: forecast.value for name, forecast in self.predicted_costs(trial).items()}
+        return {**costs, **predicted, **dict.fromkeys(self.goals.qualities), **qualities}
 
     # ---- the front
 

@@ -101,6 +101,10 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"the space file has changed: {study.space_change.describe()}; finished trials are kept")
         dropped = frozenset(backbone.backbone for backbone in dropped_backbones(study))
         plans = replace(plan_space(space, form_of=FileForms(study)), dropped=dropped)
+        if outside := study.waiting_outside(plans):
+            named = f"{len(outside)} waiting trial{'s are' if len(outside) > 1 else ' is'}"
+            lacks = "; ".join(dict.fromkeys(outside.values()))
+            progress.note(f"{named} left to a run whose space file has {lacks}")
         report_unpruned(progress, plans, stored_leaders(study))
         figures = CurrentFigures(ledger, study.fleets)
         Remaining(study, ledger, space, resources.trainers, figures).report_known(progress)

@@ -48,7 +48,9 @@ class Session:
         reference = loss(objectives, corner)
         assert reference is not None
         space, images = self.space, self.space.recipe(self.space.baseline.backbone).images
-        return Goals(objectives, limits, reference, space.search.margin, baseline, space.purpose, images)
+        measured = self.study.baseline()
+        ran = None if measured is None else measured.plan.deployment
+        return Goals(objectives, limits, reference, space.search.margin, baseline, space.purpose, images, ran)
 
 
 def _moved(stored: dict[str, float], today: dict[str, float], sizes: RunSizes) -> dict[str, float]:

@@ -15,7 +15,7 @@ from vitsearch.core.caveats.precision_times import REFERENCES, Beside, Graph, be
 from vitsearch.core.decoding import decoded
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.limits import Bound, bounds, constraints
+from vitsearch.core.limits import Limit, bounds, constraints, unjudged
 from vitsearch.core.metrics import is_quality
 from vitsearch.core.pareto import Loss, front, hypervolume, knee, loss, may_be_on
 from vitsearch.core.plan import Plan
@@ -84,7 +84,7 @@ class Point:
         plan: How it is made.
         keys: Under which its results are stored.
         metrics: Its figures, all measurements pooled.
-        feasible: Whether it meets all limits.
+        feasible: Whether it breaks no limit that can be judged.
         flags: Those that all its measurements have, such as `throttled`.
         basis: What its medians are: `raw` times, or `paired` with reference models; None without a measurement in the
             ledger.
@@ -92,6 +92,8 @@ class Point:
         on_test: Its quality on the test images, if it was shipped.
         shares: Shares of its MACs by the precision in which the runtime computes them; empty where they are unknown.
         breaks: The limits that it does not meet, such as `accuracy>=0.9`.
+        unjudged: The metrics with a limit that cannot be judged, because it (or the baseline, of a relative limit) has
+            no value.
         sha256: The digest of its exported model.
         file: Where that is on this machine; None where it is not here.
         beside: Its times over those of the same graph in other precisions that the study has measured.
@@ -109,6 +111,7 @@ class Point:
     on_test: Evaluated | None = None
     shares: dict[str, float] = field(default_factory=dict)
     breaks: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
     sha256: str | None = None
     file: Path | None = None
     beside: tuple[Beside, ...] = ()
@@ -119,6 +122,11 @@ class Point:
         """What its precision does not keep, and what is known against its combination of model and deployment. Where
         the study has figures of its own, these are said."""
         return warnings_of(self.plan, self.shares, self.beside)
+
+    @property
+    def meets_limits(self) -> bool | None:
+        """Whether it meets all limits; None where it breaks none, but one of them cannot be judged."""
+        return None if self.feasible and self.unjudged else self.feasible
 
     @cached_property
     def quality_warnings(self) -> tuple[str, ...]:
@@ -300,9 +308,10 @@ def _front(target: _TargetModels, results: _Results) -> Front:
     results.read(confirmed.values())
     times = results.times(target)
     baseline = None if target.baseline is None else results.point(None, target.baseline)
-    limits = bounds(target.space.limits, baseline.metrics.values if baseline else {})
-    baseline = baseline and _judged(baseline, limits)
-    points = [_judged(results.point(number, record), limits) for number, record in confirmed.items()]
+    limits = target.space.limits
+    baseline_values = baseline.metrics.values if baseline else {}
+    baseline = baseline and _judged(baseline, limits, baseline_values)
+    points = [_judged(results.point(number, record), limits, baseline_values) for number, record in confirmed.items()]
     feasible = [
         (point, losses)
         for point in points
@@ -328,10 +337,11 @@ def _front(target: _TargetModels, results: _Results) -> Front:
     )
 
 
-def _judged(point: Point, limits: Sequence[Bound]) -> Point:
-    """The point with the limits that it breaks today."""
-    breaks = tuple(name for name, by in constraints(limits, point.metrics.values).items() if by > 0.0)
-    return replace(point, breaks=breaks, feasible=not breaks)
+def _judged(point: Point, limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) -> Point:
+    """The point with the limits that it breaks today, and those that cannot be judged."""
+    values = point.metrics.values
+    breaks = tuple(name for name, by in constraints(bounds(limits, baseline), values).items() if by > 0.0)
+    return replace(point, breaks=breaks, feasible=not breaks, unjudged=unjudged(limits, baseline, values))
 
 
 def _near(objectives: Sequence[str], points: Sequence[Point], kept: Sequence[tuple[Point, Loss]]) -> Iterator[Point]:

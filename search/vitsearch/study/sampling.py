@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from vitsearch.core.legality import possible_ops
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.precisions import AUTO, TRAINED, default_provider, takes_threads
 from vitsearch.study.knob_values import SHAPE
-from vitsearch.study.suggest import FirstChoices, PlanAnswers, RandomChoices, Suggest, nearest
+from vitsearch.study.suggest import FirstChoices, PlanAnswers, RandomChoices, Suggest, WaitingAnswers, nearest
 
 if TYPE_CHECKING:
     from vitsearch.space import SearchSpace
@@ -202,6 +202,16 @@ class PlanSpace:
             return self.plan(answers) == plan and not answers.off_space
         except ValueError:
             return False
+
+    def lacks(self, parameters: Mapping[str, Any]) -> list[str]:
+        """`NAME=VALUE` of the parameters of a trial that this file does not have: another file, or an older one, has
+        enqueued it."""
+        answers = WaitingAnswers(parameters)
+        try:
+            self.plan(answers)
+        except ValueError:  # what it lacks leads nowhere
+            return answers.outside or [f"{name}={value}" for name, value in parameters.items()]
+        return answers.outside
 
     def proposes(self, plan: Plan) -> bool:
         """Whether a sampler may propose `plan`, which the space contains: not in a runtime that lowers slowly where its

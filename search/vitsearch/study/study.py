@@ -156,11 +156,11 @@ class Study:
     # ---- asking
 
     def ask(self, plans: PlanSpace, driver: DriverId, running: Set[Plan] = frozenset()) -> OpenTrial:
-        """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one. A proposal
-        that may not be made (`PlanSpace.proposes`) or repeats one of the plans that are `running` is drawn again, at
-        last at random."""
+        """The next trial: one that waits (enqueued, or left open by a driver that stopped) and that `plans` has, else a
+        new one. One that `plans` lacks waits for a run whose space file has it. A proposal that may not be made
+        (`PlanSpace.proposes`) or repeats one of the plans that are `running` is drawn again, at last at random."""
         with self._lock, _quiet():
-            stored = self._view.start(driver)
+            stored = self._view.start(driver, [trial.number for trial in self._waiting(plans)])
             number, wanted = stored.number, stored.wanted
             self._word_lists.catch_up()  # after the trials were read: they may have longer lists
             trial, suggest, plan = self._drawn(number, plans, wanted)
@@ -329,9 +329,21 @@ class Study:
         trials = self._view.trials
         return len(trials), tuple(Counter(trial.state.name for trial in trials).items())
 
-    def has_waiting(self) -> bool:
-        """Whether a trial was enqueued, or left open by a driver that stopped, and is not asked yet."""
-        return bool(self._trials(TrialState.WAITING))
+    def has_waiting(self, plans: PlanSpace) -> bool:
+        """Whether a trial of these plans was enqueued, or left open by a driver that stopped, and is not asked yet."""
+        return next(self._waiting(plans), None) is not None
+
+    def _waiting(self, plans: PlanSpace) -> Iterator[StoredTrial]:
+        """The trials that wait for a run of these plans. One that was in training belongs to every run: it holds one of
+        the trainings of the study, and ends as `off_space` where the file lacks it."""
+        waiting = self._trials(TrialState.WAITING)
+        return (trial for trial in waiting if trial.trains is not None or not plans.lacks(trial.wanted))
+
+    def waiting_outside(self, plans: PlanSpace) -> dict[int, str]:
+        """What the plans lack of the trials that wait for another run, by number."""
+        own = {trial.number for trial in self._waiting(plans)}
+        others = [trial for trial in self._trials(TrialState.WAITING) if trial.number not in own]
+        return {trial.number: ", ".join(plans.lacks(trial.wanted)) for trial in others}
 
     def unfinished(self) -> int:
         return self._view.unfinished()

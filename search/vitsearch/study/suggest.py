@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,6 +90,41 @@ class PlanAnswers:
         if len(choices) > 1:
             self.parameters[name] = value
         return value
+
+
+class WaitingAnswers:
+    """Answers from the parameters of a trial that waits; `outside` are those that the questions do not allow. A number
+    between the least and the largest choice counts as the nearest one."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._values = parameters
+        self._asked: set[str] = set()
+        self._outside: list[str] = []
+
+    @property
+    def outside(self) -> list[str]:
+        """`NAME=VALUE` of the parameters that were answered with another value, or not asked at all."""
+        return self._outside or [f"{name}={value}" for name, value in self._values.items() if name not in self._asked]
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        value = str(self._answer(name, choices[0]))
+        return value if self._is_inside(name, value, value in choices) else choices[0]
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        value = float(self._answer(name, choices[0]))
+        ends = (choices[0], choices[-1])
+        is_inside = ends[0] <= value <= ends[1] or any(math.isclose(value, end, rel_tol=1e-9) for end in ends)
+        self._is_inside(name, value, is_inside)
+        return nearest(value, choices)
+
+    def _answer(self, name: str, default: Any) -> Any:
+        self._asked.add(name)
+        return self._values.get(name, default)
+
+    def _is_inside(self, name: str, value: Any, is_inside: bool) -> bool:
+        if not is_inside:
+            self._outside.append(f"{name}={value}")
+        return is_inside
 
 
 class StoredAnswers:

@@ -8,7 +8,7 @@ from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import EMULATED, heading
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.metrics import split
-from vitsearch.study.results.backbone_standing import BestFigure
+from vitsearch.study.results.backbone_standing import BackboneStanding, BestFigure
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import EvaluatedPrediction, Explanation
 from vitsearch.study.results.objectives import SMALL_CHANGE, SMALL_LOSS, ObjectiveEffects
@@ -92,7 +92,7 @@ def backbones_table(explanation: Explanation) -> Rows:
         [
             row.backbone,
             str(row.models),
-            str(row.within_limits),
+            _in_limits(row),
             str(len(row.on_front)),
             *(_best(row.best_in(objective)) for objective in objectives),
         ]
@@ -100,6 +100,10 @@ def backbones_table(explanation: Explanation) -> Rows:
     ]
     headings = ["backbone", "models", "in limits", "on front", *(f"best {heading(name)}" for name in objectives)]
     return Rows(headings, rows, ["backbone"])
+
+
+def _in_limits(row: BackboneStanding) -> str:
+    return f"{row.within_limits}{f' (+{row.unjudged} not judged)' if row.unjudged else ''}"
 
 
 def _best(figure: BestFigure | None) -> str:

@@ -50,6 +50,8 @@ QUIET = (
 UNKNOWN_LEGEND = "±? is an interval wider than its value: the device was disturbed, so measure again when it is idle."
 TIED = "~"
 """Behind a value that does not differ significantly from that of a neighbour on the front."""
+UNJUDGED = "?"
+"""Behind a model of which a limit cannot be judged."""
 LEGEND = "± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee."
 TIE_LEGEND = f"{TIED} marks a tie with a neighbour on the front: these figures leave open which of the two is better."
 
@@ -160,6 +162,8 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
     if any(point.basis == PAIRED for point in shown):
         console.print(QUIET, style="dim", markup=False)
     metrics = {point.name: point.metrics for point in shown}
+    if open_limits := unjudged_note(shown):
+        console.print(open_limits, style="yellow", markup=False)
     for note in missing_notes([*front.objectives, *_further(front)], metrics):
         console.print(note, style="dim", markup=False)
     print_value_notes(metrics, console)
@@ -178,6 +182,14 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
             console.print(text, style="yellow", markup=False)
         if text := on_test(point):
             console.print(text, markup=False)
+
+
+def unjudged_note(shown: Sequence[Point]) -> str | None:
+    """Which models have a limit that cannot be judged, and of which metrics."""
+    texts = [
+        f"{point.name} ({', '.join(point.unjudged)})" for point in shown if point.trial is not None and point.unjudged
+    ]
+    return f"{UNJUDGED} marks a model with a limit that cannot be judged: {', '.join(texts)}" if texts else None
 
 
 def _warnings(shown: Sequence[Point]) -> dict[str, list[str]]:
@@ -293,7 +305,7 @@ def _name(point: Point, front: Front) -> str:
     if point.trial is None:
         return BASELINE
     is_knee = front.knee is not None and point == front.points[front.knee]
-    return f"{point.trial}{'*' if is_knee else ''}"
+    return f"{point.trial}{'*' if is_knee else ''}{UNJUDGED if point.unjudged else ''}"
 
 
 def _cell(point: Point, name: str, front: Front, tied: Mapping[str, object]) -> str:

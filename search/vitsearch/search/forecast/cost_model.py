@@ -1,17 +1,22 @@
 """Predicts costs: of a training, and those that only a confirmation measurement takes.
 
-A soak or a power phase lasts minutes, too long for models that are only screened. Energy and sustained
-latency are predicted as the screened latency times the median ratio of the confirmed models (at first only the
-baseline), power as their median.
+A soak or a power phase lasts minutes, too long for models that are only screened. Energy and sustained latency are
+predicted as the screened latency times the median ratio of the confirmed models (at first only the baseline), power as
+their median: of those that run in the same way, where there are any. How far the ratios scatter is the error of the
+prediction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
+from typing import TypeAlias
 
-from vitsearch.core.figures import Metrics
+from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import at_device, split
+from vitsearch.core.plan import Deployment
 from vitsearch.core.record import RunningTrial
 
 PROPORTIONAL_TO: Mapping[str, str | None] = {
@@ -36,29 +41,73 @@ def training_seconds(trial: RunningTrial) -> float:
     return OVERHEAD_S + 3.0 * macs * trial.plan.recipe.images / TRAINING_MACS_PER_S
 
 
-def predict_costs(objectives: Iterable[str], screen: Metrics, confirmed: Iterable[Metrics]) -> dict[str, float | None]:
-    """The values of `screen`, completed with predictions; None where there is none yet."""
-    missing = [name for name in objectives if screen.value(name) is None]
-    confirmed_metrics = list(confirmed) if any(split(name)[0].name in PROPORTIONAL_TO for name in missing) else []
-    return screen.values | {name: _predicted(name, screen, confirmed_metrics) for name in missing}
+ConfirmedCosts: TypeAlias = tuple[Deployment | None, Metrics]
+"""The metrics of a model that was confirmed, and how it ran; None: not known."""
+SCATTER = 0.15
+"""Of the ratios of models that run in the same way, on a log scale, before any of them was measured."""
+PRIOR_MODELS = 2
+"""The models that `SCATTER` counts for beside those that were measured."""
+SCATTER_BETWEEN: Mapping[str, float] = {"energy_mj": math.log(2.0), "power_w": math.log(2.0)}
+"""Of the ratios between models that run in other ways: a GPU may draw several times the power of a CPU."""
+USUAL_SCATTER_BETWEEN = 0.3
 
 
-def _predicted(name: str, screen: Metrics, confirmed_metrics: list[Metrics]) -> float | None:
+@dataclass(frozen=True)
+class CostForecast:
+    """What a confirmation is expected to measure, in the unit of the metric, and its standard deviation on a log
+    scale."""
+
+    value: float
+    deviation: float
+
+
+def predict_costs(
+    objectives: Iterable[str], trial: RunningTrial, confirmed: Iterable[ConfirmedCosts]
+) -> dict[str, CostForecast]:
+    """Predict the objectives that a trial was not measured for; those of which nothing is known are left out."""
+    screen = trial.metrics
+    missing = [name for name in objectives if screen.value(name) is None and split(name)[0].name in PROPORTIONAL_TO]
+    seen = list(confirmed) if missing else []
+    forecasts = {name: _predicted(name, trial, seen) for name in missing}
+    return {name: forecast for name, forecast in forecasts.items() if forecast is not None}
+
+
+def _predicted(name: str, trial: RunningTrial, confirmed: Sequence[ConfirmedCosts]) -> CostForecast | None:
     metric, device = split(name)
-    if metric.name not in PROPORTIONAL_TO:
-        return None
     screened = PROPORTIONAL_TO[metric.name]
     if screened is not None and device is not None:
         screened = at_device(screened, device)
-    seen = _scale(screen, screened)
-    if seen is None:
+    scale, way = _scale(trial.metrics, screened), _way(trial.plan.deployment)
+    alike = [(deployment, metrics) for deployment, metrics in confirmed if deployment and _way(deployment) == way]
+    ratios = list(_ratios(name, screened, alike))
+    between = 0.0
+    if not ratios:
+        ratios = list(_ratios(name, screened, confirmed))
+        between = SCATTER_BETWEEN.get(metric.name, USUAL_SCATTER_BETWEEN)
+    if scale is None or not ratios:
         return None
-    ratios = [
-        value / scale
-        for metrics in confirmed_metrics
-        if (value := metrics.value(name)) is not None and (scale := _scale(metrics, screened))
-    ]
-    return median(ratios) * seen if ratios else None
+    low, high = trial.metrics.intervals.get(screened or "", (1.0, 1.0))
+    of_scale = math.log(high / low) / (2 * Z_95) if low > 0.0 else 0.0
+    return CostForecast(median(ratios) * scale, math.hypot(_scatter(ratios), between, of_scale))
+
+
+def _way(deployment: Deployment) -> tuple[str, str, str, int]:
+    """What decides on the power that a model draws."""
+    return deployment.device, deployment.runtime, deployment.provider, deployment.threads
+
+
+def _ratios(name: str, screened: str | None, confirmed: Iterable[ConfirmedCosts]) -> Iterator[float]:
+    for _, metrics in confirmed:
+        value, scale = metrics.value(name), _scale(metrics, screened)
+        if value is not None and scale and value / scale > 0.0:
+            yield value / scale
+
+
+def _scatter(ratios: Sequence[float]) -> float:
+    """The standard deviation of ratios about their median, on a log scale."""
+    middle = math.log(median(ratios))
+    squares = PRIOR_MODELS * SCATTER**2 + math.fsum((math.log(ratio) - middle) ** 2 for ratio in ratios)
+    return math.sqrt(squares / (PRIOR_MODELS + len(ratios)))
 
 
 def _scale(metrics: Metrics, screened: str | None) -> float | None:

@@ -22,7 +22,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
     update,
 )
@@ -234,7 +233,8 @@ class Ledger:
             pass  # another driver was first, with times of the same minute
 
     def claim(self, claim: Claim, seconds: float) -> bool:
-        """Take or renew a claim for `seconds` (database time); False: another holds it."""
+        """Take or renew a claim for `seconds` (database time); False: another holds it, or held it and it has run out
+        (`take_over`)."""
         values = {"key": claim.key, "token": claim.token, "seconds": seconds}
         try:
             with self._at_once.begin() as connection:
@@ -244,9 +244,20 @@ class Ledger:
         return True
 
     def renew(self, claim: Claim, seconds: float) -> bool:
-        """Prolong a claim, or take one that has run out; False: another holds it, or nobody does."""
+        """Prolong a claim; False: another holds it, or nobody does."""
         with self._at_once.begin() as connection:
             return bool(connection.execute(_RENEW, _named(claim) | {"seconds": seconds}).rowcount)
+
+    def expired_claims(self) -> dict[str, float]:
+        """The claims that have run out, by key: when they did, in database time."""
+        with self._at_once.connect() as connection:
+            rows = connection.execute(select(_C.key, _C.expires_at).where(_C.expires_at < database_now()))
+            return {row.key: row.expires_at for row in rows}
+
+    def take_over(self, claim: Claim, seconds: float) -> bool:
+        """Take a claim that has run out; False: it has not, or another was first."""
+        with self._at_once.begin() as connection:
+            return bool(connection.execute(_TAKE_OVER, _named(claim) | {"seconds": seconds}).rowcount)
 
     def release(self, claim: Claim) -> None:
         with self._at_once.begin() as connection:
@@ -315,7 +326,12 @@ _EXPIRES = database_now() + bindparam("seconds", type_=Float())
 _CLAIM = insert(tables.claim).values(key=bindparam("key"), token=bindparam("token"), expires_at=_EXPIRES)
 _RENEW = (
     update(tables.claim)
-    .where(and_(_C.key == bindparam("of_key"), or_(_C.token == bindparam("by_token"), _C.expires_at < database_now())))
+    .where(and_(_C.key == bindparam("of_key"), _C.token == bindparam("by_token")))
+    .values(expires_at=_EXPIRES)
+)
+_TAKE_OVER = (
+    update(tables.claim)
+    .where(and_(_C.key == bindparam("of_key"), _C.expires_at < database_now()))
     .values(token=bindparam("by_token"), expires_at=_EXPIRES)
 )
 _RELEASE = delete(tables.claim).where(and_(_C.key == bindparam("of_key"), _C.token == bindparam("by_token")))

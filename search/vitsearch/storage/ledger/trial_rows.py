@@ -163,13 +163,13 @@ class TrialRows:
 
     # ---- writing trials
 
-    def start(self, driver: str) -> TrialRow:
-        """The trial that `driver` runs next: the first one that waits, else a new one. It has its driver and a
-        heartbeat from the start: a driver that is killed at any moment leaves none that nobody owns."""
+    def start(self, driver: str, candidates: Sequence[int]) -> TrialRow:
+        """The trial that `driver` runs next: the first of the `candidates` that waits, else a new one. It has its
+        driver and a heartbeat from the start: a driver that is killed at any moment leaves none that nobody owns."""
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
-            waiting = select(func.min(trial.c.number)).where(and_(self._is_mine, trial.c.state == "WAITING"))
-            number = connection.execute(waiting).scalar()
+            waits = and_(self._is_mine, trial.c.state == "WAITING", trial.c.number.in_(candidates[:KEYS_AT_ONCE]))
+            number = connection.execute(select(func.min(trial.c.number)).where(waits)).scalar()
             running = {"state": "RUNNING", "driver": driver, "started_at": time(), "beat_at": database_now()}
             if number is None:
                 number = self._add(connection, **running)
@@ -220,13 +220,20 @@ class TrialRows:
         with self._at_once.begin() as connection:
             return bool(connection.execute(update(trial).where(is_theirs).values(state="WAITING")).rowcount)
 
-    def replace_stale(self, grace_s: float, fixed: Callable[[TrialRow], str]) -> list[int]:
-        """End each trial that has given no sign of life for `grace_s`, and enqueue its parameters as a new one, in
-        one transaction; the numbers of those that were ended."""
-        is_stale = and_(self._is_mine, trial.c.state == "RUNNING", trial.c.beat_at < database_now() - grace_s)
+    def stale(self, grace_s: float) -> dict[int, float]:
+        """The trials that run and have given no sign of life for `grace_s`: when they gave the last one, in database
+        time."""
+        query = select(trial.c.number, trial.c.beat_at).where(self._is_stale(grace_s))
         with self._at_once.connect() as connection:
-            if connection.execute(select(trial.c.number).where(is_stale).limit(1)).first() is None:
-                return []
+            return dict(connection.execute(query).all())
+
+    def _is_stale(self, grace_s: float) -> ColumnElement[bool]:
+        return and_(self._is_mine, trial.c.state == "RUNNING", trial.c.beat_at < database_now() - grace_s)
+
+    def replace_stale(self, grace_s: float, numbers: Collection[int], fixed: Callable[[TrialRow], str]) -> list[int]:
+        """End each of these trials that has given no sign of life for `grace_s`, and enqueue its parameters as a new
+        one, in one transaction; the numbers of those that were ended."""
+        is_stale = and_(self._is_stale(grace_s), trial.c.number.in_(sorted(numbers)[:KEYS_AT_ONCE]))
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
             rows = [TrialRow(*row) for row in connection.execute(select(*_COLUMNS).where(is_stale))]

@@ -18,6 +18,7 @@ from vitsearch.core.decoding import damaged, decoded, parsed
 from vitsearch.errors import StudyError
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Engine, StudyRow, StudyTable, TrialRow, TrialRows, shown
+from vitsearch.storage.sightings import Sightings
 from vitsearch.study.database.stored_forms import attribute_of_study
 from vitsearch.study.database.trial_forms import Parameters, StoredTrial, comparable, stored_trial
 
@@ -49,6 +50,7 @@ class StudyView:
         self._ended: list[int] = []
         self._handed_out = 0
         self._attributes: dict[str, tuple[str, Any]] = {}
+        self._silent: Sightings[tuple[int, float]] = Sightings()
 
     # ---- keeping up with the database
 
@@ -77,7 +79,8 @@ class StudyView:
             self._unfinished.add(trial.number)
             return
         self._ended.append(trial.number)
-        self._tried.add(comparable(trial.parameters))
+        if not trial.is_off_space:
+            self._tried.add(comparable(trial.wanted))
         self._unfinished.discard(trial.number)
         self._own.discard(trial.number)
 
@@ -135,10 +138,11 @@ class StudyView:
         return number in self._own and self.trials[number].trains is not None
 
     def holds(self, parameters: Mapping[str, Any]) -> bool:
-        """Whether a trial has these parameters, or was enqueued with them."""
+        """Whether a trial has these parameters, or waits with them. One that was enqueued with them has others where a
+        space file with more choices has drawn the rest."""
         self.sync()
         key = comparable(parameters)
-        unfinished = (self.trials[number].parameters for number in self._unfinished)
+        unfinished = (self.trials[number].wanted for number in self._unfinished)
         return key in self._tried or any(comparable(each) == key for each in unfinished)
 
     def new_records(self, read: Container[int]) -> Iterator[tuple[int, str]]:
@@ -155,9 +159,9 @@ class StudyView:
 
     # ---- asking and telling
 
-    def start(self, driver: DriverId) -> StoredTrial:
-        """The trial that runs here next, as it is stored before it is drawn."""
-        row = self._rows.start(json.dumps(driver.to_json()))
+    def start(self, driver: DriverId, candidates: Sequence[int]) -> StoredTrial:
+        """The trial that runs here next (see `TrialRows.start`), as it is stored before it is drawn."""
+        row = self._rows.start(json.dumps(driver.to_json()), candidates)
         self.sync()
         self._own.add(row.number)
         return self.trials[row.number]
@@ -205,8 +209,10 @@ class StudyView:
         return is_back
 
     def replace_stale(self, grace_s: float) -> None:
-        """End the trials whose driver gives no sign of life, and enqueue their parameters."""
-        if self._rows.replace_stale(grace_s, self._parameters):
+        """End the trials whose driver gives no sign of life, and enqueue their parameters: those for which this was
+        so in earlier calls already. After an outage all drivers are silent at first."""
+        lost = [number for number, _ in self._silent.overdue(self._rows.stale(grace_s).items())]
+        if lost and self._rows.replace_stale(grace_s, lost, self._parameters):
             self.sync()
 
     def _parameters(self, row: TrialRow) -> str:

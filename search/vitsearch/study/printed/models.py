@@ -69,10 +69,12 @@ class PrintedPoint(PrintedMetrics):
     """Number of the trial; null for the baseline."""
     plan: PlanJson
     """The configuration of the model, as 'vitsearch plan' reads it."""
-    feasible: bool
-    """Whether it is within the limits."""
+    feasible: bool | None
+    """Whether it is within the limits; null where it breaks none, but one of them cannot be judged."""
     breaks: tuple[str, ...]
     """The limits that it breaks, such as accuracy>=0.9."""
+    unjudged: tuple[str, ...]
+    """Metrics with a limit that cannot be judged: it (or the baseline, of a relative limit) has no value."""
     flags: tuple[str, ...]
     """Flags that all its measurements have, such as throttled."""
     basis: str | None
@@ -95,8 +97,9 @@ def fields_of(point: Point) -> dict[str, Any]:
         **vars(point.metrics.printed()),
         "trial": point.trial,
         "plan": point.plan.to_json(),
-        "feasible": point.feasible,
+        "feasible": point.meets_limits,
         "breaks": point.breaks,
+        "unjudged": point.unjudged,
         "flags": point.flags,
         "basis": point.basis,
         "shares": point.shares,
@@ -133,7 +136,7 @@ class PrintedFrontModel(PrintedModel):
     """A model with its place on the front."""
 
     on_front: bool
-    """Whether no feasible model dominates it."""
+    """Whether it breaks no limit, and no such model dominates it."""
     is_knee: bool
     """Whether it is the knee."""
     tied: Mapping[str, tuple[str, ...]]

@@ -11,7 +11,7 @@ from vitsearch.study.front import Front, Point
 
 @dataclass(frozen=True)
 class BestFigure:
-    """The best figure that a backbone reaches in one objective, among its models within the limits."""
+    """The best figure that a backbone reaches in one objective, among its models that break no limit."""
 
     objective: str
     """The metric."""
@@ -35,10 +35,12 @@ class BackboneStanding:
     """Models that were exported, evaluated and measured."""
     within_limits: int
     """Those of them that meet all limits."""
+    unjudged: int
+    """Those that break no limit, but one of them cannot be judged."""
     on_front: tuple[int, ...]
     """The trials of its models on the front."""
     best: tuple[BestFigure, ...]
-    """The best figure in each objective; none for one in which no model within the limits has a value."""
+    """The best figure in each objective; none for one in which no model that breaks no limit has a value."""
 
     def best_in(self, objective: str) -> BestFigure | None:
         return next((figure for figure in self.best if figure.objective == objective), None)
@@ -65,7 +67,12 @@ def _standing(name: str, models: Sequence[Point], on_front: set[int | None], fro
     best = (_best(objective, feasible) for objective in front.objectives)
     trials = tuple(point.trial for point in models if point.trial in on_front and point.trial is not None)
     return BackboneStanding(
-        name, len(models), len(feasible), tuple(sorted(trials)), tuple(it for it in best if it is not None)
+        name,
+        len(models),
+        sum(point.meets_limits is True for point in models),
+        sum(point.meets_limits is None for point in models),
+        tuple(sorted(trials)),
+        tuple(it for it in best if it is not None),
     )
 
 

@@ -179,7 +179,9 @@ def point_of(models: Front, number: int | None, record: Record) -> Point:
     if model is not None:
         return replace(model, trial=number, plan=record.plan)
     breaks = tuple(name for name, by in record.constraints.items() if by > 0.0)
-    return Point(number, record.plan, record.keys, record.metrics, record.feasible, breaks=breaks)  # type: ignore[arg-type]
+    open_limits = tuple(name for name in models.limited if record.metrics.value(name) is None)
+    point = Point(number, record.plan, record.keys, record.metrics, record.feasible)  # type: ignore[arg-type]
+    return replace(point, breaks=breaks, unjudged=open_limits)
 
 
 def place_of(models: Front, point: Point, record: Record) -> str:

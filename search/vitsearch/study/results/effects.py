@@ -22,6 +22,9 @@ The interval of an effect is the widest of three:
     figures        from the errors of the figures themselves (of times, of predictions, of accuracies on a finite number
                    of images)
 
+The errors that predictions share, such as that of the slope on which all of them lie, are added to the widest: no
+scatter shows them.
+
 `r_squared` says how much of the variance such a sum explains: where it is low, knobs act together, and single effects
 say little.
 """
@@ -67,11 +70,13 @@ REASONS: Mapping[Reason, str] = {
 
 @dataclass(frozen=True)
 class Observation:
-    """A model: the values of its knobs, and its figure with one standard `deviation` of the error of that."""
+    """A model: the values of its knobs, and its figure with one standard `deviation` of the error that it has alone.
+    `shared` is how far the figure moves with each of the standard normal errors that predictions have in common."""
 
     knobs: Knobs
     value: float
     deviation: float = 0.0
+    shared: tuple[float, ...] = ()
 
     @property
     def backbone(self) -> str:
@@ -198,7 +203,7 @@ def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
     r_squared = None if total == 0.0 else 1.0 - rest / total
     if free < LEAST_FREE:
         return BackboneEffects(name, len(observed), None, ())
-    fit = _Fit.of(inputs, values, np.array([observation.deviation for observation in observed]), free)
+    fit = _Fit.of(inputs, values, observed, free)
     effects: list[Effect] = []
     not_stated: list[NotStated] = []
     for contrast in contrasts:
@@ -223,7 +228,8 @@ class _Fit:
         inverse: The pseudo-inverse of the inputs, `[k, n]`.
         residuals: Of each model, `[n]`.
         leverages: How far each model draws the sum to itself: 0 not at all, 1 onto itself, `[n]`.
-        errors: One standard deviation of the error of each figure, `[n]`.
+        errors: One standard deviation of the error that each figure has alone, `[n]`.
+        shared: How far each figure moves with each of the errors that several have in common, `[n, errors]`.
         free: Degrees of freedom.
     """
 
@@ -232,13 +238,19 @@ class _Fit:
     residuals: Floats
     leverages: Floats
     errors: Floats
+    shared: Floats
     free: int
 
     @classmethod
-    def of(cls, inputs: Floats, values: Floats, errors: Floats, free: int) -> _Fit:
+    def of(cls, inputs: Floats, values: Floats, observed: Sequence[Observation], free: int) -> _Fit:
         inverse = np.linalg.pinv(inputs, rcond=SINGULAR).astype(np.float64)
         residuals = values - inputs @ (inverse @ values)
-        return cls(inputs, inverse, residuals, np.einsum("nk,kn->n", inputs, inverse), errors, free)
+        leverages = np.einsum("nk,kn->n", inputs, inverse)
+        errors = np.array([observation.deviation for observation in observed])
+        shared = np.zeros((len(observed), max(len(observation.shared) for observation in observed)))
+        for own, observation in zip(shared, observed, strict=True):
+            own[: len(observation.shared)] = observation.shared
+        return cls(inputs, inverse, residuals, leverages, errors, shared, free)
 
     def reason_against(self, row: Floats) -> Reason | None:
         """Why the models do not identify an effect; None where they do, and still do without any one of them."""
@@ -255,7 +267,8 @@ class _Fit:
         # A model that lies on the sum has no weight here.
         without = self.residuals / np.maximum(1.0 - self.leverages, NONE_LEFT)
         scatter = max(math.sqrt(variance) * float(np.linalg.norm(weights)), float(np.linalg.norm(weights * without)))
-        return max(student(self.free) * scatter, Z_95 * float(np.linalg.norm(weights * self.errors)))
+        own = max(student(self.free) * scatter, Z_95 * float(np.linalg.norm(weights * self.errors)))
+        return math.hypot(own, Z_95 * float(np.linalg.norm(weights @ self.shared)))
 
 
 def student(free: int) -> float:

@@ -85,7 +85,7 @@ def _row(point: Point, condition: Condition | None) -> dict[str, Any]:
         "top1_err": None if top1 is None else round(100.0 - top1, 3),
     }
     ours: dict[str, Any] = {"trial": point.trial, "plan": plan_text(point.plan)}
-    ours["feasible"] = point.feasible
+    ours["feasible"] = point.meets_limits
     ours |= {name: value for name, value in knob_values(point.plan).items() if name not in ("resolution", SHAPE)}
     costs = [name for name, metric in METRICS.items() if not metric.is_quality]
     qualities = [name for name in values if is_quality(name)]

@@ -133,7 +133,8 @@ def _log_deviation(metrics: Metrics, name: str) -> float:
 
 def _qualities(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Entries:
     """Evaluated qualities; for plans that were not confirmed, the predicted ones. Both have the error of a finite
-    number of images, and the predicted ones their own. Plans that share a file share its quality: they count once."""
+    number of images, and the predicted ones their own and those that they share. Plans that share a file share its
+    quality: they count once."""
     entries: _Entries = []
     sampling = max((_deviation(name, metrics) for metrics in figures.values()), default=0.0)
     for number, record in records.items():
@@ -146,8 +147,8 @@ def _qualities(name: str, records: Mapping[int, Record], figures: Mapping[int, M
         if evaluated is not None:
             entries.append((key, Observation(knobs, evaluated, _deviation(name, figures[number])), False))
         elif predicted is not None:
-            error = math.hypot(predicted.deviation, sampling)
-            entries.append((key, Observation(knobs, predicted.mean, error), True))
+            error = math.hypot(predicted.own_deviation, sampling)
+            entries.append((key, Observation(knobs, predicted.mean, error, predicted.shared), True))
     return sorted(entries, key=lambda entry: entry[2])  # measured ones first: they count where both are known
 
 

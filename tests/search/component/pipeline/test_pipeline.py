@@ -327,7 +327,7 @@ def test_claims_are_renewed_while_stages_are_made(pipeline, cut, fake_study, led
         for key in ledger.claims():
             ledger.claim(Claim(key, pipeline.context.single_flight._token), -1)  # it has nearly run out
             pipeline.context.single_flight.renew()
-            assert not ledger.claim(Claim(key, "another"), 60)
+            assert not ledger.take_over(Claim(key, "another"), 60)
 
     fake_study.runner.before = before
     asyncio.run(through(pipeline, cut))

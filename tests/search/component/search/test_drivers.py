@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from support.marks import long
+from support.studies import without_patience
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.jobs import ExportJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.search.driver import SearchEnd
@@ -77,6 +78,6 @@ def take_for_lost(space):
     with other._view._engine.begin() as connection:
         connection.execute(text("UPDATE vs_trial SET beat_at = 0"))
     running = len(other._trials(TrialState.RUNNING))
-    other.recover()
+    without_patience(other).recover()
     other.close()
     return running

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import pytest
+from optuna.trial import TrialState
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Plan
@@ -85,3 +86,19 @@ def test_fewer_choices_keep_every_trial(fake_study, finished):
     after = narrow.records()
     assert {number: after[number] for number in before} == before
     assert {after[number].plan.deployment.precision for number in after.keys() - before.keys()} <= {"fp32"}
+
+
+def test_a_waiting_trial_of_a_wider_file_outlasts_a_run_of_a_narrower_one(small, fake_study):
+    """As when a colleague with more choices has enqueued it, and her run goes on later."""
+    grown = replace(fake_study.with_space(search__trials=4), runner=small.runner)
+    plans = grown.plans()
+    model = next(model for model in plans.unpruned_models() if model.precision == "int8_dynamic")
+    wanted = plans.unpruned(model)
+    with small.opened() as (study, _):
+        study.enqueue(plans.parameters(wanted), "leaderboard")
+    assert small.with_space(search__trials=3).run().complete
+    assert small.numbers_by_state()[TrialState.WAITING] == 1
+    assert wanted not in {record.plan for record in small.records().values()}
+    assert grown.run().complete
+    assert small.numbers_by_state()[TrialState.WAITING] == 0
+    assert wanted in {record.plan for record in small.records().values()}

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from support import PYTHON_PATH
-from support.studies import ME, METRICS, only, trials
+from support.studies import ME, METRICS, only, trials, without_patience
 from vitsearch.core.record import Keys, Record
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.database.opening import GRACE_S
@@ -92,7 +92,7 @@ def test_silent_trials_of_another_machine_are_asked_again_by_parameters_alone(op
     study, plans = open_study(storage)
     lost = study.ask(plans, replace(ME, host="elsewhere"))
     silent_since(study, lost, GRACE_S + 60)
-    assert study.recover() == 0
+    assert without_patience(study).recover() == 0
     assert trials(study)[lost.number].state == TrialState.FAIL
     resumed = study.ask(plans, ME)
     assert resumed.number != lost.number
@@ -101,12 +101,24 @@ def test_silent_trials_of_another_machine_are_asked_again_by_parameters_alone(op
     assert trials(study)[resumed.number].user_attrs["enqueued"] == f"trial {lost.number} was lost"
 
 
+def test_a_driver_that_was_silent_in_an_outage_keeps_its_trials(open_study, storage):
+    """Whoever is connected first sees all others silent."""
+    study, plans = open_study(storage)
+    open_trial = study.ask(plans, replace(ME, host="elsewhere"))
+    first, _ = open_study(storage)
+    silent_since(study, open_trial, GRACE_S + 60)
+    first.recover()
+    study.beat([open_trial])
+    without_patience(first).recover()
+    assert only(study).state == TrialState.RUNNING
+
+
 def test_a_heartbeat_keeps_a_trial(open_study, storage):
     study, plans = open_study(storage)
     open_trial = study.ask(plans, replace(ME, host="elsewhere"))
     silent_since(study, open_trial, GRACE_S + 60)
     study.beat([open_trial])
-    study.recover()
+    without_patience(study).recover()
     assert only(study).state == TrialState.RUNNING
 
 
@@ -114,7 +126,7 @@ def test_what_a_reaped_driver_tells_late_is_ignored(open_study):
     study, plans = open_study()
     lost = study.ask(plans, replace(ME, host="elsewhere"))
     silent_since(study, lost, GRACE_S + 60)
-    study.recover()
+    without_patience(study).recover()
     keys = Keys("w", "g", None, "d")
     assert not study.tell(lost, Record("confirmed", lost.plan, keys=keys, metrics=METRICS))
     assert trials(study)[lost.number].state == TrialState.FAIL
@@ -126,7 +138,7 @@ def test_a_reaped_driver_sees_it_trains_nothing_and_puts_nothing_back(open_study
     lost = study.ask(plans, replace(ME, host="elsewhere"))
     other, _ = open_study()
     silent_since(study, lost, GRACE_S + 60)
-    other.recover()
+    without_patience(other).recover()
     assert not study.claim_training(lost.number, "w" * 64, 8)
     assert study.has_ended(lost)
     study.release(lost)

@@ -25,6 +25,7 @@ from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import OwnTimes, Point, read_front
 from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.printed.models import PrintedFront
+from vitsearch.study.results.backbone_standing import standings
 from vitsearch.study.results.selection import Selection
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
@@ -242,7 +243,7 @@ def test_the_json_form_has_values_intervals_and_reasons(finished):
     }
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
-    keys |= {"shares", "warnings", "breaks", "sha256", "file", "on_test"}
+    keys |= {"shares", "warnings", "breaks", "unjudged", "sha256", "file", "on_test"}
     assert value["baseline"].keys() == keys
     for point in value["points"]:
         assert point.keys() == keys | {"on_front", "is_knee", "tied"}
@@ -403,6 +404,18 @@ def test_a_limit_of_the_worst_class_keeps_a_model_off_the_front(front_of, front_
     breaks = {point.trial: point.breaks for point in front.others}
     assert "recall_min>=0.5" in breaks[0]
     assert "recall_min>=0.5" in breaks[1]
+
+
+@pytest.mark.parametrize("limit", [LimitSection(max=5.0), LimitSection(max_ratio=0.5)])
+def test_a_limit_on_a_metric_without_a_value_is_not_met(front_of, space, limit):
+    changed = space.model_copy(update={"limits": {"energy_mj": limit}})
+    front = front_of(confirmed("a", 0.9, 2.0), changed=changed, baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0})
+    (point,) = front.points
+    assert (point.breaks, point.unjudged, point.meets_limits) == ((), ("energy_mj",), None)
+    (model,) = json_of(printed(front))["points"]
+    assert (model["feasible"], model["breaks"], model["unjudged"]) == (None, [], ["energy_mj"])
+    (row,) = standings(front)
+    assert (row.models, row.within_limits, row.unjudged) == (1, 0, 1)
 
 
 def test_every_model_of_a_run_has_the_figures_of_its_classes(finished):

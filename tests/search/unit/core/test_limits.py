@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vitsearch.core.limits import Bound, bounds, constraints, reference_values, screened, stated_limits
+from vitsearch.core.limits import Bound, bounds, constraints, reference_values, screened, stated_limits, unjudged
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,18 @@ def test_one_metric_may_have_several_bounds():
 def test_a_relative_limit_without_a_baseline_is_left_out():
     assert bounds({"energy_mj": Limit(max_ratio=0.5)}, BASELINE) == ()
     assert bounds({"energy_mj": Limit(max=5.0)}, BASELINE) == (Bound("energy_mj", "<=", 5.0),)
+
+
+@pytest.mark.parametrize(
+    ("limit", "seen", "open_metrics"),
+    [
+        (Limit(max=5.0), 4.0, ()),
+        (Limit(max=5.0), None, ("energy_mj",)),
+        (Limit(max_ratio=0.5), 4.0, ("energy_mj",)),  # the baseline has no energy
+    ],
+)
+def test_a_limit_without_a_value_cannot_be_judged(limit, seen, open_metrics):
+    assert unjudged({"energy_mj": limit}, BASELINE, {"energy_mj": seen}) == open_metrics
 
 
 @pytest.mark.parametrize(

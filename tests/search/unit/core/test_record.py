@@ -27,7 +27,7 @@ def full(plan) -> Record:
             }
         ),
         constraints={"accuracy>=0.86": -0.01},
-        proxy=ProxyScore(0.25, False, {"accuracy": ProxyFigure(0.8, 0.1, 0.86, 0.009)}),
+        proxy=ProxyScore(0.25, False, {"accuracy": ProxyFigure(0.8, 0.1, 0.86, 0.009, 0.0, (0.004, 0.0, -0.002))}),
         rung=1,
     )
 

@@ -13,10 +13,12 @@ import pytest
 from support.evaluations import evaluation
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.errors import StageError, WorkerCrashed
+from vitsearch.pipeline import single_flight
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import ArtifactRow, Claim, Ledger
+from vitsearch.storage.sightings import Sightings
 from vitsearch.storage.stage_cost import StageCost
 
 FILE = hashlib.sha256(b"model").hexdigest()
@@ -136,6 +138,42 @@ def test_a_dead_driver_s_claim_is_dropped_and_a_living_one_s_is_not(ledger, stor
     asyncio.run(hold(dead, "b"))
     SingleFlight(ledger, store, living).renew()
     assert list(ledger.claims()) == ["a"]
+
+
+@pytest.fixture
+def busy_elsewhere(ledger, store, monkeypatch):
+    """A driver of another machine that makes `KEY`, and whose claim ran out while the database was away; and one here
+    that wants the same. Returns both."""
+    monkeypatch.setattr(single_flight, "CLAIM_POLL_S", 0.001)
+    driver = DriverId.current()
+    there = SingleFlight(ledger, store, replace(driver, host="elsewhere", machine="elsewhere"))
+    ledger.claim(there._claim(KEY), -1)
+    return there, SingleFlight(ledger, store, driver)
+
+
+def test_a_maker_that_renews_its_claim_after_an_outage_keeps_it(ledger, busy_elsewhere, store):
+    there, here = busy_elsewhere
+    maker = Maker(ledger, store)
+
+    async def outage_ends() -> ArtifactRow:
+        waiting = asyncio.ensure_future(here.get(KEY, maker.find, maker.make))
+        await asyncio.sleep(0.02)
+        here.renew()  # the heartbeat of who waits takes nothing either
+        assert ledger.renew(there._claim(KEY), 60)
+        row, cost = await maker.make()
+        assert ledger.add(row, cost, there._claim(KEY))
+        return await waiting
+
+    assert asyncio.run(outage_ends()) == ROW
+    assert maker.runs == 1
+
+
+def test_a_claim_that_stays_expired_is_taken_over(ledger, busy_elsewhere, store):
+    _, here = busy_elsewhere
+    here._expired = Sightings(0.01)
+    maker = Maker(ledger, store)
+    assert asyncio.run(here.get(KEY, maker.find, maker.make)) == ROW
+    assert ledger.claims() == {}
 
 
 def test_who_has_lost_its_claim_goes_on_with_the_result_that_is_there(ledger, store):

@@ -23,6 +23,7 @@ from vitsearch.search.acquisition import (
     expected_gain,
     gain_of_put_aside,
     most_promising,
+    predicted_to_break,
     prospects,
     worth_testing,
 )
@@ -222,3 +223,43 @@ def test_less_of_what_is_minimised_is_a_gain_and_more_breaks_its_limit(plan, pix
     assert gain_now(posterior, expecting(**{pixel_error: 2.2})) == 0.0
     assert gain_now(posterior, expecting(**{pixel_error: Estimate(2.2, 0.5)})) > 0.0, "it may be better than that"
     assert gain_now(posterior, replace(expecting(**{pixel_error: 3.1}), metrics=metrics(cpu_ms_p50=0.5))) == 0.0
+
+
+# ---- costs that only a confirmation measures
+
+
+@pytest.fixture
+def energies(plan):
+    """A posterior of accuracy and energy that knows one model, of 40 mJ and 10 W, and a plan that takes 10 ms."""
+
+    def of(provider, *bounds):
+        known = replace(plan, deployments=(replace(plan.deployment, provider=provider),))
+        figures = metrics(accuracy=0.9, latency_ms_p50=4.0, energy_mj=40.0)
+        goals = goals_of(("accuracy", "energy_mj"), {"accuracy": 0.8, "energy_mj": 60.0}, bounds)
+        posterior = Posterior(goals, {0: Record("confirmed", known, metrics=figures, rung=1)}, {})
+        return posterior, RunningTrial(1, plan, KEYS, metrics(latency_ms_p50=10.0), qualities=expected(0.92, 0.001))
+
+    return of
+
+
+@pytest.mark.parametrize("bounds", [(), (Bound("energy_mj", "<=", 60.0),)])
+def test_a_plan_in_a_deployment_that_nobody_has_measured_is_not_put_aside_for_its_energy(energies, bounds):
+    posterior, trial = energies("cuda", *bounds)
+    assert posterior.predicted_costs(trial)["energy_mj"].value == pytest.approx(100.0)
+    (prospect,) = prospects(posterior, [trial], expected_front(posterior))
+    assert prospect.possible > prospect.expected > 0.0
+
+
+def test_a_plan_in_a_deployment_that_was_measured_is_put_aside_for_its_energy(energies):
+    posterior, trial = energies("cpu")
+    assert posterior.predicted_costs(trial)["energy_mj"].value == pytest.approx(100.0)
+    (prospect,) = prospects(posterior, [trial], expected_front(posterior))
+    assert prospect.possible == 0.0
+    assert predicted_to_break(energies("cpu", Bound("energy_mj", "<=", 60.0))[0], trial) == ["energy_mj<=60"]
+
+
+def test_a_limit_on_a_cost_that_is_only_predicted_is_judged_at_each_end(energies):
+    """Once moved within its deviation, a predicted cost still counts as predicted: its limit is judged."""
+    posterior, trial = energies("cpu", Bound("energy_mj", "<=", 60.0))
+    moved = replace(trial, metrics=trial.metrics | metrics(energy_mj=70.0))
+    assert predicted_to_break(posterior, moved) == ["energy_mj<=60"]

@@ -86,7 +86,7 @@ def test_a_plan_below_the_reference_names_its_corner_and_the_end_of_its_forecast
     text = reason(trial(0.8259, measured(0.05), deviation=0.02), scheduler(*FRONT))
     assert text == (
         "predicted accuracy 0.8259 ± 0.039 would add nothing to the hypervolume, which counts accuracy above 0.8755, "
-        "even at the upper end of 90 %, accuracy 0.8588"
+        "even at the better end of 90 %, accuracy 0.8588"
     )
     without_error = reason(trial(0.8259, measured(0.05)), scheduler(*FRONT))
     assert without_error.endswith("0.8259 would add nothing to the hypervolume, which counts accuracy above 0.8755")
@@ -114,7 +114,8 @@ def test_a_limit_that_the_end_of_a_forecast_breaks_is_named_with_it(trial, sched
     limited = scheduler(bounds=[Bound("accuracy", ">=", 0.8755)])
     text = reason(trial(0.8448, measured(0.05), deviation=0.0158), limited)
     assert text == (
-        "predicted accuracy 0.8448 ± 0.031 would break accuracy>=0.8755, even at the upper end of 90 %, accuracy 0.8708"
+        "predicted accuracy 0.8448 ± 0.031 would break accuracy>=0.8755, "
+        "even at the better end of 90 %, accuracy 0.8708"
     )
 
 

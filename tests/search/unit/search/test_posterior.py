@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,12 @@ def test_a_measurement_may_bring_a_model_within_the_limits_or_out_of_them(confir
     assert [number for number, _ in posterior.front_losses()] == [1]
 
 
+def test_a_plan_that_stands_in_for_a_dropped_word_counts_as_untried(plan, confirmed):
+    off_space = Record("off_space", plan, constraints={"in_space": 1.0})
+    assert posterior_of({1: off_space}).plans == set()
+    assert posterior_of({1: off_space, 2: confirmed(0.9, 1.0)}).plans == {plan}
+
+
 def test_what_a_precision_loses_is_predicted_with_it(plan):
     lost = {(plan.backbone, plan.deployment): {"accuracy": 0.2}}
     evaluation = Evaluation({"accuracy": 0.7}, 0.1, 100)
@@ -76,7 +83,8 @@ def test_predictions_learn_from_trained_plans(plan, confirmed):
     after = posterior_of(lost).predict(screened(plan, 1.0), {"accuracy": 0.9}, evaluation)
     estimate = accuracy_of(after)
     assert estimate.mean < accuracy_of(before).mean - 0.02
-    assert after.proxy == proxy(0.25, 0.9, 0.0, estimate.mean, estimate.deviation)
+    assert after.proxy == proxy(0.25, 0.9, 0.0, estimate.mean, estimate.deviation, 0.0, estimate.shared)
+    assert 0.0 < math.hypot(*estimate.shared) < estimate.deviation
 
 
 def test_a_plan_that_was_confirmed_without_training_is_no_point_of_the_line(plan, confirmed):
@@ -110,7 +118,7 @@ def test_results_that_are_all_better_than_predicted_correct_what_waits(plan, con
 def test_a_trial_that_waits_is_predicted_by_what_was_trained_since(plan, confirmed):
     posterior, evaluation = posterior_of(), Evaluation({"accuracy": 0.9}, 0.04, 100)
     waiting = posterior.predict(screened(plan, 1.0), {"accuracy": 0.9}, evaluation)
-    assert posterior.forecast(waiting).qualities == {"accuracy": replace(accuracy_of(waiting), shared=())}
+    assert posterior.forecast(waiting).qualities == {"accuracy": accuracy_of(waiting)}
     posterior.add(1, trained(confirmed, 1, error=-0.03))
     now = posterior.forecast(waiting)
     assert accuracy_of(now).mean < accuracy_of(waiting).mean - 0.01

@@ -217,6 +217,14 @@ def test_all_models_have_their_place(front):
     assert "breaks accuracy>=0.9" in text.splitlines()[6], places
 
 
+@pytest.mark.parametrize("show", [print_front, print_models])
+def test_a_model_with_a_limit_that_cannot_be_judged_is_marked(front, show):
+    first, second = front.points
+    text = shown(show, replace(front, points=(first, replace(second, unjudged=("energy_mj",)))), width=160)
+    assert [line.split()[0] for line in text.splitlines()[2:5]] == ["baseline", "4", "12*?"]
+    assert "? marks a model with a limit that cannot be judged: trial 12 (energy_mj)" in text.splitlines()
+
+
 def test_the_nearest_models_and_the_way_out_are_shown(plan):
     limits = {"accuracy": LimitSection(min=0.9), "cpu_ms_p50": LimitSection(max=1.0)}
     candidates = [

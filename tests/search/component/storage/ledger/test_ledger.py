@@ -186,11 +186,22 @@ def test_a_claim_is_renewed_by_who_holds_it(ledger):
     assert not ledger.claim(Claim("train:x", "you"), 60)
 
 
-def test_a_claim_that_ran_out_goes_to_the_next(ledger):
+def test_a_claim_that_ran_out_is_taken_over_or_renewed(ledger):
     assert ledger.claim(Claim("train:x", "me"), -1)
-    assert ledger.claim(Claim("train:x", "you"), 60)
+    assert not ledger.claim(Claim("train:x", "you"), 60)
+    assert not ledger.renew(Claim("train:x", "you"), 60)
+    assert list(ledger.expired_claims()) == ["train:x"]
+    assert ledger.take_over(Claim("train:x", "you"), 60)
     assert ledger.claims() == {"train:x": "you"}
-    assert not ledger.claim(Claim("train:x", "me"), 60)
+    assert not ledger.renew(Claim("train:x", "me"), 60)
+    assert not ledger.take_over(Claim("train:x", "me"), 60)
+    assert ledger.expired_claims() == {}
+
+
+def test_a_claim_that_ran_out_and_was_renewed_is_not_taken_over(ledger):
+    ledger.claim(Claim("train:x", "me"), -1)
+    assert ledger.renew(Claim("train:x", "me"), 60)
+    assert not ledger.take_over(Claim("train:x", "you"), 60)
 
 
 def test_only_its_holder_releases_a_claim(ledger):
@@ -220,7 +231,8 @@ def test_of_eight_that_race_for_a_claim_one_wins(ledger, before):
 
     def take(number: int) -> bool:
         start.wait()
-        return ledger.claim(Claim("train:x", f"driver {number}"), 60)
+        claim = Claim("train:x", f"driver {number}")
+        return ledger.claim(claim, 60) if before == "free" else ledger.take_over(claim, 60)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(take, range(8))) == 1

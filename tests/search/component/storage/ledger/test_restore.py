@@ -48,10 +48,10 @@ def filled(url):
     rows = stored_study(engine, "one")
     rows.change_attribute("space", lambda _: {"unicode": "\u00e9 \u2192"})
     for state in ("COMPLETE", "PRUNED", "FAIL"):
-        number = rows.start(json.dumps({"pid": 1})).number
+        number = rows.start(json.dumps({"pid": 1}), ()).number
         rows.write(number, json.dumps({"x": [0.1 + 0.2, 0.0, 1.0], "word": "b"}), json.dumps({"noted": 0.5}))
         rows.finish(number, state, json.dumps({"keys": None}))
-    rows.claim(rows.start("{}").number, "weights", 8)
+    rows.claim(rows.start("{}", ()).number, "weights", 8)
     rows.enqueue(json.dumps({"x": 0.25}), "why")
     engine.dispose()
     return url
@@ -80,7 +80,7 @@ def test_the_next_trial_has_the_next_number(storage, other, destination):
     destination.add_study(taken(filled(storage))[0])
     engine = connect(other)
     rows = TrialRows(engine, StudyTable(engine).find("one").id)
-    assert [rows.start("{}").number for _ in range(3)] == [3, 4, 5]  # those that wait first
+    assert [rows.start("{}", range(6)).number for _ in range(3)] == [3, 4, 5]  # those that wait first
     engine.dispose()
 
 

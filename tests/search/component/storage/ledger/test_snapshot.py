@@ -38,7 +38,7 @@ def make(ledger):
     def make(name, *keys):
         rows = stored_study(ledger._engine, name)
         for named in keys:
-            number = rows.start("{}").number
+            number = rows.start("{}", ()).number
             rows.write(number, '{"x": [0.5, 0.0, 1.0]}', "{}")
             rows.finish(number, "COMPLETE", json.dumps({"keys": named}))
         return rows
@@ -77,7 +77,7 @@ def test_all_of_a_study_is_read(make, storage):
 
 def test_a_trial_that_runs_waits_in_the_snapshot(make, storage):
     rows = make("one", keys(1))
-    rows.start("{}")
+    rows.start("{}", ())
     rows.enqueue('{"x": 0.5}', "why")
     (study,) = taken(storage)
     assert [trial["state"] for trial in study.trials] == ["COMPLETE", "WAITING", "WAITING"]
@@ -98,7 +98,7 @@ def test_what_is_written_after_its_begin_is_not_seen(make, ledger, storage):
     study = make("one", keys(1))
     add_results(ledger, 1)
     with snapshot(storage) as seen:
-        study.start("{}")
+        study.start("{}", ())
         add_results(ledger, 2)
         make("two")
         assert seen.names == ["one"]

@@ -49,8 +49,12 @@ class Driver:
             {},
         )
 
+    def start(self):
+        waiting = [trial.number for trial in self.view.in_state(TrialState.WAITING)]
+        return self.view.start(ME, waiting).number
+
     def ask(self):
-        number = self.view.start(ME).number
+        number = self.start()
         trial = self.copy.ask(self.view.trials, number)
         draw(trial)
         self.view.write(number, drawn_params(trial.params, trial.distributions), self.copy.notes(number))
@@ -62,7 +66,7 @@ class Driver:
 
     def shown(self):
         """What samplers see."""
-        self.copy.ask(self.view.trials, self.view.start(ME).number)
+        self.copy.ask(self.view.trials, self.start())
         return self.copy._study.get_trials()[:-1]
 
 

@@ -59,11 +59,22 @@ def test_two_drivers_go_on_while_one_of_them_lengthens_a_list(open_study, storag
     assert second.ask(wider, ME).number == 4
 
 
-def test_a_dropped_word_that_is_drawn_is_told_at_once(open_study):
+def in_training(open_study, quantization):
+    """A trial of a run that was stopped while it trained, with its parameters."""
     study, plans = open_study()
-    study.ask(plans, ME)
+    plan = plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", quantization))
+    study.enqueue(plans.parameters(plan), "test")
+    open_trial = study.ask(plans, ME)
+    assert open_trial.plan == plan
+    assert study.claim_training(open_trial.number, "weights", 1)
+    study.release(open_trial)
+    return plans.parameters(plan)
+
+
+def test_a_trial_in_training_whose_word_was_dropped_is_told_at_once(open_study):
+    in_training(open_study, "int8_dynamic")
     smaller, plans = open_study(space__quantization=["fp32"])
-    smaller.enqueue({"quantization@onnxruntime": "int8_dynamic"}, "test")
+    assert smaller.has_waiting(plans)
     open_trial = smaller.ask(plans, ME)
     assert open_trial.record.outcome == "off_space"
     assert open_trial.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
@@ -83,24 +94,80 @@ def test_a_list_that_an_added_trial_has_lengthened_is_drawn_from(open_study):
     assert trials(study)[drawn.number].distributions == trials(other)[drawn.number].distributions
 
 
-def test_a_number_that_is_gone_becomes_the_nearest(open_study):
-    study, plans = open_study()
-    cut = plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "fp32"))
-    cut = replace(cut, compression=replace(cut.compression, ffn_pruning_ratio=0.75))
-    study.enqueue(plans.parameters(cut), "test")
-    smaller, plans = open_study(space__ffn_pruning_ratio=[0.0, 0.25, 0.5])
-    assert smaller.ask(plans, ME).plan.compression.ffn_pruning_ratio == 0.5
-
-
-@pytest.mark.parametrize("left", [["fp32"], ["fp32", "int8_ptq"]])
-def test_a_word_that_was_dropped_while_its_trial_waited_is_told(open_study, left):
-    study, plans = open_study(space__quantization=["fp32", "int8_ptq", "int8_dynamic"])
-    waiting = plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "int8_dynamic"))
-    study.enqueue(plans.parameters(waiting), "test")
-    smaller, plans = open_study(space__quantization=left)
+def test_a_trial_that_ended_because_its_word_is_gone_may_be_asked_again(open_study):
+    parameters = in_training(open_study, "int8_dynamic")
+    smaller, plans = open_study(space__quantization=["fp32"])
     open_trial = smaller.ask(plans, ME)
-    assert open_trial.record.outcome == "off_space"
-    assert open_trial.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
+    smaller.tell(open_trial, open_trial.record)
+    again, plans = open_study()
+    again.enqueue(parameters, "test")
+    assert plans.parameters(again.ask(plans, ME).plan) == parameters
+
+
+def test_a_number_between_two_choices_becomes_the_nearest(open_study):
+    study, plans = open_study()
+    study.enqueue(plans.parameters(cut_plan(plans, 0.25)) | {"ffn_pruning_ratio": 0.31}, "test")
+    assert study.ask(plans, ME).plan == cut_plan(plans, 0.25)
+
+
+def cut_plan(plans, ratio):
+    plan = plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "fp32"))
+    return replace(plan, compression=replace(plan.compression, ffn_pruning_ratio=ratio))
+
+
+def int8_plan(plans):
+    return plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "int8_dynamic"))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "changes", "lacks"),
+    [
+        (int8_plan, {"space__quantization": ["fp32"]}, "quantization@onnxruntime=int8_dynamic"),
+        (int8_plan, {"space__quantization": ["fp32", "int8_ptq"]}, "quantization@onnxruntime=int8_dynamic"),
+        (lambda plans: cut_plan(plans, 0.75), {"space__ffn_pruning_ratio": [0.0, 0.5]}, "ffn_pruning_ratio=0.75"),
+        (lambda plans: cut_plan(plans, 0.75), {"space__ffn_pruning_ratio": [0.5]}, "ffn_pruning_ratio=0.75"),
+    ],
+)
+def test_a_trial_that_a_space_file_lacks_waits_for_a_run_that_has_it(open_study, storage, waiting, changes, lacks):
+    first, wider = open_study(storage, space__quantization=["fp32", "int8_dynamic"])
+    plan = waiting(wider)
+    first.enqueue(wider.parameters(plan), "leaderboard")
+    second, smaller = open_study(storage, **changes)
+    assert not second.has_waiting(smaller)
+    assert second.waiting_outside(smaller) == {0: lacks}
+    other = second.ask(smaller, ME)
+    assert (other.number, other.record) == (1, None)
+    assert first.has_waiting(wider)
+    taken = first.ask(wider, ME)
+    assert (taken.number, taken.plan) == (0, plan)
+    assert second.ask(smaller, ME).number == 2
+
+
+def test_a_plan_that_a_run_with_more_choices_has_completed_by_chance_may_be_asked_again(open_study, storage):
+    """Its file asks for a precision, which the parameters do not name: the other file has one."""
+    first, narrow = open_study(storage, space__quantization=["fp32"])
+    parameters = narrow.parameters(cut_plan(narrow, 0.5))
+    first.enqueue(parameters, "leaderboard")
+    second, wider = open_study(storage, space__quantization=["fp32", "int8_dynamic"])
+    taken = second.ask(wider, ME)
+    assert taken.number == 0
+    second.tell(taken, Record("confirmed", taken.plan, metrics=METRICS))
+    first.enqueue(parameters, "leaderboard")
+    assert first.ask(narrow, ME).plan == cut_plan(narrow, 0.5)
+    first.enqueue(parameters, "leaderboard")
+    assert not first.has_waiting(narrow), "it runs by now"
+
+
+def test_a_trial_of_another_space_file_keeps_no_other_trial_from_being_asked(open_study, storage):
+    first, wider = open_study(storage)
+    own = [cut_plan(wider, ratio) for ratio in (0.25, 0.5)]
+    for plan in (*own, cut_plan(wider, 0.75)):
+        first.enqueue(wider.parameters(plan), "leaderboard")
+    second, smaller = open_study(storage, space__ffn_pruning_ratio=[0.0, 0.25, 0.5])
+    asked = [second.ask(smaller, ME) for _ in range(3)]
+    assert [trial.number for trial in asked] == [0, 1, 3]
+    assert [trial.plan for trial in asked[:2]] == own
+    assert first.ask(wider, ME).plan == cut_plan(wider, 0.75)
 
 
 def test_a_list_that_was_lengthened_while_a_trial_was_drawn_breaks_nothing(open_study, storage):

@@ -26,8 +26,9 @@ def test_an_explanation_has_the_backbones(finished):
 
 def test_a_backbone_without_a_model_in_the_limits_has_no_figures():
     rows = (
-        BackboneStanding("resnet18", 3, 2, (4,), (BestFigure("accuracy", 4, 0.91, 0.9, 0.92),)),
-        BackboneStanding("convnext_atto", 2, 0, (), ()),
+        BackboneStanding("resnet18", 3, 1, 1, (4,), (BestFigure("accuracy", 4, 0.91, 0.9, 0.92),)),
+        BackboneStanding("convnext_atto", 2, 0, 0, (), ()),
     )
     table = backbones_table(Explanation("s", False, (), (), backbones=rows))
     assert table.rows[1][:4] == ["convnext_atto", "2", "0", "0"]
+    assert table.rows[0][:4] == ["resnet18", "3", "1 (+1 not judged)", "1"]

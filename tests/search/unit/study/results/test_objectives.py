@@ -157,6 +157,21 @@ def test_accuracies_are_predicted_where_they_were_not_measured(cut):
     assert (of_objective.measured, of_objective.predicted) == (8, 1)
 
 
+def test_what_predictions_share_is_not_averaged_out(cut):
+    """All nine lie on a line of the ratio whose slope is open by 0.02."""
+    halves = []
+    for share in (0.0, 1.0):
+        for number, record in cut.items():
+            ratio = record.plan.compression.ffn_pruning_ratio
+            score = proxy(0.1, 0.6, 0.2, 0.9 - 0.1 * ratio, 0.02 * ratio, 0.0, (share * 0.02 * ratio,))
+            cut[number] = replace(record, outcome="not_promoted", proxy=score)
+        (of_objective,) = objective_effects(["accuracy"], cut, dict.fromkeys(cut, NO_METRICS))
+        (effect,) = (each for each in of_objective.backbones[0].effects if each.knob == "ffn_pruning_ratio")
+        halves.append(effect.high - effect.estimate)
+    assert halves[1] == pytest.approx(1.96 * 0.01, rel=1e-3)
+    assert halves[0] < 0.8 * halves[1]
+
+
 def test_a_study_without_trials_has_no_effects():
     (of_objective,) = objective_effects(["accuracy"], {}, {})
     assert (of_objective.backbones, of_objective.importances, of_objective.explained) == ((), {}, None)
