@@ -6,12 +6,13 @@ On other systems the calls do nothing: the agent works there, but leaves more be
 import contextlib
 import ctypes
 import errno
+import functools
 import gc
 import os
 import signal
 import sys
 import time
-from typing import Dict, Iterator, List, NamedTuple, Optional, Set
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -40,6 +41,16 @@ def die_with_parent(parent_pid: int) -> bool:
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     return os.getppid() == parent_pid
+
+
+def killed_with_parent() -> Optional[Callable[[], None]]:
+    """Return the `preexec_fn` of a process that the kernel kills when the thread that starts it ends.
+
+    It is None on other systems than Linux. The C library is found here, because a forked process should not load one.
+    """
+    if not adopts_orphans():
+        return None
+    return functools.partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def adopt_orphans() -> None:

@@ -3,7 +3,8 @@
 Zone names differ from board to board: `CPU-therm` and `PMIC-Die` (JetPack 4), `cpu-thermal` and
 `tj-thermal` (JetPack 5 and 6, Raspberry Pi), `x86_pkg_temp`, `bigcore0-thermal`. The hottest zone on the
 processor's chip is used. The other zones (battery, wifi, PMIC, a fan's estimate) say little about the
-processor or are constant. AMD processors report their temperature only through hwmon.
+processor or are constant; a zone called `soc` and nothing else is the charge of a phone's battery, in
+percent. AMD processors report their temperature only through hwmon.
 """
 
 import re
@@ -15,7 +16,7 @@ _COUNTS = re.compile(
     r"(?:^|[^a-z])(?:(?:[abm]|x86|t|big|little)?(?:cpu|core)(?:ss)?|gpu(?:ss)?|soc|npu|tj|tctl|tdie|tccd"
     r"|x86[_-]?pkg|package|coretemp|k10temp|bcm2835|imx)(?:[^a-z]|$)"
 )
-_NEVER_COUNTS = re.compile(r"pmic|batt|fan|board|diode|wifi|iwl|acpitz|int3400|modem|charger|ddr|mem")
+_NEVER_COUNTS = re.compile(r"\Asoc\Z|pmic|batt|fan|board|diode|wifi|iwl|acpitz|int3400|modem|charger|ddr|mem")
 _LOWEST_C, _HIGHEST_C = -40.0, 150.0
 _POLL_S = 0.5
 

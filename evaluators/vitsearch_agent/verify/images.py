@@ -204,3 +204,10 @@ def chunks(images: Images, bundle: Bundle, folder: str) -> Iterator[Chunk]:
         rows = slice(first, min(first + step, images.n))
         numpy.save(path, prepare(images.read(rows.start, rows.stop), settings).astype("<f4"))
         yield Chunk(path, rows)
+
+
+def not_finite(outputs: Any) -> int:
+    """Return how many images have an output that is no number."""
+    import numpy
+
+    return len(outputs) - int(numpy.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1).sum())

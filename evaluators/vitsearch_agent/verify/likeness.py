@@ -30,7 +30,7 @@ def judged(bundle: Bundle, runner: ModelRunner, baseline: Optional[Bundle]) -> L
         outputs = _outputs(bundle, runner, chosen, shipped)
     except MeasurementFailed as failure:
         return [checks.not_run("outputs", failure)]
-    not_finite = _not_finite(outputs)
+    not_finite = images.not_finite(outputs)
     if not_finite:
         return [checks.not_finite_outputs(not_finite, n)]
     if reference is None:
@@ -69,13 +69,6 @@ def _outputs(bundle: Bundle, runner: ModelRunner, chosen: Images, shipped: Any) 
                 )
             outputs[chunk.rows] = part
     return outputs
-
-
-def _not_finite(outputs: Any) -> int:
-    """How many images have an output that is no number."""
-    import numpy
-
-    return len(outputs) - int(numpy.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1).sum())
 
 
 def _difference(outputs: Any, shipped: Any) -> float:

@@ -1,7 +1,7 @@
 """What is judged of a model that gives a class for each pixel: its maps beside those shipped, and beside the masks."""
 
 import tempfile
-from typing import Any, Callable, List, Mapping, Optional
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 from vitsearch_agent import runtimes
 from vitsearch_agent.errors import MeasurementFailed
@@ -33,9 +33,11 @@ def judged(bundle: Bundle, runner: ModelRunner, baseline: Optional[Bundle]) -> L
     chosen, shipped = images.without_labels(bundle, n), images.maps_of(bundle, PREDICTIONS, n)
     masks = images.maps_of(bundle, TRUTH, n)
     try:
-        maps = _maps(bundle, runner, chosen, shipped)
+        maps, not_finite = _maps(bundle, runner, chosen, shipped)
     except MeasurementFailed as failure:
         return [checks.not_run("outputs", failure)]
+    if not_finite:
+        return [checks.not_finite_outputs(not_finite, n)]
     results = [checks.same_maps(float((maps == shipped).mean()), n)]
     counted = segmentation.overlaps(maps, masks, len(bundle.labels))
     for name, metric in _METRICS.items():
@@ -46,11 +48,12 @@ def judged(bundle: Bundle, runner: ModelRunner, baseline: Optional[Bundle]) -> L
     return results
 
 
-def _maps(bundle: Bundle, runner: ModelRunner, chosen: Images, shipped: Any) -> Any:
-    """The class of each position of the maps now, uint8 (n, height, width)."""
+def _maps(bundle: Bundle, runner: ModelRunner, chosen: Images, shipped: Any) -> Tuple[Any, int]:
+    """The class of each position of the maps now, uint8 (n, height, width), and how many images have an output that
+    is no number."""
     import numpy
 
-    maps = numpy.empty(shipped.shape, numpy.uint8)
+    maps, not_finite = numpy.empty(shipped.shape, numpy.uint8), 0
     with tempfile.TemporaryDirectory(prefix="vitsearch-images-") as folder:
         for chunk in images.chunks(chosen, bundle, folder):
             outputs = runner.outputs(chunk)
@@ -60,10 +63,9 @@ def _maps(bundle: Bundle, runner: ModelRunner, chosen: Images, shipped: Any) -> 
                 raise MeasurementFailed(
                     "incompatible_artifact", "each image gets outputs of shape {}, expected are {}".format(*shapes)
                 )
-            if not numpy.isfinite(outputs).all():
-                raise MeasurementFailed("invalid_outputs", "NaN or infinity among the outputs")
+            not_finite += images.not_finite(outputs)
             maps[chunk.rows] = outputs.argmax(axis=1)
-    return maps
+    return maps, not_finite
 
 
 def _beside_baseline(name: str, now: Estimate, bundle: Bundle, baseline: Bundle, earlier: Qualities) -> Check:

@@ -9,11 +9,13 @@ the model's, with an interval from fresh processes; other quantiles are not avai
     power        one long start; the window lies between its lines before and after the timed runs
 """
 
+import hashlib
 import os
 from typing import Any, List, Mapping, NamedTuple, Sequence
 
 from vitsearch_agent.artifacts import Declared, declared_inputs, inspect
 from vitsearch_agent.base.canonical_json import file_digest
+from vitsearch_agent.base.system import run_command
 from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.runtimes.base import Availability
 from vitsearch_agent.runtimes.needs import NEEDS
@@ -34,6 +36,8 @@ _FEWEST_RUNS = 3
 _ENOUGH_S = 1e4
 _APPLIED = {"gpu": "GPU", "nnapi": "NNAPI"}
 """Delegates that have a flag of their own, by the name that the program prints when it has applied one."""
+_PHONE = "phone\n"
+"""What a script that runs the program on a phone prints first, asked for `--identity`."""
 _LEAST_TOGETHER = 0.9
 """All streams must run together for at least this share of the time from the first start to the last end."""
 
@@ -41,7 +45,8 @@ _LEAST_TOGETHER = 0.9
 class BenchmarkModelRuntime(ToolRuntime):
     """Runs TFLite files. Option `delegate`: `xnnpack`, `none`, `gpu` or `nnapi`.
 
-    A file whose inputs have open dimensions gets the shapes of the job; any other runs the shapes in the file.
+    A file whose inputs have open dimensions gets the shapes of the job; any other runs the shapes in the file. The
+    program may be a script that runs it on a phone, and says of which identity the phone is (`adb-benchmark-model`).
     """
 
     name = "benchmark_model"
@@ -54,6 +59,12 @@ class BenchmarkModelRuntime(ToolRuntime):
             version = f"sha256:{file_digest(self.program)[:16]}"
         except OSError as error:
             return Availability(False, f"{self.program} cannot be read: {error.strerror}", None, ())
+        identity = run_command([self.program, "--identity"])
+        if identity.stdout.startswith(_PHONE):
+            if identity.reason is not None:
+                return Availability(False, f"no phone answers: {identity.reason}", None, ())
+            # Another phone, another system on it and another program there are another environment.
+            version = f"{version} phone:{hashlib.sha256(identity.stdout.encode('utf-8')).hexdigest()[:16]}"
         return Availability(True, None, version, (), ("tflite",), precisions=("fp32", "int8"))
 
     def sizes(self, path: str, protocol: MeasureProtocol) -> RunShapes:

@@ -210,7 +210,8 @@ class ToolOutput(NamedTuple):
 def run_tool(argv: Sequence[str]) -> ToolOutput:
     """Run a program in this folder and return its output, which also goes to the log.
 
-    It has no time limit of its own: the agent limits this process and all that it starts.
+    It has no time limit of its own: the agent limits this process and all that it starts. Where this process is killed,
+    the kernel ends the program too: an engine that is still being built would disturb the next measurement.
 
     Args:
         argv: The program and its arguments.
@@ -233,6 +234,7 @@ def run_tool(argv: Sequence[str]) -> ToolOutput:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=dict(os.environ, LC_ALL="C"),
+            preexec_fn=processes.killed_with_parent(),
         )
     except OSError as error:
         raise MeasurementFailed("runtime_unavailable", f"{argv[0]} cannot be started: {error.strerror}") from error

@@ -101,7 +101,7 @@ def test_processor_zones_are_recognized(name):
 @pytest.mark.parametrize(
     "name",
     ["PMIC-Die", "pmic-thermal", "Tboard_tegra", "Tdiode_tegra", "thermal-fan-est", "battery", "iwlwifi_1"]
-    + ["AO-therm", "PLL-therm", "AUX-therm", "nvme Composite", "amdgpu edge", "pch_skylake", "ddr_thermal"],
+    + ["AO-therm", "PLL-therm", "AUX-therm", "soc", "nvme Composite", "amdgpu edge", "pch_skylake", "ddr_thermal"],
 )
 def test_zones_of_other_parts_are_not_processor_zones(name):
     assert not is_processor_zone(name)

@@ -85,6 +85,17 @@ def test_outputs_of_another_shape_are_no_maps_of_these_classes(tmp_path):
     assert check.message.endswith("each image gets outputs of shape [4, 4, 2], expected are [4, 2, 2]")
 
 
+def test_outputs_that_are_no_numbers_fail_and_are_counted(tmp_path):
+    class GivesNan(Gives):
+        def outputs(self, chunk):
+            logits = super().outputs(chunk)
+            logits[-1, 0, 0, 0] = numpy.nan
+            return logits
+
+    (check,) = segments.judged(written(tmp_path), GivesNan(maps()), None)
+    assert (check.outcome, check.message) == (FAILED, "NaN or infinity among the outputs of 1 of 4 images")
+
+
 def test_a_runtime_that_is_missing_here_says_nothing_of_the_bundle(tmp_path):
     failure = MeasurementFailed("runtime_unavailable", "no onnxruntime")
     (check,) = segments.judged(written(tmp_path), Gives(failure), None)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import time
 
 import pytest
@@ -268,24 +269,58 @@ def test_streams_that_did_not_run_together_are_a_reason(runtime, model, monkeypa
         runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=2))
 
 
-def test_the_adb_script_runs_the_program_on_a_phone(tmp_path, model, monkeypatch):
-    script = os.path.join(AGENT_HOME, "adb-benchmark-model")
+@pytest.fixture
+def phone(tmp_path, monkeypatch):
+    """The script with an `adb` whose phone divides the words of `adb shell` again, as a phone does, and runs nothing.
+    Returns the runtime, and the file with a line for each word."""
     (tmp_path / "out.txt").write_text(OF_2024)
-    adb = tmp_path / "bin" / "adb"
+    (tmp_path / "identity.txt").write_text("R5CT30ABCDE\nsamsung/build:14\n0f1e  /data/local/tmp/benchmark_model\n")
+    adb, calls = tmp_path / "bin" / "adb", tmp_path / "adb.txt"
     adb.parent.mkdir()
     adb.write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/adb.txt\ncase "$*" in *benchmark_model*) cat {tmp_path}/out.txt;; esac\n'
+        f"""#!/bin/sh
+if [ "$1" != shell ]; then printf '%s\\n' "$@" >> {calls}; exit; fi
+case "$*" in
+    *getprop*) cat {tmp_path}/identity.txt ;;
+    *) shift; sh -c "printf '%s\\\\n' shell $*" >> {calls}; cat {tmp_path}/out.txt ;;
+esac
+"""
     )
     adb.chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(adb.parent), os.environ["PATH"]]))
     runtime = BenchmarkModelRuntime()
-    runtime.context = RuntimeContext(script)
+    runtime.context = RuntimeContext(os.path.join(AGENT_HOME, "adb-benchmark-model"))
+    return runtime, calls
+
+
+def test_the_adb_script_runs_the_program_on_a_phone(phone, model):
+    runtime, calls = phone
     assert runtime.measure(model, {"delegate": "none"}, SCREEN).wall_ms[0] == pytest.approx(105.718)
-    calls = (tmp_path / "adb.txt").read_text().splitlines()
-    assert calls[:2] == [
-        "shell mkdir -p /data/local/tmp/vitsearch",
-        f"push {model} /data/local/tmp/vitsearch/model.tflite",
-    ]
-    assert calls[2].startswith(
-        "shell /data/local/tmp/vitsearch/benchmark_model --graph=/data/local/tmp/vitsearch/model.tflite --num_threads=1"
-    )
+    folder = "/data/local/tmp/vitsearch"
+    words = calls.read_text().splitlines()
+    assert words[:4] == ["shell", "mkdir", "-p", folder]
+    assert words[4:7] == ["push", model, f"{folder}/model.tflite"]
+    assert words[7:11] == ["shell", f"{folder}/benchmark_model", f"--graph={folder}/model.tflite", "--num_threads=1"]
+
+
+def test_names_in_a_model_reach_the_phone_as_one_word(phone, model):
+    runtime, calls = phone
+    hostile = "--input_layer=x;reboot;$(id) 'y'"
+    subprocess.run([runtime.program, f"--graph={model}", hostile], check=True, stdout=subprocess.DEVNULL)
+    assert calls.read_text().splitlines()[-1] == hostile
+
+
+def test_another_phone_is_another_version(phone, tmp_path):
+    runtime, _ = phone
+    before = runtime.available().version
+    assert runtime.available().version == before
+    (tmp_path / "identity.txt").write_text("another\n")
+    assert runtime.available().version != before
+
+
+def test_a_phone_that_does_not_answer_is_the_reason(phone, tmp_path):
+    runtime, _ = phone
+    (tmp_path / "identity.txt").unlink()
+    available = runtime.available()
+    assert not available.available
+    assert available.reason.startswith("no phone answers: ")
