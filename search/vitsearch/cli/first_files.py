@@ -74,7 +74,7 @@ def agent_pyz(
 ) -> None:
     """Write the agent for a board as one file.
 
-    It needs Python 3.6 or newer there, and nothing else.
+    The board needs Python 3.6 or newer, and a runtime such as onnxruntime.
     """
     from vitsearch_agent.base import single_file
 

@@ -79,7 +79,7 @@ def serve(study: StudyName, port: Port = 0) -> None:
 
 
 def dashboard(study: StudyName, port: Port = 8080) -> None:
-    """Open the study's database in optuna-dashboard, where that is installed."""
+    """Open a copy of the study in optuna-dashboard, if that is installed."""
     from vitsearch.report.dashboard import dashboard as open_dashboard
 
     with suppress(KeyboardInterrupt):

@@ -237,7 +237,7 @@ class Front:
 
 
 def read_front(study: Study, ledger: Ledger, device: str | None = None, current: CurrentFigures | None = None) -> Front:
-    """Every trained trial with all its measurements pooled; the feasible ones that nothing dominates.
+    """Every confirmed trial with all its measurements pooled; the feasible ones that nothing dominates.
 
     `device` names a target of `vitsearch retarget`; None, or the name of the study's own device, for where it was
     searched. `current` are figures that the caller keeps up to date; without, all measurements are read.

@@ -26,7 +26,7 @@ def status(study: StudyName, as_json: AsJson = False) -> None:
 def front(
     study: StudyName,
     every: Annotated[
-        bool, typer.Option("--all", help="All trained models, also those that are dominated or break a limit.")
+        bool, typer.Option("--all", help="All confirmed models, also those that are dominated or break a limit.")
     ] = False,
     where: Annotated[
         str | None,

@@ -89,8 +89,8 @@ def print_front(front: Front, console: Console | None = None, chosen: Sequence[P
     console = console or Terminal()
     if not front.points:
         console.print(
-            f"{EMULATED if front.emulated else ''}Study {printable(front.study)} has no feasible trained model yet: "
-            "'vitsearch status' says how far it is.",
+            f"{EMULATED if front.emulated else ''}Study {printable(front.study)} has no confirmed model within its "
+            "limits yet: 'vitsearch status' shows its progress.",
             markup=False,
         )
         return
@@ -111,7 +111,7 @@ def print_models(front: Front, console: Console | None = None, chosen: Sequence[
     models = (*front.points, *front.others)
     shown = models if chosen is None else chosen
     if not models:
-        console.print(f"Study {printable(front.study)} has no trained model yet.", markup=False)
+        console.print(f"Study {printable(front.study)} has no confirmed model yet.", markup=False)
         return
     console.print(models_table(front, shown))
     _print_legend(front, shown, console)
