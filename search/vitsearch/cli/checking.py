@@ -138,7 +138,7 @@ def _connected(file: CheckedFile, report: Report) -> Connections | None:
     from vitsearch.search.check.connections import try_connections
 
     if file.connectable is None:
-        typer.echo("nothing was connected to: first correct the problems above", err=True)
+        typer.echo("--connect was skipped: correct the problems above first", err=True)
         return None
     with report.under_way("asking what a run needs"):
         tried = try_connections(file.connectable)

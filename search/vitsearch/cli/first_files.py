@@ -45,7 +45,7 @@ def init(
 ) -> None:
     """Write a space file for your images and your board.
 
-    Asks for what is not given, where a person can answer. Looks at the data, and never replaces a file.
+    Asks on a terminal for what is missing. Reads the data. Never overwrites a file.
     """
     from vitsearch.search.first_space import BOARDS, GOALS, HERE, write, write_example
     from vitsearch.space import shipped_spaces

@@ -74,7 +74,9 @@ def serve(study: StudyName, port: Port = 0) -> None:
             live,
             port,
             lambda address: typer.echo(f"Open {address}\nCtrl-C ends it; the run goes on."),
-            lambda text: typer.echo(f"{printable(text)}; Ctrl-C ends this, and the page is back if the study is"),
+            lambda text: typer.echo(
+                f"{printable(text)}; the page returns when the study does; Ctrl-C stops the server"
+            ),
         )
 
 

@@ -188,6 +188,6 @@ def test_a_study_that_nobody_runs_says_so():
 
 
 def test_a_study_says_why_its_last_search_ended():
-    ended = "8 plans are trained"
+    ended = "8 plans trained"
     lines = shown(print_status, replace(STATE, runs=[], search_end=ended)).splitlines()
     assert f"No run is under way; the last search ended: {ended}" in lines
