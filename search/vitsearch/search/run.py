@@ -91,7 +91,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"files go to {store.address}")
         for other in ledger.inventory.live_runs(space.study):
             if not other.driver.is_of_here:  # those of this machine are said above
-                progress.note(f"study {space.study!r} is also run {other.describe()}: this run joins it")
+                progress.note(f"another run of study {space.study!r} is active ({other.describe()}); this run joins it")
         ledger.costs.start_run(space.study, cores_of(space, cores, options.ray_address), resources.trainers)
         study = Study.open(space)
         closing.callback(study.close)

@@ -144,7 +144,7 @@ class StudyFolders:
         Raises `StudyError` when the folder cannot be written, or when a command uses it alone.
         """
         if other := locks.holder(self._lock):
-            note(f"study {self.study!r} is also run {_by(other)}: this run joins it")
+            note(f"another run of study {self.study!r} is active ({_by(other)}); this run joins it")
         with self._holding(locks.share_lock):
             yield
 

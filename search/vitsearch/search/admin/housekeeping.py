@@ -224,8 +224,8 @@ def delete(deletion: Deletion) -> None:
 def refuse_live(study: str, runs: Sequence[LiveRun]) -> None:
     """Raise `StudyError` where a run of a study goes on."""
     if runs:
-        goes_on = f"the run {runs[0].describe()} goes on"
-        raise StudyError(f"study {study!r}: {goes_on}; end it first, or end it and delete with --force")
+        active = f"a run is active ({runs[0].describe()})"
+        raise StudyError(f"study {study!r}: {active}; stop it first, or add --force to stop it and delete the study")
 
 
 def _by_this_process() -> str:

@@ -66,7 +66,7 @@ class Connections:
     def notes(self) -> tuple[str, ...]:
         """What is away without need."""
         return tuple(
-            f"{answer.error}; a run goes on without it"
+            f"{answer.error}; a run works without it"
             for answer in self.answers
             if answer.error is not None and self._has_another(answer)
         )
@@ -160,7 +160,7 @@ def _study(space: SearchSpace) -> str:
         return "a new one"
     with closing(study):
         refuse_other_space(study, space)
-    return "goes on with these objectives, data, baseline and devices"
+    return "exists, with the same objectives, task, data, baseline and devices"
 
 
 def _existing(space: SearchSpace) -> Study | None:

@@ -38,7 +38,7 @@ async def _say(ledger: Ledger, study: str, progress: Progress) -> None:
         else:
             previous = before if previous is None else previous
             for token in present.keys() - previous.keys():
-                progress.note(f"the study is now also run {present[token].describe()}")
+                progress.note(f"another run joined the study: {present[token].describe()}")
             for token in previous.keys() - present.keys():
                 progress.note(f"the run {previous[token].describe()} has ended")
             previous = present

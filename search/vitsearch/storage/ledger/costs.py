@@ -117,7 +117,7 @@ class StageCosts:
         if row is None:
             raise StudyDeleted("the study of this run was deleted: the run ends")
         if row.told_to_end is not None:
-            raise StudyDeleted(f"study {row.study!r} is deleted {row.told_to_end}: this run ends")
+            raise StudyDeleted(f"study {row.study!r} is being deleted {row.told_to_end}; this run ends")
 
     def tell(self, state: RunState) -> None:
         """What the run does now, which is a sign of life too."""

@@ -289,7 +289,7 @@ def test_a_board_that_is_away_is_no_problem_while_another_answers(changed, close
     assert problems(tried) == []
     (note,) = tried.notes
     assert "device pool, board gone" in note
-    assert note.endswith("a run goes on without it")
+    assert note.endswith("a run works without it")
     assert answer_texts(tried)["device pool, board here"].startswith("answers: here")
     (problem,) = problems(refused)
     assert f"device pool, board here: {agent.url} refuses the token" in problem

@@ -77,5 +77,5 @@ def test_a_run_that_joins_and_ends_is_said_once(storage, another, monkeypatch):
     ledger.close()
     assert earlier.poll() is None
     assert len(notes.lines) == 2, "the run that began before was said at the start"
-    assert notes.lines[0].startswith("the study is now also run by ")
+    assert notes.lines[0].startswith("another run joined the study: by ")
     assert notes.lines[1].startswith("the run by ")

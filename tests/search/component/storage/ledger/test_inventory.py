@@ -91,7 +91,7 @@ def test_a_run_that_is_told_to_end_hears_it_at_its_next_sign_of_life(ledger):
     ledger.inventory.tell_to_end("other", "by me")
     ledger.costs.see_run()
     ledger.inventory.tell_to_end("fake", "by me on this machine")
-    with pytest.raises(StudyDeleted, match="study 'fake' is deleted by me on this machine: this run ends"):
+    with pytest.raises(StudyDeleted, match="study 'fake' is being deleted by me on this machine; this run ends"):
         ledger.costs.see_run()
 
 
