@@ -225,7 +225,7 @@ class StoredStudy:
             return read_detail(study, ledger, store_of(ledger), number)
 
     def class_accuracies(self, trial: int | str | None) -> list[ClassAccuracy]:
-        """Read what a trial's file finds of each class of the validation images.
+        """Read the recall of each class on the validation images for a trial's file.
 
         Args:
             trial: The number of a finished trial, `"baseline"` (or None) or `"knee"`.
