@@ -70,7 +70,8 @@ def _examine(network: Network, weights: str, resolutions: tuple[ImageSize, ...],
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, env=_environment())
         except subprocess.TimeoutExpired:
             raise NetworkError(
-                f"{network.name}: its code was still running after {LONGEST_S:g} s, in which it is made, traced and cut"
+                f"{network.name}: building, tracing and cutting it took longer than {LONGEST_S:g} s; does its code "
+                "wait for something?"
             ) from None
         if not result.is_file():
             last = " ".join(done.stderr.split())[-LAST_WORDS:]

@@ -185,8 +185,8 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
             return
         if own.classifier is None:
             raise PlanError(
-                f"{self.network.name} gives {own.fixed_classes} logits and has no layer whose output they are, so it "
-                f"cannot be given {classes}; let {self.network.entry} take 'classes'"
+                f"{self.network.name} has {own.fixed_classes} fixed outputs, and no single layer produces them, so "
+                f"they cannot be changed to {classes} classes; let {self.network.entry} take the argument 'classes'"
             )
         with_classes(model, own.classifier, classes)
         setattr(model, ATTRIBUTE, Classifier(own.classifier, classes))

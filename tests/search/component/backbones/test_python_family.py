@@ -236,7 +236,7 @@ def test_probabilities_of_a_map_are_refused(network):
 def test_without_a_layer_of_logits_other_classes_are_refused(network):
     code = FIXED.replace("return self.out(", "return 2 * self.out(")
     assert looked_at(network(code, "fixed")).classifier is None
-    with pytest.raises(PlanError, match="ours gives 11 logits and has no layer whose output they are"):
+    with pytest.raises(PlanError, match="ours has 11 fixed outputs, and no single layer produces them"):
         built(network(code, "fixed"), channels=3)
 
 

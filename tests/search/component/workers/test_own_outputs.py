@@ -127,7 +127,7 @@ def test_outputs_are_computed_once_on_a_machine(workspace, folder):
 def test_a_file_that_is_gone_is_named(workspace, folder):
     place = workspace(network(folder))
     os.remove(place.networks[0].path)
-    with pytest.raises(NetworkError, match="theirs: .*0.onnx is gone, and these images have no labels but its outputs"):
+    with pytest.raises(NetworkError, match="theirs: .*0.onnx does not exist any more, and its outputs are the labels"):
         load_data(place)
 
 
