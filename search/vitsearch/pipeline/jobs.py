@@ -27,7 +27,7 @@ from vitsearch.tasks import Judged, TaskSource
 
 
 @dataclass(frozen=True)
-class OwnOutputs:
+class PseudoLabels:
     """The network whose own fp32 outputs label images that have no labels, and how it reads them."""
 
     network: OnnxNetwork
@@ -53,7 +53,7 @@ class Workspace:
     scratch: FileStore
     cache: Path
     networks: Networks = ()
-    labels: OwnOutputs | None = None
+    labels: PseudoLabels | None = None
     task: TaskSource = TaskSource()
     reference: ReferenceModel | None = None
 

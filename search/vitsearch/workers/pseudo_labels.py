@@ -20,7 +20,7 @@ from vitsearch.training import inference
 from vitsearch_agent.base.canonical_json import digest
 
 
-def labelled(images: ImageData, labels: jobs.OwnOutputs, cache: Path) -> tuple[ImageData, Floats]:
+def labelled(images: ImageData, labels: jobs.PseudoLabels, cache: Path) -> tuple[ImageData, Floats]:
     """Label validation and test images.
 
     Args:
