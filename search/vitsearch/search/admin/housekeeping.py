@@ -188,7 +188,7 @@ def end_runs(deletion: Deletion, note: Callable[[str], None]) -> None:
     Raises `StudyError` when one goes on for `END_S` all the same.
     """
     with closing(Ledger.open(deletion.storage)) as ledger:
-        ledger.inventory.tell_to_end(deletion.study, _by_this_process())
+        ledger.inventory.request_stop(deletion.study, _by_this_process())
         for run in ledger.inventory.live_runs(deletion.study):
             note(f"waiting until the run {run.describe()} has ended, which takes up to a minute")
         deadline = time.monotonic() + END_S
