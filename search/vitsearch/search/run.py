@@ -21,7 +21,7 @@ from vitsearch.devices.deployable import (
     refuse_unable_on,
 )
 from vitsearch.devices.pausing_device import PausingDevice
-from vitsearch.devices.token_places import remember_places
+from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Workspace
@@ -76,7 +76,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
         closing.enter_context(one_blas_thread())  # the other cores are for the trainers and the device
-        remember_places(space.devices, os.environ)
+        remember_destinations(space.devices, os.environ)
         _try_what_is_needed(space, progress, options)
         cores = closing.enter_context(cores_kept_free(space))
         resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.devices.connection import connect, known_device
 from vitsearch.devices.registry import KnownDevice
-from vitsearch.devices.token_places import remember_places
+from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import DeviceLost, NoAnswer, NotReady, StoreError, StudyError, VitsearchError, WeightsError
 from vitsearch.search.check.probes import Answer, Probe, ask_all
 from vitsearch.search.starting_weights import starts
@@ -88,7 +88,7 @@ class Connections:
 
 def try_connections(space: SearchSpace) -> Connections:
     """Ask everything that a run on this machine needs, at the same time, for some seconds."""
-    remember_places(space.devices, os.environ)
+    remember_destinations(space.devices, os.environ)
     return Connections(ask_all([*probes_of_driver(space), *hub_probes(space)], ANSWER_S))
 
 
