@@ -113,10 +113,10 @@ def main(request_file: str, result_file: str) -> None:
 def _facts(request: dict[str, Any]) -> NetworkFacts:
     if request["kind"] == "onnx":
         return _facts_of_file(request)
-    from vitsearch.backbones.python_family import PythonFamily, looked_at
+    from vitsearch.backbones.python_family import PythonFamily, examine_network
 
     network = PythonNetwork.from_json(request["network"])
-    family, own = PythonFamily(network), looked_at(network)
+    family, own = PythonFamily(network), examine_network(network)
     refusals = dict(_refusals(family, network.name, request["weights"]))
     resolutions: list[ImageSize] = []
     for size in map(ImageSize.of, request["resolutions"]):
