@@ -74,7 +74,7 @@ def test_an_unsupported_baseline_is_reported():
 
 def test_unknown_backbones_are_reported_with_the_nearest():
     reported = lines("space.backbone=[vit_fmnist_p5]", "task.teacher={backbone: vit_p9}", "baseline.backbone=vit_p88")
-    assert [line.partition("; known")[0] for line in reported] == [
+    assert [line.partition(" Known")[0] for line in reported] == [
         "override: space.backbone[0]: no backbone is called 'vit_fmnist_p5'; did you mean 'vit_fmnist_p4'?",
         "override: baseline.backbone: no backbone is called 'vit_p88'; did you mean 'vit_p8'?",
         "override: task.teacher.backbone: no backbone is called 'vit_p9'; did you mean 'vit_p8'?",
