@@ -41,7 +41,7 @@ from vitsearch.search.starting_weights import refuse_other_channels
 from vitsearch.search.study_folders import StudyFolders
 from vitsearch.search.unpruned_models import report_unpruned, stored_leaders
 from vitsearch.search.watch.heartbeat import alive
-from vitsearch.search.watch.other_runs import other_runs_said
+from vitsearch.search.watch.other_runs import announce_other_runs
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.search.watch.time_estimate import Remaining
 from vitsearch.search.weighted_classes import refuse_unknown_names
@@ -158,7 +158,7 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
     stop_on_sigterm()
     context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
     with doing(context.clock.run):
-        async with other_runs_said(session.ledger, session.study.name, session.progress):
+        async with announce_other_runs(session.ledger, session.study.name, session.progress):
             return await _drive(session, context, options)
 
 

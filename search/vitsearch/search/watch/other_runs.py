@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def other_runs_said(ledger: Ledger, study: str, progress: Progress) -> AsyncIterator[None]:
+async def announce_other_runs(ledger: Ledger, study: str, progress: Progress) -> AsyncIterator[None]:
     """While the block runs, say in a line who joins the search of `study` and whose run of it has ended. Those that
     go on already were said at the start."""
     saying = asyncio.create_task(_say(ledger, study, progress))

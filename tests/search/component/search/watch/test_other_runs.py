@@ -11,7 +11,7 @@ import pytest
 from support import PYTHON_PATH
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.watch import other_runs
-from vitsearch.search.watch.other_runs import other_runs_said
+from vitsearch.search.watch.other_runs import announce_other_runs
 from vitsearch.storage.ledger import Ledger
 
 RUN = """
@@ -63,7 +63,7 @@ def test_a_run_that_joins_and_ends_is_said_once(storage, another, monkeypatch):
     ledger, notes = Ledger.open(storage), Notes()
 
     async def watch():
-        async with other_runs_said(ledger, "shared", notes):
+        async with announce_other_runs(ledger, "shared", notes):
             joined = another()
             await notes.until("now also run")
             joined.communicate("\n", timeout=60)
