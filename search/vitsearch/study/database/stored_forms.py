@@ -134,6 +134,6 @@ def _require_possible(record: Record, where: str) -> None:
         if metric is None:
             raise damaged(where, f"{shown(name)} is not a known metric")
         value = figure.value
-        if value is None or metric.can_be(value) or name.startswith(MAY_BE_NEGATIVE):
+        if value is None or metric.is_possible(value) or name.startswith(MAY_BE_NEGATIVE):
             continue
         raise damaged(where, f"{name} is {shown(value)}, allowed: {metric.allowed}")
