@@ -65,7 +65,7 @@ def test_a_run_that_joins_and_ends_is_said_once(storage, another, monkeypatch):
     async def watch():
         async with announce_other_runs(ledger, "shared", notes):
             joined = another()
-            await notes.until("now also run")
+            await notes.until("joined the study")
             joined.communicate("\n", timeout=60)
             await notes.until("has ended")
             await asyncio.sleep(0.2)
