@@ -230,7 +230,7 @@ def test_an_empty_database_on_a_server_stays_empty(changed, postgresql):
 
 def test_a_changed_objective_is_said_without_a_run(finished, changed):
     same = try_connections(finished.space)
-    assert "goes on" in answer_texts(same)["study"]
+    assert "exists" in answer_texts(same)["study"]
     value = finished.space.to_json()
     value["objectives"] = {"accuracy": "maximize", "params_m": "minimize"}
     tried = try_connections(SearchSpace.from_json(value))
