@@ -55,7 +55,7 @@ from vitsearch.search.forecast.quality_model import FinishedTraining, QualityMod
 from vitsearch.search.goals import Goals
 from vitsearch.search.plan_requests import LeaderboardEntry
 from vitsearch.search.posterior import Posterior
-from vitsearch.search.sampler import AsUnpruned, TrialEvidence, declared
+from vitsearch.search.sampler import TrialEvidence, UnprunedPrior, declared
 from vitsearch.search.scheduler import equal_price
 from vitsearch.search.verdicts import judge_screen
 from vitsearch.study.auto_sampler import AutoSampler
@@ -260,7 +260,7 @@ class TableSearch:
             seed=self.seed,
             objectives=declared(OBJECTIVES, {"accuracy": 1.0 - corner[0], "cpu_ms_p50": math.exp(corner[1])}),
             pool=pool,
-            prior=AsUnpruned(pool, self._posterior, self._facts.leaders),
+            prior=UnprunedPrior(pool, self._posterior, self._facts.leaders),
             evidence=TrialEvidence(self._posterior),
         )
 

@@ -2,7 +2,8 @@
 
 The public interface: `load_space`, `run`, `open_study`, the values `SearchSpace`, `Plan`, `Metrics`,
 `Wanted`, `Target` and `Observing`, the modules `errors` and `testing`. Each is imported when it is first
-used. Everything else is internal and may change in any release.
+used. The functions of `vitsearch.tune`, which needs Ray, are public too. Everything else is internal and may change
+in any release.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class StoredStudy:
             return study.space().device_name
 
     def front(self, device: str | None = None) -> Front:
-        """Read the Pareto front: the feasible trained models that nothing dominates.
+        """Read the Pareto front: the confirmed models within the limits that nothing dominates.
 
         Args:
             device: The name of a target of `retarget`; default: the device of the study.
@@ -150,7 +150,7 @@ class StoredStudy:
             return read_front(study, ledger, device)
 
     def models(self, device: str | None = None) -> Front:
-        """Read the front and all other trained models.
+        """Read the front and all other confirmed models.
 
         Args:
             device: The name of a target of `retarget`; default: the device of the study.
@@ -225,7 +225,7 @@ class StoredStudy:
             return read_detail(study, ledger, store_of(ledger), number)
 
     def class_accuracies(self, trial: int | str | None) -> list[ClassAccuracy]:
-        """Read what a trial's file finds of each class of the validation images.
+        """Read the recall of each class on the validation images for a trial's file.
 
         Args:
             trial: The number of a finished trial, `"baseline"` (or None) or `"knee"`.
@@ -289,7 +289,7 @@ class StoredStudy:
             return read_explanation(study, ledger)
 
     def to_frame(self) -> pandas.DataFrame:
-        """Put all trained models into a pandas data frame.
+        """Put all confirmed models into a pandas data frame.
 
         Returns:
             One row for each model, with its trial as the index: the columns of timm's benchmarks, the knobs, and each

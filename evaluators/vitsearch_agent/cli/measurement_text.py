@@ -15,7 +15,8 @@ from vitsearch_agent.wire.paired import Milliseconds
 
 _FLAGS = {
     "contended": "other work disturbed the measurement more than the reference models can correct: measure again",
-    "memory_bound": "its time depends on the cache that others leave to its weights, which no reference model shows",
+    "memory_bound": "its time depends on how much cache other processes leave for its weights; the reference models "
+    "cannot correct for that",
     "within_process": "a single process: processes differ by more than its runs, so there is no 95 % interval",
     "cpu_fallback": "the NPU left operators to the CPU: the options of the result name them (--json)",
     "not_steady": "the times were not steady at the end of warm-up: measure again",

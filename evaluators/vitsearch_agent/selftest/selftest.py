@@ -182,7 +182,10 @@ def _environment(runs: ReferenceRuns, infos: List[RuntimeInfo]) -> Finding:
         f"Linux {environment['kernel']}",
     ]
     if environment["emulation"] is not None:
-        words.append(f"instructions translated by {environment['emulation']['translator']}: its times are no device's")
+        words.append(
+            f"instructions translated by {environment['emulation']['translator']}: "
+            "its times are not those of a real device"
+        )
     elif environment["virtual"]:
         words.append("a virtual machine")
     return Finding(PASSED, ", ".join(words), {"fingerprint": environment})

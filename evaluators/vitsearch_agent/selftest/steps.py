@@ -150,7 +150,9 @@ def judge_repeats(times: Dict[str, List[Milliseconds]], translated_by: Optional[
     if not apart:
         return Finding(PASSED, "; ".join(words))
     if translated_by is not None:
-        return Finding(SKIPPED, "; ".join([*words, "instructions are translated: these times are no device's"]))
+        return Finding(
+            SKIPPED, "; ".join([*words, "instructions are translated: these are not the times of a real device"])
+        )
     advice = f"{' and '.join(apart)}: more than the intervals explain; end other programs and set a fixed power mode"
     return Finding(FAILED, "; ".join([*words, advice]))
 

@@ -82,7 +82,7 @@ def _read(path: str) -> List[DeviceIdentity]:
         with open(path) as stream:
             identities = json_reader.sequence(DeviceIdentity.from_json)(json.load(stream), "identities")
         if not identities:
-            raise InvalidRequest("it holds no identity")
+            raise InvalidRequest("the list of identities is empty")
         return list(identities)
     except FileNotFoundError:
         return []

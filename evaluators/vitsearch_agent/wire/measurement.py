@@ -157,10 +157,10 @@ class Measurement(NamedTuple):
     interval is wider than the protocol asks for.
 
     `flags`: `contended` (the two reference models disagree too much to correct for other load or, where there are none,
-    other load was seen: measure again), `memory_bound` (the time depends on the cache that others leave to the weights,
-    which the reference models do not show, so the interval is wide), `within_process` (a single process, so no 95 %
-    interval), `cpu_fallback` (an NPU left operators to the CPU, which `options` name), `not_steady` (times were not
-    steady when the warm-up had to end), `concurrent_io` (the agent received or sent files meanwhile), `swapped`,
+    other load was seen: measure again), `memory_bound` (the time depends on how much cache others leave for the
+    weights, which the reference models do not show, so the interval is wide), `within_process` (a single process, so no
+    95 % interval), `cpu_fallback` (an NPU left operators to the CPU, which `options` name), `not_steady` (times were
+    not steady when the warm-up had to end), `concurrent_io` (the agent received or sent files meanwhile), `swapped`,
     `throttled` (a throttling counter of the device increased), `sustained_throttling` (also in every repeat),
     `warm_start` (the device did not cool down in time), `unverified_device` (measured since the last good canary of a
     device in quarantine).

@@ -70,7 +70,8 @@ def _examine(network: Network, weights: str, resolutions: tuple[ImageSize, ...],
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, env=_environment())
         except subprocess.TimeoutExpired:
             raise NetworkError(
-                f"{network.name}: its code was still running after {LONGEST_S:g} s, in which it is made, traced and cut"
+                f"{network.name}: building, tracing and cutting it took longer than {LONGEST_S:g} s; does its code "
+                "wait for something?"
             ) from None
         if not result.is_file():
             last = " ".join(done.stderr.split())[-LAST_WORDS:]
@@ -112,10 +113,10 @@ def main(request_file: str, result_file: str) -> None:
 def _facts(request: dict[str, Any]) -> NetworkFacts:
     if request["kind"] == "onnx":
         return _facts_of_file(request)
-    from vitsearch.backbones.python_family import PythonFamily, looked_at
+    from vitsearch.backbones.python_family import PythonFamily, examine_network
 
     network = PythonNetwork.from_json(request["network"])
-    family, own = PythonFamily(network), looked_at(network)
+    family, own = PythonFamily(network), examine_network(network)
     refusals = dict(_refusals(family, network.name, request["weights"]))
     resolutions: list[ImageSize] = []
     for size in map(ImageSize.of, request["resolutions"]):

@@ -36,7 +36,7 @@ from vitsearch.structure.values import Addition, Part, Structure
 
 STRUCTURE = "found_structure"
 """Attribute of a model that holds its structure."""
-NO_CLASSIFIER = "no logit for each class, so it is no classifier"
+NO_CLASSIFIER = "not one logit for each class, so it is not a classifier"
 CLASSES = 7
 """Of a model that is built to see whether it gives a logit for each class."""
 META = re.compile(r"\bmeta\b", re.IGNORECASE)

@@ -239,7 +239,7 @@ def _logits(network: OnnxNetwork, model: onnx.ModelProto, images: Values) -> Val
         raise _problem(network, f"does not run in onnxruntime: {first_line(error)}") from error
     if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2:
         given = f"gives {tuple(logits.shape)} for images {tuple(pixels.shape)}"
-        raise _problem(network, f"{given}, no logit for each class: (batch, classes)")
+        raise _problem(network, f"{given}, not one logit for each class: (batch, classes)")
     if not np.isfinite(logits).all():
         raise _problem(network, "gives NaN or infinity for random images")
     return np.asarray(logits, np.float32)

@@ -57,7 +57,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         if knob == "weights":
             return self._refused_weights(str(value))
-        if knob == "distillation" and value == "feature" and looked_at(self.network).classifier is None:
+        if knob == "distillation" and value == "feature" and examine_network(self.network).classifier is None:
             return f"{name} has no layer whose output is its logits, so its features are not known"
         return super().supports(name, knob, value)
 
@@ -65,7 +65,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
         return _size_problem(self.network, size)
 
     def unbuilt(self, name: str) -> nn.Module:
-        return looked_at(self.network).model
+        return examine_network(self.network).model
 
     def traced_size(self, name: str) -> ImageSize:
         native = self.network.resolution
@@ -77,7 +77,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
 
     def require_architecture(self) -> None:
         """Raise `NetworkError` where the code is not that of the study."""
-        here, expected = looked_at(self.network).architecture, self.network.architecture
+        here, expected = examine_network(self.network).architecture, self.network.architecture
         if expected not in ("", here):
             raise NetworkError(
                 f"{self.network.name}: {self.network.entry} makes another network on {socket.gethostname()} "
@@ -109,7 +109,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
         Returns:
             The reason; None if it takes them.
         """
-        taken = looked_at(self.network).channels
+        taken = examine_network(self.network).channels
         if channels in taken:
             return None
         return channels_refused(self.network.name, taken, channels)
@@ -122,7 +122,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
         if weights == "none":
             return None
         reasons = []
-        for channels in looked_at(self.network).channels:
+        for channels in examine_network(self.network).channels:
             try:
                 with torch.random.fork_rng(devices=[]):
                     self._loaded(ModelSpec(self.network.name, weights, self.network.resolution, CLASSES, channels))
@@ -139,7 +139,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
 
     def _from_file(self, spec: ModelSpec) -> tuple[nn.Module, bool]:
         model, had = self._loaded(spec)
-        own = looked_at(self.network)
+        own = examine_network(self.network)
         if had == spec.classes:
             return model, False
         if own.classifier is None and own.fixed_classes is None and spec.classes:
@@ -154,7 +154,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
     def _loaded(self, spec: ModelSpec) -> tuple[nn.Module, int]:
         """The model of a file, with the classes of the file, and their number."""
         path = weights_path(spec.backbone, spec.weights)
-        state = without_prefix(read_state(path), looked_at(self.network).model.state_dict())
+        state = without_prefix(read_state(path), examine_network(self.network).model.state_dict())
         had = _classes_of(self.network, state) or spec.classes
         model = self._sized(spec, had)
         wanted = model.state_dict()
@@ -171,7 +171,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
     def _refuse_channels_of(self, state: State, spec: ModelSpec, classes: int) -> None:
         """Raise `WeightsError` where weights fit the network for images of other channels."""
         path, shapes = weights_path(spec.backbone, spec.weights), {name: value.shape for name, value in state.items()}
-        for channels in {*looked_at(self.network).channels} - {spec.channels}:
+        for channels in {*examine_network(self.network).channels} - {spec.channels}:
             other = self._sized(replace(spec, channels=channels), classes).state_dict()
             if shapes == {name: value.shape for name, value in other.items()}:
                 raise WeightsError(
@@ -182,7 +182,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
 
     def _sized(self, spec: ModelSpec, classes: int) -> nn.Module:
         """A model with random weights and a number of classes; 0 for none."""
-        own = looked_at(self.network)
+        own = examine_network(self.network)
         asked_for = classes or own.fixed_classes or CLASSES
         made = make(self.network, classes=asked_for, channels=spec.channels, resolution=spec.resolution)
         setattr(made, ATTRIBUTE, Classifier(own.classifier, asked_for))
@@ -191,20 +191,20 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
         return made
 
     def _with_classes(self, model: nn.Module, classes: int) -> None:
-        own = looked_at(self.network)
+        own = examine_network(self.network)
         if own.classifier is None and classes == 0:  # its outputs are no logits but an embedding
             setattr(model, ATTRIBUTE, Classifier(None, 0))
             return
         if own.classifier is None:
             raise PlanError(
-                f"{self.network.name} gives {own.fixed_classes} logits and has no layer whose output they are, so it "
-                f"cannot be given {classes}; let {self.network.entry} take 'classes'"
+                f"{self.network.name} has {own.fixed_classes} fixed outputs, and no single layer produces them, so "
+                f"they cannot be changed to {classes} classes; let {self.network.entry} take the argument 'classes'"
             )
         with_classes(model, own.classifier, classes)
         setattr(model, ATTRIBUTE, Classifier(own.classifier, classes))
 
 
-class LookedAt:
+class ExaminedNetwork:
     """A network as it is, with random weights, on images of its own size.
 
     Attributes:
@@ -251,8 +251,8 @@ class LookedAt:
         self.architecture, self.exporter = architecture.digest, architecture.exporter
 
 
-def looked_at(network: PythonNetwork) -> LookedAt:
-    """Look at a network, once in a process.
+def examine_network(network: PythonNetwork) -> ExaminedNetwork:
+    """Examine a network, once in a process.
 
     Args:
         network: The network.
@@ -263,17 +263,17 @@ def looked_at(network: PythonNetwork) -> LookedAt:
     Raises:
         NetworkError: It cannot be made, is no classifier of images, or cannot be exported.
     """
-    return _looked_at(PythonNetwork(network.name, network.entry, network.folder, network.resolution))
+    return _examine_network(PythonNetwork(network.name, network.entry, network.folder, network.resolution))
 
 
 @cache
-def _looked_at(network: PythonNetwork) -> LookedAt:
-    return LookedAt(network)
+def _examine_network(network: PythonNetwork) -> ExaminedNetwork:
+    return ExaminedNetwork(network)
 
 
 @cache
 def _structure_of(network: PythonNetwork, size: ImageSize) -> Structure:
-    own = looked_at(network)
+    own = examine_network(network)
 
     def find() -> Structure:
         model = make(network, classes=CLASSES, channels=own.channels[0], resolution=size)
@@ -312,7 +312,7 @@ def _declared(network: PythonNetwork, model: nn.Module) -> tuple[Heads | Width, 
 
 def _classes_of(network: PythonNetwork, state: State) -> int | None:
     """The number of classes of weights of a network; None where no tensor says it."""
-    own = looked_at(network)
+    own = examine_network(network)
     if own.classifier is not None:
         weight = state.get(f"{own.classifier}.weight")
         return None if weight is None else len(weight)
@@ -331,7 +331,7 @@ def _classes_of(network: PythonNetwork, state: State) -> int | None:
 
 @cache
 def _size_problem(network: PythonNetwork, size: ImageSize) -> str | None:
-    own = looked_at(network)
+    own = examine_network(network)
     try:
         return _problem(network, own.channels[0], size)
     except NetworkError as error:  # the function makes the network at its own size, and refuses this one

@@ -165,9 +165,10 @@ def check(
 ) -> None:
     """Report every problem of a space file, and its costs.
 
-    The data and the weights files are checked too, with warnings of data that judges badly. Without problems, prints
-    what the search will cost: plans, models, limits that none can meet, disk space, time of workers and device. Each
-    part is printed as soon as it is known. With --connect, nothing is changed at the places that are tried.
+    The data and the weights files are checked too, with warnings about data that makes accuracies unreliable. Without
+    problems, prints what the search will cost: plans, models, limits that none can meet, disk space, time of workers
+    and device. Each part is printed as soon as it is known. With --connect, nothing is changed at the places that are
+    tried.
     """
     from vitsearch.cli.checking import CheckRequest, Report, check_all
 

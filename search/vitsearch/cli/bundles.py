@@ -51,7 +51,9 @@ def ship(
     to: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Folder of the bundle; default: STUDY-trial-N, with NAME.", show_default=False
+            metavar="FOLDER",
+            help="Folder of the bundle; default: STUDY-trial-N, or STUDY-trial-N-NAME with --device NAME.",
+            show_default=False,
         ),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Evaluate and measure again.")] = False,

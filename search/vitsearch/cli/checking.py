@@ -78,7 +78,7 @@ def check_all(request: CheckRequest, report: Report) -> None:
     """Check a space file, and print each part as soon as it is known.
 
     Raises `SpaceError` with every problem, and `typer.Exit` where all of them were printed already."""
-    with saying_only_what_is_new(of_file(request.space, request.overrides)):
+    with report_new_problems_only(of_file(request.space, request.overrides)):
         with report.under_way("loading PyTorch and the backbones"):
             from vitsearch.devices import descriptions
             from vitsearch.search import check
@@ -138,7 +138,7 @@ def _connected(file: CheckedFile, report: Report) -> Connections | None:
     from vitsearch.search.check.connections import try_connections
 
     if file.connectable is None:
-        typer.echo("nothing was connected to: first correct the problems above", err=True)
+        typer.echo("--connect was skipped: correct the problems above first", err=True)
         return None
     with report.under_way("asking what a run needs"):
         tried = try_connections(file.connectable)
@@ -161,7 +161,7 @@ def of_file(space: Path, overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 @contextmanager
-def saying_only_what_is_new(said: Sequence[str]) -> Iterator[None]:
+def report_new_problems_only(said: Sequence[str]) -> Iterator[None]:
     """Of the problems that end the block, print those that were not said yet."""
     try:
         yield

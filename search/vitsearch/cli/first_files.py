@@ -45,7 +45,7 @@ def init(
 ) -> None:
     """Write a space file for your images and your board.
 
-    Asks for what is not given, where a person can answer. Looks at the data, and never replaces a file.
+    Asks on a terminal for what is missing. Reads the data. Never overwrites a file.
     """
     from vitsearch.search.first_space import BOARDS, GOALS, HERE, write, write_example
     from vitsearch.space import shipped_spaces
@@ -74,7 +74,7 @@ def agent_pyz(
 ) -> None:
     """Write the agent for a board as one file.
 
-    It needs Python 3.6 or newer there, and nothing else.
+    The board needs Python 3.6 or newer, and a runtime such as onnxruntime.
     """
     from vitsearch_agent.base import single_file
 

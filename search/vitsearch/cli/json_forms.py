@@ -130,8 +130,9 @@ def page() -> str:
         "# What `--json` prints",
         "",
         "With `--json` every command that has results prints them and nothing else on standard output; messages go to",
-        "standard error. `vitsearch schema COMMAND` prints the JSON Schema of a command, for example",
-        "`vitsearch schema front`. Names of metrics carry their units; what was not measured is `null` with a reason.",
+        "standard error. `devices describe` always prints JSON and has no `--json`; `capabilities` has it only with",
+        "`--try`. `vitsearch schema COMMAND` prints the JSON Schema of a command, such as `vitsearch schema front`.",
+        "Names of metrics carry their units; what was not measured is `null` with a reason.",
         "This page is made from these schemas, and tests hold the output of the commands against them.",
         "",
     ]

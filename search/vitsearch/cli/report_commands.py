@@ -74,12 +74,14 @@ def serve(study: StudyName, port: Port = 0) -> None:
             live,
             port,
             lambda address: typer.echo(f"Open {address}\nCtrl-C ends it; the run goes on."),
-            lambda text: typer.echo(f"{printable(text)}; Ctrl-C ends this, and the page is back if the study is"),
+            lambda text: typer.echo(
+                f"{printable(text)}; the page returns when the study does; Ctrl-C stops the server"
+            ),
         )
 
 
 def dashboard(study: StudyName, port: Port = 8080) -> None:
-    """Open the study's database in optuna-dashboard, where that is installed."""
+    """Open a copy of the study in optuna-dashboard, if that is installed."""
     from vitsearch.report.dashboard import dashboard as open_dashboard
 
     with suppress(KeyboardInterrupt):

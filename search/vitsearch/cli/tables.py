@@ -111,7 +111,7 @@ def print_status(state: Status, console: Console | None = None) -> None:
     named = "Device" if len(state.devices) == 1 else "Devices"
     console.print(printable(f"{named}: {', '.join(state.devices)}"), markup=False)
     for run in state.runs:
-        work = "Searched" if run.purpose == "search" else "Worked with"
+        work = "Search run" if run.purpose == "search" else "Other work"
         since = f"{run.since[:16].replace('T', ' ')} UTC"
         who = f"by {run.user} on {run.host} (pid {run.pid})"
         console.print(printable(f"{work} {who} since {since}"), markup=False)

@@ -42,7 +42,7 @@ class ImageSize:
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
-            raise PlanError(f"{self} pixels are no size of an image: each side has at least one")
+            raise PlanError(f"{self} pixels is not a valid image size: each side has at least one")
 
     @classmethod
     def square(cls, side: int) -> ImageSize:

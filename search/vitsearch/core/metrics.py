@@ -60,7 +60,7 @@ class Metric:
         worst, best = self.span or (0.0, 1.0)
         return abs(best - worst)
 
-    def can_be(self, value: float) -> bool:
+    def is_possible(self, value: float) -> bool:
         """Whether a model can have this value: a cost is at least 0; a quality no better than perfect, and if it is a
         share of images at least 0."""
         if self.span is None:
@@ -76,7 +76,7 @@ class Metric:
 
     @property
     def allowed(self) -> str:
-        """What `can_be` allows, in words."""
+        """What `is_possible` allows, in words."""
         if self.span is None:
             return "from 0"
         if self.is_share_of_images:

@@ -30,11 +30,11 @@ OLDEST_CONVERTED = 13
 NEEDS_DYNAMO = {
     "bat_*": "it pools maps whose size the exporter does not know (aten::adaptive_max_pool2d)",
     "*halo*": "it unfolds windows of a map whose size the exporter does not know (aten::unfold)",
-    "csatv2*": "it pools maps to 7 x 7 whose size is no multiple of 7 (aten::adaptive_avg_pool2d)",
+    "csatv2*": "it pools maps to 7 x 7 whose size is not a multiple of 7 (aten::adaptive_avg_pool2d)",
     "hiera_*_abswin_*": "it resizes its position table with antialiasing (aten::_upsample_bicubic2d_aa)",
     "naflexvit_*": "it resizes its position table with antialiasing (aten::_upsample_bicubic2d_aa)",
-    "pvt_v2_b2_li": "it pools maps to 7 x 7 whose size is no multiple of 7 (aten::adaptive_avg_pool2d)",
-    "vgg*": "it pools maps to 7 x 7 whose size is no multiple of 7 (aten::adaptive_avg_pool2d)",
+    "pvt_v2_b2_li": "it pools maps to 7 x 7 whose size is not a multiple of 7 (aten::adaptive_avg_pool2d)",
+    "vgg*": "it pools maps to 7 x 7 whose size is not a multiple of 7 (aten::adaptive_avg_pool2d)",
     "volo_*": "it folds windows into a map (aten::col2im), which ONNX has since opset 18",
 }
 """Names of architectures -> what the exporter `torchscript` cannot write of them, as it said itself (timm 1.0.31, torch

@@ -31,8 +31,8 @@ class EqualityPolicy:
 
     accuracy_of_models: float = rule(
         0.004,
-        "Deviation between models that are equally good: the part of a predicted error that is no reason to train a"
-        " plan or to ask for its like.",
+        "Deviation between models that are equally good: this part of a predicted error does not count as a possible"
+        " gain, neither to train a plan nor to propose a similar one.",
         "benchmarks/samplers.py",
     )
     accuracy_of_trainings: float = rule(
@@ -57,8 +57,8 @@ class EqualityPolicy:
     )
     cost_of_models: float = rule(
         0.05,
-        "Standard deviation between measurements of one model: no reason to ask for its like. Half of the proposals"
-        " of a quickstart were equal to measured models before.",
+        "Standard deviation between measurements of one model: not a reason to propose a similar plan. Half of the"
+        " proposals of a quickstart were equal to measured models before.",
         "benchmarks/samplers.py",
     )
     cost_without_interval: float = rule(0.03, "Standard deviation of a cost that has no interval.")
@@ -85,7 +85,7 @@ class TrainingPolicy:
     tests_of_backbone: int = rule(
         3,
         "Trainings of a backbone before their results may rule out that it reaches the front, and a search may end."
-        " Where rung 0 said nothing, one bad result ended it.",
+        " With an uninformative rung 0, one bad result ended the search before.",
         "benchmarks/own_table_search.py",
     )
 
@@ -118,11 +118,14 @@ class EndingPolicy:
         "benchmarks/fronts_together.py",
     )
     trials_without_gain: int = rule(
-        40, "The same of trials of the other samplers, which expect nothing.", "benchmarks/fronts_together.py"
+        40,
+        "As `proposals_without_gain`, for the other samplers, which predict no gain.",
+        "benchmarks/fronts_together.py",
     )
     listed_plans: int = rule(
         500,
-        "Plans of the largest space that is listed: it ends when each was tried. A study never exhausts a larger one.",
+        "Most plans of a space that is enumerated; its search ends when every plan was tried. A study never exhausts"
+        " a larger one.",
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from vitsearch.devices.registry import DeviceBook, KnownDevice
-from vitsearch.devices.token_places import TokenPlace, refuse_unnamed
+from vitsearch.devices.token_destinations import TokenDestination, refuse_unnamed
 from vitsearch.errors import ResourceError, VitsearchError
 from vitsearch.space.sections import BoardSection, DeviceSection
 from vitsearch_agent.client.client import DeviceClient
@@ -24,8 +24,8 @@ def known_device(name: str, board: BoardSection, environ: Mapping[str, str]) -> 
     environment to none but the one beside it in a space file. Raises `ResourceError` or
     `UnknownName`.
     """
-    if (place := TokenPlace.of(board)) is not None:
-        refuse_unnamed(name, place, environ)
+    if (destination := TokenDestination.of(board)) is not None:
+        refuse_unnamed(name, destination, environ)
     book = DeviceBook.of_user(environ)
     if board.url is None:
         stored = book.get(name)

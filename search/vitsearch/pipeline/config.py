@@ -27,7 +27,9 @@ class Teacher:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """`teacher` None: each backbone is distilled from its own unpruned base. `starting_digest` gives the digest of
+    """The settings of all stages, from a space file.
+
+    `teacher` None: each backbone is distilled from its own unpruned base. `starting_digest` gives the digest of
     a backbone's starting weights, `preprocessing` that of a backbone with weights, as far as the keys of the space
     file leave it to them. `reference` is the model whose outputs all others are to give, for a task that has one.
     `confirms`: the objectives and limits need the confirmation measurement of every model; otherwise its screening

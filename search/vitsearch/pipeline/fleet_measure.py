@@ -122,8 +122,7 @@ class FleetMeasurements:
         await self._on_all(lambda measurements: measurements.settle(file))
 
     async def _on_all(self, measure: Callable[[DeviceMeasurements], Awaitable[None]]) -> None:
-        """The devices that can measure a model end, and their results are kept, before the failure of another is
-        raised: it names the device."""
+        """Measure on all devices. Results of the others are kept before the failure of one is raised with its name."""
         calls = (_naming(name, measure(measurements)) for name, measurements in self._each.items())
         failures = [error for error in await asyncio.gather(*calls, return_exceptions=True) if error is not None]
         final = [error for error in failures if isinstance(error, StageError)]

@@ -27,7 +27,7 @@ from vitsearch.tasks import Judged, TaskSource
 
 
 @dataclass(frozen=True)
-class OwnOutputs:
+class PseudoLabels:
     """The network whose own fp32 outputs label images that have no labels, and how it reads them."""
 
     network: OnnxNetwork
@@ -53,7 +53,7 @@ class Workspace:
     scratch: FileStore
     cache: Path
     networks: Networks = ()
-    labels: OwnOutputs | None = None
+    labels: PseudoLabels | None = None
     task: TaskSource = TaskSource()
     reference: ReferenceModel | None = None
 
@@ -308,8 +308,9 @@ class FeaturesJob(LogitsJob):
 
 @dataclass(frozen=True)
 class TrainJob(Job[Trained]):
-    """From rung `start`, which has `before`, to rung `end` (epochs). Of the start, the last weights and their
-    average the rung keeps what is nearest to the base on the holdout."""
+    """Fine-tune from rung `start`, whose evaluation is `before`, to rung `end` (epochs).
+
+    Of the start, the last weights and their average the rung keeps what is nearest to the base on the holdout."""
 
     stage = Stage.TRAIN
     spec: CompressionSpec
@@ -396,8 +397,10 @@ def backbone_of(job: Job[Any]) -> str:
 
 
 class Runner(Protocol):
-    """Guarantees: a stage's own failure arrives as `StageError`, and as `WorkerCrashed` if it ended its
-    workers; a worker that something else killed is not a failure."""
+    """Runs jobs on workers.
+
+    Guarantees: a stage's own failure arrives as `StageError`, and as `WorkerCrashed` if it ended its workers; a worker
+    that something else killed is not a failure."""
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]: ...
 

@@ -152,7 +152,7 @@ class SharedStages:
         return await self._outputs(job, base)
 
     async def truth_file(self, images: Images) -> Path | None:
-        """The file of the same."""
+        """The file with the outputs of the reference for these images; None for a task without one."""
         sha256 = await self.truth(images)
         return None if sha256 is None else await self._fetched(sha256)
 
@@ -246,7 +246,8 @@ class SharedStages:
         return await asyncio.to_thread(self._workspace.store.get, sha256)
 
     async def _teacher(self, plan: Plan, own: Base) -> Base | None:
-        """None without distillation; the backbone's own unpruned model unless the file names a teacher."""
+        """The base to distil from: the backbone's own unpruned model unless the file names a teacher; None without
+        distillation."""
         if plan.distillation == "none":
             return None
         named = self._config.teacher

@@ -146,7 +146,7 @@ class SingleFlight:
         self._abandoned()  # notes what has run out
         for key in list(self._making):
             self._ledger.renew(self._claim(key), CLAIM_S)
-        self._ledger.costs.see_run()
+        self._ledger.costs.record_heartbeat()
 
     def drop_dead(self) -> None:
         """Release the claims of drivers that died on this machine: they need not expire."""

@@ -60,7 +60,7 @@ class SearchEnd:
 
 
 def _trained(count: int) -> str:
-    return "1 plan is trained" if count == 1 else f"{count} plans are trained"
+    return "1 plan trained" if count == 1 else f"{count} plans trained"
 
 
 class Driver:
@@ -232,18 +232,18 @@ class Driver:
         scheduler, ending = self._scheduler, self._policy.ending
         if scheduler.converged:
             return (
-                f"{_trained(scheduler.trained)}, and in {ending.low_rounds} rounds no candidate was expected to add "
+                f"{_trained(scheduler.trained)}; in {ending.low_rounds} rounds no candidate was expected to add "
                 f"{scheduler.least_gain:.1%} to the hypervolume: the front has converged"
             )
         if self._low_proposals >= ending.low_proposals:
             return (
-                f"{_trained(scheduler.trained)}, and no plan of the space is expected to add "
+                f"{_trained(scheduler.trained)}; no plan of the space is expected to add "
                 f"{ending.least_gain_of_proposal:.1%} to the hypervolume: the front has converged"
             )
         if len(self._without_gain) >= self._patience and not self._why_failing():
             return f"{self._patience} trials in a row brought no improvement: the front has converged"
         if self._is_exhausted() and not self._open and not self._study.runs_elsewhere():
-            return f"{_trained(scheduler.trained)}, and all {self._untried.count} plans of the space have been tried"
+            return f"{_trained(scheduler.trained)}; all {self._untried.count} plans of the space have been tried"
         return None
 
     def _why_failing(self) -> str | None:

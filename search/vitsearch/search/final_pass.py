@@ -59,7 +59,7 @@ class FinalPass:
                     self._progress.note(f"{done}  [{self._left(len(todo))}]" if todo else done)
             if (dropped := len(model_names) - len(todo) - before - len(points)) > 0:
                 done = f"{REMEASURED} {len(model_names) - len(todo)}/{len(model_names)}"
-                self._progress.note(f"{done}: {dropped} not near the front any more")
+                self._progress.note(f"{done}: {dropped} no longer near the front")
                 is_said = True
         if renewed and not is_said:
             self._progress.note(f"{REMEASURED} {len(model_names)}/{len(model_names)}")
@@ -67,7 +67,7 @@ class FinalPass:
         again = [point for point in self._near() if point.name in renewed]
         for number, point in enumerate(again, 1):
             if await self._remeasure(point):
-                self._progress.note(f"measured once more {number}/{len(again)}: {self._described(point)}")
+                self._progress.note(f"re-measured again {number}/{len(again)}: {self._described(point)}")
         for point in self._read_front().shown():
             names = [device.name for device in self._pipeline.device.devices]
             await asyncio.gather(*(self._evaluate_on(name, point) for name in names))

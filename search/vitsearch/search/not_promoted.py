@@ -35,24 +35,24 @@ def _why_no_gain(trial: RunningTrial, scheduler: Scheduler) -> str:
     best = acquisition.at_best(posterior, trial)
     point = acquisition.predicted_loss(posterior, best)
     if point is None:
-        return "has no expected gain, because not all objectives were measured"
+        return "has an unknown gain: not all objectives were measured"
     ends = [
         f"{name} {each.mean:.4f}" for name, each in best.qualities.items() if each.mean != trial.qualities[name].mean
     ]
     ends += [f"{name} {best.metrics.known[name]:.4g}" for name in posterior.predicted_costs(trial)]
-    even = f", even at the better end of 90 %, {', '.join(ends)}" if ends else ""
+    even = f", even at the better end of its 90 % interval ({', '.join(ends)})" if ends else ""
     if behind := _behind(best, point, posterior):
         return f"{behind}{even}"
     least, volume = scheduler.least_gain, front.hypervolume
     if not volume:  # there is no share of it: the plan that had one was in training, and has failed since
         return NOTHING
-    counts = f"the least that counts is {_percent(least)}"
+    required = f"at least {_percent(least)} is required"
     possible = acquisition.gain_as_predicted(posterior, best, front) / volume
     if possible > least:
         expected = acquisition.expected_gain(posterior, trial, front) / volume
-        return f"would add {_percent(expected)} to the hypervolume in the mean; {counts}"
+        return f"would add {_percent(expected)} to the hypervolume on average; {required}"
     if possible:
-        return f"would add {_percent(possible)} to the hypervolume{even}; {counts}"
+        return f"would add {_percent(possible)} to the hypervolume{even}; {required}"
     return NOTHING
 
 

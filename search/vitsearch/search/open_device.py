@@ -15,7 +15,7 @@ from vitsearch.devices.cores import Cores, fastest, processors
 from vitsearch.devices.fleet import FleetDevice
 from vitsearch.devices.local_device import LocalDevice
 from vitsearch.devices.recognized_device import RecognizedDevice
-from vitsearch.devices.token_places import TokenPlace
+from vitsearch.devices.token_destinations import TokenDestination
 from vitsearch.errors import DeviceLost
 from vitsearch.search.resources import cores_here
 from vitsearch.search.study_folders import StudyFolders
@@ -105,8 +105,8 @@ def open_boards(space: SearchSpace, name: str, note: Callable[[str], None], fail
     section, boards, away = space.devices[name], list[AgentDevice](), list[DeviceLost]()
     for board, described in section.boards_of(name).items():
         way = known_device(board, described, os.environ)
-        if (place := TokenPlace.of(described)) is not None:
-            note(f"device {board}: {place.describe()}")
+        if (destination := TokenDestination.of(described)) is not None:
+            note(f"device {board}: {destination.describe()}")
         client = connect(board, way, space.study, FOREVER_S)
         try:
             boards.append(AgentDevice(board, client, failures, section.deadline_s))

@@ -50,8 +50,8 @@ class StoredPredictions:
             return truth
         if space.reference != space.baseline:
             raise StudyError(
-                f"study {self._study.name!r} is held to {space.reference.backbone}, of which it has no file: models are"
-                " paired where the reference is the baseline"
+                f"study {self._study.name!r} is compared with {space.reference.backbone}, whose file it does not have; "
+                "--paired works only if the reference is the baseline"
             )
         return replace(truth, reference=outputs_of(self._file(None), self._images))
 

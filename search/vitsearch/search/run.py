@@ -21,7 +21,7 @@ from vitsearch.devices.deployable import (
     refuse_unable_on,
 )
 from vitsearch.devices.pausing_device import PausingDevice
-from vitsearch.devices.token_places import remember_places
+from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Workspace
@@ -41,7 +41,7 @@ from vitsearch.search.starting_weights import refuse_other_channels
 from vitsearch.search.study_folders import StudyFolders
 from vitsearch.search.unpruned_models import report_unpruned, stored_leaders
 from vitsearch.search.watch.heartbeat import alive
-from vitsearch.search.watch.other_runs import other_runs_said
+from vitsearch.search.watch.other_runs import announce_other_runs
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.search.watch.time_estimate import Remaining
 from vitsearch.search.weighted_classes import refuse_unknown_names
@@ -76,7 +76,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
         closing.enter_context(one_blas_thread())  # the other cores are for the trainers and the device
-        remember_places(space.devices, os.environ)
+        remember_destinations(space.devices, os.environ)
         _try_what_is_needed(space, progress, options)
         cores = closing.enter_context(cores_kept_free(space))
         resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)
@@ -91,7 +91,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"files go to {store.address}")
         for other in ledger.inventory.live_runs(space.study):
             if not other.driver.is_of_here:  # those of this machine are said above
-                progress.note(f"study {space.study!r} is also run {other.describe()}: this run joins it")
+                progress.note(f"another run of study {space.study!r} is active ({other.describe()}); this run joins it")
         ledger.costs.start_run(space.study, cores_of(space, cores, options.ray_address), resources.trainers)
         study = Study.open(space)
         closing.callback(study.close)
@@ -162,7 +162,7 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
     stop_on_sigterm()
     context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
     with doing(context.clock.run):
-        async with other_runs_said(session.ledger, session.study.name, session.progress):
+        async with announce_other_runs(session.ledger, session.study.name, session.progress):
             return await _drive(session, context, options)
 
 

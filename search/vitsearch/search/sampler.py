@@ -32,7 +32,7 @@ def auto_sampler(
         seed=plans.space.search.seed,
         objectives=declared(posterior.goals.objectives, study.attributes["reference_point"]),
         pool=pool,
-        prior=AsUnpruned(pool, posterior, leaders),
+        prior=UnprunedPrior(pool, posterior, leaders),
         evidence=TrialEvidence(posterior),
     )
 
@@ -64,7 +64,7 @@ def gain_of_proposal(proposal: OpenTrial) -> float | None:
     return gain
 
 
-class AsUnpruned:
+class UnprunedPrior:
     """What is expected of a plan before its like was tried: the figures of its unpruned backbone in the same
     deployment, on the leaderboard. They differ between runtimes and precisions by a factor that nobody can predict.
     At best its qualities are those of its backbone and the margin, as when its screening measurement is judged."""

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from vitsearch.core import study_name
 from vitsearch.errors import StudyError
-from vitsearch.pipeline.jobs import OwnOutputs, ReferenceModel, Workspace
+from vitsearch.pipeline.jobs import PseudoLabels, ReferenceModel, Workspace
 from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import files_folder
@@ -60,7 +60,7 @@ class StudyFolders:
     def workspace(self, space: SearchSpace, data: dict[str, Any], store: Store) -> Workspace:
         """What the stages of `space` work in, with the data set as workers read it."""
         section = space.labelled_by
-        labels = None if section is None else OwnOutputs(section.network, section.preprocessing)
+        labels = None if section is None else PseudoLabels(section.network, section.preprocessing)
         return Workspace(
             data,
             store,
@@ -144,7 +144,7 @@ class StudyFolders:
         Raises `StudyError` when the folder cannot be written, or when a command uses it alone.
         """
         if other := locks.holder(self._lock):
-            note(f"study {self.study!r} is also run {_by(other)}: this run joins it")
+            note(f"another run of study {self.study!r} is active ({_by(other)}); this run joins it")
         with self._holding(locks.share_lock):
             yield
 

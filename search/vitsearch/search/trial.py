@@ -34,13 +34,13 @@ from vitsearch.search.scheduler import Scheduler
 
 
 async def run_trial(number: int, plan: Plan, pipeline: Pipeline, scheduler: Scheduler) -> Record:
-    """A failure of the plan becomes its record; transient faults are raised."""
+    """Run one trial from its plan to its record. A failure of the plan is recorded; transient faults are raised."""
     pipeline.context.start_trial(number, plan)
     return await run_plan(number, plan, pipeline, scheduler)
 
 
 async def run_plan(number: int, plan: Plan, pipeline: Pipeline, scheduler: Scheduler) -> Record:
-    """The same for a plan that has no trial in the study yet: `number` only names it to `scheduler`."""
+    """Run a plan that has no trial in the study yet; `number` only names it to `scheduler`."""
     keys = None
     try:
         trial = await pipeline.resolve(plan)

@@ -187,7 +187,10 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
     artifact, shipped = ledger.artifact(key), find(ledger, key, opened.judged_by)
     evaluated = ledger.evaluation(key, opened.judged_by)
     if artifact is None or shipped is None or evaluated is None:
-        raise StudyError(f"{chosen.name} of study {study.name!r} is not prepared: its results are gone")
+        raise StudyError(
+            f"{chosen.name} of study {study.name!r} cannot be shipped: its results are no longer in the database; run "
+            "the same command again"
+        )
     task = opened.space.purpose
     tally = Tally(task, evaluated.tally, study.attributes["data"]["class_names"], f"{evaluated.where}: tally")
     results = DeviceResults(ledger, final.keys.device_id)

@@ -204,7 +204,10 @@ async def _trained_longer(opened: Opened, chosen: Chosen, pipeline: Pipeline) ->
     rows = [ledger.evaluation(key or "", opened.judged_by) for key in (keys.artifact_key, chosen.keys.artifact_key)]
     after, before = (None if row is None else row.metrics.value(metric.name) for row in rows)
     if after is None or before is None:
-        raise StudyError(f"{chosen.name} of study {study.name!r} has no {metric.name}: its results are gone")
+        raise StudyError(
+            f"{chosen.name} of study {study.name!r} cannot be shipped: its {metric.name} is no longer in the database; "
+            "run the same command again"
+        )
     outcome = {"plan": plan.to_json(), "keys": asdict(keys), "metric": metric.name, "after": after, "before": before}
     study.change(LONGER, lambda earlier: (earlier or {}) | {_longer_name(chosen, epochs): outcome})
     kept = "it is shipped" if metric.gain(after, before) > 0.0 else "the model of the search is shipped"

@@ -81,7 +81,7 @@ class BundlePlace:
             if stat.S_ISLNK(mode):
                 raise BundleError(f"{path} is a link, which ship does not follow: name the place itself with --to")
             if not is_kind(mode):
-                raise BundleError(f"{path} exists and is no {kind}: {_OTHER}")
+                raise BundleError(f"{path} exists and is not a {kind}: {_OTHER}")
             if not _is_empty(path) and (obstacle := _obstacle(path, name)) is not None:
                 raise BundleError(f"{path} exists and {obstacle}: {_OTHER}")
 
@@ -161,7 +161,7 @@ def place(folder: Path) -> Path:
         raise BundleError(f"{target} would be replaced by the bundle: name a folder inside it with --to")
     there = _nearest(path.parent)
     if not os.path.isdir(there):
-        raise BundleError(f"{there} is no folder, so no bundle can be written below it: {_OTHER}")
+        raise BundleError(f"{there} is not a folder, so no bundle can be written below it: {_OTHER}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise BundleError(f"{there} cannot be written to: {_OTHER}")
     work, most = BundlePlace(target).work.name, os.pathconf(there, "PC_NAME_MAX")
@@ -222,7 +222,7 @@ def _foreign(work: Path) -> str | None:
     with suppress(FileNotFoundError):
         status = os.lstat(work)
         if not stat.S_ISDIR(status.st_mode):
-            return "it is no folder"
+            return "it is not a folder"
         if status.st_uid != os.geteuid():
             return f"it belongs to user {status.st_uid}"
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -233,7 +233,7 @@ def _foreign(work: Path) -> str | None:
         if names and LOCK not in names:
             return f"it has no {LOCK}"
         if (mode := _mode(work / LOCK)) is not None and not stat.S_ISREG(mode):
-            return f"its {LOCK} is no file"
+            return f"its {LOCK} is not a file"
     return None
 
 

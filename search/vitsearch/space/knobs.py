@@ -119,8 +119,8 @@ class Knobs(Section):
     """Precision of weights and arithmetic on the device."""
     quantized_ops: Annotated[tuple[QuantizedOps, ...], Choices(QuantizedOps)] = ("auto",)
     """What int8 covers in backbones with convolutions: linear layers (linear), or convolutions too (all). auto tries
-    both on the leaderboard, and keeps the faster for each backbone, runtime and precision, unless it loses more than
-    0.01 of accuracy."""
+    both on the leaderboard, and keeps the faster for each backbone, runtime, provider and precision, unless it loses
+    more than 0.01 of accuracy."""
     backend: Annotated[tuple[Runtime, ...], Choices(Runtime)] = ("onnxruntime",)
     """The runtime on the device."""
     provider: Annotated[tuple[Provider, ...], Choices(Provider, least=0)] = ()
@@ -128,7 +128,7 @@ class Knobs(Section):
     which is the CPU where it has one)."""
     batch: Annotated[tuple[Batch, ...], Choices(Batch), AfterValidator(decides_alone)] = ("auto",)
     """Number of images in a run, or open for files that take any number and are measured with one. auto tries 1 and
-    open on the leaderboard, and keeps the faster for each backbone, runtime and precision."""
+    open on the leaderboard, and keeps the faster for each backbone, runtime, provider and precision."""
     threads: Annotated[tuple[Threads, ...], Choices(Threads, least=0)] = ()
     """Number of threads of a run (default: measure.threads), for what computes on the CPU; one above a measure.threads
     that the file gives is refused."""

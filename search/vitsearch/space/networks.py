@@ -41,7 +41,7 @@ class NetworkSection(StartingWeights):
         try:
             return NetworkFacts.from_json(value) if isinstance(value, dict) else value
         except (KeyError, TypeError, ValueError) as error:
-            raise problem(f"these are no facts about a network: {error!r}") from None
+            raise problem(f"the stored facts about the network are damaged: {error!r}") from None
 
     @property
     @abstractmethod

@@ -266,7 +266,7 @@ class ResourcesSection(Section):
     trainers: Annotated[
         int | Literal["auto"], Either(word_or("<number>"), {"<number>": Count, "<word>": Literal["auto"]})
     ] = "auto"
-    """Number of trainings at the same time; auto: as many as the cores allow."""
+    """Number of trainings at the same time; auto: as many as the cores allow, 1 on a Ray cluster."""
     cpus: Count = 1
     """Number of cores for each training."""
     gpus: Annotated[

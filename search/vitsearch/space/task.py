@@ -295,7 +295,7 @@ class TaskSection(Section):
         try:
             return TaskFacts.from_json(value) if isinstance(value, dict) else value
         except (KeyError, TypeError, ValueError, VitsearchError) as error:
-            raise problem(f"these are no facts about a task: {error!r}") from None
+            raise problem(f"the stored facts about the task are damaged: {error!r}") from None
 
     @field_validator("teacher")
     @classmethod

@@ -127,7 +127,7 @@ class _Cut:
     def _rows(self, outputs: int) -> list[int]:
         """The rows that stay of a layer with so many outputs."""
         if outputs % self._now:
-            raise PlanError(f"{self._heads.scope}: {outputs} rows are no multiple of its {self._now} heads")
+            raise PlanError(f"{self._heads.scope}: {outputs} rows are not a multiple of its {self._now} heads")
         if self._heads.layout == PARTS and outputs % self._width == 0:
             run, columns = self._width, head_columns(self._kept, self._heads.head_dim)
             return [part * run + column for part in range(outputs // run) for column in columns]

@@ -118,7 +118,8 @@ def difference(whole: torch.Tensor, masked: torch.Tensor, cut: torch.Tensor) -> 
 def failure(error: Exception) -> str:
     """The reason of a cut that could not run, in one line."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:LONGEST]}" if text else type(error).__name__
+    quoted = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return f"{type(error).__name__}: {quoted}" if text else type(error).__name__
 
 
 def _flat(output: Any) -> torch.Tensor:

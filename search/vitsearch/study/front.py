@@ -11,7 +11,7 @@ from typing import Any
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.caveats.precision_shares import in_name_only
-from vitsearch.core.caveats.precision_times import REFERENCES, Beside, Graph, beside, graph_of
+from vitsearch.core.caveats.precision_times import REFERENCES, Graph, TimeRatio, graph_of, time_ratio
 from vitsearch.core.decoding import decoded
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
@@ -96,7 +96,7 @@ class Point:
             no value.
         sha256: The digest of its exported model.
         file: Where that is on this machine; None where it is not here.
-        beside: Its times over those of the same graph in other precisions that the study has measured.
+        time_ratios: Its times over those of the same graph in other precisions that the study has measured.
         tally: What the task keeps of its outputs; None before it was evaluated.
     """
 
@@ -114,14 +114,14 @@ class Point:
     unjudged: tuple[str, ...] = ()
     sha256: str | None = None
     file: Path | None = None
-    beside: tuple[Beside, ...] = ()
+    time_ratios: tuple[TimeRatio, ...] = ()
     tally: Tally | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What its precision does not keep, and what is known against its combination of model and deployment. Where
         the study has figures of its own, these are said."""
-        return warnings_of(self.plan, self.shares, self.beside)
+        return warnings_of(self.plan, self.shares, self.time_ratios)
 
     @property
     def meets_limits(self) -> bool | None:
@@ -143,7 +143,7 @@ def _values(tallies: Mapping[str, Tally]) -> dict[str, Any]:
     return {name: tally.value for name, tally in tallies.items()}
 
 
-def warnings_of(plan: Plan, shares: Mapping[str, float], times: Sequence[Beside]) -> tuple[str, ...]:
+def warnings_of(plan: Plan, shares: Mapping[str, float], times: Sequence[TimeRatio]) -> tuple[str, ...]:
     """What to know of a model's precision: what its file does not keep of it by the `shares` of its MACs, and what is
     known against its combination of model and deployment, with its own `times` beside those of other precisions."""
     deployment = plan.deployment
@@ -245,7 +245,7 @@ class Front:
 
 
 def read_front(study: Study, ledger: Ledger, device: str | None = None, current: CurrentFigures | None = None) -> Front:
-    """Every trained trial with all its measurements pooled; the feasible ones that nothing dominates.
+    """Every confirmed trial with all its measurements pooled; the feasible ones that nothing dominates.
 
     `device` names a target of `vitsearch retarget`; None, or the name of the study's own device, for where it was
     searched. `current` are figures that the caller keeps up to date; without, all measurements are read.
@@ -374,9 +374,9 @@ class OwnTimes:
 
     def added_to(self, point: Point) -> Point:
         """The point with its times beside those of the same graph in other precisions."""
-        return replace(point, beside=tuple(self.beside(point.plan, point.metrics)))
+        return replace(point, time_ratios=tuple(self.time_ratios(point.plan, point.metrics)))
 
-    def beside(self, plan: Plan, metrics: Metrics) -> Iterator[Beside]:
+    def time_ratios(self, plan: Plan, metrics: Metrics) -> Iterator[TimeRatio]:
         """The times of a model over those of the same graph in each of `REFERENCES`, where they are known."""
         for precision in REFERENCES:
             if precision == plan.deployment.precision:
@@ -386,7 +386,7 @@ class OwnTimes:
                 continue
             number, record = reference_trial
             reference = self._current.now(record)[0]
-            if (own := beside(metrics, f"trial {number}", precision, reference, self._objectives)) is not None:
+            if (own := time_ratio(metrics, f"trial {number}", precision, reference, self._objectives)) is not None:
                 yield own
 
 

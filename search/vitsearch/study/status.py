@@ -195,5 +195,5 @@ def _leaderboard(study: Study, ledger: Ledger) -> Iterator[LeaderboardRow]:
         plan, metrics = Plan.from_json(row["plan"]), Metrics.from_json(row)
         if plan in records:
             metrics |= current.now(records[plan])[0]
-        said = warnings_of(plan, row["shares"], tuple(times.beside(plan, metrics)))
+        said = warnings_of(plan, row["shares"], tuple(times.time_ratios(plan, metrics)))
         yield LeaderboardRow(**vars(metrics.printed()), plan=row["plan"], shares=row["shares"], warnings=said)

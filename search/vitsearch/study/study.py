@@ -145,7 +145,8 @@ class Study:
         stored = self.attributes.get("space")
         if stored is None:
             raise StudyError(
-                f"study {self.name!r} in storage {self._view.storage} has no space: its first run was cut off"
+                f"study {self.name!r} in storage {self._view.storage} holds no space file, because its first run was "
+                "interrupted; run it again"
             )
         return SearchSpace.from_json(stored)
 

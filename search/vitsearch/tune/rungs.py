@@ -22,7 +22,7 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on
-from vitsearch.devices.token_places import remember_places
+from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import StageError, StoreError, VitsearchError
 from vitsearch.pipeline.jobs import Job
 from vitsearch.pipeline.pipeline import Pipeline
@@ -205,7 +205,7 @@ async def opened(space: SearchSpace, config: Mapping[str, Any]) -> AsyncIterator
     """Join the study with database, device and stages for one trial."""
     notes = Notes()
     home = StudyFolders.of(space)
-    remember_places(space.devices, os.environ)
+    remember_destinations(space.devices, os.environ)
     with ExitStack() as closing:
         closing.enter_context(home.running(notes.note))
         cores = closing.enter_context(cores_kept_free(space))

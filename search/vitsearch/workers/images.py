@@ -22,7 +22,7 @@ from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration
 from vitsearch.tasks import Truth
 from vitsearch.training import inference
-from vitsearch.workers import own_outputs
+from vitsearch.workers import pseudo_labels
 
 EVALUATION_BATCH = 100
 
@@ -37,8 +37,8 @@ def _load_data(spec: Spec, cache: Path) -> data.ImageData:
 
 
 @lru_cache(maxsize=2)
-def _labelled(spec: Spec, cache: Path, labels: jobs.OwnOutputs) -> tuple[data.ImageData, Floats]:
-    return own_outputs.labelled(_load_data(spec, cache), labels, cache)
+def _labelled(spec: Spec, cache: Path, labels: jobs.PseudoLabels) -> tuple[data.ImageData, Floats]:
+    return pseudo_labels.labelled(_load_data(spec, cache), labels, cache)
 
 
 def load_data(workspace: jobs.Workspace) -> data.ImageData:

@@ -27,9 +27,8 @@ from vitsearch.errors import ResourceError, StageError, StoreError, VitsearchErr
 from vitsearch.pipeline.jobs import Job
 from vitsearch.storage.atomic_files import no_room
 from vitsearch.storage.stage_cost import StageCost, StageKind
-from vitsearch.workers.cluster import losses
+from vitsearch.workers.cluster import worker_losses
 from vitsearch.workers.cluster.head import ClusterHead
-from vitsearch.workers.cluster.losses import Losses
 from vitsearch.workers.cluster.memory_demand import MemoryDemand, kind_of
 from vitsearch.workers.cluster.own_ray import OwnRay, in_one_line, take_back_umask
 from vitsearch.workers.cluster.peak_memory import peak_memory
@@ -42,6 +41,7 @@ from vitsearch.workers.cluster.resources import (
     require_cluster,
     require_resources,
 )
+from vitsearch.workers.cluster.worker_losses import WorkerLosses
 from vitsearch.workers.crash_log import NativeCrash, stderr_to
 
 R = TypeVar("R")
@@ -96,10 +96,11 @@ class RayRunner:
         self._ray = ray
         self._token = uuid.uuid4().hex[:8]  # in a container every run has the same process id
         self._losses = {
-            ray.exceptions.WorkerCrashedError: losses.KILLED,
-            ray.exceptions.NodeDiedError: losses.NODE_LOST,
-            ray.exceptions.ObjectLostError: losses.NODE_LOST,  # the result was there, on a node that is not any more
-            ray.exceptions.OutOfMemoryError: losses.NO_MEMORY,
+            ray.exceptions.WorkerCrashedError: worker_losses.KILLED,
+            ray.exceptions.NodeDiedError: worker_losses.NODE_LOST,
+            # An object is lost where its result was on a node that is not any more.
+            ray.exceptions.ObjectLostError: worker_losses.NODE_LOST,
+            ray.exceptions.OutOfMemoryError: worker_losses.NO_MEMORY,
         }
         with _ignoring_interrupts():
             self._leave = _join(ray, address) if address else _start(ray, resources)
@@ -143,7 +144,7 @@ class RayRunner:
             self._wanted -= 1
 
     async def _run(self, job: Job[R]) -> tuple[R, StageCost]:
-        lost = Losses(job.stage)
+        lost = WorkerLosses(job.stage)
         while True:
             log = self._logs / f"{job.stage}-{self._token}-{next(self._tries)}.log"
             crash, mailbox = None, _mailbox(log)
@@ -163,7 +164,7 @@ class RayRunner:
                 if crash is None:
                     log.unlink(missing_ok=True)
 
-    def _count(self, job: Job[Any], lost: Losses, error: Exception, node: str | None) -> None:
+    def _count(self, job: Job[Any], lost: WorkerLosses, error: Exception, node: str | None) -> None:
         """Count a worker that was lost on `node`, where that is known. Raises `StageError` if the stage is not
         repeated any more."""
         loss = next(loss for kind, loss in self._losses.items() if isinstance(error, kind))

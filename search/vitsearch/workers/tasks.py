@@ -55,7 +55,7 @@ from vitsearch.workers.images import (
     validation_truth,
 )
 from vitsearch.workers.models import base_model, compressed, family_of, model_spec, refitted, shaped
-from vitsearch.workers.own_outputs import mean_cosine
+from vitsearch.workers.pseudo_labels import mean_cosine
 from vitsearch.workers.shipping import evaluate_on_test
 
 

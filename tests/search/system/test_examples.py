@@ -82,7 +82,7 @@ def test_the_space_file_of_the_examples_is_valid():
 def test_the_quickstart_prints_its_front_with_intervals(tmp_path):
     done = run_quickly(tmp_path, "quickstart.py", *SMALLEST_QUICKSTART)
     assert done.returncode == 0, done.stderr
-    assert "1 plan is trained" in done.stdout
+    assert "1 plan trained" in done.stdout
     assert re.search(r"^  accuracy 0\.\d+ \(0\.\d+ to 0\.\d+\)$", done.stdout, re.MULTILINE), done.stdout
 
 
@@ -133,7 +133,7 @@ def test_an_onnx_file_is_exported_searched_without_a_training_shipped_and_verifi
     space, search = EXAMPLES / "onnx_file" / "space.yaml", ("-m", "support.quick_search")
     done = run(tmp_path, *search, "run", space)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 plans are trained" in done.stdout
+    assert "0 plans trained" in done.stdout
     front = run(tmp_path, "-m", "vitsearch", "front", "onnx_file", "--json")
     assert any(point["shares"].get("int8", 0.0) > 0.5 for point in json.loads(front.stdout)["points"])
     assert run(tmp_path, *search, "ship", "onnx_file", "knee", "--to", "bundle").returncode == 0

@@ -79,7 +79,7 @@ def _with_landlock(job: Dict[str, Any], wanted: Dict[str, Any]) -> Tuple[Restric
 
 def _allow(rules: sandbox.Ruleset, job: Dict[str, Any], wanted: Dict[str, Any]) -> None:
     folder, hidden = os.path.realpath(os.curdir), wanted["hidden"]
-    changeable = {path for root in map(os.path.realpath, wanted["writable"]) for path in beside(root, hidden)}
+    changeable = {path for root in map(os.path.realpath, wanted["writable"]) for path in visible_entries(root, hidden)}
     changeable.update([folder, "/proc/self", *([job["cache"]] if job.get("cache") else [])])
     if job.get("group") is not None:
         changeable.add(os.path.join(job["group"], "cgroup.procs"))
@@ -123,25 +123,25 @@ def readable_paths(hidden: Sequence[str], needed: Iterable[str], scan: Scan = os
 
     A needed path below a hidden folder is readable, for example a virtual environment in the state folder.
     """
-    readable = list(beside(os.sep, hidden, scan))
+    readable = list(visible_entries(os.sep, hidden, scan))
     everywhere = set(readable)
     for path in map(os.path.realpath, needed):
         if everywhere.isdisjoint((path, *_folders_of(path))):
-            readable += list(beside(path, hidden, scan)) or [path] * (path not in hidden)
+            readable += list(visible_entries(path, hidden, scan)) or [path] * (path not in hidden)
     return readable
 
 
-def beside(path: str, hidden: Sequence[str], scan: Scan = os.scandir) -> Iterator[str]:
+def visible_entries(path: str, hidden: Sequence[str], scan: Scan = os.scandir) -> Iterator[str]:
     """Yield `path` if nothing below it is hidden, else those of its entries; nothing if it is hidden itself.
 
     All paths are real ones. Links are left out: where they lead to is allowed by its own path, or hidden.
     """
     if set(hidden).isdisjoint((path, *_folders_of(path))):
         ways = {folder for secret in hidden for folder in _folders_of(secret)}
-        yield from _beside(path, set(hidden), ways, scan)
+        yield from _visible_entries(path, set(hidden), ways, scan)
 
 
-def _beside(path: str, hidden: Set[str], ways: Set[str], scan: Scan) -> Iterator[str]:
+def _visible_entries(path: str, hidden: Set[str], ways: Set[str], scan: Scan) -> Iterator[str]:
     if path not in ways:
         yield path
         return
@@ -153,7 +153,7 @@ def _beside(path: str, hidden: Set[str], ways: Set[str], scan: Scan) -> Iterator
         inside = [entry for entry in inside if entry in ways]
     for entry in inside:
         if entry not in hidden:
-            yield from _beside(entry, hidden, ways, scan)
+            yield from _visible_entries(entry, hidden, ways, scan)
 
 
 def _folders_of(path: str) -> List[str]:

@@ -133,7 +133,7 @@ class Timing:
             if "memory_bound" in self.flags():
                 reasons["interval"] += (
                     f"; loading its {self._model_bytes / 1e6:.0f} MB of weights takes most of the time,"
-                    " which depends on the cache that others leave to them"
+                    " which depends on how much cache other processes leave for them"
                 )
         return reasons
 

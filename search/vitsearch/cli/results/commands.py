@@ -26,7 +26,7 @@ def status(study: StudyName, as_json: AsJson = False) -> None:
 def front(
     study: StudyName,
     every: Annotated[
-        bool, typer.Option("--all", help="All trained models, also those that are dominated or break a limit.")
+        bool, typer.Option("--all", help="All confirmed models, also those that are dominated or break a limit.")
     ] = False,
     where: Annotated[
         str | None,
@@ -113,8 +113,8 @@ def compare(
 def explain(study: StudyName, as_json: AsJson = False) -> None:
     """Show what each knob did to each objective.
 
-    Also which knobs matter, and how good predictions were.
-    Effects are those of a sum of one term for each knob (least squares), for each backbone, with 95 % intervals.
+    Also shows which knobs matter and how accurate the predictions were. Effects come from a least-squares fit with one
+    term per knob, for each backbone, with 95 % intervals.
     """
     from vitsearch import api
     from vitsearch.cli.results.explain import print_explanation

@@ -21,8 +21,8 @@ VERDICTS = {"nothing": "no gain"}
 INTERVALS = (
     "Intervals are those of the effect, the widest of three: from the scatter of the models around the sum of all "
     "effects, from how far the effect moves without each single model, and from the errors of the times, predictions "
-    "and qualities themselves. No gain: one of "
-    f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} points of a share, or more lies outside of it."
+    'and qualities themselves. "No gain": the interval excludes a gain of at least '
+    f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} points of a share."
 )
 
 
@@ -43,7 +43,7 @@ def print_explanation(explanation: Explanation, console: Console | None = None) 
             line(dropped.describe())
     if len(explanation.backbones) > 1:
         line()
-        line("The backbones beside each other", "bold")
+        line("Comparison of the backbones", "bold")
         console.print(backbones_table(explanation))
         line("The best figures are those of different models, each within the limits, with 95 % intervals.", "dim")
     for objective in explanation.objectives:
@@ -73,7 +73,7 @@ def print_explanation(explanation: Explanation, console: Console | None = None) 
             line(text)
     if (calibration := explanation.calibration) is not None:
         line()
-        line(f"Predicted {explanation.predictions[0].metric} and what came", "bold")
+        line(f"Predicted and measured {explanation.predictions[0].metric}", "bold")
         console.print(predictions_table(explanation.predictions))
         if len(explanation.predictions) > MOST_PREDICTIONS:
             line(f"the {MOST_PREDICTIONS} that were furthest off", "dim")

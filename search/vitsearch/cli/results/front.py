@@ -43,9 +43,9 @@ from vitsearch_agent.wire.measurement import PAIRED
 OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
 """Flags of a device that was not in its normal state, so its times are not either."""
 QUIET = (
-    "The device is shared with other work, so p50 is what it takes when quiet, by the reference models that ran beside "
-    "each model. ..._p50_raw in --json is what was read, and so are p95, throughput, the latency beside other runs and "
-    "the time to load."
+    "Other work shares the device, so p50 is the estimated time on an idle machine, from reference models that ran "
+    "beside each model. The times as measured are ..._p50_raw in --json. p95, throughput, concurrent latency and load "
+    "time are always as measured."
 )
 UNKNOWN_LEGEND = "±? is an interval wider than its value: the device was disturbed, so measure again when it is idle."
 TIED = "~"
@@ -91,8 +91,8 @@ def print_front(front: Front, console: Console | None = None, chosen: Sequence[P
     console = console or Terminal()
     if not front.points:
         console.print(
-            f"{EMULATED if front.emulated else ''}Study {printable(front.study)} has no feasible trained model yet: "
-            "'vitsearch status' says how far it is.",
+            f"{EMULATED if front.emulated else ''}Study {printable(front.study)} has no confirmed model within its "
+            "limits yet: 'vitsearch status' shows its progress.",
             markup=False,
         )
         return
@@ -113,7 +113,7 @@ def print_models(front: Front, console: Console | None = None, chosen: Sequence[
     models = (*front.points, *front.others)
     shown = models if chosen is None else chosen
     if not models:
-        console.print(f"Study {printable(front.study)} has no trained model yet.", markup=False)
+        console.print(f"Study {printable(front.study)} has no confirmed model yet.", markup=False)
         return
     console.print(models_table(front, shown))
     _print_legend(front, shown, console)

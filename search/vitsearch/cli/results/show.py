@@ -197,7 +197,7 @@ def _sums(stages: tuple[StageResult, ...]) -> Iterator[str]:
     wall, cpu = sum(cost.wall_seconds for cost in costs), sum(cost.cpu_seconds for cost in costs)
     yield f"together {wall:.1f} s, {cpu:.1f} CPU-seconds"
     if len(costs) < len(stages):
-        yield "?: nothing was run, the result of an equal file was used"
+        yield "?: not run for this model; the result of an identical file was reused"
 
 
 def print_class_figures(classes: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:

@@ -88,8 +88,8 @@ def clean(
 ) -> None:
     """Delete files that no result names.
 
-    Those of results that were dropped, and what killed runs left, copies of models in the folder of the local agent
-    among them; of all studies that share the database.
+    Deletes files of dropped results and leftovers of killed runs, including the local agent's copies of models, for
+    all studies of the database.
     """
     from vitsearch.search.admin.housekeeping import clean
 

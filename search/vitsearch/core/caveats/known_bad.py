@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from vitsearch.core.caveats.precision_times import Beside
+from vitsearch.core.caveats.precision_times import TimeRatio
 from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.core.precisions import LINEAR
 
@@ -151,20 +151,22 @@ KNOWN: tuple[KnownBad, ...] = (
 )
 
 
-def warning(backbone: str, deployment: Deployment, computes: bool = False, beside: Sequence[Beside] = ()) -> str | None:
+def warning(
+    backbone: str, deployment: Deployment, computes: bool = False, time_ratios: Sequence[TimeRatio] = ()
+) -> str | None:
     """What is known against a model at a deployment, with figures and sources; None when nothing is. What the study
     knows itself answers a figure from elsewhere: whether the shares of what the file `computes` are known, and its
-    times `beside` those of the same graph in other precisions."""
+    times in `time_ratios` to those of the same graph in other precisions."""
     combinations = [combination for combination in KNOWN if combination.concerns(backbone, deployment)]
-    return "; ".join(filter(None, (_said(combination, computes, beside) for combination in combinations))) or None
+    return "; ".join(filter(None, (_said(combination, computes, time_ratios) for combination in combinations))) or None
 
 
-def _said(combination: KnownBad, computes: bool, beside: Sequence[Beside]) -> str | None:
+def _said(combination: KnownBad, computes: bool, time_ratios: Sequence[TimeRatio]) -> str | None:
     if combination.about == "outputs":
         return str(combination)
     if combination.about == "arithmetic":
         return None if computes else str(combination)
-    own = next((times for times in beside if times.precision == combination.against), None)
+    own = next((times for times in time_ratios if times.precision == combination.against), None)
     return str(combination) if own is None else f"{combination.reason}; {own}"
 
 

@@ -19,7 +19,7 @@ Graph = tuple[object, ...]
 
 
 @dataclass(frozen=True)
-class Beside:
+class TimeRatio:
     """`ratio` is the time of a model over that of the model `name`, which is the same graph in `precision`."""
 
     metric: str
@@ -37,12 +37,14 @@ def graph_of(plan: Plan) -> Graph:
     return plan.backbone, plan.resolution, plan.window_size, plan.compression, plan.deployment.at("fp32")
 
 
-def beside(metrics: Metrics, name: str, precision: str, reference: Metrics, objectives: Sequence[str]) -> Beside | None:
+def time_ratio(
+    metrics: Metrics, name: str, precision: str, reference: Metrics, objectives: Sequence[str]
+) -> TimeRatio | None:
     """A model beside the one called `name`, by the first time among the objectives, else by the CPU time or latency;
     None where no time of both is known."""
     of_objectives = [objective for objective in objectives if split(objective)[0].name in TIMES]
     for metric in (*of_objectives, *TIMES):
         own, base = metrics.figures.get(metric), reference.figures.get(metric)
         if own is not None and base is not None and (times := ratio(own, base)) is not None:
-            return Beside(metric, precision, name, times)
+            return TimeRatio(metric, precision, name, times)
     return None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vitsearch.core.device_identity import DeviceIdentity
-from vitsearch.devices.token_places import remember_places
+from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import UnknownName
 from vitsearch.search.open_device import connected, cores_kept_free
 from vitsearch.space import load
@@ -37,7 +37,7 @@ def accept(where: str, name: str, note: Callable[[str], None]) -> Accepted:
             raise UnknownName(f"device that measured for study {study.name!r}", name, sorted(study.devices))
         before = study.devices[name].latest
         newer = load(where).space.devices if where.endswith((".yaml", ".yml")) else {}
-        remember_places(newer, os.environ)
+        remember_destinations(newer, os.environ)
         storage = lookup.find(where).storage
         space = Target(name).space(study.space(), newer).model_copy(update={"storage": storage})
         with cores_kept_free(space) as cores, connected(space, cores, note) as (device,):

@@ -188,7 +188,7 @@ def end_runs(deletion: Deletion, note: Callable[[str], None]) -> None:
     Raises `StudyError` when one goes on for `END_S` all the same.
     """
     with closing(Ledger.open(deletion.storage)) as ledger:
-        ledger.inventory.tell_to_end(deletion.study, _by_this_process())
+        ledger.inventory.request_stop(deletion.study, _by_this_process())
         for run in ledger.inventory.live_runs(deletion.study):
             note(f"waiting until the run {run.describe()} has ended, which takes up to a minute")
         deadline = time.monotonic() + END_S
@@ -224,8 +224,8 @@ def delete(deletion: Deletion) -> None:
 def refuse_live(study: str, runs: Sequence[LiveRun]) -> None:
     """Raise `StudyError` where a run of a study goes on."""
     if runs:
-        goes_on = f"the run {runs[0].describe()} goes on"
-        raise StudyError(f"study {study!r}: {goes_on}; end it first, or end it and delete with --force")
+        active = f"a run is active ({runs[0].describe()})"
+        raise StudyError(f"study {study!r}: {active}; stop it first, or add --force to stop it and delete the study")
 
 
 def _by_this_process() -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.devices.connection import connect, known_device
 from vitsearch.devices.registry import KnownDevice
-from vitsearch.devices.token_places import remember_places
+from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import DeviceLost, NoAnswer, NotReady, StoreError, StudyError, VitsearchError, WeightsError
 from vitsearch.search.check.probes import Answer, Probe, ask_all
 from vitsearch.search.starting_weights import starts
@@ -66,7 +66,7 @@ class Connections:
     def notes(self) -> tuple[str, ...]:
         """What is away without need."""
         return tuple(
-            f"{answer.error}; a run goes on without it"
+            f"{answer.error}; a run works without it"
             for answer in self.answers
             if answer.error is not None and self._has_another(answer)
         )
@@ -88,7 +88,7 @@ class Connections:
 
 def try_connections(space: SearchSpace) -> Connections:
     """Ask everything that a run on this machine needs, at the same time, for some seconds."""
-    remember_places(space.devices, os.environ)
+    remember_destinations(space.devices, os.environ)
     return Connections(ask_all([*probes_of_driver(space), *hub_probes(space)], ANSWER_S))
 
 
@@ -160,7 +160,7 @@ def _study(space: SearchSpace) -> str:
         return "a new one"
     with closing(study):
         refuse_other_space(study, space)
-    return "goes on with these objectives, data, baseline and devices"
+    return "exists, with the same objectives, task, data, baseline and devices"
 
 
 def _existing(space: SearchSpace) -> Study | None:

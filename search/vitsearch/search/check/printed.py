@@ -10,7 +10,7 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.data.estimate import DataEstimate
 from vitsearch.data.layout import Layout, PrintedClassCounts, PrintedSplits
 from vitsearch.devices.descriptions import arithmetic
-from vitsearch.devices.token_places import TokenUse, host_and_port, is_private
+from vitsearch.devices.token_destinations import TokenUse, host_and_port, is_private
 from vitsearch.search.check.connections import Connections
 from vitsearch.search.check.costs import Costs
 from vitsearch.search.check.device import CheckedDevices, JudgedDeployment, JudgedDevice

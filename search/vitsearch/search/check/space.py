@@ -16,7 +16,7 @@ from vitsearch.data.estimate import DataEstimate
 from vitsearch.data.layout import Layout
 from vitsearch.data.review import Review, review
 from vitsearch.devices.connection import connection_problems
-from vitsearch.devices.token_places import TokenUse, remember_places, token_uses
+from vitsearch.devices.token_destinations import TokenUse, remember_destinations, token_uses
 from vitsearch.errors import DataError, ResourceError
 from vitsearch.search.check import local_device
 from vitsearch.search.check.weights import CheckedWeights, check_weights
@@ -156,7 +156,7 @@ class Checked:
         problems = (*self.judged.unsupported, *self.of_data.problems, *self.of_weights.problems, *more)
         space = draft.require(problems).space
         assert self.data is not None  # a valid space has data, and its problems were raised
-        remember_places(space.devices, os.environ)
+        remember_destinations(space.devices, os.environ)
         tokens = tuple(token_uses(space.devices, os.environ))
         notes = [*connection_problems(space.devices, os.environ), *lacking(space), *local_device.unable(space)]
         notes += _too_many_trainers(space)

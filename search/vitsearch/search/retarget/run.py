@@ -10,7 +10,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.devices.cores import Cores
 from vitsearch.devices.deployable import deployable_on
-from vitsearch.devices.token_places import remember_places
+from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import ResourceError, StudyError, UnknownName
 from vitsearch.export import EXPORTERS
 from vitsearch.pipeline.progress import Progress
@@ -32,7 +32,7 @@ def retarget(where: str, target: Target, every: bool, progress: Progress) -> Ret
         own = study.space()
         refuse(target, own)
         newer = load(where).space.devices if where.endswith((".yaml", ".yml")) else {}
-        remember_places(newer, os.environ)
+        remember_destinations(newer, os.environ)
         space = target.space(own, newer).model_copy(update={"storage": lookup.find(where).storage})
         if target.counts_latency(own):
             progress.note("latency_ms_p50 takes the place of cpu_ms_p50, which stands for it on a shared machine only")

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def other_runs_said(ledger: Ledger, study: str, progress: Progress) -> AsyncIterator[None]:
+async def announce_other_runs(ledger: Ledger, study: str, progress: Progress) -> AsyncIterator[None]:
     """While the block runs, say in a line who joins the search of `study` and whose run of it has ended. Those that
     go on already were said at the start."""
     saying = asyncio.create_task(_say(ledger, study, progress))
@@ -38,7 +38,7 @@ async def _say(ledger: Ledger, study: str, progress: Progress) -> None:
         else:
             previous = before if previous is None else previous
             for token in present.keys() - previous.keys():
-                progress.note(f"the study is now also run {present[token].describe()}")
+                progress.note(f"another run joined the study: {present[token].describe()}")
             for token in previous.keys() - present.keys():
                 progress.note(f"the run {previous[token].describe()} has ended")
             previous = present

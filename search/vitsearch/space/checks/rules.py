@@ -178,7 +178,9 @@ def qualities_are_those_of_the_task(task: Task, objective_names: Names, limits: 
     for section, names in (("objectives", objective_names), ("limits", tuple(limits))):
         for name in names:
             if name in METRICS and METRICS[name].is_quality and name not in metrics:
-                yield Problem((section, name), f"{name} is no metric of task {task.kind}; it has {', '.join(metrics)}")
+                yield Problem(
+                    (section, name), f"{name} is not a metric of task {task.kind}; it has {', '.join(metrics)}"
+                )
 
 
 def only_one_file_labels_images(

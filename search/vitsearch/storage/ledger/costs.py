@@ -106,9 +106,9 @@ class StageCosts:
             assert primary_key is not None
             self._run = int(primary_key[0])
 
-    def see_run(self) -> None:
-        """The run goes on; called now and then, because a run may end without a word. Raises `StudyDeleted`
-        where somebody has deleted its study, or has told the run to end before that."""
+    def record_heartbeat(self) -> None:
+        """Record that the run is alive; called now and then, because a run may end without a word. Raises
+        `StudyDeleted` where somebody has deleted its study, or has requested that the run stop before that."""
         if self._run is None:
             return
         with self._at_once.begin() as connection:
@@ -117,7 +117,7 @@ class StageCosts:
         if row is None:
             raise StudyDeleted("the study of this run was deleted: the run ends")
         if row.told_to_end is not None:
-            raise StudyDeleted(f"study {row.study!r} is deleted {row.told_to_end}: this run ends")
+            raise StudyDeleted(f"study {row.study!r} is being deleted {row.told_to_end}; this run ends")
 
     def tell(self, state: RunState) -> None:
         """What the run does now, which is a sign of life too."""

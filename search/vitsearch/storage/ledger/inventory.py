@@ -167,8 +167,8 @@ class Inventory:
         ]
         return [live_run for live_run in runs if not live_run.driver.is_dead_here()]
 
-    def tell_to_end(self, study: str, who: str) -> None:
-        """Tell the runs of a study that it is deleted, and by whom. Each ends at its next sign of life."""
+    def request_stop(self, study: str, who: str) -> None:
+        """Request that the runs of a study stop, because `who` deletes it. Each ends at its next heartbeat."""
         run = tables.run.c
         with self._engine.begin() as connection:
             ending = update(tables.run).where(run.study == study, run.ended_at.is_(None)).values(told_to_end=who[:255])

@@ -26,7 +26,7 @@ def try_database(url: str) -> bool:
             if not os.access(path, os.W_OK):
                 raise StoreError(f"storage {url} cannot be written: no permission to write {path}")
         if place != file and not place.is_dir():
-            raise StoreError(f"storage {url} cannot be written: {place} is no folder")
+            raise StoreError(f"storage {url} cannot be written: {place} is not a folder")
         if place != file or not file.stat().st_size:
             return False
     engine = make_engine(url, to_read=True, poolclass=NullPool)

@@ -133,8 +133,8 @@ def _require_possible(record: Record, where: str) -> None:
     for name, figure in record.metrics.figures.items():
         metric = METRICS.get(name.partition("@")[0])
         if metric is None:
-            raise damaged(where, f"{shown(name)} is no metric")
+            raise damaged(where, f"{shown(name)} is not a known metric")
         value = figure.value
-        if value is None or metric.can_be(value) or name.startswith(MAY_BE_NEGATIVE):
+        if value is None or metric.is_possible(value) or name.startswith(MAY_BE_NEGATIVE):
             continue
         raise damaged(where, f"{name} is {shown(value)}, allowed: {metric.allowed}")

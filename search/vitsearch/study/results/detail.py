@@ -89,7 +89,7 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) 
     record = record_of(study, number)
     models = read_models(study, ledger)
     point = point_of(models, number, record)
-    if record.keys is not None and not point.beside:  # of a plan that was only measured
+    if record.keys is not None and not point.time_ratios:  # of a plan that was only measured
         point = OwnTimes.of(study, ledger).added_to(point)
     baseline = models.baseline.metrics.values if models.baseline else {}
     judged = tuple(

@@ -38,7 +38,7 @@ def test_a_model_that_no_family_claims_belongs_to_its_timm_module():
         ("coatnet_nano_rw_224", 70, "coatnet_nano_rw_224 cannot be built at 70 pixels: .*; sizes that it takes: 64, "),
         ("nest_tiny", 65, "nest_tiny cannot be built at 65 pixels: .*patch_size.*; sizes that it takes: 64, 96, 224"),
         ("nest_tiny", (64, 96), "nest_tiny cannot be built at 64x96 pixels: .*square.*; sizes that it takes: 224"),
-        ("mobilenetv5_300m_enc", 64, "mobilenetv5_300m_enc cannot be searched: it gives .*, so it is no classifier"),
+        ("mobilenetv5_300m_enc", 64, "mobilenetv5_300m_enc cannot be searched: it gives .*, so it is not a classifier"),
     ],
 )
 def test_a_size_that_a_model_cannot_take_is_refused_with_those_that_it_takes(name, pixels, reason):

@@ -326,7 +326,7 @@ def test_another_size_or_output_is_refused(exported):
         replace(network, resolution=ImageSize.square(24))
     )
     features = exported(net().stem)
-    assert "gives (1, 32, 7, 7) for images (1, 3, 16, 16), no logit for each class" in refusal(features)
+    assert "gives (1, 32, 7, 7) for images (1, 3, 16, 16), not one logit for each class" in refusal(features)
 
 
 def test_a_file_that_onnxruntime_does_not_run_is_refused(exported):

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from vitsearch import backbones
-from vitsearch.backbones.python_family import PythonFamily, looked_at
+from vitsearch.backbones.python_family import PythonFamily, examine_network
 from vitsearch.compress import prune
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import PythonNetwork
@@ -173,7 +173,7 @@ def test_another_way_to_write_a_graph_is_examined_for_itself(network):
         .replace("self.drop =", "self.attend = Attend()\n            self.drop =")
     )
     stays, goes = (PythonFamily(network(code.replace("WIDTH", width))) for width in ("c", "-1"))
-    assert looked_at(stays.network).architecture == looked_at(goes.network).architecture
+    assert examine_network(stays.network).architecture == examine_network(goes.network).architecture
     assert "heads of 1 Attend" in goes.levels("ours").lines()
     assert "no attention heads" in stays.levels("ours").lines()
     assert "shape" in str(stays.supports("ours", "head_pruning_ratio", 0.5))
@@ -205,7 +205,7 @@ FIXED = NET + "\n    def fixed():\n        return Net(11, 3)\n"
 
 def test_a_network_of_a_fixed_number_of_classes_gets_a_classifier_for_the_data(network):
     ours = network(FIXED, "fixed")
-    assert looked_at(ours).fixed_classes == 11
+    assert examine_network(ours).fixed_classes == 11
     made = built(ours, classes=5, channels=3)
     assert made.model(torch.zeros(2, 3, 16, 16)).shape == (2, 5)
 
@@ -218,7 +218,7 @@ def test_images_of_channels_that_it_does_not_take_are_refused(network):
 def test_a_network_may_give_logits_for_each_position_of_a_map(network):
     code = NET.replace("nn.Linear(16, classes)", "nn.Conv2d(16, classes, 1)").replace(".mean((2, 3))", "")
     ours = network(code)
-    assert looked_at(ours).gives_map
+    assert examine_network(ours).gives_map
     made = built(ours, classes=5)
     assert made.model(torch.zeros(2, 1, 16, 16)).shape == (2, 5, 4, 4)
     assert class_count(made.model) == 5
@@ -230,13 +230,13 @@ def test_probabilities_of_a_map_are_refused(network):
     old, _ = SOFTMAX
     code = code.replace(old, "return self.out(self.stem(x)).softmax(1)")
     with pytest.raises(NetworkError, match="its outputs are probabilities"):
-        looked_at(network(code))
+        examine_network(network(code))
 
 
 def test_without_a_layer_of_logits_other_classes_are_refused(network):
     code = FIXED.replace("return self.out(", "return 2 * self.out(")
-    assert looked_at(network(code, "fixed")).classifier is None
-    with pytest.raises(PlanError, match="ours gives 11 logits and has no layer whose output they are"):
+    assert examine_network(network(code, "fixed")).classifier is None
+    with pytest.raises(PlanError, match="ours has 11 fixed outputs, and no single layer produces them"):
         built(network(code, "fixed"), channels=3)
 
 
@@ -287,7 +287,10 @@ def test_an_encoder_without_classes_takes_its_weights(network, tmp_path):
 
 
 def test_the_same_code_is_the_same_architecture(network):
-    first, second = looked_at(network()), looked_at(network(NET.replace("import torch\n", "import torch\n\n", 1)))
+    first, second = (
+        examine_network(network()),
+        examine_network(network(NET.replace("import torch\n", "import torch\n\n", 1))),
+    )
     assert first.architecture == second.architecture
 
 
@@ -303,7 +306,7 @@ def test_the_same_code_is_the_same_architecture(network):
 )
 def test_changed_code_is_another_architecture(network, old, new):
     assert old in NET
-    assert looked_at(network()).architecture != looked_at(network(NET.replace(old, new))).architecture
+    assert examine_network(network()).architecture != examine_network(network(NET.replace(old, new))).architecture
 
 
 def test_a_worker_with_other_code_refuses_to_build(network):
@@ -348,32 +351,32 @@ def test_what_its_author_declares_is_cut_too(network):
 )  # fmt: skip
 def test_what_is_no_network_is_refused_in_one_line(network, code, entry, message):
     with pytest.raises(NetworkError, match=f"ours: .*{message}") as caught:
-        looked_at(network(code, entry))
+        examine_network(network(code, entry))
     assert "\n" not in str(caught.value)
 
 
 def test_a_module_that_an_installed_package_hides_is_refused(tmp_path):
     (tmp_path / "timm.py").write_text("def make(): pass\n")
     with pytest.raises(NetworkError, match="is imported instead of the module 'timm'"):
-        looked_at(PythonNetwork("ours", "timm:make", str(tmp_path), ImageSize.square(16)))
+        examine_network(PythonNetwork("ours", "timm:make", str(tmp_path), ImageSize.square(16)))
 
 
 def test_a_module_that_is_nowhere_is_refused_with_the_places_and_the_machine(tmp_path):
     with pytest.raises(
         NetworkError, match=rf"no module 'nowhere_at_all' on .*: neither installed there nor in {tmp_path}"
     ):
-        looked_at(PythonNetwork("ours", "nowhere_at_all.nets:make", str(tmp_path), ImageSize.square(16)))
+        examine_network(PythonNetwork("ours", "nowhere_at_all.nets:make", str(tmp_path), ImageSize.square(16)))
 
 
 @pytest.mark.long
 def test_what_one_exporter_cannot_write_is_written_by_the_other(network):
     code = NET.replace("Block(16))", "Block(16), nn.AdaptiveAvgPool2d(3))")
-    assert looked_at(network(code)).exporter == DYNAMO
-    assert looked_at(network()).exporter == TORCHSCRIPT
+    assert examine_network(network(code)).exporter == DYNAMO
+    assert examine_network(network()).exporter == TORCHSCRIPT
 
 
 @pytest.mark.long
 def test_a_forward_that_depends_on_values_is_refused(network):
     code = NET.replace("return self.out(", "x = x if x.mean() > 0 else -x\n            return self.out(")
     with pytest.raises(NetworkError, match="ours: no ONNX file can be written of it: "):
-        looked_at(network(code))
+        examine_network(network(code))

@@ -139,4 +139,4 @@ def test_a_file_with_problems_gets_no_token_sent(fine, monkeypatch):
     fine.write_text(f"{fine.read_text()}devices: {{a: {{url: 'https://evil.example', token: 'env:GITHUB_TOKEN'}}}}\n")
     done = CliRunner().invoke(app, ["check", "--no-costs", "--connect", str(fine)])
     assert done.exit_code == 2
-    assert "nothing was connected to: first correct the problems above" in done.stderr
+    assert "--connect was skipped: correct the problems above first" in done.stderr

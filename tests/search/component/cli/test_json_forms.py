@@ -172,10 +172,10 @@ def test_check(monkeypatch):
 
 
 def test_run(monkeypatch):
-    monkeypatch.setattr("vitsearch.api.run", lambda space, **_: SearchEnd("8 plans are trained", True))
+    monkeypatch.setattr("vitsearch.api.run", lambda space, **_: SearchEnd("8 plans trained", True))
     value = printed("run", SMALL, "--json")
     assert problems(value, "run") == []
-    assert value == {"study": "small", "reason": "8 plans are trained", "complete": True}
+    assert value == {"study": "small", "reason": "8 plans trained", "complete": True}
 
 
 def test_doctor():

@@ -132,7 +132,7 @@ def test_a_status_in_words():
     assert shown(print_status, STATE) == (
         "Study fake: 3 of 8 plans trained, 1 in progress\n"
         "Device: local@workstation\n"
-        "Searched by ana on trainer-1 (pid 12) since 2026-11-29 18:00 UTC\n"
+        "Search run by ana on trainer-1 (pid 12) since 2026-11-29 18:00 UTC\n"
         "Outcomes: 3 confirmed, 2 dominated\n"
         "  trial 5: training failed (not_finite): loss is nan\n"
         "CPU-seconds: 64 (training 62, scoring heads and channels 2); 76% of the cores' time\n"
@@ -176,7 +176,7 @@ def test_what_a_run_does_and_waits_for_stands_below_it():
     doing = {"training a base: vit": "epoch 2/5, train accuracy 0.81, 40 s left"}
     waits = "waits for files s3://team/vit, 12 s so far: refused"
     lines = shown(print_status, replace(STATE, runs=(replace(RUN, doing=doing, waits=waits),))).splitlines()
-    at = next(n for n, line in enumerate(lines) if line.startswith("Searched by ana on trainer-1"))
+    at = next(n for n, line in enumerate(lines) if line.startswith("Search run by ana on trainer-1"))
     assert lines[at + 1 : at + 3] == [
         "  training a base: vit, epoch 2/5, train accuracy 0.81, 40 s left",
         f"  {waits}",
@@ -188,6 +188,6 @@ def test_a_study_that_nobody_runs_says_so():
 
 
 def test_a_study_says_why_its_last_search_ended():
-    ended = "8 plans are trained"
+    ended = "8 plans trained"
     lines = shown(print_status, replace(STATE, runs=[], search_end=ended)).splitlines()
     assert f"No run is under way; the last search ended: {ended}" in lines

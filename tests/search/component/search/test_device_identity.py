@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from vitsearch.cli.app import app
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.token_places import remember_places
+from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import ResourceError, StudyError
 from vitsearch.search.open_device import connected, cores_kept_free, open_device
 from vitsearch.search.study_folders import StudyFolders
@@ -64,7 +64,7 @@ def asked(space, devices=None):
 @contextmanager
 def opened(space):
     """The study and its device, as a run opens them."""
-    remember_places(space.devices, os.environ)
+    remember_destinations(space.devices, os.environ)
     with (
         closing(Study.open(space)) as study,
         cores_kept_free(space) as cores,

@@ -39,7 +39,7 @@ def test_a_run_trains_what_the_file_asks_for_and_ends_with_a_front(finished):
     with finished.opened() as (study, ledger):
         front = read_front(study, ledger)
         assert study.unfinished() == 0
-    assert finished.ended == SearchEnd("8 plans are trained", complete=True)
+    assert finished.ended == SearchEnd("8 plans trained", complete=True)
     assert finished.trained == 8
     assert len(front.points) >= 3
     assert all(point.feasible for point in front.points)
@@ -144,7 +144,7 @@ def test_a_larger_number_of_trials_goes_on(fake_study):
 
 def test_no_trials_are_the_baseline_and_the_leaderboard_alone(fake_study):
     none = fake_study.with_space(search__trials=0)
-    assert none.run() == SearchEnd("0 plans are trained", complete=True)
+    assert none.run() == SearchEnd("0 plans trained", complete=True)
     assert {record.rung for record in none.records().values()} == {0}
     assert len(none.records()) == len(list(none.plans().leaderboard()))
     assert none.runner.runs.keys() == {"base", "block_structure", "export"}

@@ -72,7 +72,7 @@ def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study):
     ended = fake_study.ending(least_gain_of_proposal=0.5).with_space(search__trials=50).run()
     trains = fake_study.trained
     assert ended == SearchEnd(
-        f"{trains} plans are trained, and no plan of the space is expected to add 50.0% to the hypervolume: the front "
+        f"{trains} plans trained; no plan of the space is expected to add 50.0% to the hypervolume: the front "
         "has converged",
         complete=True,
     )
@@ -133,7 +133,7 @@ def test_a_small_space_ends_when_each_plan_was_tried_and_none_twice_at_once(fake
         space__pruning_scope=["uniform"], search__trials=50, search__sampler=sampler,
     )  # fmt: skip
     ended = small.run()
-    assert ended == SearchEnd(f"{small.trained} plans are trained, and all 12 plans of the space have been tried", True)
+    assert ended == SearchEnd(f"{small.trained} plans trained; all 12 plans of the space have been tried", True)
     records = small.records()
     assert {record.plan for record in records.values()} == set(every_plan(small.plans()))
     assert not [record.reason for record in records.values() if "still running" in record.reason]

@@ -30,7 +30,7 @@ def together(fake_study, storage):
 @pytest.mark.long
 def test_drivers_train_together_what_the_file_asks_for(together):
     study, ends = together
-    assert ends == [SearchEnd("8 plans are trained", complete=True)] * DRIVERS
+    assert ends == [SearchEnd("8 plans trained", complete=True)] * DRIVERS
     assert study.trained == study.runner.runs[Stage.TRAIN] == 8
     assert study.numbers_by_state().keys() <= {TrialState.COMPLETE, TrialState.PRUNED}
 

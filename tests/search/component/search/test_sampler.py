@@ -15,7 +15,7 @@ from vitsearch.core.record import Keys, Record
 from vitsearch.search.goals import Goals
 from vitsearch.search.plan_requests import LeaderboardEntry, same_as_fp32
 from vitsearch.search.posterior import Posterior
-from vitsearch.search.sampler import AsUnpruned, TrialEvidence, auto_sampler, declared
+from vitsearch.search.sampler import TrialEvidence, UnprunedPrior, auto_sampler, declared
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.auto_sampler import AutoSampler
 from vitsearch.study.plan_pool import PlanParameters
@@ -85,7 +85,7 @@ def test_a_better_model_of_a_backbone_changes_what_is_possible(fake_study):
     pool = PlanParameters(fake_study.plans())
     fp32 = next(iter(fake_study.plans().leaderboard()))
     posterior = Posterior(GOALS, {}, {fp32.backbone: {"accuracy": 0.89}})
-    expected = AsUnpruned(pool, posterior, {fp32: LeaderboardEntry(KEYS, metrics(accuracy=0.9, cpu_ms_p50=1.5))})
+    expected = UnprunedPrior(pool, posterior, {fp32: LeaderboardEntry(KEYS, metrics(accuracy=0.9, cpu_ms_p50=1.5))})
     before = expected.revision
     posterior.add(1, Record("confirmed", fp32, metrics=metrics(accuracy=0.93, cpu_ms_p50=1.0)))
     assert expected.revision != before
@@ -99,7 +99,7 @@ def test_of_a_cut_plan_the_figures_of_its_unpruned_model_are_expected(fake_study
     pool = PlanParameters(fake_study.plans())
     fp32, int8 = list(fake_study.plans().leaderboard())[:2]
     leader = LeaderboardEntry(KEYS, metrics(accuracy=0.9, cpu_ms_p50=1.5))
-    expected = AsUnpruned(pool, Posterior(GOALS, {}, {fp32.backbone: {"accuracy": 0.89}}), {fp32: leader})
+    expected = UnprunedPrior(pool, Posterior(GOALS, {}, {fp32.backbone: {"accuracy": 0.89}}), {fp32: leader})
     cut = next(plan for plan in pool.all() if pool.plan(plan).deployment == fp32.deployment and pool.plan(plan) != fp32)
     assert expected(cut) == [(0.9, pytest.approx(0.9)), (1.5, None)]  # .89 and the margin
     assert expected(pool.plans.parameters(int8)) == [(None, pytest.approx(0.9)), (None, None)]

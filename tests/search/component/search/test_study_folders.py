@@ -78,7 +78,7 @@ def test_a_second_run_says_whom_it_joins(home, other):
         assert other.poll() is None
     who = rf"\S+ \(pid {other.pid} on \S+\) since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
     (line,) = said
-    assert re.fullmatch(rf"study 'fake' is also run by {who}: this run joins it", line)
+    assert re.fullmatch(rf"another run of study 'fake' is active \(by {who}\); this run joins it", line)
 
 
 def test_a_command_that_needs_the_study_alone_is_refused_while_it_runs(home, other):

@@ -246,7 +246,7 @@ def test_a_signed_bundle_has_its_signature_in_the_folder_and_the_zip(shop, tmp_p
     ("options", "reason"),
     [
         (ShipOptions(Path("n" * 300)), "a name there has at most "),
-        (ShipOptions(Path("file/here")), "file is no folder"),
+        (ShipOptions(Path("file/here")), "file is not a folder"),
         (ShipOptions(Path("link")), "link is a link"),
         (ShipOptions(Path("here"), sign=Path("no-key")), "--sign no-key: there is no such file"),
     ],

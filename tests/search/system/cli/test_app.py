@@ -257,7 +257,7 @@ def test_the_front_of_a_study_without_a_model_has_exit_code_1(vitsearch, tmp_pat
     Study.open(space).close()
     done = vitsearch("front", str(tmp_path / "small.db"), *options)
     assert done.returncode == 1
-    assert ('"points": []' if options else "has no feasible trained model yet") in done.stdout
+    assert ('"points": []' if options else "has no confirmed model within its limits yet") in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ import pytest
 from vitsearch.core.activity import Work, doing
 from vitsearch.errors import StageError, WorkersLost
 from vitsearch.pipeline.jobs import Job
-from vitsearch.workers.cluster.losses import NO_MEMORY
 from vitsearch.workers.cluster.resources import Resources
+from vitsearch.workers.cluster.worker_losses import NO_MEMORY
 from vitsearch.workers.ray_runner import RayRunner
 
 pytestmark = pytest.mark.long
@@ -199,7 +199,7 @@ def test_a_lost_head_ends_the_run_with_how_to_resume_before_ray_ends_the_process
 
 
 def test_a_lost_node_is_named_and_its_stage_waits_for_another(make_cluster, tmp_path, warnings_of):
-    heard, cluster = warnings_of("vitsearch.workers.cluster.losses"), make_cluster(1, num_cpus=0)
+    heard, cluster = warnings_of("vitsearch.workers.cluster.worker_losses"), make_cluster(1, num_cpus=0)
     runner = RayRunner(Resources(1, 1, 0.0), tmp_path / "logs", cluster.address)
     runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_report_and_sleep)
 

@@ -19,10 +19,10 @@ from vitsearch.storage.stage_cost import StageCost, StageKind
 from vitsearch.testing.fakes import FakeRunner
 from vitsearch.workers import ray_runner as runners
 from vitsearch.workers import tasks
-from vitsearch.workers.cluster.losses import KILLED
 from vitsearch.workers.cluster.memory_demand import MemoryDemand
 from vitsearch.workers.cluster.places import WAITS
 from vitsearch.workers.cluster.resources import Resources, require_cluster
+from vitsearch.workers.cluster.worker_losses import KILLED
 from vitsearch.workers.ray_runner import InlineRunner, RayRunner, versions
 
 KIND = StageKind("stage", "")

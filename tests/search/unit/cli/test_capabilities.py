@@ -59,7 +59,7 @@ def test_a_model_without_a_family_has_what_was_found_and_its_exporter():
 
 def test_a_model_of_which_no_file_can_be_written_has_nothing_but_the_reason():
     text = capabilities.describe(["mobilenetv5_300m_enc", "vit_giant_patch14_dinov2"])
-    for name, reason in (("mobilenetv5_300m_enc", "no classifier"), ("vit_giant_patch14_dinov2", "2.1 GB")):
+    for name, reason in (("mobilenetv5_300m_enc", "not a classifier"), ("vit_giant_patch14_dinov2", "2.1 GB")):
         row = cells(text, name)
         number = row["heads"].removeprefix("no [").removesuffix("]")
         assert row["sparsity"] == row["tokens"] == row["heads"] == f"no [{number}]"

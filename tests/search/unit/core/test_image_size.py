@@ -60,7 +60,7 @@ def test_other_text_is_refused(text):
 
 
 def test_an_image_without_pixels_is_refused():
-    with pytest.raises(PlanError, match="64x0 pixels are no size of an image"):
+    with pytest.raises(PlanError, match="64x0 pixels is not a valid image size"):
         ImageSize(64, 0)
 
 

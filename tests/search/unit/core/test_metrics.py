@@ -152,7 +152,7 @@ def test_a_metric_is_declared_once(likeness):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "can_be"),
+    ("name", "value", "is_possible"),
     [
         ("accuracy", 1.0, True),
         ("accuracy", 1.5, False),
@@ -163,16 +163,16 @@ def test_a_metric_is_declared_once(likeness):
         ("latency_ms_p50", -0.1, False),
     ],
 )
-def test_a_value_that_no_model_can_have_is_told(name, value, can_be):
-    assert METRICS[name].can_be(value) == can_be
+def test_a_value_that_no_model_can_have_is_told(name, value, is_possible):
+    assert METRICS[name].is_possible(value) == is_possible
 
 
 @pytest.mark.parametrize("metric", [*METRICS.values(), quality("mean_cost", worst=0.5, best=0.0)], ids=lambda m: m.name)
 @given(value=st.floats(-3, 3))
 def test_the_nearest_possible_value_is_one_that_a_model_can_have(metric, value):
     nearest = metric.nearest_possible(value)
-    assert metric.can_be(nearest)
-    if metric.can_be(value):
+    assert metric.is_possible(nearest)
+    if metric.is_possible(value):
         assert nearest == pytest.approx(value, abs=1e-5)
 
 

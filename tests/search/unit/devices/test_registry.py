@@ -11,7 +11,7 @@ import pytest
 
 from vitsearch.devices.connection import connect, known_device
 from vitsearch.devices.registry import DeviceBook, KnownDevice
-from vitsearch.devices.token_places import remember_places
+from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import ResourceError, UnknownName
 from vitsearch.space.sections import DeviceSection
 
@@ -116,7 +116,7 @@ def test_keys_of_the_space_file_take_precedence(book, environ):
     book.put("nano", NANO)
     other = "sha256:" + "cd" * 32
     section = DeviceSection(url=NANO.url, token="env:VITSEARCH_NANO", fingerprint=other)
-    remember_places({"nano": section}, environ)
+    remember_destinations({"nano": section}, environ)
     device = known_device("nano", section, environ | {"VITSEARCH_NANO": "s" * 64})
     assert device == KnownDevice(NANO.url, "s" * 64, other)
 
@@ -139,7 +139,7 @@ def test_a_stored_token_is_not_sent_to_another_certificate(book, environ):
 
 def test_an_unknown_device_is_reached_with_the_keys_of_the_space_file(environ):
     section = DeviceSection(url="https://nano:8470", token="env:VITSEARCH_NANO", fingerprint=PIN)
-    remember_places({"nano": section}, environ)
+    remember_destinations({"nano": section}, environ)
     assert known_device("nano", section, environ | {"VITSEARCH_NANO": "t" * 64}) == NANO
     with pytest.raises(ResourceError, match="VITSEARCH_NANO must hold the token, but it is not set"):
         known_device("nano", section, environ)

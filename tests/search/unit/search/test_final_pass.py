@@ -79,7 +79,7 @@ def test_what_is_not_settled_is_measured_once_more_after_all_others():
     assert said == [
         "re-measured 1/2: unsettled, which waited for a core 134% of its CPU time  [soon]",
         "re-measured 2/2: other",
-        "measured once more 1/2: unsettled, which waited for a core 134% of its CPU time",
+        "re-measured again 1/2: unsettled, which waited for a core 134% of its CPU time",
     ], "'on an idle machine' stood here at any load"
 
 
@@ -116,5 +116,5 @@ def test_a_count_goes_to_its_end_when_a_model_leaves_the_front_meanwhile():
     ]
     asyncio.run(FinalPass(pipeline, dict, lambda: SimpleNamespace(shown=list, near=near), lambda models: "soon").run())
     assert [line.partition(" ")[2].partition(":")[0] for line in said[:3]] == ["1/3", "2/3", "3/3"]
-    assert said[1] == "re-measured 2/3: 1 not near the front any more"
+    assert said[1] == "re-measured 2/3: 1 no longer near the front"
     assert counts == [(0, 3), (2, 3), (3, 3)]

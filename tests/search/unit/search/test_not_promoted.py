@@ -62,13 +62,13 @@ def test_a_plan_that_would_tie_with_another_names_it(trial, scheduler):
 
 def test_a_small_gain_is_given(trial, scheduler):
     text = reason(trial(0.9116, measured(0.0959)), scheduler(*FRONT))
-    assert text == "predicted accuracy 0.9116 would add 0.063 % to the hypervolume; the least that counts is 0.1 %"
+    assert text == "predicted accuracy 0.9116 would add 0.063 % to the hypervolume; at least 0.1 % is required"
 
 
 def test_a_gain_that_is_too_small_in_the_mean_alone_says_so(trial, scheduler):
     text = reason(trial(0.9072, measured(0.0955), deviation=0.005), scheduler(*FRONT))
     assert text.startswith("predicted accuracy 0.9072 ± 0.010 would add 0.0")
-    assert text.endswith(" % to the hypervolume in the mean; the least that counts is 0.1 %")
+    assert text.endswith(" % to the hypervolume on average; at least 0.1 % is required")
 
 
 def test_a_gain_over_nothing_is_no_share(trial, scheduler):
@@ -86,7 +86,7 @@ def test_a_plan_below_the_reference_names_its_corner_and_the_end_of_its_forecast
     text = reason(trial(0.8259, measured(0.05), deviation=0.02), scheduler(*FRONT))
     assert text == (
         "predicted accuracy 0.8259 ± 0.039 would add nothing to the hypervolume, which counts accuracy above 0.8755, "
-        "even at the better end of 90 %, accuracy 0.8588"
+        "even at the better end of its 90 % interval (accuracy 0.8588)"
     )
     without_error = reason(trial(0.8259, measured(0.05)), scheduler(*FRONT))
     assert without_error.endswith("0.8259 would add nothing to the hypervolume, which counts accuracy above 0.8755")
@@ -101,7 +101,7 @@ def test_a_plan_beside_one_in_training_says_so(trial, scheduler):
 
 def test_a_plan_without_an_objective_says_so(trial, scheduler):
     text = reason(trial(0.91, measured(None)), scheduler())
-    assert text == "predicted accuracy 0.9100 has no expected gain, because not all objectives were measured"
+    assert text == "predicted accuracy 0.9100 has an unknown gain: not all objectives were measured"
 
 
 def test_a_limit_that_is_predicted_to_be_broken_is_named(trial, scheduler):
@@ -114,8 +114,8 @@ def test_a_limit_that_the_end_of_a_forecast_breaks_is_named_with_it(trial, sched
     limited = scheduler(bounds=[Bound("accuracy", ">=", 0.8755)])
     text = reason(trial(0.8448, measured(0.05), deviation=0.0158), limited)
     assert text == (
-        "predicted accuracy 0.8448 ± 0.031 would break accuracy>=0.8755, "
-        "even at the better end of 90 %, accuracy 0.8708"
+        "predicted accuracy 0.8448 ± 0.031 would break accuracy>=0.8755, even at the better end of its 90 % interval "
+        "(accuracy 0.8708)"
     )
 
 

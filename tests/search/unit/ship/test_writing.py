@@ -222,7 +222,7 @@ def test_a_working_folder_of_others_is_refused_and_left_alone(tmp_path, victim, 
 def test_a_working_folder_with_a_planted_lock_is_refused(tmp_path, victim):
     (tmp_path / ".here.ship").mkdir(0o700)
     (tmp_path / ".here.ship" / "lock").symlink_to(victim / "diary.txt")
-    with pytest.raises(BundleError, match="its lock is no file"):
+    with pytest.raises(BundleError, match="its lock is not a file"):
         write("tiny", FILES, tmp_path / "here")
     assert contents(victim) == {"diary.txt": b"mine"}
 
@@ -310,14 +310,14 @@ def test_a_link_among_the_parents_is_the_place_that_the_user_named(tmp_path):
 @pytest.mark.parametrize("name", ["out", "out.zip"])
 def test_what_is_neither_folder_nor_file_is_refused_without_opening_it(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    with pytest.raises(BundleError, match=r"exists and is no (folder|file)"):
+    with pytest.raises(BundleError, match=r"exists and is not a (folder|file)"):
         write("tiny", FILES, tmp_path / "out")
 
 
 def test_the_zip_of_a_bundle_is_no_folder_for_another(tmp_path):
     archive = write("tiny", FILES, tmp_path / "here")
     before = archive.read_bytes()
-    with pytest.raises(BundleError, match=r"here\.zip exists and is no folder"):
+    with pytest.raises(BundleError, match=r"here\.zip exists and is not a folder"):
         write("tiny", NEWER, archive)
     assert archive.read_bytes() == before
 
@@ -469,8 +469,8 @@ def test_what_a_killed_write_left_is_removed_and_the_earlier_bundle_is_back(tmp_
         ("a\nb", "a\\nb: the name of a folder must be text without control characters"),
         ("a\x1b[2Jb", "\\x1b[2Jb: the name of a folder must be text without control characters"),
         ("a\udcffb", "a\\udcffb: the name of a folder must be text without control characters"),
-        ("file/here", "file is no folder, so no bundle can be written below it"),
-        ("nothing/here", "nothing is no folder, so no bundle can be written below it"),
+        ("file/here", "file is not a folder, so no bundle can be written below it"),
+        ("nothing/here", "nothing is not a folder, so no bundle can be written below it"),
     ],
     ids=[
         "300",

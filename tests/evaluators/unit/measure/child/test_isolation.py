@@ -43,11 +43,17 @@ STATE = "/var/lib/vitsearch"
 
 
 def test_everything_beside_the_way_to_the_hidden_folder_is_allowed():
-    assert list(isolation.beside("/", [STATE], BOARD)) == ["/etc", "/home", "/usr", "/var/lib/dpkg", "/var/log"]
+    assert list(isolation.visible_entries("/", [STATE], BOARD)) == [
+        "/etc",
+        "/home",
+        "/usr",
+        "/var/lib/dpkg",
+        "/var/log",
+    ]
 
 
 def test_several_hidden_paths_are_left_out():
-    paths = list(isolation.beside("/", [STATE, "/etc/token", "/home/me/venv"], BOARD))
+    paths = list(isolation.visible_entries("/", [STATE, "/etc/token", "/home/me/venv"], BOARD))
     assert paths == ["/etc/passwd", "/home/me/.bashrc", "/usr", "/var/lib/dpkg", "/var/log"]
 
 
@@ -63,11 +69,11 @@ def test_several_hidden_paths_are_left_out():
     ],
 )
 def test_a_path_gives_itself_or_what_is_not_hidden_in_it(path, allowed):
-    assert list(isolation.beside(path, [STATE], BOARD)) == allowed
+    assert list(isolation.visible_entries(path, [STATE], BOARD)) == allowed
 
 
 def test_links_are_left_out_because_they_may_lead_to_the_hidden_folder():
-    assert list(isolation.beside("/home/me", ["/home/me/venv/bin"], BOARD)) == ["/home/me/.bashrc"]
+    assert list(isolation.visible_entries("/home/me", ["/home/me/venv/bin"], BOARD)) == ["/home/me/.bashrc"]
 
 
 def test_an_interpreter_below_the_hidden_folder_is_readable_but_never_the_folder_itself():
@@ -87,7 +93,7 @@ def test_a_folder_that_cannot_be_listed_allows_nothing():
     def scan(folder):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    assert list(isolation.beside("/", [STATE], scan)) == []
+    assert list(isolation.visible_entries("/", [STATE], scan)) == []
 
 
 NAMES = strategies.sampled_from("abc")
@@ -98,7 +104,7 @@ PATHS = strategies.lists(NAMES, min_size=1, max_size=5).map(lambda names: "/" + 
 @hypothesis.settings(deadline=None)
 def test_a_file_is_allowed_exactly_if_it_is_not_hidden(files, hidden):
     leaves = [path for path in files if not any(other.startswith(path + "/") for other in (*files, *hidden))]
-    allowed = list(isolation.beside("/", hidden, tree(*leaves, *hidden)))
+    allowed = list(isolation.visible_entries("/", hidden, tree(*leaves, *hidden)))
 
     def below(path, folders):
         return any(path == folder or path.startswith(folder + "/") for folder in folders)

@@ -31,7 +31,7 @@ def test_knobs_and_metrics_stand_below_each_other(stored):
     text = shown(print_comparison, comparison, width=100)
     assert re.search(r"^metric +A +B +B/A +better$", text, re.MULTILINE)
     assert re.search(r"^knob +A +B$", text, re.MULTILINE)
-    assert "B/A with its 95 % interval; of shares of images B - A." in text
+    assert "B/A with its 95 % interval; for shares of images, B - A." in text
     assert "--paired counts them" in text
 
 

@@ -140,7 +140,7 @@ def test_a_known_bad_combination_has_its_reason_under_the_front(front):
 
 def test_a_study_without_a_model_says_where_to_look(front):
     text = shown(print_front, replace(front, points=()))
-    assert text == "Study fake has no feasible trained model yet: 'vitsearch status' says how far it is."
+    assert text == "Study fake has no confirmed model within its limits yet: 'vitsearch status' shows its progress."
 
 
 def test_a_front_without_a_baseline_has_no_ratios(front):

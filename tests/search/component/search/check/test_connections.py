@@ -230,7 +230,7 @@ def test_an_empty_database_on_a_server_stays_empty(changed, postgresql):
 
 def test_a_changed_objective_is_said_without_a_run(finished, changed):
     same = try_connections(finished.space)
-    assert "goes on" in answer_texts(same)["study"]
+    assert "exists" in answer_texts(same)["study"]
     value = finished.space.to_json()
     value["objectives"] = {"accuracy": "maximize", "params_m": "minimize"}
     tried = try_connections(SearchSpace.from_json(value))
@@ -289,7 +289,7 @@ def test_a_board_that_is_away_is_no_problem_while_another_answers(changed, close
     assert problems(tried) == []
     (note,) = tried.notes
     assert "device pool, board gone" in note
-    assert note.endswith("a run goes on without it")
+    assert note.endswith("a run works without it")
     assert answer_texts(tried)["device pool, board here"].startswith("answers: here")
     (problem,) = problems(refused)
     assert f"device pool, board here: {agent.url} refuses the token" in problem

@@ -128,8 +128,8 @@ def test_a_study_that_is_run_is_deleted_only_after_its_run(fake_study, under_way
     thread.join()
     (error,) = ended
     assert isinstance(error, StudyDeleted)
-    assert str(error).startswith("study 'fake' is deleted by ")
-    assert str(error).endswith("(vitsearch studies delete --force): this run ends")
+    assert str(error).startswith("study 'fake' is being deleted by ")
+    assert str(error).endswith("(vitsearch studies delete --force); this run ends")
     assert notes[0].startswith("waiting until the run by ")
     delete(planned)
     assert not (tmp_path / "fake.db").exists()
@@ -138,7 +138,7 @@ def test_a_study_that_is_run_is_deleted_only_after_its_run(fake_study, under_way
 def test_a_run_elsewhere_keeps_its_study(fake_study, under_way, tmp_path, monkeypatch):
     monkeypatch.setattr(StudyFolders, "has_own", False)  # the lock is on the other machine
     with pytest.raises(
-        StudyError, match=r"the run by \S+ on .* \(pid \d+\) since .* UTC goes on; end it first, or end it and"
+        StudyError, match=r"a run is active \(by \S+ on .* \(pid \d+\) since .* UTC\); stop it first, or add"
     ):
         delete(planned := plan_deletion(str(tmp_path / "fake.db")))
     end_runs(planned, print)

@@ -11,7 +11,7 @@ import pytest
 from support import PYTHON_PATH
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.watch import other_runs
-from vitsearch.search.watch.other_runs import other_runs_said
+from vitsearch.search.watch.other_runs import announce_other_runs
 from vitsearch.storage.ledger import Ledger
 
 RUN = """
@@ -63,9 +63,9 @@ def test_a_run_that_joins_and_ends_is_said_once(storage, another, monkeypatch):
     ledger, notes = Ledger.open(storage), Notes()
 
     async def watch():
-        async with other_runs_said(ledger, "shared", notes):
+        async with announce_other_runs(ledger, "shared", notes):
             joined = another()
-            await notes.until("now also run")
+            await notes.until("joined the study")
             joined.communicate("\n", timeout=60)
             await notes.until("has ended")
             await asyncio.sleep(0.2)
@@ -77,5 +77,5 @@ def test_a_run_that_joins_and_ends_is_said_once(storage, another, monkeypatch):
     ledger.close()
     assert earlier.poll() is None
     assert len(notes.lines) == 2, "the run that began before was said at the start"
-    assert notes.lines[0].startswith("the study is now also run by ")
+    assert notes.lines[0].startswith("another run joined the study: by ")
     assert notes.lines[1].startswith("the run by ")

@@ -128,7 +128,7 @@ def test_a_run_that_ends_without_a_word_has_lasted_until_it_was_seen_last(ledger
     ledger.costs.start_run("study", 1)
     began = time.monotonic()
     time.sleep(0.05)
-    ledger.costs.see_run()
+    ledger.costs.record_heartbeat()
     seen, took = ledger.costs.spent("study").core_seconds, time.monotonic() - began
     time.sleep(0.02)
     assert 0.04 < seen < took + 0.02

@@ -88,11 +88,11 @@ def test_a_run_without_a_sign_of_life_does_not_live(ledger, column, value):
 
 def test_a_run_that_is_told_to_end_hears_it_at_its_next_sign_of_life(ledger):
     ledger.costs.start_run("fake", 2)
-    ledger.inventory.tell_to_end("other", "by me")
-    ledger.costs.see_run()
-    ledger.inventory.tell_to_end("fake", "by me on this machine")
-    with pytest.raises(StudyDeleted, match="study 'fake' is deleted by me on this machine: this run ends"):
-        ledger.costs.see_run()
+    ledger.inventory.request_stop("other", "by me")
+    ledger.costs.record_heartbeat()
+    ledger.inventory.request_stop("fake", "by me on this machine")
+    with pytest.raises(StudyDeleted, match="study 'fake' is being deleted by me on this machine; this run ends"):
+        ledger.costs.record_heartbeat()
 
 
 def test_what_a_run_does_now_is_known_elsewhere(ledger):

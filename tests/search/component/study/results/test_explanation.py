@@ -111,13 +111,13 @@ quantization  openvino  fp32 > int8_ptq    +1 %     -2 to +4 %  no gain
 
 Intervals are those of the effect, the widest of three: from the scatter of the models around the
 sum of all effects, from how far the effect moves without each single model, and from the errors of
-the times, predictions and qualities themselves. No gain: one of 5% of a cost, or 0.5 points of a
-share, or more lies outside of it.
+the times, predictions and qualities themselves. "No gain": the interval excludes a gain of at least
+5% of a cost, or 0.5 points of a share.
 
 In short
 int8_ptq gains at most 2 % for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32
 
-Predicted accuracy and what came
+Predicted and measured accuracy
 trial  predicted     95 % interval  measured    error  within  trained
     5     0.8500  0.8398 to 0.8602    0.9500  +0.1000      no       no
     4     0.9000  0.8780 to 0.9220    0.9100  +0.0100     yes      yes

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.core.caveats.known_bad import KNOWN, warning, warnings
-from vitsearch.core.caveats.precision_times import Beside
+from vitsearch.core.caveats.precision_times import TimeRatio
 from vitsearch.core.figures import Figure
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
@@ -83,7 +83,7 @@ def test_a_space_has_one_line_for_each_entry():
 
 
 INT8 = replace(LINEAR_INT8, precision="int8_ptq")
-OWN = Beside("cpu_ms_p50", "fp32", "trial 3", Figure(0.81, 0.77, 0.85))
+OWN = TimeRatio("cpu_ms_p50", "fp32", "trial 3", Figure(0.81, 0.77, 0.85))
 
 
 def test_what_a_file_computes_answers_what_other_files_did():
@@ -93,7 +93,7 @@ def test_what_a_file_computes_answers_what_other_files_did():
 
 def test_no_figure_of_the_study_answers_wrong_outputs_of_a_device():
     """Its accuracy is that of a stand-in, and its times and shares say nothing of the outputs."""
-    palette = warning("vit_fmnist_p4", PALETTE, computes=True, beside=(OWN,))
+    palette = warning("vit_fmnist_p4", PALETTE, computes=True, time_ratios=(OWN,))
     assert palette == warning("vit_fmnist_p4", PALETTE)
     assert "accuracy_images" in palette
 
@@ -102,7 +102,7 @@ def test_times_of_the_study_take_the_place_of_those_from_elsewhere():
     """A table with .51 against .63 ms had "CPU times 0.96 to 1.02 of fp32" below it."""
     fp16 = replace(FP16, precision="fp16")
     assert "0.98 to 1.12 times" in warning("vit_fmnist_p4", fp16)
-    text = warning("vit_fmnist_p4", fp16, beside=(OWN,))
+    text = warning("vit_fmnist_p4", fp16, time_ratios=(OWN,))
     assert "no fp16 kernels" in text
     assert text.endswith("; here its cpu_ms_p50 is 0.81 (0.77 to 0.85) times that of fp32, trial 3")
     assert "0.98" not in text
@@ -110,5 +110,5 @@ def test_times_of_the_study_take_the_place_of_those_from_elsewhere():
 
 def test_a_figure_beside_fp16_is_answered_by_fp16_alone():
     tensorrt = Deployment("nano", "tensorrt", "gpu", "int8_ptq")
-    assert "T4" in warning("vit_small", tensorrt, beside=(OWN,))
-    assert "T4" not in warning("vit_small", tensorrt, beside=(replace(OWN, precision="fp16"),))
+    assert "T4" in warning("vit_small", tensorrt, time_ratios=(OWN,))
+    assert "T4" not in warning("vit_small", tensorrt, time_ratios=(replace(OWN, precision="fp16"),))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.core.caveats.precision_times import beside, graph_of
+from vitsearch.core.caveats.precision_times import graph_of, time_ratio
 from vitsearch.core.figures import Figure, Metrics, ratio
 from vitsearch.core.image_size import ImageSize
 
@@ -26,19 +26,19 @@ def test_two_precisions_of_a_model_are_one_graph(plan):
 
 
 def test_the_ratio_is_that_of_the_objective_with_its_interval():
-    cpu = beside(INT8, "trial 3", "fp32", FP32, ["accuracy", "cpu_ms_p50"])
+    cpu = time_ratio(INT8, "trial 3", "fp32", FP32, ["accuracy", "cpu_ms_p50"])
     assert str(cpu) == "here its cpu_ms_p50 is 0.81 (0.76 to 0.86) times that of fp32, trial 3"
-    latency = beside(INT8, "trial 3", "fp32", FP32, ["accuracy", "latency_ms_p50"])
+    latency = time_ratio(INT8, "trial 3", "fp32", FP32, ["accuracy", "latency_ms_p50"])
     assert str(latency) == "here its latency_ms_p50 is 2.00 (no interval) times that of fp32, trial 3"
 
 
 def test_a_study_without_a_time_among_its_objectives_compares_cpu_time():
-    assert beside(INT8, "trial 3", "fp32", FP32, ["accuracy", "size_mb"]).metric == "cpu_ms_p50"
+    assert time_ratio(INT8, "trial 3", "fp32", FP32, ["accuracy", "size_mb"]).metric == "cpu_ms_p50"
 
 
 @pytest.mark.parametrize("missing", [Metrics({}), Metrics({"cpu_ms_p50": Figure(None, reason="no counter")})])
 def test_without_a_time_of_both_nothing_is_said(missing):
-    assert beside(INT8, "trial 3", "fp32", missing, ["cpu_ms_p50"]) is None
+    assert time_ratio(INT8, "trial 3", "fp32", missing, ["cpu_ms_p50"]) is None
 
 
 costs = st.floats(0.01, 1000.0)

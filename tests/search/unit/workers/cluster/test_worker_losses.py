@@ -8,7 +8,7 @@ import pytest
 
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, WorkerCrashed
-from vitsearch.workers.cluster.losses import KILLED, NO_MEMORY, NODE_LOST, Losses
+from vitsearch.workers.cluster.worker_losses import KILLED, NO_MEMORY, NODE_LOST, WorkerLosses
 from vitsearch.workers.crash_log import NativeCrash
 
 LOST = ConnectionError("lost")
@@ -17,7 +17,7 @@ CRASH = NativeCrash("SIGSEGV", ("Fatal Python error: Segmentation fault",), Path
 
 @pytest.mark.parametrize("loss", [KILLED, NODE_LOST, NO_MEMORY])
 def test_a_stage_fails_with_its_kind_after_one_loss_too_many(loss):
-    losses = Losses(Stage.TRAIN)
+    losses = WorkerLosses(Stage.TRAIN)
     for _ in range(loss.allowed):
         losses.count(loss, LOST)
     with pytest.raises(
@@ -28,14 +28,14 @@ def test_a_stage_fails_with_its_kind_after_one_loss_too_many(loss):
 
 
 def test_a_lost_node_does_not_count_against_what_a_killed_worker_may_do():
-    losses = Losses(Stage.TRAIN)
+    losses = WorkerLosses(Stage.TRAIN)
     for _ in range(KILLED.allowed):
         losses.count(KILLED, LOST)
         losses.count(NODE_LOST, LOST)
 
 
 def test_a_second_crash_of_native_code_is_final_and_names_each_signal():
-    losses = Losses(Stage.EXPORT)
+    losses = WorkerLosses(Stage.EXPORT)
     losses.count_crash(NativeCrash("SIGABRT", ("Fatal Python error: Aborted",), Path("first.log")), LOST)
     with pytest.raises(
         WorkerCrashed, match="2 workers, .* died in native code of SIGABRT and SIGSEGV; .* log: stage.log"
@@ -44,12 +44,12 @@ def test_a_second_crash_of_native_code_is_final_and_names_each_signal():
 
 
 def test_each_loss_is_logged_with_how_many_are_allowed(warnings_of):
-    heard = warnings_of("vitsearch.workers.cluster.losses")
-    Losses(Stage.TRAIN).count(NODE_LOST, LOST)
+    heard = warnings_of("vitsearch.workers.cluster.worker_losses")
+    WorkerLosses(Stage.TRAIN).count(NODE_LOST, LOST)
     assert heard == ["training: a node was lost (1 of 21); the stage runs again"]
 
 
 def test_a_lost_node_is_named(warnings_of):
-    heard = warnings_of("vitsearch.workers.cluster.losses")
-    Losses(Stage.TRAIN).count(NODE_LOST, LOST, "trainer-2 (10.0.0.2)")
+    heard = warnings_of("vitsearch.workers.cluster.worker_losses")
+    WorkerLosses(Stage.TRAIN).count(NODE_LOST, LOST, "trainer-2 (10.0.0.2)")
     assert heard == ["training: a node was lost: trainer-2 (10.0.0.2) (1 of 21); the stage runs again"]

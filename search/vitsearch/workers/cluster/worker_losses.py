@@ -48,7 +48,7 @@ NO_MEMORY = WorkerLoss(
 )
 
 
-class Losses:
+class WorkerLosses:
     """The workers that one stage has lost so far."""
 
     def __init__(self, stage: Stage) -> None:

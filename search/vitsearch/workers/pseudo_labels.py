@@ -20,7 +20,7 @@ from vitsearch.training import inference
 from vitsearch_agent.base.canonical_json import digest
 
 
-def labelled(images: ImageData, labels: jobs.OwnOutputs, cache: Path) -> tuple[ImageData, Floats]:
+def labelled(images: ImageData, labels: jobs.PseudoLabels, cache: Path) -> tuple[ImageData, Floats]:
     """Label validation and test images.
 
     Args:
@@ -39,7 +39,9 @@ def labelled(images: ImageData, labels: jobs.OwnOutputs, cache: Path) -> tuple[I
 
     network = labels.network
     if not Path(network.path).is_file():
-        raise NetworkError(f"{network.name}: {network.path} is gone, and these images have no labels but its outputs")
+        raise NetworkError(
+            f"{network.name}: {network.path} does not exist any more, and its outputs are the labels of these images"
+        )
     class_names = own_class_names(network)
     preprocessing = labels.preprocessing.over(NONE, images.channels)
     origin = {"architecture": architecture_of(network), "preprocessing": asdict(preprocessing)}

@@ -23,7 +23,7 @@ from vitsearch.pipeline.calibration import Calibration
 from vitsearch.storage.files import FileStore
 from vitsearch.workers import tasks
 from vitsearch.workers.images import load_data, own_logits
-from vitsearch.workers.own_outputs import mean_cosine
+from vitsearch.workers.pseudo_labels import mean_cosine
 
 SIZE, CLASSES, IMAGES = 16, 3, 20
 RECIPE = Recipe((0, 1), 8, 4, 1e-4, 0.05, 2, 0.5, 2.0, 0)
@@ -57,7 +57,7 @@ def workspace(folder):
         data = {"source": "folder", "root": str(folder / "photos"), "image_size": SIZE, "channels": 1, "labels": "none"}
         data |= {"validation_share": 0.7, "seed": 0}
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-        return jobs.Workspace(data, *stores, folder / "cache", (theirs,), jobs.OwnOutputs(theirs, keys))
+        return jobs.Workspace(data, *stores, folder / "cache", (theirs,), jobs.PseudoLabels(theirs, keys))
 
     return of
 
@@ -127,7 +127,7 @@ def test_outputs_are_computed_once_on_a_machine(workspace, folder):
 def test_a_file_that_is_gone_is_named(workspace, folder):
     place = workspace(network(folder))
     os.remove(place.networks[0].path)
-    with pytest.raises(NetworkError, match="theirs: .*0.onnx is gone, and these images have no labels but its outputs"):
+    with pytest.raises(NetworkError, match="theirs: .*0.onnx does not exist any more, and its outputs are the labels"):
         load_data(place)
 
 

@@ -8,10 +8,10 @@ import stat
 
 import pytest
 
-from vitsearch.devices import token_places
+from vitsearch.devices import token_destinations
 from vitsearch.devices.connection import connection_problems, known_device
 from vitsearch.devices.registry import DeviceBook, KnownDevice
-from vitsearch.devices.token_places import TokenPlaces, remember_places, token_uses
+from vitsearch.devices.token_destinations import TokenDestinations, remember_destinations, token_uses
 from vitsearch.errors import ResourceError
 from vitsearch.space.sections import DeviceSection
 
@@ -22,7 +22,7 @@ NANO = DeviceSection(url="https://nano.example:8470", token="env:VITSEARCH_NANO"
 @pytest.fixture
 def environ(tmp_path, monkeypatch):
     """That of a user who has seen no file yet."""
-    monkeypatch.setattr(token_places, "_named_here", set())
+    monkeypatch.setattr(token_destinations, "_named_here", set())
     return {"XDG_CONFIG_HOME": str(tmp_path / "config"), "VITSEARCH_NANO": "s" * 64}
 
 
@@ -31,13 +31,13 @@ def later(monkeypatch):
     """Another process of this user."""
 
     def forget():
-        monkeypatch.setattr(token_places, "_named_here", set())
+        monkeypatch.setattr(token_destinations, "_named_here", set())
 
     return forget
 
 
 def test_a_token_goes_where_a_file_has_said_also_later(environ, later):
-    remember_places({"nano": NANO}, environ)
+    remember_destinations({"nano": NANO}, environ)
     later()
     assert known_device("nano", NANO, environ) == KnownDevice(NANO.url, "s" * 64, PIN)
 
@@ -55,7 +55,7 @@ def test_a_token_goes_where_a_file_has_said_also_later(environ, later):
     ids=["host", "port", "scheme", "no-pin", "pin", "variable"],
 )
 def test_what_only_a_database_says_gets_no_token(environ, later, changes):
-    remember_places({"nano": NANO}, environ)
+    remember_destinations({"nano": NANO}, environ)
     later()
     stored = DeviceSection.model_validate(NANO.model_dump(by_alias=True) | changes)
     with pytest.raises(
@@ -79,39 +79,41 @@ def test_where_nothing_can_be_written_a_file_counts_in_its_process(environ, monk
     def full(path, mode):
         raise OSError(30, "Read-only file system", str(path))
 
-    monkeypatch.setattr(token_places, "replacing", full)
-    remember_places({"nano": NANO}, environ)
+    monkeypatch.setattr(token_destinations, "replacing", full)
+    remember_destinations({"nano": NANO}, environ)
     device = known_device("nano", DeviceSection.model_validate(NANO.model_dump(by_alias=True)), environ)
     assert device.token == "s" * 64
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1, "places": [3]}', '{"version": 1, "places": 7}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"version": 1, "destinations": [3]}', '{"version": 1, "destinations": 7}']
+)
 def test_a_damaged_file_allows_nothing_and_is_replaced(environ, later, content):
-    places = TokenPlaces.of_user(environ)
-    places.path.parent.mkdir(parents=True)
-    places.path.write_text(content)
+    destinations = TokenDestinations.of_user(environ)
+    destinations.path.parent.mkdir(parents=True)
+    destinations.path.write_text(content)
     with pytest.raises(ResourceError):
         known_device("nano", NANO, environ)
-    remember_places({"nano": NANO}, environ)
+    remember_destinations({"nano": NANO}, environ)
     later()
     assert known_device("nano", NANO, environ).token == "s" * 64
 
 
 def test_the_file_is_private_and_holds_no_token(environ):
-    remember_places({"nano": NANO}, environ)
-    path = TokenPlaces.of_user(environ).path
+    remember_destinations({"nano": NANO}, environ)
+    path = TokenDestinations.of_user(environ).path
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert "s" * 64 not in path.read_text()
-    assert json.loads(path.read_text())["places"] == [
+    assert json.loads(path.read_text())["destinations"] == [
         {"variable": "VITSEARCH_NANO", "url": "https://nano.example:8470", "fingerprint": PIN}
     ]
 
 
-def test_the_newest_places_are_kept(environ, later, monkeypatch):
-    monkeypatch.setattr(token_places, "_KEPT", 3)
+def test_the_newest_destinations_are_kept(environ, later, monkeypatch):
+    monkeypatch.setattr(token_destinations, "_KEPT", 3)
     boards = [DeviceSection(url=f"https://b{n}.example", token="env:VITSEARCH_NANO") for n in range(5)]
     for board in boards:
-        remember_places({"b": board}, environ)
+        remember_destinations({"b": board}, environ)
     later()
     assert not connection_problems({"b": boards[-1]}, environ)
     assert connection_problems({"b": boards[0]}, environ)

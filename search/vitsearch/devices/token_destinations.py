@@ -2,7 +2,7 @@
 
 `vitsearch check` shows it. A study keeps the devices of its space file, but whoever can write in a database can
 change them; so what a database says of tokens counts only where a space file of this user has said the same. What files
-that were checked or run have said is in `token_places.json` beside the known devices, without any token.
+that were checked or run have said is in `token_destinations.json` beside the known devices, without any token.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vitsearch_agent.server.address import is_loopback
 _VERSION = 1
 _KEPT = 1000
 _PORTS = {"https": 443, "http": 80}
-_named_here: set[TokenPlace] = set()
+_named_here: set[TokenDestination] = set()
 """What files have said to this process, for a home folder in which nothing can be written."""
 
 
@@ -33,7 +33,7 @@ UNENCRYPTED = ", unencrypted: who is on the way can read it"
 
 
 @dataclass(frozen=True)
-class TokenPlace:
+class TokenDestination:
     """`variable` holds the token that goes to `url`, if the certificate has this `fingerprint`; None where an
     authority that this machine trusts has to have signed it, or where there is no certificate."""
 
@@ -42,7 +42,7 @@ class TokenPlace:
     fingerprint: str | None
 
     @classmethod
-    def of(cls, board: BoardSection) -> TokenPlace | None:
+    def of(cls, board: BoardSection) -> TokenDestination | None:
         """None for a device without a token of the environment."""
         if board.token is None or board.url is None:
             return None
@@ -52,51 +52,53 @@ class TokenPlace:
         return f"{host_and_port(self.url)} gets the token in {self.variable}{_warned(self.url)}"
 
 
-class TokenPlaces:
-    """The places that space files have named to this user. A file that cannot be read counts as empty."""
+class TokenDestinations:
+    """The destinations that space files have named to this user. A file that cannot be read counts as empty."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
-    def of_user(cls, environ: Mapping[str, str]) -> TokenPlaces:
-        return cls(DeviceBook.of_user(environ).path.with_name("token_places.json"))
+    def of_user(cls, environ: Mapping[str, str]) -> TokenDestinations:
+        return cls(DeviceBook.of_user(environ).path.with_name("token_destinations.json"))
 
-    def remember(self, places: Iterable[TokenPlace]) -> None:
-        """Add places that a space file names. Where nothing can be written, they count in this process."""
-        added = set(places)
+    def remember(self, destinations: Iterable[TokenDestination]) -> None:
+        """Add destinations that a space file names. Where nothing can be written, they count in this process."""
+        added = set(destinations)
         _named_here.update(added)
         if not added:
             return
         with suppress(OSError):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with locked(self.path.parent / ".token_places.lock"):
+            with locked(self.path.parent / ".token_destinations.lock"):
                 stored = self._read()
                 if added - set(stored):
-                    self._write([*(place for place in stored if place not in added), *added])
+                    self._write([*(destination for destination in stored if destination not in added), *added])
 
-    def __contains__(self, place: TokenPlace) -> bool:
-        return place in _named_here or place in self._read()
+    def __contains__(self, destination: TokenDestination) -> bool:
+        return destination in _named_here or destination in self._read()
 
-    def _read(self) -> list[TokenPlace]:
+    def _read(self) -> list[TokenDestination]:
         try:
             content: Any = json.loads(self.path.read_text())
-            return [TokenPlace(**place) for place in content["places"]] if content["version"] == _VERSION else []
+            stored = content["destinations"] if content["version"] == _VERSION else []
+            return [TokenDestination(**destination) for destination in stored]
         except (OSError, ValueError, KeyError, TypeError):
             return []
 
-    def _write(self, places: list[TokenPlace]) -> None:
-        content = {"version": _VERSION, "places": [asdict(place) for place in places[-_KEPT:]]}
+    def _write(self, destinations: list[TokenDestination]) -> None:
+        kept = [asdict(destination) for destination in destinations[-_KEPT:]]
+        content = {"version": _VERSION, "destinations": kept}
         with replacing(self.path, mode=0o600) as stream:
             stream.write(json.dumps(content, indent=2).encode())
 
 
-def places_of(devices: Mapping[str, DeviceSection]) -> Iterator[tuple[str, TokenPlace]]:
+def destinations_of(devices: Mapping[str, DeviceSection]) -> Iterator[tuple[str, TokenDestination]]:
     """The devices and boards that get a token of the environment, by name."""
     for name, device in devices.items():
         for board, section in device.boards_of(name).items():
-            if (place := TokenPlace.of(section)) is not None:
-                yield board, place
+            if (destination := TokenDestination.of(section)) is not None:
+                yield board, destination
 
 
 @dataclass(frozen=True)
@@ -120,23 +122,23 @@ def token_uses(devices: Mapping[str, DeviceSection], environ: Mapping[str, str])
         book = DeviceBook.of_user(environ).devices()
     for name, device in devices.items():
         for board, section in device.boards_of(name).items():
-            if (place := TokenPlace.of(section)) is not None:
-                yield TokenUse(board, place.url, place.variable)
+            if (destination := TokenDestination.of(section)) is not None:
+                yield TokenUse(board, destination.url, destination.variable)
             elif (entry := book.get(board)) is not None and entry.token and section.url in (None, entry.url):
                 yield TokenUse(board, entry.url, None)
 
 
-def remember_places(devices: Mapping[str, DeviceSection], environ: Mapping[str, str]) -> None:
+def remember_destinations(devices: Mapping[str, DeviceSection], environ: Mapping[str, str]) -> None:
     """Remember what a space file says of tokens, which this user checks or runs."""
-    TokenPlaces.of_user(environ).remember(place for _, place in places_of(devices))
+    TokenDestinations.of_user(environ).remember(destination for _, destination in destinations_of(devices))
 
 
-def refuse_unnamed(name: str, place: TokenPlace, environ: Mapping[str, str]) -> None:
-    """Raise `ResourceError` for a place that no space file has named to this user."""
-    if place not in TokenPlaces.of_user(environ):
+def refuse_unnamed(name: str, destination: TokenDestination, environ: Mapping[str, str]) -> None:
+    """Raise `ResourceError` for a destination that no space file has named to this user."""
+    if destination not in TokenDestinations.of_user(environ):
         raise ResourceError(
-            f"device {name}: by the database of the study, {place.describe()}, but no space file that you have checked "
-            "or run here says so; if it is right, run: vitsearch check FILE, with a file that names both"
+            f"device {name}: by the database of the study, {destination.describe()}, but no space file that you have "
+            "checked or run here says so; if it is right, run: vitsearch check FILE, with a file that names both"
         )
 
 
