@@ -248,7 +248,7 @@ ENCODER = NET.replace("return self.out(", "return nn.functional.normalize(").rep
 
 def test_a_network_without_a_layer_of_logits_has_the_classes_of_its_weights(network, tmp_path):
     ours = network(SCALED)
-    assert looked_at(ours).classifier is None
+    assert examine_network(ours).classifier is None
     state = built(ours, classes=19).model.state_dict()
     state["out.bias"] += 1
     weights = saved(state, tmp_path)
@@ -278,7 +278,7 @@ def test_weights_that_do_not_fit_a_network_without_a_layer_of_logits_are_named(n
 
 def test_an_encoder_without_classes_takes_its_weights(network, tmp_path):
     ours = network(ENCODER)
-    assert looked_at(ours).fixed_classes == 16
+    assert examine_network(ours).fixed_classes == 16
     weights = saved(built(ours, classes=0).model.state_dict(), tmp_path)
     assert PythonFamily(ours).supports("ours", "weights", weights) is None
     encoder = built(ours, weights=weights, classes=0)
