@@ -182,7 +182,7 @@ class ImageSize:
         return ImageSize(*(max(1, round(side * factor)) for side in self.sides))
 
 
-def holding(sizes: Sequence[ImageSize]) -> ImageSize:
+def smallest_enclosing(sizes: Sequence[ImageSize]) -> ImageSize:
     """Find the smallest size that holds each of several.
 
     Args:

@@ -18,7 +18,7 @@ import yaml
 
 from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.core import study_name
-from vitsearch.core.image_size import ImageSize, holding
+from vitsearch.core.image_size import ImageSize, smallest_enclosing
 from vitsearch.data.folders.masked import is_masked, survey_masked
 from vitsearch.data.review import MOST_UNEQUAL, Review, review
 from vitsearch.data.spec import DataSpec
@@ -158,13 +158,13 @@ def _write(file: Path, text: str) -> None:
 def _look(root: str, text: str) -> _Data:
     """What `check` sees in the data, in the size of the largest model of a space file; or what it refuses."""
     sizes = [ImageSize.of(value) for value in yaml.safe_load(text)["space"]["resolution"]]
-    spec = DataSpec("folder", root=str(Path(root).expanduser()), image_size=holding(sizes))
+    spec = DataSpec("folder", root=str(Path(root).expanduser()), image_size=smallest_enclosing(sizes))
     masked = is_masked(Path(spec.root or ""))
     try:
         if masked:
             spec = replace(spec, labels="masks")
             sizes = _in_shape_of(_usual_size(spec), sizes)
-        return _Data(root, masked, sizes, review(replace(spec, image_size=holding(sizes))), None)
+        return _Data(root, masked, sizes, review(replace(spec, image_size=smallest_enclosing(sizes))), None)
     except DataError as error:
         return _Data(root, masked, sizes, None, str(error))
 

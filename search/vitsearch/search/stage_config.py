@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitsearch.backbones.catalogue import Catalogue
-from vitsearch.core.image_size import MOST_PIXELS, ImageSize, holding
+from vitsearch.core.image_size import MOST_PIXELS, ImageSize, smallest_enclosing
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.preprocessing import Preprocessing, PreprocessingKeys
@@ -104,7 +104,7 @@ def data_spec(space: SearchSpace, study_data: Mapping[str, Any] | None = None) -
     """The data set as workers read it. The user's images are stored so that the crop of each model has at least the
     resolution that is searched. A study whose data is `known` keeps their size, as long as it holds every resolution:
     another one would be other data, whenever a backbone with another crop is added."""
-    largest = holding([*space.space.resolution, space.baseline_resolution])
+    largest = smallest_enclosing([*space.space.resolution, space.baseline_resolution])
     if study_data is not None and (known := ImageSize.of(study_data["image_size"])).holds(largest):
         return stored_data(space.task.data, known)
     catalogue = catalogue_of(space)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitsearch.core.image_size import ImageSize, holding
+from vitsearch.core.image_size import ImageSize, smallest_enclosing
 from vitsearch.core.plan import Distillation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Bytes, Floats, Labels, Truths
@@ -260,7 +260,7 @@ def _views(model: nn.Module, spec: TrainingSpec) -> Views | None:
     """Augmented views, of the size that holds the resolutions of student and teacher; `None` without augmentation."""
     if spec.recipe.augmentation.is_none:
         return None
-    size = holding([model.resolution for model in (spec, spec.live_teacher) if model is not None])
+    size = smallest_enclosing([model.resolution for model in (spec, spec.live_teacher) if model is not None])
     return Views(spec.recipe.augmentation, size, classes=class_count(model))
 
 

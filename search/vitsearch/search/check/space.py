@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.backbones.examine import RATIOS
 from vitsearch.core.caveats import known_bad
-from vitsearch.core.image_size import ImageSize, holding
+from vitsearch.core.image_size import ImageSize, smallest_enclosing
 from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.data import DataSpec
 from vitsearch.data.estimate import DataEstimate
@@ -189,7 +189,9 @@ def check_data(file: CheckedFile) -> CheckedData:
     if draft.data is None:
         return CheckedData(None, None, ())
     resolutions = draft.searched.resolutions() or [ANY_SIZE]
-    stored = data_spec(draft.space) if draft.space is not None else stored_data(draft.data, holding(resolutions))
+    stored = (
+        data_spec(draft.space) if draft.space is not None else stored_data(draft.data, smallest_enclosing(resolutions))
+    )
     try:
         spec = DataSpec.from_json(stored)
         return CheckedData(spec, review(spec), ())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.core.image_size import ImageSize, holding
+from vitsearch.core.image_size import ImageSize, smallest_enclosing
 from vitsearch.core.json_value import json_of
 from vitsearch.errors import PlanError
 
@@ -42,7 +42,7 @@ def test_more_pixels_are_larger_and_no_two_sizes_are_equally_large(pair):
 
 @given(st.lists(sizes, min_size=1, max_size=5))
 def test_what_holds_several_sizes_has_no_row_or_column_too_many(several):
-    whole = holding(several)
+    whole = smallest_enclosing(several)
     assert all(whole.holds(size) for size in several)
     assert whole.height in {size.height for size in several}
     assert whole.width in {size.width for size in several}
