@@ -122,6 +122,10 @@ class EndingPolicy:
         "As `proposals_without_gain`, for the other samplers, which predict no gain.",
         "benchmarks/fronts_together.py",
     )
+    failures: int = rule(
+        50,
+        "Trials in a row that fail, however many the search may still train: what fails teaches the sampler nothing.",
+    )
     listed_plans: int = rule(
         500,
         "Most plans of a space that is enumerated; its search ends when every plan was tried. A study never exhausts"

@@ -81,7 +81,8 @@ class Driver:
         self._leaders: dict[Plan, LeaderboardEntry] = {}
         self._expected_leaders: dict[Plan, LeaderboardEntry] = {}
         self._budget = Budget(session.space.search, session.ledger.costs, session.study.name)
-        self._without_gain: list[Record] = []
+        self._without_gain = 0
+        self._failures: list[Record] = []
         self._low_proposals = 0
         self._stored_convergence = self._convergence_of_the_last_run()
 
@@ -240,19 +241,17 @@ class Driver:
                 f"{_trained(scheduler.trained)}; no plan of the space is expected to add "
                 f"{ending.least_gain_of_proposal:.1%} to the hypervolume: the front has converged"
             )
-        if len(self._without_gain) >= self._patience and not self._why_failing():
+        if self._without_gain >= self._patience:
             return f"{self._patience} trials in a row brought no improvement: the front has converged"
         if self._is_exhausted() and not self._open and not self._study.runs_elsewhere():
             return f"{_trained(scheduler.trained)}; all {self._untried.count} plans of the space have been tried"
         return None
 
     def _why_failing(self) -> str | None:
-        """Why nothing more is asked although nothing is known of the space: most of the last trials have failed."""
-        last = self._without_gain[-self._patience :]
-        failed = [record for record in last if record.outcome == "failed"]
-        if len(last) < self._patience or 2 * len(failed) <= len(last):
+        """Why nothing more is asked although little is known of the space: plan after plan fails."""
+        if len(self._failures) < self._policy.ending.failures:
             return None
-        return f"{len(failed)} of the last {len(last)} trials failed; the last one: {failed[-1].reason}"
+        return f"{len(self._failures)} trials in a row failed; the last one: {self._failures[-1].reason}"
 
     def _convergence_of_the_last_run(self) -> str | None:
         """Why the search of this same space has converged before: asking again would bring no more. What another run
@@ -297,7 +296,7 @@ class Driver:
         """Whether enough trials were started without the device: they wait for it, or brought no gain."""
         in_rungs = self._scheduler.in_training - self._scheduler.confirming
         waiting = len(self._open) - self._scheduler.competing - in_rungs
-        return waiting >= self._policy.asking.waiting_for_device or len(self._without_gain) >= self._patience // 2
+        return waiting >= self._policy.asking.waiting_for_device or self._without_gain >= self._patience // 2
 
     def _count_low(self, open_trial: OpenTrial) -> None:
         gain = gain_of_proposal(open_trial) if self._space.search.sampler == "auto" else None
@@ -355,12 +354,14 @@ class Driver:
             self._lose(open_trial)
             return
         self._scheduler.add(open_trial.number, record)
+        has_failed = record.outcome == "failed" and record.duplicate_of is None
+        self._failures = [*self._failures, record] if has_failed else []
         if record.is_confirmed:
-            self._without_gain.clear()
-        elif open_trial.is_proposal:
-            self._without_gain.append(record)
+            self._without_gain = 0
+        elif open_trial.is_proposal and not has_failed:
+            self._without_gain += 1
         patience = 1 if self._untried.is_listed else self._space.search.duplicates_in_a_row
-        if record.duplicate_of is not None and len(self._without_gain) >= patience:
+        if record.duplicate_of is not None and self._without_gain >= patience:
             self._requests.unseen(self._untried, self._running_plans())
         if record.is_confirmed:
             self._remaining.refresh(self._scheduler.posterior.records)

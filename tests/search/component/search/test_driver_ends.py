@@ -38,11 +38,11 @@ def test_a_search_whose_trials_fail_ends_with_the_failure(fake_study):
         if isinstance(job, ScreenJob):
             raise StageError("screen", "crash", "boom")
 
-    few = fake_study.ending(listed_plans=0, proposals_without_gain=6).with_space(search__trials=50)
+    few = fake_study.ending(listed_plans=0, failures=6).with_space(search__trials=50)
     few.runner.before = refuse_screened
     ended = few.run()
     assert not ended.complete
-    assert ended.reason.startswith("6 of the last 6 trials failed; the last one: ")
+    assert " trials in a row failed; the last one: " in ended.reason
     assert "boom" in ended.reason
     few.runner.before = lambda job: None
     assert few.run().complete, "it is not stored as converged"
@@ -113,7 +113,7 @@ def test_what_was_still_open_when_a_search_converged_does_not_start_it_again(fak
 
     async def with_a_gain_at_the_end(self):
         await finish_open(self)
-        self._without_gain.clear()
+        self._without_gain = 0
 
     monkeypatch.setattr(driver.Driver, "_finish_open", with_a_gain_at_the_end)
     small = fake_study.ending(listed_plans=0, proposals_without_gain=6).with_space(
