@@ -53,7 +53,7 @@ FAULTS = {
     ),
     9: (
         "a dispatcher loses an expired claim to the next one, and the requests of both are one job",
-        "test_ledger.py::test_a_claim_that_ran_out_goes_to_the_next",
+        "test_ledger.py::test_a_claim_that_ran_out_is_taken_over_or_renewed",
         "test_ledger.py::test_only_its_holder_releases_a_claim",
         "test_client.py::test_equal_requests_are_measured_once",
     ),
