@@ -124,7 +124,8 @@ class EndingPolicy:
     )
     failures: int = rule(
         50,
-        "Trials in a row that fail, however many the search may still train: what fails teaches the sampler nothing.",
+        "Trials in a row that fail while no other is trained or waits for a training, however many the search may still"
+        " train: what fails teaches the sampler nothing.",
     )
     listed_plans: int = rule(
         500,

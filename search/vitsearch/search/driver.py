@@ -248,7 +248,8 @@ class Driver:
         return None
 
     def _why_failing(self) -> str | None:
-        """Why nothing more is asked although little is known of the space: plan after plan fails."""
+        """Why nothing more is asked although little is known of the space: plan after plan fails, and there is no other
+        that could be trained."""
         if len(self._failures) < self._policy.ending.failures:
             return None
         return f"{len(self._failures)} trials in a row failed; the last one: {self._failures[-1].reason}"
@@ -355,7 +356,8 @@ class Driver:
             return
         self._scheduler.add(open_trial.number, record)
         has_failed = record.outcome == "failed" and record.duplicate_of is None
-        self._failures = [*self._failures, record] if has_failed else []
+        is_alone = not self._scheduler.in_training and not self._scheduler.competing
+        self._failures = [*self._failures, record] if has_failed and is_alone else []
         if record.is_confirmed:
             self._without_gain = 0
         elif open_trial.is_proposal and not has_failed:

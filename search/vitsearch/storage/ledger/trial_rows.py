@@ -163,13 +163,17 @@ class TrialRows:
 
     # ---- writing trials
 
+    def _first_waiting(self, connection: Connection, candidates: Sequence[int]) -> int | None:
+        waits = and_(self._is_mine, trial.c.state == "WAITING", trial.c.number.in_(candidates))
+        number: int | None = connection.execute(select(func.min(trial.c.number)).where(waits)).scalar()
+        return number
+
     def start(self, driver: str, candidates: Sequence[int]) -> TrialRow:
         """The trial that `driver` runs next: the first of the `candidates` that waits, else a new one. It has its
         driver and a heartbeat from the start: a driver that is killed at any moment leaves none that nobody owns."""
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
-            waits = and_(self._is_mine, trial.c.state == "WAITING", trial.c.number.in_(candidates[:KEYS_AT_ONCE]))
-            number = connection.execute(select(func.min(trial.c.number)).where(waits)).scalar()
+            number = self._first_waiting(connection, candidates[:KEYS_AT_ONCE]) if candidates else None
             running = {"state": "RUNNING", "driver": driver, "started_at": time(), "beat_at": database_now()}
             if number is None:
                 number = self._add(connection, **running)
