@@ -50,7 +50,7 @@ class Problems:
         count = len(self._unreadable)
         lines = [f"  {image}: {why}" for image, why in list(self._unreadable.items())[:_LISTED_FILES]]
         lines += [f"  and {count - _LISTED_FILES} more"] if count > _LISTED_FILES else []
-        return "\n".join([f"{count} image{'s' if count > 1 else ''} cannot be read", *lines])
+        return "\n".join([f"{count} image{'s' if count > 1 else ''} cannot be used", *lines])
 
 
 def some(values: Iterable[str]) -> str:

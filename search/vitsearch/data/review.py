@@ -38,6 +38,7 @@ from vitsearch.errors import DataError
 from vitsearch_agent.verify.segmentation import IGNORED
 
 MOST_COMPARED = 200_000  # images; to read more takes longer than a check should
+LIKE_MASKS = (MASKS, "mask", "labels", "annotations", "segmentation")  # what folders of masks are called
 FEWEST_TO_JUDGE = 10  # validation images of a class; with fewer, one image is more than 10 points of its accuracy
 MOST_UNEQUAL = 3  # largest to smallest class of train; beyond, an accuracy says little of the small ones
 
@@ -152,10 +153,13 @@ class Contents:
         return _found(self._masks_as_a_class(), self._unequal_classes(), self._small_classes(), self.test_problem)
 
     def _masks_as_a_class(self) -> str | None:
-        if isinstance(self.train, MaskedImages) or not {IMAGES, MASKS} <= set(self.class_names):
+        names = set(self.class_names)
+        masks = [name for name in LIKE_MASKS if name in names]
+        if isinstance(self.train, MaskedImages) or IMAGES not in names or not masks:
             return None
+        rename = "" if masks[0] == MASKS else f"call the folder {MASKS!r} and "
         return (
-            f"two classes are called {IMAGES!r} and {MASKS!r}: if these are images with their masks, write "
+            f"two classes are called {IMAGES!r} and {masks[0]!r}: if these are images with their masks, {rename}write "
             "task.kind: segmentation and task.data.labels: masks"
         )
 

@@ -72,7 +72,12 @@ class FirstSpace:
             masks = " with masks" if self.has_masks else ""
             lines.append(f"Data: {self.review.estimate.images:,} images{masks}{classes}.")
         if self.problems is not None:
-            lines += ["The data needs another line in it:", self.problems]
+            what = (
+                "The data has problems; mend them, remove the file and write it again:"
+                if self.has_masks
+                else "The data needs another line in it:"
+            )
+            lines += [what, self.problems]
         lines += ["Next:", f"  vitsearch check {self.file}", f"  vitsearch run {self.file}"]
         if self.board != HERE:
             lines[-1:-1] = [

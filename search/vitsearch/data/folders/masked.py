@@ -309,8 +309,8 @@ def _say(problems: Problems, folder: Path, what: str, files: list[ImageFile]) ->
 
 
 def _checked(path: Path, size: ImageSize | None, classes: int, problems: Problems) -> Masks | None:
-    """The mask of a file, of a size or as it is; None, and a problem, if it cannot be read or has other values than
-    indices of classes."""
+    """The mask of a file, of a size or as it is; None, and a problem, if it cannot be read, has other values than
+    indices of classes, or no pixel that counts."""
     try:
         mask = decode_mask(path, size)
     except UNREADABLE as error:
@@ -322,6 +322,9 @@ def _checked(path: Path, size: ImageSize | None, classes: int, problems: Problem
         problems.add_unreadable(
             path, f"has the value{'s' if len(wrong) > 1 else ''} {some(map(str, wrong))}; {allowed}"
         )
+    elif (mask == IGNORED).all():
+        problems.add_unreadable(path, f"every pixel is {IGNORED}, so none counts; leave image and mask out")
+        return None
     return None if wrong else mask
 
 

@@ -226,13 +226,18 @@ def maps_are_of_networks(task: Task, backbones: tuple[AnyBackbone, ...]) -> Prob
             yield Problem(("space", "backbone", index), text)
 
 
-def resolutions_show_whole_images(task: Task, data: Data, resolutions: tuple[ImageSize, ...]) -> Problems:
+def resolutions_show_whole_images(
+    task: Task, data: Data, resolutions: tuple[ImageSize, ...], baseline: Baseline
+) -> Problems:
     """What a model does not see of an image has no place in its map, and is in the masks nevertheless."""
     reason, shown = why_whole_images(task), data.image_size or next(iter(resolutions), None)
-    for index, size in enumerate(resolutions):
+    sizes: list[tuple[Path, ImageSize]] = [
+        (("space", "resolution", index), size) for index, size in enumerate(resolutions)
+    ]
+    sizes += [] if baseline.resolution is None else [(("baseline", "resolution"), baseline.resolution)]
+    for path, size in sizes:
         if reason is not None and shown is not None and not size.has_shape_of(shown):
-            text = f"{size} has another shape than {shown}, and {reason}; allowed: one shape"
-            yield Problem(("space", "resolution", index), text)
+            yield Problem(path, f"{size} has another shape than {shown}, and {reason}; allowed: one shape")
 
 
 def crops_show_whole_images(

@@ -8,6 +8,7 @@ a pixel of the map learns the class of the nearest pixel of the mask, and a mode
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.core.figures import Figure
@@ -15,7 +16,7 @@ from vitsearch.core.metrics import METRICS
 from vitsearch.core.policy import POLICY
 from vitsearch.tasks.base import Divergence, Judged, Labelling, Reduction, Task, TrainingTargets, Truth
 from vitsearch.tasks.segmentation.pictures import packed, pictures_of, pictures_of_images, sample_rows, unpacked
-from vitsearch_agent.verify.segmentation import IGNORED
+from vitsearch_agent.verify.segmentation import IGNORED, Overlaps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +98,9 @@ class Segmentation(Task):
             for value, *ends, n in zip(ious, low, high, pixels, strict=True)
         ]
         shown = packed(maps[sample_rows(len(maps))].astype(np.uint8))
-        return Judged({name: _figure(estimate) for name, estimate in estimates.items()}, {"classes": tally} | shown)
+        figures = {name: _figure(estimate) for name, estimate in estimates.items()}
+        figures["mean_iou"] = replace(figures["mean_iou"], note=_never_given(counted, truth.class_names))
+        return Judged(figures, {"classes": tally} | shown)
 
     def warnings(
         self, named: Mapping[str, Any], others: Mapping[str, Any], class_names: Sequence[str]
@@ -207,6 +210,16 @@ def _as_large(outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 def _figure(estimate: Estimate) -> Figure:
     return Figure(estimate.value, estimate.low, estimate.high)
+
+
+def _never_given(counted: Overlaps, class_names: Sequence[str]) -> str | None:
+    """Which classes a model gives no pixel although masks have them: its mean may be that of a constant answer."""
+    given, true = counted.predicted.sum(axis=0), counted.true.sum(axis=0)
+    missed = [name for name, here, there in zip(class_names, given, true, strict=True) if there and not here]
+    if not missed:
+        return None
+    more = f" and {len(missed) - NAMED} more" if len(missed) > NAMED else ""
+    return f"the model gives no pixel the class {', '.join(map(repr, missed[:NAMED]))}{more}"
 
 
 SEGMENTATION = Segmentation()

@@ -132,6 +132,10 @@ WRONG = {
         lambda root: Image.new("RGB", (32, 24)).save(root / "masks" / "2.png"),
         "masks with several numbers for a pixel instead of the index of its class (1): masks/2.png",
     ),
+    "a mask in which no pixel counts": (
+        lambda root: Image.new("L", (32, 24), 255).save(root / "masks" / "2.png"),
+        "2.png: every pixel is 255, so none counts; leave image and mask out",
+    ),
     "a mask of 16 bits": (
         lambda root: Image.fromarray(np.zeros((24, 32), np.uint16)).save(root / "masks" / "2.png"),
         "masks of 16 or more bits for a pixel; write 8 (1): masks/2.png",

@@ -205,14 +205,14 @@ def test_files_that_are_not_images_are_listed(tmp_path):
     classes(tmp_path, count=3)
     for index in range(22):
         (tmp_path / "nut" / f"bad{index:02}.jpg").write_bytes(b"<html>not found</html>")
-    refused(tmp_path, "22 images cannot be read", "bad00.jpg: not an image", "bad19.jpg", "and 2 more")
+    refused(tmp_path, "22 images cannot be used", "bad00.jpg: not an image", "bad19.jpg", "and 2 more")
 
 
 def test_truncated_files_are_listed(tmp_path):
     classes(tmp_path, count=3)
     path = write(tmp_path / "nut" / "cut.jpg", noise=1, size=(200, 200))
     path.write_bytes(path.read_bytes()[:2000])
-    refused(tmp_path, "1 image cannot be read", "cut.jpg: ", "truncated")
+    refused(tmp_path, "1 image cannot be used", "cut.jpg: ", "truncated")
     with pytest.raises(DataError, match=r"cut\.jpg"):
         read(tmp_path, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.part"))
@@ -277,7 +277,7 @@ def test_all_problems_of_a_folder_are_reported_together(tmp_path):
         "3 problems",
         "no images in 'washer' (other files there: .heic)",
         "validation has classes that train lacks: 'screw'",
-        "6 images cannot be read",
+        "6 images cannot be used",
         "cut.jpg: image file is truncated",
         "page.png: not an image",
         "cut.png: ",
@@ -311,7 +311,7 @@ def test_files_without_permission_are_reported(tmp_path):
     (tmp_path / "nut" / "00.png").chmod(0)
     (tmp_path / "closed").mkdir(mode=0)
     try:
-        refused(tmp_path, "2 images cannot be read", "00.png: Permission denied", "closed: Permission denied")
+        refused(tmp_path, "2 images cannot be used", "00.png: Permission denied", "closed: Permission denied")
     finally:
         (tmp_path / "closed").chmod(0o700)
 

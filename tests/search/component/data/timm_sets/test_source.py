@@ -151,11 +151,11 @@ def test_sources_agree_on_the_identity_of_the_same_files(tmp_path):
 def test_images_that_timm_would_replace_are_reported(tmp_path):
     folders(tmp_path, count=5)
     (tmp_path / "bolt" / "01.png").write_bytes(b"no image")
-    refused("1 image cannot be read", "image 1: not an image", source="torch/image_folder", root=tmp_path)
+    refused("1 image cannot be used", "image 1: not an image", source="torch/image_folder", root=tmp_path)
     (tmp_path / "bolt" / "01.png").write_bytes(png(1, size=(200, 200))[:3000])
     (tmp_path / "bolt" / "03.png").write_bytes(png(3, size=(200, 200))[:3000])
     values = {"root": tmp_path, "image_size": ImageSize.square(16)}
-    refused("2 images cannot be read", "image 1", "image 3", "truncated", source="torch/image_folder", **values)
+    refused("2 images cannot be used", "image 1", "image 3", "truncated", source="torch/image_folder", **values)
 
 
 def test_one_class_and_mixed_sizes_are_refused(tmp_path):
@@ -322,7 +322,7 @@ def test_unreadable_images_of_parquet_are_reported_by_index(tmp_path, hub_cache)
     images[1], images[4] = {"bytes": b"no image", "path": None}, None
     source = parquet(tmp_path / "in", features, image=images, label=[0, 1] * 3)
     refused(
-        "2 images cannot be read", "image 1: not an image", "image 4: there is no image", source=source, root=hub_cache
+        "2 images cannot be used", "image 1: not an image", "image 4: there is no image", source=source, root=hub_cache
     )
 
 
@@ -403,7 +403,7 @@ def test_samples_that_timm_would_skip_are_reported(tmp_path, caplog):
     del members["005.cls"]
     with caplog.at_level(logging.WARNING):
         refused(
-            "2 images cannot be read", "image 2: ", "image 5: it has no 'cls'",
+            "2 images cannot be used", "image 2: ", "image 5: it has no 'cls'",
             source="wds/parts", root=shards(tmp_path / "a", members, 8),
         )  # fmt: skip
     assert not caplog.records

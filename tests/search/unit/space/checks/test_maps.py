@@ -53,6 +53,10 @@ def test_masks_and_a_backbone_are_enough(tmp_path):
             "space.resolution[1]: 28x56 has another shape than 56, and a map is of the whole image",
         ),
         (
+            {"more": "baseline: {resolution: [28, 56]}"},
+            "baseline.resolution: 28x56 has another shape than 56, and a map is of the whole image",
+        ),
+        (
             {"backbone": "[{name: vit_fmnist_p4, weights: builtin, crop_share: 0.9}]"},
             "crop_share: 0.9: a map is of the whole image; allowed: 1",
         ),

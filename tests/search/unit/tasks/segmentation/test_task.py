@@ -61,6 +61,17 @@ def test_a_class_that_is_hardly_found_is_named():
     assert SEGMENTATION.details(judged.tally, CLASSES)["classes"]["tree"]["iou"] == 1.0
 
 
+def test_a_class_that_no_pixel_is_given_is_a_note_of_the_figure():
+    """A constant answer has a mean of its own: here a third of the largest class."""
+    truth = np.array([[[0, 0], [1, 2]]], np.uint8)
+    constant, complete = np.zeros((1, 2, 2), np.int64), truth.astype(np.int64)
+    notes = [
+        SEGMENTATION.judge(maps, Truth(truth, ("soil", "crop", "weed"))).figures["mean_iou"].note
+        for maps in (constant, complete)
+    ]
+    assert notes == ["the model gives no pixel the class 'crop', 'weed'", None]
+
+
 def test_masks_that_are_ignored_give_no_figure_but_a_reason():
     judged = SEGMENTATION.judge(maps(), Truth(np.full((3, 4, 6), IGNORED, np.uint8), CLASSES))
     assert {figure.value for figure in judged.figures.values()} == {None}
