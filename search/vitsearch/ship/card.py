@@ -254,6 +254,9 @@ def _run(model: BundledModel) -> Iterator[str]:
     yield "pip install -r requirements.txt"
     yield f"python example.py {_ARGUMENTS.get(model.task.kind, 'IMAGE...')}"
     yield "```"
+    if model.task.kind == SEGMENTATION:
+        yield ""
+        yield from _MAP
     if examples.cpp_example(model) is not None:
         yield ""
         yield "`example.cpp` does the same with the C++ interface of onnxruntime."
@@ -262,6 +265,13 @@ def _run(model: BundledModel) -> Iterator[str]:
         yield from _EXECUTORCH
 
 
+_MAP = (
+    "The output `logits`, float32 (1, classes, height, width), is a map of a quarter of the input's height and width:",
+    "the class of a position is that of its largest logit, in the order of `labels.json`. The map is of what the model",
+    "sees, the centre of an image of another shape (Preprocessing, below). The example writes that map as a PNG mask",
+    "as large as the image after step 2.",
+)
+"""What the output of a segmentation is."""
 _EXECUTORCH = (
     "Apps run the same `model.pte` with ExecuTorch's runtime: in C++ by `Module` (`extension/module`), linked with the",
     "XNNPACK backend and the portable kernels; in Kotlin by `Module` of `org.pytorch:executorch-android`; in Swift by",

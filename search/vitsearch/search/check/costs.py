@@ -13,6 +13,7 @@ from vitsearch.core.limits import Bound, bounds
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import LINEAR, RUNTIMES, lowers_slowly
 from vitsearch.core.stage import Stage
+from vitsearch.devices.cores import processors
 from vitsearch.devices.protocols import Phases, settled_by_screens
 from vitsearch.search.check.space import Valid
 from vitsearch.search.check.stage_seconds import CONFIRMING, SCREENING, stage_seconds, wall_seconds
@@ -262,7 +263,8 @@ def estimate_time(valid: Valid) -> Time | None:
     seconds, source = stage_seconds(space)
     files, unpruned = (count + 1 for count in plans.count_leaders())  # and the baseline
     tried = plans.count_tried()
-    per_image = dict(_per_image(plans, valid.data.channels, space.resources.cpus))
+    threads = min(space.resources.cpus, len(processors()))  # a cluster has more cores than this machine
+    per_image = dict(_per_image(plans, valid.data.channels, threads))
     trained, bases = _training(plans, valid, per_image)
     measured = seconds.get(Stage.TRAIN)
     train_s = ValueRange(PRUNED_SHARE * trained, trained) if measured is None else ValueRange(measured, measured)
@@ -280,7 +282,7 @@ def estimate_time(valid: Valid) -> Time | None:
     )
     least, most = few + unpruned + tried, many + unpruned + tried
     device = ValueRange(*(count * screen_s + REMEASURED * last_s for count in (least, most)))
-    cores = f"{space.resources.cpus} core{'s' if space.resources.cpus > 1 else ''}"
+    cores = f"{threads} core{'s' if threads > 1 else ''}"
     timed = f"at most: unpruned models, timed here just now on {cores}" if measured is None else source
     basis = [
         f"{wanted} trainings of {_durations(train_s).removeprefix('about ')} ({timed})",
