@@ -163,11 +163,6 @@ class TrialRows:
 
     # ---- writing trials
 
-    def _first_waiting(self, connection: Connection, candidates: Sequence[int]) -> int | None:
-        waits = and_(self._is_mine, trial.c.state == "WAITING", trial.c.number.in_(candidates))
-        number: int | None = connection.execute(select(func.min(trial.c.number)).where(waits)).scalar()
-        return number
-
     def start(self, driver: str, candidates: Sequence[int]) -> TrialRow:
         """The trial that `driver` runs next: the first of the `candidates` that waits, else a new one. It has its
         driver and a heartbeat from the start: a driver that is killed at any moment leaves none that nobody owns."""
@@ -264,6 +259,11 @@ class TrialRows:
             mine = and_(self._is_mine, trial.c.number.in_(numbers))
             with self._at_once.begin() as connection:
                 connection.execute(update(trial).where(mine).values(beat_at=database_now()))
+
+    def _first_waiting(self, connection: Connection, candidates: Sequence[int]) -> int | None:
+        waits = and_(self._is_mine, trial.c.state == "WAITING", trial.c.number.in_(candidates))
+        number: int | None = connection.execute(select(func.min(trial.c.number)).where(waits)).scalar()
+        return number
 
     def _add(self, connection: Connection, **values: Any) -> int:
         """A trial with the next number."""

@@ -181,7 +181,7 @@ def test_samples_during_the_run_find_the_maximum(board, kept, until):
 
 @pytest.fixture
 def seen_while_sampled(kept, until):
-    """seen_while_sampled(tree, samples): the observation of a process that lasts so many samples of the frequency."""
+    """seen_while_sampled(tree, samples): the observation of a process; the frequency is sampled `samples` times."""
 
     def observe(tree, samples):
         reads = []
