@@ -5,7 +5,7 @@ The allowed values are read from the JSON Schema, so that each is defined only o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -73,11 +73,17 @@ def seen(value: Any, path: Path = ()) -> str:
 
 
 def _problem(detail: ErrorDetails) -> Problem:
-    path = tuple(part for part in detail["loc"] if part not in TAGS)
     kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
-        return Problem(path[:-1], _unknown_key(str(path[-1]), path[:-1]), at=path)
+        *parents, key = detail["loc"]  # a key of the user's may be spelt like a tag
+        section = _without_tags(parents)
+        return Problem(section, _unknown_key(str(key), section), at=(*section, key))
+    path = _without_tags(detail["loc"])
     return Problem(path, _message(kind, value, path, detail))
+
+
+def _without_tags(location: Iterable[int | str]) -> Path:
+    return tuple(part for part in location if part not in TAGS)
 
 
 def _message(kind: str, value: Any, path: Path, detail: ErrorDetails) -> str:

@@ -53,6 +53,7 @@ def test_invalid_overrides_are_reported_with_the_problems_of_the_file():
         "study=[",
         "a..b=1",
         "serch.x=1",
+        "search.<list>=1",
     ]
     assert problems(SMALL, overrides) == [
         "override: 'storage' is not a valid key path; write KEY.PATH=VALUE, such as search.trials=10",
@@ -61,6 +62,8 @@ def test_invalid_overrides_are_reported_with_the_problems_of_the_file():
         "override: 'a..b' is not a valid key path; write KEY.PATH=VALUE, such as search.trials=10",
         "override: search.seed: must be a whole number, not 'x'",
         "override: search: unknown key 'trails'; did you mean 'trials'?",
+        "override: search: unknown key '<list>'; allowed: budget, candidates, device_budget, duplicates_in_a_row, margin, "
+        "sampler, seed, trainer_budget, trials",
         "override: unknown key 'serch'; did you mean 'search'?",
     ]
 

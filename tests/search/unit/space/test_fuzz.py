@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from support import REPOSITORY, SPACE_FILES
 from vitsearch.errors import SpaceError
 from vitsearch.space import SearchSpace, load
+from vitsearch.space.value_types import TAGS
 
 SPACES = Path(REPOSITORY, "spaces")
 WRONG = sorted(Path(SPACE_FILES, "wrong").glob("*.yaml"))
 TEXTS = [path.read_text() for path in (SPACES / "quickstart.yaml", *WRONG)]
-KEYS = sorted({word for text in TEXTS for word in text.replace(":", " ").split() if word.isidentifier()})
+KEYS = sorted({word for text in TEXTS for word in text.replace(":", " ").split() if word.isidentifier()} | TAGS)
 relaxed = settings(
     max_examples=200,
     database=None,
