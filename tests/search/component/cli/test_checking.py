@@ -76,6 +76,13 @@ def test_each_problem_is_said_once(wrong):
     assert sum("missing" in line for line in lines) >= 1
 
 
+def test_the_name_of_an_unknown_task_is_said_once(fine):
+    fine.write_text(fine.read_text().replace("task: {", "task: {kind: segmentatoin, "))
+    done = CliRunner().invoke(app, ["check", str(fine)])
+    assert done.exit_code == 2
+    assert done.output.count("no task is called 'segmentatoin'; did you mean 'segmentation'?") == 1
+
+
 # ---- each part as soon as it is known
 
 
