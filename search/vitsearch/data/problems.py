@@ -8,7 +8,7 @@ from pathlib import Path
 from vitsearch.errors import DataError
 
 _LISTED = 5
-_LISTED_FILES = 20
+_LISTED_LINES = 20
 
 
 class Problems:
@@ -47,10 +47,26 @@ class Problems:
             raise DataError(f"{self._where}: {len(problems)} problems\n{listed}")
 
     def _describe_unreadable(self) -> str:
+        """The reasons, each once, with the first images that have it."""
+        by_reason: dict[str, list[str]] = {}
+        for image, why in self._unreadable.items():
+            by_reason.setdefault(why, []).append(image)
+        parts = [line for why, images in by_reason.items() for line in _of_one_reason(why, images)]
         count = len(self._unreadable)
-        lines = [f"  {image}: {why}" for image, why in list(self._unreadable.items())[:_LISTED_FILES]]
-        lines += [f"  and {count - _LISTED_FILES} more"] if count > _LISTED_FILES else []
-        return "\n".join([f"{count} image{'s' if count > 1 else ''} cannot be used", *lines])
+        head = f"{count} image{'s' if count > 1 else ''} cannot be used"
+        return "\n  ".join([head, *_first(parts)])
+
+
+def _of_one_reason(why: str, images: list[str]) -> list[str]:
+    if len(images) <= _LISTED:
+        return [f"{image}: {why}" for image in images]
+    return ["\n    ".join([f"{why} ({len(images)}):", *_first(images)])]
+
+
+def _first(lines: list[str]) -> list[str]:
+    """The first twenty, and how many the others are."""
+    more = len(lines) - _LISTED_LINES
+    return [*lines[:_LISTED_LINES], *([f"and {more} more"] if more > 0 else [])]
 
 
 def some(values: Iterable[str]) -> str:

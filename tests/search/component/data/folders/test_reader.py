@@ -201,11 +201,11 @@ def test_unusual_images_are_decoded_as_documented(tmp_path):
     assert decode_image(tmp_path / "turned.jpg", ImageSize.square(16), 1)[8, 12, 0] > 250
 
 
-def test_files_that_are_not_images_are_listed(tmp_path):
+def test_files_that_are_not_images_are_listed_below_their_reason(tmp_path):
     classes(tmp_path, count=3)
     for index in range(22):
         (tmp_path / "nut" / f"bad{index:02}.jpg").write_bytes(b"<html>not found</html>")
-    refused(tmp_path, "22 images cannot be used", "bad00.jpg: not an image", "bad19.jpg", "and 2 more")
+    refused(tmp_path, "22 images cannot be used", " (22):\n    ", "bad00.jpg\n", "bad19.jpg\n", "and 2 more")
 
 
 def test_truncated_files_are_listed(tmp_path):
