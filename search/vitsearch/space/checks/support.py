@@ -196,6 +196,11 @@ def _why_not_made(searched: SearchedValues, precision: str) -> str | None:
     return None if None in reasons else "; ".join(dict.fromkeys(map(str, reasons)))
 
 
+def _makes_none(searched: SearchedValues) -> bool:
+    """Whether no precision of the file can be made, which is a problem of the precisions alone."""
+    return all(_why_not_made(searched, precision) for precision in searched.choices("quantization"))
+
+
 def _pairs(searched: SearchedValues) -> list[tuple[str, str]]:
     """Each runtime of the file with each provider of the file that it has."""
     named = searched.choices("provider")
@@ -219,7 +224,8 @@ def _why_no_backend(searched: SearchedValues, runtime: str) -> str | None:
         ("precisions", "quantization", support.precisions),
     ):
         listed = searched.choices(knob)
-        if listed and not set(listed) & set(has):
+        follows = knob == "quantization" and _makes_none(searched)
+        if listed and not set(listed) & set(has) and not follows:
             return f"{runtime} has none of the {kind} of the file ({', '.join(listed)}); it has {', '.join(has)}"
     return None
 
@@ -242,9 +248,8 @@ def _why_no_threads(searched: SearchedValues, threads: int) -> str | None:
 def _why_no_ops(searched: SearchedValues, ops: str) -> str | None:
     """The layers need an int8 precision and a runtime of the file that quantize them."""
     runtimes, named = searched.choices("backend"), searched.choices("quantization")
-    if ops == AUTO or any(
-        ops in quantized_ops_of(*pair, precision) for pair in _pairs(searched) for precision in named
-    ):
+    quantized = (quantized_ops_of(*pair, precision) for pair in _pairs(searched) for precision in named)
+    if ops == AUTO or _makes_none(searched) or any(ops in layers for layers in quantized):
         return None
     return f"none of {', '.join(named)} quantizes {ops!r} in {', '.join(runtimes)}"
 

@@ -139,6 +139,12 @@ def test_layers_that_no_precision_of_the_file_quantizes_are_reported():
     assert lines("space.quantization=fp32") == []
 
 
+def test_a_precision_that_no_runtime_makes_is_one_problem():
+    overrides = "space.backend=executorch", "space.quantization=int8_qat", "space.quantized_ops=linear"
+    (line,) = lines(*overrides)
+    assert line.startswith("override: space.quantization: 'int8_qat': ExecuTorch's quantizer")
+
+
 def test_what_the_npu_does_not_run_is_reported():
     npu = "space.provider=qnn"
     assert lines(npu, "space.quantization=[fp32, int8_ptq, w8a16]", "space.batch=1") == []
