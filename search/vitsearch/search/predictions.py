@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vitsearch.core.metrics import Metric
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import describe_difference
 from vitsearch.errors import DataError, StoreError, StudyError
@@ -17,6 +21,8 @@ from vitsearch.study.study import Study
 from vitsearch.tasks import Truth
 from vitsearch.workers.images import load_data, validation_truth
 from vitsearch.workers.predictions import RunnableFile, outputs_of
+
+Values = NDArray[np.float64]
 
 
 class StoredPredictions:
@@ -34,14 +40,13 @@ class StoredPredictions:
             raise DataError(f"study {study.name!r} was made with other data. What differs: {'; '.join(differing)}")
 
     def paired(self, first: int | None, second: int | None) -> Paired:
-        """Two trials on the same images, answer by answer; None for the baseline."""
+        """Two trials on the same images, answer by answer; None for the baseline.
+
+        Raises `StudyError` where no image gives a number for both, or one of them has no file.
+        """
         task, truth = self._workspace.task.find(), self._truth()
         values, others = (task.pair(outputs_of(self._file(number), self._images), truth) for number in (first, second))
-        metric = task.metrics[0]
-        if metric.is_count:
-            only_first, only_second = int((values > others).sum()), int((others > values).sum())
-            return McNemar(len(values), only_first, only_second)
-        return PairedMeans.of(values.tolist(), others.tolist(), metric.direction == "maximize")
+        return paired_values(task.metrics[0], values, others)
 
     def _truth(self) -> Truth:
         """What outputs are judged by; of a task with a reference by those of the baseline's file."""
@@ -67,6 +72,29 @@ class StoredPredictions:
         batch = record.plan.deployment.batch or (evaluated.batch if evaluated else 1)
         view = ModelView(record.plan.resolution, file.preprocessing)
         return RunnableFile(store.model(file.sha256), record.plan, view, file.options, batch)
+
+
+def paired_values(metric: Metric, values: Values, others: Values) -> Paired:
+    """Pair what two files give of the same images.
+
+    Args:
+        metric: What the values are.
+        values: (images,), of the first file; not a number where an image gives none.
+        others: (images,), of the second.
+
+    Returns:
+        Of the images that give a number for both.
+
+    Raises:
+        StudyError: No image does.
+    """
+    judged = ~(np.isnan(values) | np.isnan(others))
+    if not judged.any():
+        raise StudyError(f"no single image has {metric.name}, so --paired has nothing to compare")
+    values, others = values[judged], others[judged]
+    if metric.is_count:
+        return McNemar(len(values), int((values > others).sum()), int((others > values).sum()))
+    return PairedMeans.of(values.tolist(), others.tolist(), metric.direction == "maximize")
 
 
 def _name(number: int | None) -> str:

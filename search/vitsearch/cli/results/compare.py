@@ -36,7 +36,8 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         console.print(printable(f"{letter}: {point.name}: {plan_text(point.plan)}"), markup=False, style="bold")
     console.print("")
     console.print(metrics_table(comparison))
-    how = "" if comparison.paired is None else f"; for {comparison.metric}, from the paired outputs on the same images"
+    paired = f"; for {comparison.metric}, from the paired outputs on the same images"
+    how = paired if comparison.is_judged_by_pairs else ""
     console.print(f"B/A with its 95 % interval; for shares of images, B - A{how}.", style="dim", markup=False)
     console.print("")
     if comparison.knobs:

@@ -9,7 +9,8 @@ interval of their difference is that of two independent samples, which is wider 
 first metric of the task counts images that are right, what can be said of the paired test (McNemar's, exact) without
 the answers is said: how many images the two may judge differently at most for the difference to be significant. With
 the answers that test decides, and its interval takes the place of the other one; where the metric is a mean of one
-value for each image, Student's test of the differences does.
+value for each image, Student's test of the differences does. A metric of all images together, such as an intersection
+over union, is none: what the images alone give is said beside it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from vitsearch.study.study import Study
 
 SIGNIFICANT = 0.05
 """A smaller probability is called significant."""
+ROUNDING = 1e-5
+"""Two means of the same values may differ by so much."""
 Verdict = Literal["first", "second", "not significant", "equal", "no interval", "not measured"]
 """Which model is better, or why that is not known."""
 
@@ -151,9 +154,18 @@ class Comparison:
     paired: Paired | None = None
 
     def with_answers(self, answers: Paired) -> Comparison:
-        """The same with the answers of both files: their first metric is judged by them."""
-        metrics = (_paired(metric, answers) if metric.name == self.metric else metric for metric in self.metrics)
+        """The same with the answers of both files: their first metric is judged by them, if it is what they give."""
+        metrics = (
+            _paired(metric, answers) if metric.name == self.metric and _is_given(metric, answers) else metric
+            for metric in self.metrics
+        )
         return replace(self, metrics=tuple(metrics), paired=answers)
+
+    @property
+    def is_judged_by_pairs(self) -> bool:
+        """Whether the difference of the first metric is that of the paired answers."""
+        first = next((metric for metric in self.metrics if metric.name == self.metric), None)
+        return first is not None and self.paired is not None and _is_given(first, self.paired)
 
     def summary(self) -> Iterator[str]:
         """Which of the two is better in what, in plain lines."""
@@ -194,15 +206,25 @@ def _paired_text(comparison: Comparison, paired: Paired) -> str:
     says = "significant" if paired.is_significant else "not significant"
     if isinstance(paired, PairedMeans):
         low, high = paired.interval
+        of_each = "" if comparison.is_judged_by_pairs else " of each image alone"
         return (
-            f"{comparison.metric} on the same {paired.n:,} images: that of {comparison.second.name} is higher by "
-            f"{paired.change:+.4f} on average ({low:+.4f} to {high:+.4f}): {says} (Student's test of the differences)"
+            f"{comparison.metric}{of_each} on the same {paired.n:,} images: that of {comparison.second.name} less that "
+            f"of {comparison.first.name} is {paired.change:+.4f} on average ({low:+.4f} to {high:+.4f}): {says} "
+            "(Student's test of the differences)"
         )
     return (
         f"{comparison.metric} on the same {paired.n:,} images: {comparison.first.name} alone is right on "
         f"{paired.only_first}, {comparison.second.name} alone on {paired.only_second}: {says} (McNemar's exact test, "
         f"p = {paired.p:.2g})"
     )
+
+
+def _is_given(metric: MetricCompared, answers: Paired) -> bool:
+    """Whether the difference of a metric is the mean of those of the images."""
+    if isinstance(answers, McNemar):
+        return True
+    is_difference = metric.change is not None and split(metric.name)[0].is_share
+    return is_difference and math.isclose(answers.change, metric.change or 0.0, abs_tol=ROUNDING)
 
 
 def _paired(metric: MetricCompared, answers: Paired) -> MetricCompared:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 
+import numpy as np
 import pytest
 
 import vitsearch as vs
+from vitsearch.core.metrics import METRICS
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import DataError, StoreError, StudyError
-from vitsearch.search.predictions import StoredPredictions
+from vitsearch.search.predictions import StoredPredictions, paired_values
 from vitsearch.search.stage_config import data_spec
 from vitsearch.testing.fakes import DATA
 
@@ -35,6 +38,14 @@ def test_the_classes_of_a_trial_that_was_not_evaluated_are_not_known(finished):
     number, record = next(pair for pair in records if pair[1].outcome not in ("confirmed", "duplicate"))
     with pytest.raises(StudyError, match=f"trial {number} has no exported model: its outcome is {record.outcome}"):
         vs.open_study(finished.folder / "fake.db").class_accuracies(number)
+
+
+def test_images_without_a_value_are_in_no_pair(pixel_error):
+    values, others = np.array([1.0, math.nan, 3.0, 4.0]), np.array([2.0, 1.0, 5.0, math.nan])
+    paired = paired_values(METRICS[pixel_error], values, others)
+    assert (paired.n, paired.change) == (2, 1.5)
+    with pytest.raises(StudyError, match=f"no single image has {pixel_error}"):
+        paired_values(METRICS[pixel_error], values, np.full(4, math.nan))
 
 
 @pytest.fixture

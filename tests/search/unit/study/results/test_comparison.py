@@ -253,9 +253,22 @@ def test_the_paired_means_are_told_with_their_interval(point):
     comparison = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), None)
     paired = PairedMeans(2000, 0.02, (0.01, 0.03), more_is_better=True)
     assert replace(comparison, paired=paired).quality_text() == (
-        "accuracy on the same 2,000 images: that of trial 2 is higher by +0.0200 on average (+0.0100 to +0.0300): "
-        "significant (Student's test of the differences)"
+        "accuracy on the same 2,000 images: that of trial 2 less that of trial 1 is +0.0200 on average "
+        "(+0.0100 to +0.0300): significant (Student's test of the differences)"
     )
+
+
+def test_a_metric_of_all_images_keeps_its_difference_beside_that_of_single_images(point):
+    comparison = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), None)
+    paired = PairedMeans(2000, -0.01, (-0.02, -0.005), more_is_better=True)
+    told = comparison.with_answers(paired)
+    assert told.metrics == comparison.metrics
+    assert told.quality_text().startswith("accuracy of each image alone on the same 2,000 images: that of trial 2 less")
+
+
+def test_a_ratio_is_no_difference_of_pairs(point, pixel_error):
+    comparison = compare(MODELS, point(1, {pixel_error: 2.0}), point(2, {pixel_error: 3.0}), None, pixel_error)
+    assert comparison.with_answers(PairedMeans(2000, 1.5, (1.2, 1.8), False)).metrics == comparison.metrics
 
 
 def test_a_minimised_quality_in_a_unit_is_compared_by_its_ratio(point, pixel_error):
