@@ -22,7 +22,7 @@ INTERVALS = (
     "Intervals are those of the effect, the widest of three: from the scatter of the models around the sum of all "
     "effects, from how far the effect moves without each single model, and from the errors of the times, predictions "
     'and qualities themselves. "No gain": the interval excludes a gain of at least '
-    f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} points of a share."
+    f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} % of a quality's range, worst to best (of a share: points)."
 )
 
 
@@ -132,25 +132,33 @@ def effects_table(objective: ObjectiveEffects, backbone: BackboneEffects) -> Row
             effect.knob,
             effect.at,
             f"{effect.start} > {effect.to}",
-            _percent(objective, effect.estimate),
+            _change(objective, effect.estimate),
             _span(objective, effect),
             VERDICTS.get(objective.verdict(effect), objective.verdict(effect)),
         ]
         for effect in backbone.effects
     ]
-    headings = ["knob", "at", "from > to", "points" if objective.is_quality else "change", "95 % interval", "is"]
+    headings = ["knob", "at", "from > to", _unit(objective), "95 % interval", "is"]
     if not any(effect.at for effect in backbone.effects):
         headings, rows = [headings[0], *headings[2:]], [[row[0], *row[2:]] for row in rows]
     return Rows(headings, rows, ["knob", "at", "from > to"])
 
 
-def _percent(objective: ObjectiveEffects, difference: float) -> str:
-    value = 100 * objective.change(difference)
-    return f"{value:+.1f}" if objective.is_quality else f"{value:+.0f} %"
+def _unit(objective: ObjectiveEffects) -> str:
+    """What the changes are in: costs change by a share, which has its own sign, qualities in their unit."""
+    metric, _ = split(objective.name)
+    return "points" if metric.is_share else (metric.is_quality and metric.unit) or "change"
+
+
+def _change(objective: ObjectiveEffects, difference: float) -> str:
+    change = objective.change(difference)
+    if not objective.is_quality:
+        return f"{100 * change:+.0f} %"
+    return f"{100 * change:+.1f}" if split(objective.name)[0].is_share else f"{change:+.3g}"
 
 
 def _span(objective: ObjectiveEffects, effect: Effect) -> str:
-    return f"{_percent(objective, effect.low).removesuffix(' %')} to {_percent(objective, effect.high)}"
+    return f"{_change(objective, effect.low).removesuffix(' %')} to {_change(objective, effect.high)}"
 
 
 def predictions_table(predictions: tuple[EvaluatedPrediction, ...]) -> Rows:

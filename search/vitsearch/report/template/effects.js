@@ -21,7 +21,7 @@ function figureEffects(data) {
   const metric = choice("effects-metric"), wanted = choice("effects-backbone");
   const found = effectsOn(data, metric);
   const backbones = found.backbones.filter((one) => wanted === EVERY || one.backbone === wanted);
-  const scale = data.metrics[metric]?.is_share ? POINTS : PERCENT;
+  const scale = effectScale(data.metrics[metric]);
   const rows = backbones.flatMap((one) => [{ heading: one }, ...one.effects.map((effect) => ({ effect, backbone: one.backbone }))]);
   const form = effectForm(rows, scale);
   const effects = rows.filter((row) => row.effect);
@@ -30,7 +30,7 @@ function figureEffects(data) {
     traces: effectTraces(effects, scale, range),
     layout: effectLayout(rows, form, scale, range, metric),
     words: effectWords(found, backbones, effects, scale, range),
-    table: { columns: ["backbone", "knob", "at", "before", "after", `change [${scale.unit}]`, "low", "high", "models", "is"], rows: () => backbones.flatMap((one) => (one.effects.length
+    table: { columns: ["backbone", "knob", "at", "before", "after", `change${inUnit(scale)}`, "low", "high", "models", "is"], rows: () => backbones.flatMap((one) => (one.effects.length
       ? one.effects.map((effect) => [one.backbone, effect.knob, effect.at, effect.start, effect.to, ...["estimate", "low", "high"].map((end) => scale.text(effect[end])), String(effect.models), VERDICT_LOOKS[effect.verdict].words])
       : [[one.backbone, one.about, "", "", "", "", "", "", String(one.models), ""]])) },
   };
@@ -51,6 +51,15 @@ const PERCENT = {
   },
 };
 const POINTS = { unit: "points", text: (share) => fixed(100 * share, 1), place: (share) => 100 * share, ticks: (_, most) => ({ nticks: most }) };
+
+/* Costs change by a share, shares by points, and any other quality by its own unit. */
+function effectScale(look) {
+  if (look?.is_share) return POINTS;
+  if (!look?.is_quality) return PERCENT;
+  return { ...POINTS, unit: look.unit, text: (change) => String(Number(change.toPrecision(3))), place: (change) => change };
+}
+
+function inUnit(scale) { return scale.unit ? ` [${scale.unit}]` : ""; }
 
 function fixed(value, digits) { return value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1"); }
 
@@ -77,7 +86,7 @@ function effectTraces(rows, scale, range) {
       error_x: { type: "data", symmetric: false, array: high.map((end, place) => end - middle[place]), arrayminus: low.map((end, place) => middle[place] - end),
         color: colour, thickness: 1.75, width: 3 },
       hoverinfo: "text", hovertext: own.map(({ effect, backbone }) => [`<b>${plain(backbone)}</b>`, plain(effectName(effect)),
-        `${effectText(effect, scale)} ${scale.unit}`, `${look.words}; ${counted(effect.models, "model")} with the change`].join("<br>")),
+        `${effectText(effect, scale)} ${scale.unit}`.trim(), `${look.words}; ${counted(effect.models, "model")} with the change`].join("<br>")),
     };
   }).filter((trace) => trace.x.length);
 }
@@ -124,7 +133,7 @@ function effectLayout(rows, form, scale, range, metric) {
   return layout({
     height: form.height + form.margin.t + form.margin.b, margin: form.margin, annotations: [legend, ...annotations], shapes: between, showlegend: false, dragmode: false,
     uirevision: kept(metric, rows.length),
-    xaxis: axis(`change of ${metric} [${scale.unit}]`, { range, ...scale.ticks(range, form.ticks), tickangle: 0, zeroline: true, zerolinecolor: ink, zerolinewidth: 1.5 }),
+    xaxis: axis(`change of ${metric}${inUnit(scale)}`, { range, ...scale.ticks(range, form.ticks), tickangle: 0, zeroline: true, zerolinecolor: ink, zerolinewidth: 1.5 }),
     yaxis: axis("", { range: [form.height, 0], showticklabels: false, showgrid: false, fixedrange: true }),
   });
 }

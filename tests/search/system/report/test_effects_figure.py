@@ -68,3 +68,18 @@ def test_a_wide_interval_leaves_room_for_the_others(tab):
     )
     assert -2 < low < math.log(0.5)
     assert math.log(1.1) < high < 2
+
+
+def test_a_quality_that_is_no_share_changes_in_its_unit(browser, data, tmp_path):
+    shown = data.to_json()
+    shown["metrics"]["accuracy"] |= {"is_share": False, "unit": "px"}
+    path = tmp_path / "pixels.html"
+    path.write_text(page(shown, live=False))
+    (of_accuracy,) = (effect for effect in data.effects if effect.name == "accuracy")
+    with opened(browser, path) as (tab, complaints):
+        drawn, _, rows = effects_of(tab, "accuracy")
+        assert tab.text_content("[data-figure=effects] .xtitle") == "change of accuracy [px]"
+        estimates = [effect.estimate for effect in of_accuracy.backbones[0].effects]
+        assert sorted(at for at, _, _ in drawn) == pytest.approx(sorted(estimates), abs=1e-6)
+        assert [float(row[5]) for row in rows] == pytest.approx(estimates, rel=0.01)
+        assert complaints == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -87,6 +88,14 @@ def test_an_accuracy_is_a_difference_in_points():
     assert "ffn_pruning_ratio  0 > 0.5      -2.0   -3.0 to -1.0  worse" in text
 
 
+def test_a_quality_that_is_no_share_changes_in_its_unit(pixel_error):
+    effect = Effect("ffn_pruning_ratio", "0", "0.5", -1.25, -2.0, -0.5, 4)
+    text = shown(print_explanation, Explanation("fake", False, (objective(pixel_error, backbones=(
+        BackboneEffects("vit", 12, 0.9, (effect,)),)),), ()))  # fmt: skip
+    assert re.search(r"from > to +px +95 % interval", text)
+    assert re.search(r"0 > 0.5 +-1.25 +-2 to -0.5 +better", text)
+
+
 def test_too_few_models_are_said():
     text = shown(print_explanation, Explanation("fake", True, (objective(backbones=(
         BackboneEffects("vit", 3, None, ()),)),), ()))  # fmt: skip
@@ -112,7 +121,7 @@ quantization  openvino  fp32 > int8_ptq    +1 %     -2 to +4 %  no gain
 Intervals are those of the effect, the widest of three: from the scatter of the models around the
 sum of all effects, from how far the effect moves without each single model, and from the errors of
 the times, predictions and qualities themselves. "No gain": the interval excludes a gain of at least
-5% of a cost, or 0.5 points of a share.
+5% of a cost, or 0.5 % of a quality's range, worst to best (of a share: points).
 
 In short
 int8_ptq gains at most 2 % for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32
