@@ -32,6 +32,8 @@ ROUNDING = {"cosine": 1 - SAME_COSINE, "neighbours": 0.005}
 """How far below its interval the mean of a quality may be. That of images which all agree with the reference has no
 width, and other processors round otherwise: every image by SAME_COSINE, or one of 200 neighbours."""
 
+OF_A_RUN = ("latency_ms_", "cpu_ms_")
+"""How the names of figures begin that are of a run, which has as many images as its batch."""
 DISTURBED = ("contended", "throttled", "sustained_throttling", "swapped", "warm_start", "unverified_device")
 """Flags of a measurement that is no measure of the model."""
 
@@ -203,7 +205,8 @@ def figures(
     measured: Measured, shipped: Manifest, prefix: str = "", times: Optional[ReferenceTimes] = None
 ) -> Iterator[Check]:
     """Judge each figure of a bundle: one that has an interval fails when its value now is worse by more than both
-    intervals explain. Figures of another processor, of an emulated device, and without an interval are not judged.
+    intervals explain. Figures of another processor, of an emulated device, and without an interval are not judged, nor
+    are times of a run of other numbers of images.
     `times` are those of the references where the bundle was measured beside others: in another runtime or with another
     number of threads."""
     reason = _not_comparable(measured, shipped)
@@ -215,8 +218,9 @@ def figures(
             yield Check(prefix + name, NOT_JUDGED, f"{why}; shipped: {_text(before)}")
             continue
         message = f"{_text(figure)}; shipped: {_text(before)}"
-        if reason is not None:
-            yield Check(prefix + name, NOT_JUDGED, f"{message}; {reason}")
+        why_not = reason or _other_run(name, measured.measurement, shipped)
+        if why_not is not None:
+            yield Check(prefix + name, NOT_JUDGED, f"{message}; {why_not}")
         elif before.low is None or before.high is None:
             yield Check(prefix + name, NOT_JUDGED, f"{message}; it has no interval to judge by")
         else:
@@ -295,6 +299,17 @@ def _not_comparable(measured: Measured, shipped: Manifest) -> Optional[str]:
         if before.get(key) != here.get(key):
             return f"they are those of {shipped.device.name}, another {key}: {before.get(key)}, here {here.get(key)}"
     return None
+
+
+def _other_run(name: str, measurement: Measurement, shipped: Manifest) -> Optional[str]:
+    """Return why the time of a run says nothing about that of a bundle, None if it does or the figure is no time."""
+    if measurement.batch == shipped.batch or not name.startswith(OF_A_RUN):
+        return None
+    return f"that is the time of a run of {_images(shipped.batch)}, this of {_images(measurement.batch)}"
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def _text(figure: Figure) -> str:

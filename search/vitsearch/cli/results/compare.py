@@ -9,7 +9,7 @@ from rich.console import Console
 
 from vitsearch.api import StoredStudy
 from vitsearch.cli.rows import Rows
-from vitsearch.cli.tables import EMULATED, heading
+from vitsearch.cli.tables import EMULATED, RUN_OF_IMAGES, has_images, heading
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.json_value import json_text
 from vitsearch.core.metrics import split
@@ -39,6 +39,8 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     paired = f"; for {comparison.metric}, from the paired outputs on the same images"
     how = paired if comparison.is_judged_by_pairs else ""
     console.print(f"B/A with its 95 % interval; for shares of images, B - A{how}.", style="dim", markup=False)
+    if has_images([comparison.first.plan, comparison.second.plan]):
+        console.print(RUN_OF_IMAGES, style="dim", markup=False)
     console.print("")
     if comparison.knobs:
         rows = [[name, _text(first), _text(second)] for name, (first, second) in comparison.knobs.items()]

@@ -23,10 +23,10 @@ def time_of(low, p50, high):
 def judged(monkeypatch):
     """judged(figures now, environment, changes of the manifest) -> outcome by name, message by name."""
 
-    def judge(now, environment=HERE, prefix="", flags=(), **changes):
+    def judge(now, environment=HERE, prefix="", flags=(), batch=1, **changes):
         monkeypatch.setattr(checks, "figures_of", lambda measurement, times: now)
         monkeypatch.setattr(checks, "_same_references", lambda measurement, shipped, otherwise: otherwise)
-        measurement = type("Nothing", (), {"reasons": {"power": "no meter"}, "flags": flags})()
+        measurement = type("Nothing", (), {"reasons": {"power": "no meter"}, "flags": flags, "batch": batch})()
         results = list(
             checks.figures(Measured(measurement, environment), Manifest.from_json(manifest(**changes)), prefix)
         )
@@ -167,6 +167,13 @@ def test_figures_of_an_emulated_device_are_not_judged(judged):
     outcomes, messages = judged({"latency_ms_p50": time_of(8.0, 9.0, 10.0)}, device=device)
     assert outcomes["latency_ms_p50"] == NOT_JUDGED
     assert messages["latency_ms_p50"].endswith("the shipped figures are those of local@pc, an emulated device")
+
+
+def test_times_of_runs_of_other_numbers_of_images_are_not_judged(judged):
+    outcomes, messages = judged({"latency_ms_p50": time_of(8.0, 9.0, 10.0)}, prefix="baseline ", batch=8)
+    assert outcomes["baseline latency_ms_p50"] == NOT_JUDGED
+    expected = "; that is the time of a run of 1 image, this of 8 images"
+    assert messages["baseline latency_ms_p50"].endswith(expected)
 
 
 def test_a_figure_that_is_missing_now_has_its_reason(judged):

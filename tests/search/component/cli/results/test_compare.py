@@ -10,6 +10,7 @@ import pytest
 import vitsearch as vs
 from support.terminal import shown
 from vitsearch.cli.results.compare import compare, print_comparison
+from vitsearch.cli.tables import RUN_OF_IMAGES
 
 
 @pytest.fixture
@@ -33,6 +34,15 @@ def test_knobs_and_metrics_stand_below_each_other(stored):
     assert re.search(r"^knob +A +B$", text, re.MULTILINE)
     assert "B/A with its 95 % interval; for shares of images, B - A." in text
     assert "--paired counts them" in text
+
+
+def test_times_of_several_images_are_explained(stored):
+    comparison = stored.compare(None, stored.front().points[0].trial)
+    deployment = replace(comparison.second.plan.deployment, batch=8)
+    plan = replace(comparison.second.plan, deployments=(deployment,))
+    of_eight = replace(comparison, second=replace(comparison.second, plan=plan))
+    assert RUN_OF_IMAGES in shown(print_comparison, of_eight, width=200)
+    assert RUN_OF_IMAGES not in shown(print_comparison, comparison, width=200)
 
 
 def test_a_model_beside_itself_differs_in_no_knob(stored):
