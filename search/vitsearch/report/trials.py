@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from vitsearch.core.figures import Estimates, Metrics
 from vitsearch.core.limits import Bound, constraints
 from vitsearch.core.metrics import METRICS
+from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.study.current_figures import CurrentFigures
@@ -27,7 +28,7 @@ BASELINE, FRONT, NEAR, CONFIRMED, OVER_LIMIT, NOT_TRAINED, NOT_MEASURED, FAILED 
     "failed",
 )
 """What a trial is in the figures. `near the front`: dominated only within the intervals of its costs. `not trained`
-has no accuracy of its own, perhaps a predicted one."""
+has no accuracy of its own, perhaps a predicted one. `not measured` lacks an objective, or all of the device's."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,21 @@ def shown_trials(
             record.duplicate_of,
             *times.get(number, (None, None)),
         )
-        group = FRONT if point else NEAR if number in near else _group(record, trial)
+        group = FRONT if point else NEAR if number in near else _group(record, trial, front.objectives)
         shown.append(replace(trial, group=group))
     return tuple(shown)
 
 
-def _group(record: Record, trial: ShownTrial) -> str:
+def _group(record: Record, trial: ShownTrial, objectives: Sequence[str]) -> str:
     if record.outcome == "failed":
         return FAILED
     if not any(trial.metrics.value(name) is not None for name, metric in METRICS.items() if metric.on_device):
         return NOT_MEASURED
     if trial.broken or record.outcome == "infeasible":
         return OVER_LIMIT
-    return CONFIRMED if record.outcome == "confirmed" else NOT_TRAINED
+    if record.outcome != "confirmed":
+        return NOT_TRAINED
+    return CONFIRMED if loss(objectives, trial.metrics.values) else NOT_MEASURED
 
 
 def _shown_baseline(point: Point) -> ShownTrial:

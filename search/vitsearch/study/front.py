@@ -128,6 +128,10 @@ class Point:
         """Whether it meets all limits; None where it breaks none, but one of them cannot be judged."""
         return None if self.feasible and self.unjudged else self.feasible
 
+    def unmeasured(self, objectives: Sequence[str]) -> tuple[str, ...]:
+        """The objectives that it has no value of, for which it cannot be on a front."""
+        return tuple(name for name in objectives if self.metrics.value(name) is None)
+
     @cached_property
     def quality_warnings(self) -> tuple[str, ...]:
         """What to know before its figures are believed, such as classes that it misses. Judged when it is asked for: a

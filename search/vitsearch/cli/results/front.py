@@ -298,7 +298,10 @@ def _place(point: Point, front: Front) -> str:
         return ""
     if point.breaks:
         return f"breaks {', '.join(point.breaks)}"
-    return "front" if point in front.points else "dominated"
+    if point in front.points:
+        return "front"
+    missing = point.unmeasured(front.objectives)
+    return f"{', '.join(missing)} not measured" if missing else "dominated"
 
 
 def _name(point: Point, front: Front) -> str:

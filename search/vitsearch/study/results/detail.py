@@ -195,6 +195,8 @@ def place_of(models: Front, point: Point, record: Record) -> str:
     if any(point.trial == model.trial for model in models.points):
         is_knee = models.knee is not None and models.points[models.knee].trial == point.trial
         return "on the front, its knee" if is_knee else "on the front"
+    if missing := point.unmeasured(models.objectives):
+        return f"not on the front: {', '.join(missing)} not measured"
     own = loss(models.objectives, point.metrics.values)
     better = [
         str(model.trial)

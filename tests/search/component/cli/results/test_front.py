@@ -217,6 +217,15 @@ def test_all_models_have_their_place(front):
     assert "breaks accuracy>=0.9" in text.splitlines()[6], places
 
 
+def test_a_model_without_an_objective_is_not_called_dominated(front):
+    first, _ = front.points
+    metrics = Metrics.of(first.metrics.values | {"cpu_ms_p50": None}, {}, {"cpu_ms_p50": "no clock"})
+    unmeasured = replace(first, trial=14, metrics=metrics)
+    text = shown(print_models, replace(front, others=(unmeasured,)), width=160)
+    assert "cpu_ms_p50 not measured" in text
+    assert "dominated" not in text
+
+
 @pytest.mark.parametrize("show", [print_front, print_models])
 def test_a_model_with_a_limit_that_cannot_be_judged_is_marked(front, show):
     first, second = front.points
