@@ -145,9 +145,7 @@ def pruned(spec: ModelSpec, method: str | None, ratio: float) -> tuple[nn.Module
         return model, (block_structure.tokens,) * len(block_structure.blocks)
     patches = block_structure.tokens - block_structure.prefix_tokens
     left = tokens_left(method, ratio, (), len(block_structure.blocks), patches, block_structure.prefix_tokens)
-    whole = tuple(
-        ResolvedBlock(tuple(range(b.heads)), tuple(range(b.ffn_width)), "fp32") for b in block_structure.blocks
-    )
+    whole = tuple(ResolvedBlock(tuple(range(b.heads)), tuple(range(b.ffn_width))) for b in block_structure.blocks)
     tokens.apply(model, ResolvedPlan(spec.backbone, spec.resolution, None, whole, left, method))
     return model, left
 

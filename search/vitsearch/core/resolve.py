@@ -104,20 +104,19 @@ class Scores:
 
 @dataclass(frozen=True)
 class ResolvedBlock:
-    """The indices kept in one block, ascending, and the `precision` of its linear layers. A block that has heads or
-    neurons and keeps none of them is removed."""
+    """The indices kept in one block, ascending. A block that has heads or neurons and keeps none of them is
+    removed."""
 
     heads: tuple[int, ...]
     ffn: tuple[int, ...]
-    precision: str
 
 
 @dataclass(frozen=True)
 class ResolvedPlan:
     """A plan with indices instead of ratios. `tokens` is the number of tokens that leave each block, prefix tokens
     included (empty when all stay); `embed` the channels of the residual stream that stay (empty when all stay);
-    `fp32_layers` the layers that a mixed precision leaves in fp32; `structure_digest` the found structure to which the
-    blocks belong (empty for a declared family)."""
+    `precision` is that of its layers, `fp32_layers` are those that a mixed one leaves in fp32; `structure_digest` is
+    that of the found structure to which the blocks belong (empty for a declared family)."""
 
     backbone: str
     resolution: ImageSize
@@ -126,6 +125,7 @@ class ResolvedPlan:
     tokens: tuple[int, ...] = ()
     token_pruning_method: str | None = None
     embed: tuple[int, ...] = ()
+    precision: str = "fp32"
     fp32_layers: tuple[str, ...] = ()
     weight_sparsity: str = "none"
     structure_digest: str = ""
@@ -154,27 +154,23 @@ class ResolvedPlan:
     def kept_counts(self, runtime: str) -> dict[str, Any]:
         """The kept counts, on which the cost of the graph in `runtime` depends. Sparsity does not enter: zero weights
         cost as much as others, except in a runtime whose file depends on them."""
-        blocks = [
-            {
-                "heads": len(b.heads),
-                "ffn": len(b.ffn),
-                "precision": SAME_GRAPH.get((runtime, b.precision), b.precision),
-            }
-            for b in self.blocks
-        ]
-        counted = {"blocks": blocks, "embed": len(self.embed), "fp32_layers": list(self.fp32_layers)}
+        counted = {
+            "blocks": [{"heads": len(b.heads), "ffn": len(b.ffn)} for b in self.blocks],
+            "embed": len(self.embed),
+            "precision": SAME_GRAPH.get((runtime, self.precision), self.precision),
+            "fp32_layers": list(self.fp32_layers),
+        }
         kept = self.kept_indices() | counted
         if runtime not in VERSIONED:
             del kept["weight_sparsity"]
         return kept
 
     def to_json(self) -> dict[str, Any]:
-        blocks = [{"heads": list(b.heads), "ffn": list(b.ffn), "precision": b.precision} for b in self.blocks]
-        return self.kept_indices() | {"blocks": blocks, "fp32_layers": list(self.fp32_layers)}
+        return self.kept_indices() | {"precision": self.precision, "fp32_layers": list(self.fp32_layers)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> ResolvedPlan:
-        blocks = (ResolvedBlock(tuple(b["heads"]), tuple(b["ffn"]), b["precision"]) for b in value["blocks"])
+        blocks = (ResolvedBlock(tuple(b["heads"]), tuple(b["ffn"])) for b in value["blocks"])
         listed: dict[str, Any] = {name: tuple(value[name]) for name in ("tokens", "embed", "fp32_layers")}
         size = ImageSize.of(value["resolution"])
         return cls(**value | listed | {"resolution": size, "blocks": tuple(blocks)})
@@ -220,8 +216,7 @@ def resolve(
     )
     multiples = [max(1, cut.width_multiple // it.ffn_grain) for it in shapes]
     ffn = _kept(cut, cut.ffn_pruning_ratio, _Units(shapes, [it.ffn_width for it in shapes], scores.ffn, multiples))
-    precision = plan.deployment.precision
-    blocks = tuple(ResolvedBlock(h, f, precision) for h, f in zip(heads, ffn, strict=True))
+    blocks = tuple(ResolvedBlock(h, f) for h, f in zip(heads, ffn, strict=True))
     tokens = _tokens(cut, block_structure, blocks)
     method = cut.token_pruning_method if tokens else None
     fp32_layers = sensitive_layers(sensitivity or {})
@@ -233,6 +228,7 @@ def resolve(
         tokens,
         method,
         _embed(cut, scores),
+        precision=plan.deployment.precision,
         fp32_layers=fp32_layers,
         weight_sparsity=cut.weight_sparsity,
         structure_digest=block_structure.structure_digest,

@@ -99,13 +99,13 @@ def share(resolved: ResolvedPlan) -> tuple[float, float]:
 
 def fake_cost_ms(resolved: ResolvedPlan) -> float:
     heads, ffn = share(resolved)
-    precision = resolved.blocks[0].precision
-    return (0.4 + 1.2 * heads + 2.0 * ffn) * (0.42 if precision != "fp32" else 1.0) * resolved.resolution.side / 28
+    quantized = 1.0 if resolved.precision == "fp32" else 0.42
+    return (0.4 + 1.2 * heads + 2.0 * ffn) * quantized * resolved.resolution.side / 28
 
 
 def fake_shares(resolved: ResolvedPlan) -> dict[str, float]:
     """Shares of the MACs by precision: all but the products of attention are quantized."""
-    return {"fp32": 1.0} if resolved.blocks[0].precision == "fp32" else {"int8": 0.96, "fp32": 0.04}
+    return {"fp32": 1.0} if resolved.precision == "fp32" else {"int8": 0.96, "fp32": 0.04}
 
 
 def fake_accuracy(resolved: ResolvedPlan, trained: bool) -> float:

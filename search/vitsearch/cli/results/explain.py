@@ -45,9 +45,7 @@ def print_explanation(explanation: Explanation, console: Console | None = None) 
         line()
         line("Comparison of the backbones", "bold")
         console.print(backbones_table(explanation))
-        line(
-            "The best figures are those of different models that break no limit, with 95 % intervals.", "dim"
-        )
+        line("The best figures are those of different models that break no limit, with 95 % intervals.", "dim")
     for objective in explanation.objectives:
         line()
         counted = f"{objective.measured} measured" + (

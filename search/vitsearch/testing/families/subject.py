@@ -125,7 +125,6 @@ class Subject:
             ResolvedBlock(
                 _every_second(block.heads, index) if heads else tuple(range(block.heads)),
                 _every_second(block.ffn_width, index) if ffn else tuple(range(block.ffn_width)),
-                "fp32",
             )
             for index, block in enumerate(block_structure.blocks)
         )

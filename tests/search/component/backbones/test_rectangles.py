@@ -116,7 +116,7 @@ def test_a_wide_vit_drops_tokens_of_its_own_number(method):
         structure = family.block_structure(model, spec)
     assert (structure.tokens, structure.prefix_tokens) == (4 * 6 + 1, 1)
     left = tokens_left(method, 0.5, (1,), 4, 4 * 6, 1)
-    blocks = tuple(ResolvedBlock(tuple(range(b.heads)), tuple(range(b.ffn_width)), "fp32") for b in structure.blocks)
+    blocks = tuple(ResolvedBlock(tuple(range(b.heads)), tuple(range(b.ffn_width))) for b in structure.blocks)
     before = macs.count(model, torch.zeros(1, 3, *WIDE.sides))[0]
     tokens.apply(model, ResolvedPlan(VIT, WIDE, None, blocks, left, method))
     assert macs.count(model.eval(), torch.zeros(1, 3, *WIDE.sides))[0] < before

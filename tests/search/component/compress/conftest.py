@@ -39,7 +39,7 @@ class Base:
         """Keep the most important units of each block."""
         scores = self.statistics.scores()
         rows = zip(scores.heads, scores.ffn, strict=True)
-        blocks = tuple(ResolvedBlock(best(h, heads), best(f, ffn), "fp32") for h, f in rows)
+        blocks = tuple(ResolvedBlock(best(h, heads), best(f, ffn)) for h, f in rows)
         return ResolvedPlan(SPEC.backbone, ImageSize.square(28), None, blocks)
 
 

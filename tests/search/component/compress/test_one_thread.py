@@ -41,7 +41,7 @@ for name in ("vit_fmnist_p4", "efficientvit_fmnist"):
     base = backbone.build(spec).model.eval()
     statistics = scores.collect(base, backbone, images, torch.arange(64) % 10)
     blocks = backbone.block_structure(base, spec).blocks
-    kept = (ResolvedBlock(tuple(range(block.heads)), tuple(range(0, block.ffn_width, 2)), "fp32") for block in blocks)
+    kept = (ResolvedBlock(tuple(range(block.heads)), tuple(range(0, block.ffn_width, 2))) for block in blocks)
     resolved = ResolvedPlan(name, size, None, tuple(kept))
     model = copy.deepcopy(base)
     prune.apply(model, backbone, resolved, images[:1])

@@ -62,7 +62,7 @@ def with_ffn(channels):
     """The plain ViT with so many channels in each FFN."""
     family = backbones.find("vit_fmnist_p4")
     model = family.build(ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)).model.eval()
-    blocks = (ResolvedBlock(tuple(range(6)), tuple(range(channels)), "fp32"),) * 6
+    blocks = (ResolvedBlock(tuple(range(6)), tuple(range(channels))),) * 6
     prune.apply(
         model, family, ResolvedPlan("vit_fmnist_p4", ImageSize.square(28), None, blocks), torch.zeros(1, 1, 28, 28)
     )

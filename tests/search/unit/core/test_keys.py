@@ -52,12 +52,12 @@ def test_keys_equal_the_committed_values(plan, resolved):
     weights = key_of_weights(resolved, plan)
     graph = graph_key(resolved, plan.deployment, DATA, 17)
     assert weights == "ce2116ef56e600bbe818d822ad036bd92b45ae8047eeebf35d590ed1bb28789b"
-    assert graph == "5364939d92fffbf4c5c4af5f6c1128a0326681e9443b3691b7bc2b42af2536e0"
-    assert artifact_key(weights, 1, graph, None) == "e300000769a7cb97f44f6d5cab4160fec4a6690cf4f6f7dfdf12c2d6f4d8225d"
+    assert graph == "7ee3aad3c6046304c27ead21c215934a54fba06bce327ec57f6b1e712f953a8f"
+    assert artifact_key(weights, 1, graph, None) == "4b41087af8bfcef5ea1c8565a1d692bdef2f9724ce9c05aab2ffbaf71a7488e3"
 
 
 def with_precision(resolved, precision):
-    return replace(resolved, blocks=tuple(replace(block, precision=precision) for block in resolved.blocks))
+    return replace(resolved, precision=precision)
 
 
 def with_other_indices(resolved):
@@ -179,6 +179,13 @@ def test_training_for_int8_has_the_graph_of_the_same_layers_after_training(plan,
         return graph_key(with_precision(resolved, precision), deployment, DATA, 17)
 
     assert key("int8_qat", "all") == key("int8_ptq", "all") != key("int8_ptq", "linear") == key("int8_qat", "linear")
+
+
+def test_a_network_without_blocks_has_a_graph_for_each_precision(plan, resolved):
+    """An ONNX file has none, nor has a network in which no part was found that can be cut."""
+    whole = replace(resolved, blocks=())
+    precisions = ("fp32", "bf16", "fp16", "int8_dynamic", "int8_weights")
+    assert len({graph_key(with_precision(whole, each), plan.deployment, DATA, 17) for each in precisions}) == 5
 
 
 def test_device_and_data_contents_do_not_enter_the_graph_key(plan, resolved):

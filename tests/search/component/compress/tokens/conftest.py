@@ -37,7 +37,7 @@ def images():
 def pruned():
     def done(model, method, ratio=0.5, behind=()):
         left = tokens_left(method, ratio, behind, DEPTH, PATCHES, int(model.num_prefix_tokens))
-        blocks = tuple(ResolvedBlock((0, 1), tuple(range(128)), "fp32") for _ in range(DEPTH))
+        blocks = tuple(ResolvedBlock((0, 1), tuple(range(128))) for _ in range(DEPTH))
         tokens.apply(model, ResolvedPlan("any", ImageSize.square(16), None, blocks, left, method))
         return model
 

@@ -19,7 +19,7 @@ from vitsearch.export import evaluate
 from vitsearch.export.graph.onnx_file import write_onnx
 
 METHODS = ("topk", "evit", "tome", "dynamicvit")
-BLOCKS = tuple(ResolvedBlock((0, 1), tuple(range(128)), "fp32") for _ in range(4))
+BLOCKS = tuple(ResolvedBlock((0, 1), tuple(range(128))) for _ in range(4))
 PLAN = ResolvedPlan("any", ImageSize.square(16), None, BLOCKS, (17, 9, 9, 9), "topk")
 
 
