@@ -47,7 +47,8 @@ def overlaps(maps: Any, masks: Any, classes: int) -> Overlaps:
         predicted = maps[image][rows][:, columns][counted]
         true = masks[image][counted]
         for index, values in enumerate((true[predicted == true], predicted, true)):
-            counts[index, image] = numpy.bincount(values[values < classes].astype(numpy.int64), minlength=classes)
+            is_class = (values >= 0) & (values < classes)
+            counts[index, image] = numpy.bincount(values[is_class].astype(numpy.int64), minlength=classes)
     return Overlaps(*counts)
 
 

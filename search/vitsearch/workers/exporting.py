@@ -45,7 +45,8 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
     """Write the file of `model` for the deployment of `job` into `folder`, with its metadata."""
     source, images = job.spec.source, load_data(job.workspace)
     inputs = drawn(job.workspace, job.calibration, source.view).numpy()
-    family, fp32_layers = family_of(source, job.workspace).family, (*job.spec.resolved.fp32_layers, *_heads(model))
+    family = family_of(source, job.workspace).family
+    fp32_layers = tuple(dict.fromkeys((*job.spec.resolved.fp32_layers, *float_layers(model))))
     exporter = exporter_for(source.backbone, job.workspace.networks)
     output = job.workspace.task.find().output
     task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version, exporter, output)
@@ -56,7 +57,7 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
     return written
 
 
-def _heads(model: nn.Module) -> list[str]:
+def float_layers(model: nn.Module) -> list[str]:
     """Layers that int8 leaves as they are: the classifiers of models that give maps, whose logits decide the class of
     each position alone. A classifier of images is covered."""
     if not map_head.gives_maps(model):

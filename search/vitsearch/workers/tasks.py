@@ -40,7 +40,7 @@ from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
 from vitsearch.tasks import CLASSIFICATION
 from vitsearch.training import average, distillation, fine_tune
-from vitsearch.workers.exporting import Written, deployed, export
+from vitsearch.workers.exporting import Written, deployed, export, float_layers
 from vitsearch.workers.images import (
     batches,
     blank,
@@ -189,7 +189,8 @@ def train_rung(job: jobs.TrainJob) -> jobs.Trained:
 def train_quantized(job: jobs.QatJob) -> jobs.Trained:
     """Fine-tune with the rounding of static int8, starting from post-training quantization."""
     model = compressed(job.spec, job.workspace, job.checkpoint_sha256)
-    fake_quant.prepare(model, drawn_batches(job.workspace, job.calibration, job.spec.source.view))
+    images = drawn_batches(job.workspace, job.calibration, job.spec.source.view)
+    fake_quant.prepare(model, images, float_layers(model))
     return _tuned(model, job, _judged(model, job))
 
 

@@ -17,7 +17,7 @@ none of them accepts our layers and ranges (`docs/operators.md` has versions and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -93,14 +93,19 @@ class _Steps(torch.autograd.Function):
         return kept.div_(scale).to(ctx.dtype), of_scale, of_zero
 
 
-def prepare(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Replace each linear layer that runs on `batches` (N, C, H, W) by one that rounds, in place.
+def prepare(model: nn.Module, batches: Iterable[torch.Tensor], left: Collection[str] = ()) -> None:
+    """Replace each linear layer that runs on `batches` (N, C, H, W) by one that rounds, in place, but those called as
+    `left` says.
 
     Ranges start at the lowest and highest input seen in evaluation mode. Layers whose input does not depend on the
     images, such as those that make a table of positions, stay: they are constants in the file. `StageError` when
     a range is not finite.
     """
-    names = {module: name for name, module in model.named_modules() if type(module).forward is nn.Linear.forward}
+    names = {
+        module: name
+        for name, module in model.named_modules()
+        if type(module).forward is nn.Linear.forward and name not in left
+    }
     seen: dict[nn.Module, Range] = {}
 
     def look(layer: nn.Module, inputs: tuple[Any, ...]) -> None:

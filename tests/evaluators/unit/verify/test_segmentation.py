@@ -44,6 +44,17 @@ def iou(found, name):
     return both / either if either else math.nan
 
 
+@pytest.mark.parametrize("none", [-1, IGNORED, CLASSES])
+def test_a_pixel_that_gets_no_class_is_never_right(none):
+    """An output that is no number gives -1 on a device."""
+    maps, masks = drawn(0, ignored=0.0)
+    right = overlaps(maps, masks, CLASSES)
+    missed = overlaps(numpy.full_like(maps, none), masks, CLASSES)
+    assert not missed.both.any()
+    assert not missed.predicted.any()
+    assert (missed.true == right.true).all()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_metrics_are_those_of_counted_pixels(seed):
     maps, masks = drawn(seed)
