@@ -77,7 +77,7 @@ def read_onnx(network: OnnxNetwork) -> OnnxFile:
     _refuse_files_beside(network, model)
     model = _inlined(network, model)
     _refuse_domains(network, model)
-    source, result = _ends(network, model)
+    source = _input_of(network, model)
     sizes = _sizes(network, source)
     model = _renewed(network, model)
     channels = sizes[3] if network.layout == "nhwc" else sizes[1]
@@ -85,7 +85,7 @@ def read_onnx(network: OnnxNetwork) -> OnnxFile:
     images = np.random.default_rng(SEED).standard_normal((max(TOGETHER, shape[0]), *shape[1:])).astype(np.float32)
     expected = _logits(network, model, images[: shape[0]])
     _without_softmax(model)
-    _rename(model, {source.name: INPUT, result.name: OUTPUT})
+    _rename(model, {source.name: INPUT, model.graph.output[0].name: OUTPUT})
     if network.layout == "nhwc":
         _transpose_input(model)
     height, width = (sizes[1], sizes[2]) if network.layout == "nhwc" else (sizes[2], sizes[3])
@@ -173,8 +173,8 @@ def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _ends(network: OnnxNetwork, model: onnx.ModelProto) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
-    """The one input and the one output."""
+def _input_of(network: OnnxNetwork, model: onnx.ModelProto) -> onnx.ValueInfoProto:
+    """The one input of a file that has one output."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     outputs = list(model.graph.output)
@@ -187,7 +187,7 @@ def _ends(network: OnnxNetwork, model: onnx.ModelProto) -> tuple[onnx.ValueInfoP
             name = onnx.TensorProto.DataType.Name(kind).lower()
             does = "takes images as" if what == "inputs" else "gives logits as"
             raise _problem(network, f"{does} {name}, and the agent measures with float (float32)")
-    return inputs[0], outputs[0]
+    return inputs[0]
 
 
 def _sizes(network: OnnxNetwork, source: onnx.ValueInfoProto) -> list[int]:
@@ -314,6 +314,8 @@ def _with_batch(network: OnnxNetwork, model: onnx.ModelProto, images: Values, ow
         raise _problem(network, f"{fixed}; export it with a batch of 1 or an open one")
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_value = 1
+    if (failure := _batch_problem(model, images[:1])) is not None:
+        raise _problem(network, f"does not run with its batch fixed to 1: {failure}")
     return model
 
 
