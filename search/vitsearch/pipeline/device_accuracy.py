@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vitsearch.core.figures import Metrics
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import ModelView
+from vitsearch.core.spread import spread_rows
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device, DeviceOutputs
 from vitsearch.errors import StageError
@@ -34,8 +35,9 @@ SUBSET_MAX_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Subset:
-    """The first validation images as a model sees them, and what outputs for them are judged by: the file of their
-    labels, None for data without, and that of the outputs of the study's reference, None for a task without one."""
+    """Some validation images (`spread_rows`) as a model sees them, and what outputs for them are judged by: the file of
+    their labels, None for data without, and that of the outputs of the study's reference for all validation images,
+    None for a task without one."""
 
     images: Path
     labels: Path | None
@@ -49,8 +51,10 @@ class Subset:
         if labels is not None and len(labels) != n:
             wrong = f"outputs for {n} images instead of {len(labels)}"
             raise StageError(Stage.DEVICE_ACCURACY, "incompatible_artifact", wrong)
-        reference = None if self.reference is None else np.load(self.reference, mmap_mode="r")[:n]
-        return Truth(labels, class_names, reference)
+        if self.reference is None:
+            return Truth(labels, class_names, None)
+        outputs = np.load(self.reference, mmap_mode="r")
+        return Truth(labels, class_names, outputs[spread_rows(len(outputs), n)])
 
 
 class DeviceAccuracy:

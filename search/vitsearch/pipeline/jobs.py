@@ -198,8 +198,8 @@ class LogitsJob(FileJob):
 
 @dataclass(frozen=True)
 class SubsetJob(FileJob):
-    """The first validation images as a model takes them, or (None) their labels, for a device to judge by: a .npy
-    file, float32 (images, channels, height, width) or int64 (images)."""
+    """Some validation images (`spread_rows`) as a model takes them, or (None) their labels, for a device to judge by: a
+    .npy file, float32 (images, channels, height, width) or int64 (images)."""
 
     stage = Stage.SUBSET
     view: ModelView | None

@@ -194,7 +194,7 @@ class SharedStages:
         return 4 * images * self._config.data.classes * positions <= MAPS_MAX_BYTES
 
     async def subset(self, view: ModelView | None, images: int) -> Path:
-        """The file of the first `images` validation images as a model sees them, or (None) of their labels."""
+        """The file of so many validation images (`spread_rows`) as a model sees them, or (None) of their labels."""
         seen = None if view is None else view.in_keys()
         described = {"stage": Stage.SUBSET, "data": self._config.data.fingerprint, "view": seen}
         job = SubsetJob(self._workspace, view, images)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vitsearch import backbones, data
 from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Shipped
+from vitsearch.core.spread import spread_rows
 from vitsearch.errors import StageError
 from vitsearch.export import ExportedFile, evaluate
 from vitsearch.pipeline import jobs
@@ -38,7 +39,7 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
     judged = task.judge(outputs, truth)
     is_map = task.kind == SEGMENTATION
     readable = max(1, OUTPUTS_MAX_BYTES // _bytes_of_image(outputs, truth, is_map))
-    chosen = np.linspace(0, len(split) - 1, min(job.images, len(split), readable)).astype(np.int64)
+    chosen = spread_rows(len(split), min(job.images, readable))
     settings = job.source.view.settings(data_set.image_size, data_set.channels)
     images = np.ascontiguousarray(split.images[chosen])
     inputs = (prepare(images[at : at + EVALUATION_BATCH], settings) for at in range(0, len(images), EVALUATION_BATCH))

@@ -31,6 +31,7 @@ from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import Scores
+from vitsearch.core.spread import spread_rows
 from vitsearch.data import review
 from vitsearch.data.arrays import Floats
 from vitsearch.data.masks import label_counts
@@ -158,12 +159,12 @@ def _outputs_for(job: jobs.LogitsJob, model: nn.Module, images: data.ImageData) 
 def make_subset(job: jobs.SubsetJob) -> jobs.Stored:
     images = load_data(job.workspace)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "subset.npy"
+        path, rows = Path(folder) / "subset.npy", spread_rows(len(images.validation), job.images)
         if job.view is None:
-            labels = images.validation.labels[: job.images]
+            labels = images.validation.labels[rows]
             np.save(path, labels.astype("<i8") if labels.ndim == 1 else labels)
         else:
-            wanted = images.validation.images[: job.images]
+            wanted = images.validation.images[rows]
             np.save(path, np.concatenate([*batches(wanted, job.view)]).astype("<f4"))
         return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
 

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vitsearch.core.spread import spread_rows
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -36,8 +38,7 @@ def sample_rows(images: int) -> list[int]:
     Returns:
         Their rows; fewer than `SAMPLES` of a smaller split.
     """
-    count = min(SAMPLES, images)
-    return [number * images // count for number in range(count)]
+    return spread_rows(images, SAMPLES)
 
 
 def packed(maps: Maps) -> dict[str, Any]:

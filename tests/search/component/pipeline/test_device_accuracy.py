@@ -59,7 +59,7 @@ def test_outputs_that_were_not_reduced_stay_as_they_are(outputs):
 
 
 def test_the_reference_has_the_rows_of_the_same_images(subset):
-    assert subset.truth(4, "abc").reference.tolist() == np.eye(6, 3)[:4].tolist()
+    assert subset.truth(4, "abc").reference.tolist() == np.eye(6, 3)[[0, 1, 3, 4]].tolist()
 
 
 def test_outputs_of_fewer_images_are_refused(subset):
