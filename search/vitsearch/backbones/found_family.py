@@ -39,6 +39,8 @@ STRUCTURE = "found_structure"
 NO_CLASSIFIER = "not one logit for each class, so it is not a classifier"
 CLASSES = 7
 """Of a model that is built to see whether it gives a logit for each class."""
+MERGING = ("fuse", "reparameterize", "switch_to_deploy")
+"""What timm calls to merge the branches of a module."""
 META = re.compile(r"\bmeta\b", re.IGNORECASE)
 STEP = 32
 """Sizes whose sides are multiples of it are named when another one is refused."""
@@ -194,8 +196,10 @@ class FoundFamily(TimmFamily):
             widths.keep_channels(model, part.width, neurons)
 
     def deployable(self, model: nn.Module) -> nn.Module:
-        """Merge a model's branches where it has some: the norms behind single layers are merged by the runtimes."""
-        if not any(map(_merges_branches, model.modules())):
+        """Merge a model's branches where it has some of timm's: the norms behind single layers are merged by the
+        runtimes. What a user's own module calls `fuse` may be anything."""
+        merging = [module for module in model.modules() if any(hasattr(module, name) for name in MERGING)]
+        if not any(map(_merges_branches, model.modules())) or not all(map(_is_of_timm, merging)):
             return model
         return cast(nn.Module, reparameterize_model(model.eval()))
 
@@ -254,6 +258,10 @@ def _units(model: nn.Module, part: Part) -> BlockUnits:
         ffn_grain=width.grain if width else 1,
         is_scored_whole=part.removable,
     )
+
+
+def _is_of_timm(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("timm.")
 
 
 def _merges_branches(module: nn.Module) -> bool:

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -270,9 +270,14 @@ def _batch(spec: TrainingSpec, views: Views | None, positions: Labels, precision
     images, targets = spec.images[rows], torch.tensor(spec.labels[rows])
     if views is not None:
         images, targets = views.draw(images, spec.labels[rows])
-    inputs = to_tensor(images, spec.resolution, spec.preprocessing, spec.device)
+    inputs = to_tensor(images, spec.resolution, _of_views(spec.preprocessing, spec), spec.device)
     compared = TrainingTargets(targets.to(spec.device), spec.recipe.label_smoothing, spec.class_weights)
     return _Batch(inputs, compared, _teacher_targets(spec, positions, images, precision))
+
+
+def _of_views(preprocessing: Preprocessing, spec: TrainingSpec) -> Preprocessing:
+    """How a model reads what was drawn: a random crop is not cut again."""
+    return replace(preprocessing, crop_share=1.0) if spec.recipe.augmentation.crop < 1.0 else preprocessing
 
 
 def _teacher_targets(spec: TrainingSpec, positions: Labels, images: Bytes, precision: Precision) -> TargetBatch | None:
@@ -291,7 +296,7 @@ def _on(rows: Floats, device: str) -> torch.Tensor:
 
 def _live_targets(teacher: LiveTeacher, spec: TrainingSpec, images: Bytes, precision: Precision) -> TargetBatch:
     model = teacher.model.to(spec.device).eval()
-    inputs = to_tensor(images, teacher.resolution, teacher.preprocessing, spec.device)
+    inputs = to_tensor(images, teacher.resolution, _of_views(teacher.preprocessing, spec), spec.device)
     hints = features_of(model) if spec.distillation == "feature" else nullcontext()
     with torch.no_grad(), autocast(spec.device, precision), hints as features:
         outputs: torch.Tensor = model(inputs)

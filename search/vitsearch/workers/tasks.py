@@ -376,7 +376,9 @@ def _mapped(store: Store, sha256: str | None) -> Floats | None:
 def _save_weights(model: nn.Module, store: Store) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
-        save_file({name: value.contiguous() for name, value in fake_quant.state_of(model).items()}, path)
+        state = fake_quant.state_of(model).items()
+        apart = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state}  # some may be tied
+        save_file(apart, path)
         return store.put(path)
 
 

@@ -380,3 +380,29 @@ def test_a_forward_that_depends_on_values_is_refused(network):
     code = NET.replace("return self.out(", "x = x if x.mean() > 0 else -x\n            return self.out(")
     with pytest.raises(NetworkError, match="ours: no ONNX file can be written of it: "):
         examine_network(network(code))
+
+
+FUSING = (
+    NET.replace("blocks(self.stem(x))", "fuse(self.stem(x), self.stem(x))").replace(
+        "            self.drop =", "            self.fuse = Fuse()\n            self.drop ="
+    )
+    + """
+    class Fuse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1)
+
+        def fuse(self, high, low):
+            return self.one(high) + self.other(low)
+
+        def forward(self, high, low):
+            return self.fuse(high, low)
+"""
+)
+
+
+def test_what_a_module_of_ones_own_calls_fuse_is_left_alone(network):
+    ours = network(FUSING)
+    family = PythonFamily(ours)
+    model = family.build(ModelSpec("ours", "none", ImageSize.square(16), 3, 1)).model
+    assert family.deployable(model) is model

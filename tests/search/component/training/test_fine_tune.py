@@ -310,6 +310,23 @@ def test_the_teacher_sees_augmented_images_at_its_own_resolution(data):
         assert (resized - small).abs().max() < 0.1
 
 
+@pytest.mark.parametrize(("crop", "is_whole"), [(1.0, False), (0.999, True)])
+def test_a_random_crop_is_not_cut_again(data, crop, is_whole):
+    """The models see the middle half of an image that was not cropped; these have a bright frame."""
+    framed = np.full((32, 28, 28, 1), 255, np.uint8)
+    framed[:, 7:21, 7:21] = 0
+    recipe = dataclasses.replace(RECIPE, augmentation=Augmentation(flip=0.5, crop=crop))
+    middle = Preprocessing((0.0,), (1.0,), crop_share=0.5)
+    shown, student, teacher = [], tiny(), tiny(1)
+    for model in (student, teacher):
+        model.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+    live = fine_tune.LiveTeacher(teacher, ImageSize.square(28), middle)
+    spec = task(data, count=32, recipe=recipe, live_teacher=live)
+    fine_tune.fine_tune(student, dataclasses.replace(spec, images=framed, preprocessing=middle))
+    assert len(shown) == 2
+    assert [bool(images.max() > 0.9) for images in shown] == [is_whole, is_whole]
+
+
 def test_augmented_training_does_not_depend_on_the_global_random_state(data):
     models = [tiny(), tiny()]
     for seed, model in enumerate(models):

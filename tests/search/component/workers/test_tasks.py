@@ -25,6 +25,7 @@ from vitsearch.backbones.builtin import BUILTIN, FASHION_MNIST
 from vitsearch.compress import sparse_file
 from vitsearch.compress.quantization import quantize
 from vitsearch.core.image_size import ImageSize
+from vitsearch.core.networks import PythonNetwork
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import Preprocessing
@@ -653,3 +654,31 @@ def test_a_base_of_one_shape_is_cut_trained_and_exported_in_another(workspace):
     assert exported.judged.values["accuracy"] > 0.6
     shape = onnx.load(workspace.store.model(exported.graph.sha256)).graph.input[0].type.tensor_type.shape.dim
     assert [dim.dim_value for dim in shape][1:] == [1, 20, 28]
+
+
+TIED = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes, channels):
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 16, 4, 4)
+        self.first, self.second = nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1)
+        self.second.weight = self.first.weight
+        self.out = nn.Linear(16, classes)
+
+    def forward(self, x):
+        return self.out(self.second(self.first(self.stem(x)).relu()).mean((2, 3)))
+
+def make(classes, channels):
+    return Net(classes, channels)
+"""
+
+
+def test_a_network_whose_layers_share_weights_is_stored(workspace, tmp_path):
+    (tmp_path / "tied_network.py").write_text(TIED)
+    network = PythonNetwork("tied", "tied_network:make", str(tmp_path), ImageSize.square(28))
+    source = jobs.Source("tied", "none", ImageSize.square(28), FASHION_MNIST)
+    base = tasks.prepare_base(jobs.BaseJob(replace(workspace, networks=(network,)), source, RECIPE))
+    stored = load_file(workspace.store.get(base.weights_sha256))
+    assert np.array_equal(stored["first.weight"], stored["second.weight"])
