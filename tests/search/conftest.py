@@ -25,6 +25,7 @@ from sqlalchemy import create_engine, make_url, text
 from support.qualities import PIXEL_ERROR
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.metrics import METRICS, needs_confirmation
+from vitsearch.core.networks import Networks
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.core.record import Record, trainings
@@ -80,6 +81,7 @@ class FakeStudy:
     store: Store | None = None
     ended: SearchEnd | None = None
     policy: SearchPolicy = POLICY
+    networks: Networks = ()
 
     def with_space(self, **changes: object) -> FakeStudy:
         value = self.space.to_json()
@@ -121,7 +123,7 @@ class FakeStudy:
 
     def pipeline(self, ledger: Ledger, driver: DriverId | None = None, **changes: object) -> Pipeline:
         store = self.store or FileStore(self.folder / "artifacts")
-        workspace = Workspace({}, store, FileStore(self.folder / "scratch"), self.folder / "cache")
+        workspace = Workspace({}, store, FileStore(self.folder / "scratch"), self.folder / "cache", self.networks)
         driver = driver or DriverId.current()
         metrics = [*self.space.objectives, *self.space.limits]
         phases, confirms = Phases.of(metrics, self.space.measure), needs_confirmation(metrics)

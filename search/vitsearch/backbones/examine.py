@@ -135,6 +135,7 @@ def _facts(request: dict[str, Any]) -> NetworkFacts:
         tuple(family.levels(network.name).lines()),
         own.exporter.name,
         gives_map=own.gives_map,
+        structure=family.structure(network.name).digest,
     )
 
 

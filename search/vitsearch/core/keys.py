@@ -54,15 +54,18 @@ class DataIdentity:
 
 @dataclass(frozen=True)
 class UnprunedWeights:
-    """An unpruned model: the digest of its weights, and what it sees of the images."""
+    """An unpruned model: the digest of its weights, what it sees of the images, and the architecture of a network
+    whose name does not stand for it."""
 
     weights: str
     resolution: ImageSize
     preprocessing: Preprocessing
+    architecture: str = ""
 
     def in_keys(self) -> dict[str, Any]:
         """What enters keys of what depends on the model."""
-        return asdict(self) | {"resolution": self.resolution.to_json()}
+        values = asdict(self) | {"resolution": self.resolution.to_json()}
+        return {name: value for name, value in values.items() if name != "architecture" or value}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class NetworkFacts:
         exporter: The name of the exporter of torch that writes its files (`vitsearch.core.onnx_exporters`).
         opset: Of a network that is an ONNX file.
         gives_map: Whether it gives logits for each position of a map instead of for the image.
+        structure: SHA-256 of what of it can be cut, which its code may say (`units`) without being another network.
     """
 
     architecture: str
@@ -44,6 +45,7 @@ class NetworkFacts:
     exporter: str = TORCHSCRIPT.name
     opset: int | None = None
     gives_map: bool = False
+    structure: str = ""
 
     def to_json(self) -> dict[str, Any]:
         lists = {"channels": list(self.channels), "levels": list(self.levels)}
@@ -74,6 +76,7 @@ class NetworkFacts:
             value["exporter"],
             value["opset"],
             value["gives_map"],
+            value["structure"],
         )
 
 
@@ -89,6 +92,7 @@ class PythonNetwork:
         resolution: The size of the images of its weights.
         architecture: That of its facts; empty before it is examined.
         exporter: That of its facts.
+        structure: That of its facts.
     """
 
     name: str
@@ -97,6 +101,7 @@ class PythonNetwork:
     resolution: ImageSize
     architecture: str = ""
     exporter: str = TORCHSCRIPT.name
+    structure: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"resolution": self.resolution.to_json()}
@@ -169,6 +174,20 @@ def network_named(name: str, networks: Networks) -> Network | None:
         The network; None for a backbone of timm or of vitsearch.
     """
     return next((network for network in networks if network.name == name), None)
+
+
+def architecture_of(name: str, networks: Networks) -> str:
+    """Name the architecture of a backbone, where its name does not.
+
+    Args:
+        name: The backbone.
+        networks: Those of a study.
+
+    Returns:
+        The digest of a network that the user brings; empty for other backbones.
+    """
+    network = network_named(name, networks)
+    return "" if network is None else network.architecture
 
 
 def exporter_for(backbone: str, networks: Networks) -> OnnxExporter:

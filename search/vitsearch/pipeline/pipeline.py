@@ -14,10 +14,9 @@ from typing import TypeVar
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.keys import ExportTarget, Origin, UnprunedWeights, trial_keys
-from vitsearch.core.networks import exporter_for, network_named
+from vitsearch.core.networks import architecture_of, exporter_for
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
-from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.record import Keys
 from vitsearch.core.resolve import resolve
 from vitsearch.core.stage import Stage, StageKey
@@ -25,7 +24,7 @@ from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.devices.deployable import opset_on, version_on
 from vitsearch.devices.fleet import waiting
 from vitsearch.pipeline.calibration import Calibrations
-from vitsearch.pipeline.config import StageConfig
+from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.fleet_measure import measurements_on
@@ -97,9 +96,9 @@ class Pipeline:
         calibrations = Calibrations.of(
             resolved, shared.structure, config.base_resolution(plan.backbone), config.structure_calibration
         )
-        base, teacher = _unpruned(config.base_view(plan), shared.base), None
+        base, teacher = self._unpruned(plan, shared.base), None
         if config.teacher is not None and shared.teacher is not None:
-            teacher = _unpruned(config.base_view(config.teacher), shared.teacher)
+            teacher = self._unpruned(config.teacher, shared.teacher)
         origin, target = Origin(base, teacher, calibrations.digest(config.structure_calibration)), self._target(plan)
         keys = trial_keys(resolved, plan, origin, config.data, target)
         spec = CompressionSpec(shared.source, resolved, shared.statistics_sha256, calibrations)
@@ -113,10 +112,13 @@ class Pipeline:
             calibration = digest(images)
         qat = self.config.qat.of(plan.backbone)
         networks = self._workspace.networks
-        exporter, network = exporter_for(plan.backbone, networks), network_named(plan.backbone, networks)
+        exporter = exporter_for(plan.backbone, networks)
         opset, version = opset_on(devices, deployment, exporter), version_on(devices, deployment)
-        architecture = "" if network is None else network.architecture
-        return ExportTarget(opset, version, calibration, qat, exporter, architecture)
+        return ExportTarget(opset, version, calibration, qat, exporter, architecture_of(plan.backbone, networks))
+
+    def _unpruned(self, model: Plan | Teacher, base: Base) -> UnprunedWeights:
+        view, architecture = self.config.base_view(model), architecture_of(model.backbone, self._workspace.networks)
+        return UnprunedWeights(base.weights_sha256, view.resolution, view.preprocessing, architecture)
 
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
         """The cost of the graph, built from the starting weights: nothing was trained for it.
@@ -423,10 +425,6 @@ class Pipeline:
                 "params_m": Figure(artifact.detail["params_m"]),
             }
         )
-
-
-def _unpruned(view: ModelView, base: Base) -> UnprunedWeights:
-    return UnprunedWeights(base.weights_sha256, view.resolution, view.preprocessing)
 
 
 def _is_int8(trial: ResolvedTrial, rung: int) -> bool:

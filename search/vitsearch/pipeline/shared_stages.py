@@ -7,8 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from vitsearch.core.image_size import MAP_SHARE
+from vitsearch.core.networks import PythonNetwork, architecture_of, network_named
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.precisions import MIXED
 from vitsearch.core.preprocessing import ModelView
@@ -204,16 +206,12 @@ class SharedStages:
     async def _block_structure(self, source: Source, base: Base) -> BlockStructureRow:
         """What can be cut of a model and how important each part is, at this resolution and window."""
         wanted = self._config.structure_calibration
-        calibration = digest({"data": self._config.data.fingerprint} | asdict(wanted))
-        key = digest(
-            {
-                "schema": BLOCK_STRUCTURE_SCHEMA,
-                "weights": base.weights_sha256,
-                "view": source.view.in_keys(),
-                "window_size": source.window_size,
-                "calibration": calibration,
-            }
-        )
+        calibration = digest({"data": self._config.judged_by} | asdict(wanted))
+        network = network_named(source.backbone, self._workspace.networks)
+        described = {"schema": BLOCK_STRUCTURE_SCHEMA, "calibration": calibration, "window_size": source.window_size}
+        if isinstance(network, PythonNetwork):
+            described["structure"] = network.structure
+        key = digest(described | self._model(source, base))
 
         async def make() -> tuple[BlockStructureRow, StageCost]:
             analysis, cost = await self._context.run(BlockStructureJob(self._workspace, source, wanted))
@@ -234,9 +232,9 @@ class SharedStages:
 
     async def _sensitivity(self, source: Source, base: Base) -> dict[str, float]:
         """KL in nats from rounding each layer of the unpruned model alone; shared by all mixed-precision plans."""
-        calibration = asdict(self._config.calibration) | {"data": self._config.data.fingerprint}
-        model = {"weights": base.weights_sha256, "view": source.view.in_keys(), "window": source.window_size}
-        key = digest({"stage": Stage.SENSITIVITY, "calibration": calibration} | model)
+        calibration = asdict(self._config.calibration) | {"data": self._config.judged_by}
+        described = {"stage": Stage.SENSITIVITY, "calibration": calibration, "window": source.window_size}
+        key = digest(described | self._model(source, base))
         sha256 = await self._context.file(key, SensitivityJob(self._workspace, source, self._config.calibration))
         sensitivity: dict[str, float] = json.loads((await self._fetched(sha256)).read_text())
         return sensitivity
@@ -259,17 +257,19 @@ class SharedStages:
     async def _outputs(self, job: LogitsJob, model: Base) -> str:
         """The file of what `model` gives for the images of `job`."""
         pool = [job.recipe.images_per_epoch, job.recipe.rungs[-1], job.recipe.seed]
-        key = digest(
-            {
-                "stage": job.stage,
-                "weights": model.weights_sha256,
-                "view": job.source.view.in_keys(),
-                "data": self._config.data.fingerprint,
-                "images": job.images,
-                "pool": pool if job.images == "train" else None,
-            }
-        )
-        return await self._context.file(key, job)
+        described = {
+            "stage": job.stage,
+            "data": self._config.data.fingerprint,
+            "images": job.images,
+            "pool": pool if job.images == "train" else None,
+        }
+        return await self._context.file(digest(described | self._model(job.source, model)), job)
+
+    def _model(self, source: Source, base: Base) -> dict[str, Any]:
+        """What stands for an unpruned model in keys. Networks of one file of weights may compute different things."""
+        architecture = architecture_of(source.backbone, self._workspace.networks)
+        model = {"backbone": source.backbone, "weights": base.weights_sha256, "view": source.view.in_keys()}
+        return model | ({"architecture": architecture} if architecture else {})
 
     def _start(self, model: Plan | Teacher) -> Source:
         """The starting weights of a plan or teacher, at the resolution at which its base is trained."""

@@ -87,7 +87,7 @@ class PythonSection(NetworkSection):
             self.python,
             os.path.abspath(os.path.expanduser(self.folder)),
             self.resolution,
-            *(() if self.facts is None else (self.facts.architecture, self.facts.exporter)),
+            *(() if self.facts is None else (self.facts.architecture, self.facts.exporter, self.facts.structure)),
         )
 
 

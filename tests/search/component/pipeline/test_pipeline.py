@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.core.image_size import ImageSize
+from vitsearch.core.networks import PythonNetwork
 from vitsearch.core.plan import Augmentation, Compression, QuantizationAware
 from vitsearch.core.preprocessing import PreprocessingKeys
 from vitsearch.errors import StageError
@@ -85,6 +86,25 @@ def test_a_later_run_makes_nothing(pipeline, cut, fake_study, ledger):
     assert asyncio.run(through(fake_study.pipeline(ledger), cut)) == results
     assert fake_study.runner.runs == ONCE
     assert fake_study.device.measured == {SCREEN.id: 1}
+
+
+OURS = PythonNetwork("fake_vit", "ours:make", ".", ImageSize.square(28), architecture="a" * 64, structure="b" * 64)
+
+
+@pytest.mark.parametrize(
+    ("other", "again"),
+    [
+        (OURS, {}),
+        (replace(OURS, structure="c" * 64), {"block_structure": 2}),
+        (replace(OURS, architecture="c" * 64), {"block_structure": 2, "logits": 4, "proxy": 2, "train": 2, "screen": 2,
+                                                "export": 2}),
+    ],
+)  # fmt: skip
+def test_a_network_of_the_same_weights_shares_what_does_not_depend_on_its_code(cut, fake_study, ledger, other, again):
+    """The weights that a base ends with may be those of its file, which says nothing of what is computed with them."""
+    for network in (OURS, other):
+        asyncio.run(through(replace(fake_study, networks=(network,)).pipeline(ledger), cut))
+    assert fake_study.runner.runs == ONCE | again
 
 
 def test_what_was_deleted_is_made_again(pipeline, cut, fake_study, ledger):
