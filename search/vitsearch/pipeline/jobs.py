@@ -310,7 +310,9 @@ class FeaturesJob(LogitsJob):
 class TrainJob(Job[Trained]):
     """Fine-tune from rung `start`, whose evaluation is `before`, to rung `end` (epochs).
 
-    Of the start, the last weights and their average the rung keeps what is nearest to the base on the holdout."""
+    Of the start, the last weights and their average the rung keeps what is best on the holdout by `keeps`: `nearest` to
+    the base, or `best` in the first metric of the task, for what learns of a better model than the base and so leaves
+    it."""
 
     stage = Stage.TRAIN
     spec: CompressionSpec
@@ -321,6 +323,7 @@ class TrainJob(Job[Trained]):
     targets: DistillationTargets
     reference: Reference
     before: Evaluation
+    keeps: Literal["nearest", "best"] = field(default="nearest", kw_only=True)
 
 
 @dataclass(frozen=True)

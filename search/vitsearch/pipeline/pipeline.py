@@ -333,7 +333,12 @@ class Pipeline:
             targets=await self._shared.targets(trial.plan, trial.shared.teacher),
             reference=await self._shared.reference(trial.plan, trial.shared.base),
             before=_evaluation(row) if row else await self.proxy(trial),
+            keeps="best" if self._has_better_teacher(trial) else "nearest",
         )
+
+    def _has_better_teacher(self, trial: ResolvedTrial) -> bool:
+        """Whether a plan learns of another model than the one that it is compared with, or its base."""
+        return trial.shared.teacher is not None and self.config.teacher not in (None, self.config.reference)
 
     async def _trained(self, stage: Stage, key: str, rung: int, job: Callable[[], Awaitable[TrainJob]]) -> TrainingRow:
         async def make() -> tuple[TrainingRow, StageCost]:

@@ -196,7 +196,7 @@ def train_quantized(job: jobs.QatJob) -> jobs.Trained:
 
 
 def _tuned(model: nn.Module, job: jobs.TrainJob, before: jobs.Evaluation) -> jobs.Trained:
-    """Train, and keep the start, the last weights or their average, whichever diverges least from the base."""
+    """Train, and keep the start, the last weights or their average, by what the job says."""
     start = average.copy_of(model)
     training = _training_spec(job, load_data(job.workspace))
     with sparsity.frozen_zeros(model) if job.spec.calibrations.sparsity else nullcontext():
@@ -208,10 +208,19 @@ def _tuned(model: nn.Module, job: jobs.TrainJob, before: jobs.Evaluation) -> job
         "last": (after, last),
         "average": (_judged(model, job), report.average),
     }
-    kept = min(ends, key=lambda end: ends[end][0].divergence)
+    kept = min(ends, key=lambda end: _distance(ends[end][0], job))
     evaluation, state = ends[kept]
     model.load_state_dict(state)
     return jobs.Trained(evaluation, _save_weights(model.cpu(), job.workspace.store), report.steps, kept)
+
+
+def _distance(evaluation: jobs.Evaluation, job: jobs.TrainJob) -> tuple[float, float]:
+    """How far an end of a training is from what it is for."""
+    if job.keeps == "nearest":
+        return evaluation.divergence, 0.0
+    metric = job.workspace.task.find().metrics[0]
+    value = evaluation.qualities.get(metric.name)
+    return math.inf if value is None else metric.error(value), evaluation.divergence
 
 
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:

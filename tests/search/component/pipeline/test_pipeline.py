@@ -438,6 +438,13 @@ def test_where_an_objective_needs_it_every_model_is_confirmed(cut, fake_study, l
     assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
 
 
+def test_a_plan_that_learns_of_its_base_stays_near_it(pipeline, cut, fake_study):
+    seen: list[TrainJob] = []
+    fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob) else None
+    asyncio.run(through(pipeline, cut))
+    assert [job.keeps for job in seen] == ["nearest"]
+
+
 def test_without_distillation_no_teacher_is_asked(pipeline, cut, fake_study):
     asyncio.run(through(pipeline, replace(cut, distillation="none")))
     assert fake_study.runner.runs["logits"] == 1  # of the base, for the divergence
@@ -518,6 +525,7 @@ def test_augmented_images_are_distilled_from_the_live_teacher_at_its_own_resolut
     for recipe in (cut.recipe, views):
         asyncio.run(through(pipeline, replace(cut, recipe=recipe)))
     cached, live = seen
+    assert live.keeps == "best"
     assert (cached.targets.outputs_sha256 is None, cached.targets.live_teacher) == (False, None)
     assert live.targets.outputs_sha256 is None
     assert (live.targets.live_teacher.backbone, live.targets.live_teacher.resolution) == ("big_vit", sizes["big_vit"])

@@ -289,6 +289,17 @@ def test_a_rung_keeps_what_diverges_least_of_its_end_and_its_average(workspace, 
     assert trained.kept == ("last" if last.divergence <= average.divergence else "average")
 
 
+@pytest.mark.parametrize(("keeps", "kept"), [("nearest", "start"), ("best", "last")])
+def test_a_rung_that_learns_of_a_better_model_keeps_the_best_end(workspace, cut, reference, monkeypatch, keeps, kept):
+    """Learning leads away from the base, and to a higher accuracy."""
+    start = jobs.Evaluation({"accuracy": 0.80}, 0.01, 1000)
+    ends = [jobs.Evaluation({"accuracy": 0.83}, 0.03, 1000), jobs.Evaluation({"accuracy": 0.82}, 0.02, 1000)]
+    monkeypatch.setattr(tasks, "_judged", lambda *_: ends.pop(0))
+    targets = jobs.DistillationTargets("none")
+    job = jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, reference, start, keeps=keeps)
+    assert tasks.train_rung(job).kept == kept
+
+
 def test_nothing_learns_from_the_holdout(workspace, source, base, cut, monkeypatch):
     loaded = images.load_data(workspace)
     assert len(loaded.holdout) == 100
