@@ -147,7 +147,8 @@ class ReportData:
         at_work = union((run.started_at, run.seen_at) for run in self.runs)  # several machines may run it at once
         return {
             "start_s": start_s,
-            "runs": [[round(start - start_s, 1), round(end - start_s, 1)] for start, end in at_work],
+            "runs": len(self.runs),
+            "at_work": [[round(start - start_s, 1), round(end - start_s, 1)] for start, end in at_work],
             "lanes": [asdict(lane) | {"idle_share": lane.idle_share} for lane in self.lanes],
             "lane": _words(stage.ran_on for stage in self.stages),
             "stage": _words(Stage(stage.stage).words for stage in self.stages),
