@@ -26,7 +26,7 @@ from vitsearch.report.reuse import Reuse, reuse
 from vitsearch.report.samples import SampleRow, sample_rows
 from vitsearch.report.timeline import Lane, lanes
 from vitsearch.report.trials import GROUPS, Choice, ShownTrial, knobs, shown_trials
-from vitsearch.storage.addresses import masked
+from vitsearch.storage.addresses import shown_argument
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.study.current_figures import CurrentFigures
@@ -175,7 +175,7 @@ def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData
     reference = attributes.get("reference_point") or {}
     return ReportData(
         study=study.name,
-        study_argument=masked(study_argument) if "://" in study_argument else study_argument,
+        study_argument=shown_argument(study_argument),
         made_at_s=time.time(),
         emulated=study.is_emulated,
         objectives=dict(space.objectives),
