@@ -45,13 +45,15 @@ DIGITS = 6
 @dataclass(frozen=True)
 class ReportData:
     """`study_argument` is what a person typed to name the study, for the commands that the page shows; `knee` the
-    number of the balanced trial of the front; `open_trials` those that a run has not finished; `quality_warnings`
+    number of the balanced trial of the front; `labelled_by` the network whose own fp32 outputs are the labels, None
+    where the images have labels; `open_trials` those that a run has not finished; `quality_warnings`
     name the classes that models miss; `samples` are images with what is true of them and what models give."""
 
     study: str
     study_argument: str
     made_at_s: float
     emulated: bool
+    labelled_by: str | None
     objectives: Mapping[str, str]
     quality: str
     limits: tuple[Bound, ...]
@@ -178,6 +180,7 @@ def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData
         study_argument=shown_argument(study_argument),
         made_at_s=time.time(),
         emulated=study.is_emulated,
+        labelled_by=front.labelled_by,
         objectives=dict(space.objectives),
         quality=space.qualities[0],
         limits=limits,
