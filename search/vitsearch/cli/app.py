@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ import typer
 
 from vitsearch import __version__
 from vitsearch.cli import bundles, converters, device_commands, first_files, plans, report_commands
-from vitsearch.cli.arguments import AsJson
+from vitsearch.cli.arguments import AsJson, command_text, same_command
 from vitsearch.cli.results import commands, databases, retarget, studies
 from vitsearch.core.image_size import LEAST_PIXELS, MOST_PIXELS, ImageSize
 from vitsearch.core.json_value import json_text
@@ -121,8 +120,7 @@ def run(
                 loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress, observing=observing
             )
     except KeyboardInterrupt:
-        again = shlex.join(["vitsearch", *sys.argv[1:]])
-        typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)
+        typer.echo(f"Stopped; nothing is lost. Resume with: {same_command()}", err=True)
         raise typer.Exit(130) from None
     if as_json:
         from vitsearch.cli.printed import PrintedRun
@@ -131,8 +129,8 @@ def run(
         return
     from vitsearch.study.lookup import text_for  # optuna and sqlalchemy, which the run has loaded
 
-    front = shlex.join(["vitsearch", "front", text_for(loaded.storage, loaded.study)])
-    typer.echo(printable(f"{ended.reason}. The front: {front}"))
+    front = command_text("front", text_for(loaded.storage, loaded.study))
+    typer.echo(f"{printable(ended.reason)}. The front: {front}")
 
 
 @app.command()

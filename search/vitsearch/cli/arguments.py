@@ -3,12 +3,17 @@ help stays fast."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from vitsearch.storage.addresses import shown_argument
+from vitsearch_agent.base.printable import printable
 
 FOLDER = Path("studies")
 
@@ -27,6 +32,18 @@ StudyName = Annotated[
         autocompletion=stored_names,
     ),
 ]
+
+
+def command_text(*arguments: str) -> str:
+    """A command of vitsearch as a person may copy it into a shell, without the passwords of URLs."""
+    return printable(shlex.join(["vitsearch", *map(shown_argument, arguments)]))
+
+
+def same_command() -> str:
+    """The command that is running."""
+    return command_text(*sys.argv[1:])
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

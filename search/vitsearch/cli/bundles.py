@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsearch.cli.arguments import AsJson, StudyName
+from vitsearch.cli.arguments import AsJson, StudyName, command_text
 from vitsearch.core.metrics import METRICS
 from vitsearch.errors import BundleError, DeviceLost
 from vitsearch_agent.base.printable import printable
@@ -94,7 +94,7 @@ def ship(
     The model is evaluated on the test images, which the search never uses, and confirmed on the device.
     """
     if (model is None) == (pick is None):
-        example = printable(f"vitsearch ship {study} knee")
+        example = command_text("ship", study, "knee")
         raise typer.BadParameter(f"name a model (a trial, baseline or knee): {example}; or choose one by --pick RULE")
     # optuna, sqlalchemy, and ray where something is missing: only for those who ship
     from vitsearch.core.json_value import json_text

@@ -26,7 +26,7 @@ from vitsearch.report.reuse import Reuse, reuse
 from vitsearch.report.samples import SampleRow, sample_rows
 from vitsearch.report.timeline import Lane, lanes
 from vitsearch.report.trials import GROUPS, Choice, ShownTrial, knobs, shown_trials
-from vitsearch.storage.addresses import masked
+from vitsearch.storage.addresses import shown_argument
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.study.current_figures import CurrentFigures
@@ -45,13 +45,15 @@ DIGITS = 6
 @dataclass(frozen=True)
 class ReportData:
     """`study_argument` is what a person typed to name the study, for the commands that the page shows; `knee` the
-    number of the balanced trial of the front; `open_trials` those that a run has not finished; `quality_warnings`
+    number of the balanced trial of the front; `labelled_by` the network whose own fp32 outputs are the labels, None
+    where the images have labels; `open_trials` those that a run has not finished; `quality_warnings`
     name the classes that models miss; `samples` are images with what is true of them and what models give."""
 
     study: str
     study_argument: str
     made_at_s: float
     emulated: bool
+    labelled_by: str | None
     objectives: Mapping[str, str]
     quality: str
     limits: tuple[Bound, ...]
@@ -147,7 +149,8 @@ class ReportData:
         at_work = union((run.started_at, run.seen_at) for run in self.runs)  # several machines may run it at once
         return {
             "start_s": start_s,
-            "runs": [[round(start - start_s, 1), round(end - start_s, 1)] for start, end in at_work],
+            "runs": len(self.runs),
+            "at_work": [[round(start - start_s, 1), round(end - start_s, 1)] for start, end in at_work],
             "lanes": [asdict(lane) | {"idle_share": lane.idle_share} for lane in self.lanes],
             "lane": _words(stage.ran_on for stage in self.stages),
             "stage": _words(Stage(stage.stage).words for stage in self.stages),
@@ -174,9 +177,10 @@ def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData
     reference = attributes.get("reference_point") or {}
     return ReportData(
         study=study.name,
-        study_argument=masked(study_argument) if "://" in study_argument else study_argument,
+        study_argument=shown_argument(study_argument),
         made_at_s=time.time(),
         emulated=study.is_emulated,
+        labelled_by=front.labelled_by,
         objectives=dict(space.objectives),
         quality=space.qualities[0],
         limits=limits,

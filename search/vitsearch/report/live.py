@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from vitsearch.errors import StudyError, VitsearchError
 from vitsearch.report.data import read_report
 from vitsearch.report.page import page
+from vitsearch.storage.addresses import shown_argument
 from vitsearch.study.lookup import opened
 
 QUIET_S = 10.0
@@ -38,7 +39,7 @@ class LiveStudy:
             return True
         self._open.close()
         self._data, self._seen = "", ((), ())
-        self.gone = f"study {self._study_argument!r} is gone: it was deleted"
+        self.gone = f"study {shown_argument(self._study_argument)!r} is gone: it was deleted"
         try:
             self._study, self._ledger = self._open.enter_context(opened(self._study_argument))
         except VitsearchError:

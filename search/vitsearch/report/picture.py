@@ -77,7 +77,8 @@ def front_picture(data: ReportData) -> Picture:
     y = _axis(up, shown, BOTTOM, TOP)
     count = sum(trial.group == FRONT for trial in shown)
     models = "1 model" if count == 1 else f"{count} models"
-    title = f"{'EMULATED: ' if data.emulated else ''}Pareto front of study {data.study}: {models}"
+    agreement = "" if data.labelled_by is None else f"; accuracy is agreement with {data.labelled_by}"
+    title = f"{'EMULATED: ' if data.emulated else ''}Pareto front of study {data.study}: {models}{agreement}"
     shapes: list[Shape] = [Text((LEFT, 40), title, 26, INK)]
     shapes += _frame(x, y)
     shapes += _limits(data.limits, x, y)

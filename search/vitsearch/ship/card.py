@@ -296,26 +296,32 @@ def _tool(model: BundledModel) -> Iterator[str]:
 def _verify(model: BundledModel, with_images: bool) -> Iterator[str]:
     yield "## Verify it"
     yield ""
-    yield f"`{single_file.NAME}`, the agent of vitsearch, checks the files, the accuracy and the measurements. It needs"
-    yield "Python 3.6 or newer, the runtime and NumPy:"
+    judged = "accuracy" if model.task == CLASSIFICATION else "outputs"
+    yield f"`{single_file.NAME}`, the agent of vitsearch, checks the files, the {judged} and the measurements."
+    yield "It needs Python 3.6 or newer, the runtime and NumPy:"
     yield ""
     yield "```"
     if examples.packages(model):
         yield "pip install -r requirements.txt"
     command = f"python {single_file.NAME} verify ."
-    of_class = "" if model.labelled_by is None else f", by the class that {model.labelled_by} gives in fp32"
-    yield command if with_images else f"{command} --data FOLDER   # FOLDER/CLASS/*.jpg{of_class}; needs pillow"
+    if not with_images and model.task == CLASSIFICATION:
+        of_class = "" if model.labelled_by is None else f", by the class that {model.labelled_by} gives in fp32"
+        command += f" --data FOLDER   # FOLDER/CLASS/*.jpg{of_class}; needs pillow"
+    yield command
     yield "```"
     yield ""
+    if not with_images and model.task != CLASSIFICATION:
+        yield "The bundle has no images, so its outputs are not judged."
+        yield ""
     yield "The checksums find damage, not an attacker: whoever changes a file can change `SHA256SUMS` and the agent"
     yield "too. Verify a bundle of somebody else with an agent of your own. Where there is"
     yield f"`{SIGNATURE}`, it says who made the bundle: `vitsearch verify . --signers FILE`, with a file of the"
     yield "keys that you trust."
-    name, judged = model.quality, model.judged
-    inside, whole = model.shipped.on_images.value(name), judged.metrics.value(name)
-    if with_images and model.images_in_bundle < judged.n and inside is not None and whole is not None:
+    name, result = model.quality, model.judged
+    inside, whole = model.shipped.on_images.value(name), result.metrics.value(name)
+    if with_images and model.images_in_bundle < result.n and inside is not None and whole is not None:
         yield ""
-        yield f"It runs {model.images_in_bundle} of the {judged.n} {judged.split} images, those in `images/`. On these"
+        yield f"It runs {model.images_in_bundle} of the {result.n} {result.split} images, those in `images/`. On these"
         yield f"{name} is {inside:.4f}, on all of them {whole:.4f}."
 
 

@@ -23,6 +23,7 @@ from vitsearch.tasks.segmentation import pictures
 from vitsearch_agent import runtimes
 from vitsearch_agent.artifacts import calibration
 from vitsearch_agent.base.printable import printable
+from vitsearch_agent.cli.terminal import say
 from vitsearch_agent.runtimes import openvino_runtime, ort, ort_qnn
 from vitsearch_agent.runtimes.tools import trtexec_flags
 
@@ -56,6 +57,7 @@ def python_example(model: BundledModel) -> str | None:
         return None
     fields = {"imports": example.imports, "open": example.open, "run": example.run, "batch": _batch(model)}
     fields["printable"] = inspect.getsource(printable).rstrip()
+    fields["say"] = inspect.getsource(say).rstrip()
     fields["palette"] = inspect.getsource(pictures.palette).rstrip()
     fields["output"] = model.task.output
     return _template(_TEMPLATES.get(model.task.kind, "example_outputs.py.in")).substitute(fields)

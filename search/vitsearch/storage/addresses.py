@@ -20,6 +20,11 @@ def masked(url: str) -> str:
     return scheme + separator + re.sub(r"(password)=[^&]*", r"\1=***", rest)
 
 
+def shown_argument(text: str) -> str:
+    """What a person typed, such as the name or the URL of a study, without the password of a URL."""
+    return masked(text) if "://" in text else text
+
+
 def files_problem(value: str) -> str | None:
     """Why files cannot be stored there, else None."""
     kind, separator, rest = value.partition("://")

@@ -14,3 +14,8 @@ def union(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
         else:
             merged.append((start, end))
     return merged
+
+
+def total_s(spans: Iterable[tuple[float, float]]) -> float:
+    """The sum of the lengths of spans in seconds; that of a `union` counts no time twice."""
+    return sum(end - start for start, end in spans)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsearch.cli.arguments import AsJson, StudyName
+from vitsearch.cli.arguments import AsJson, StudyName, command_text, same_command
 from vitsearch_agent.base.printable import printable
 
 if TYPE_CHECKING:
@@ -68,8 +67,7 @@ def retarget(
     try:
         retargeted = stored.retarget(target, every, PlainLines((), sys.stderr))
     except KeyboardInterrupt:
-        again = shlex.join(["vitsearch", *sys.argv[1:]])
-        typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)
+        typer.echo(f"Stopped; nothing is lost. Resume with: {same_command()}", err=True)
         raise typer.Exit(130) from None
     front = stored.front(target.name)
     if as_json:
@@ -78,7 +76,7 @@ def retarget(
     print_front(front)
     for line in lines(retargeted):
         typer.echo(printable(line))
-    typer.echo(printable(f"The same front again: vitsearch front {study} --device {target.name}"))
+    typer.echo(f"The same front again: {command_text('front', study, '--device', target.name)}")
 
 
 def lines(retargeted: Retargeted) -> Iterator[str]:

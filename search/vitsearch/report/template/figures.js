@@ -219,11 +219,11 @@ function figurePredicted(data) {
   };
 }
 
-/* Minutes since the first run started, without the breaks between runs. */
-function withoutBreaks(runs) {
+/* Minutes since the first run started, without the breaks between runs. `spans` are the times with a run. */
+function withoutBreaks(spans) {
   return (second) => {
     let before = 0;
-    for (const [start, end] of runs) {
+    for (const [start, end] of spans) {
       if (second <= end) return (before + Math.max(0, second - start)) / 60;
       before += end - start;
     }
@@ -233,7 +233,7 @@ function withoutBreaks(runs) {
 
 function figureTimeline(data) {
   const line = data.timeline;
-  const minute = withoutBreaks(line.runs);
+  const minute = withoutBreaks(line.at_work);
   const names = line.lanes.map((lane) => lane.name);
   const laneText = (name) => {
     const lane = line.lanes.find((one) => one.name === name);
@@ -256,15 +256,15 @@ function figureTimeline(data) {
     return { type: "scatter", mode: "lines", name: line.stage.words[stage], x, y, text, hoverinfo: "text", connectgaps: false,
       line: { width: theme.isNarrow ? 14 : 22, color: rank < colours.length ? colours[rank] : theme.colour("quiet") } };
   });
-  const total = line.runs.reduce((sum, [start, end]) => sum + end - start, 0);
-  const ends = line.runs.slice(0, -1).map(([, end]) => minute(end));
+  const total = line.at_work.reduce((sum, [start, end]) => sum + end - start, 0);
+  const ends = line.at_work.slice(0, -1).map(([, end]) => minute(end));
   return {
     traces,
     layout: layout({ height: (theme.isNarrow ? 160 + 24 * traces.length : 150) + 56 * names.length,
       ...(theme.isNarrow ? { legend: { orientation: "h", y: -0.4, yanchor: "top" } } : {}), dragmode: theme.isTouch ? false : "zoom", xaxis: axis("minutes of the runs"),
       yaxis: axis("", { type: "category", automargin: true, range: [-0.6, names.length - 0.4], categoryorder: "array", categoryarray: names.map(laneText).reverse(), showgrid: false }),
       shapes: ends.map((x) => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: x, x1: x, line: { color: theme.colour("quiet"), dash: "dot", width: 1 } })) }),
-    words: line.lanes.length ? `${counted(line.runs.length, "run")}, ${short(total / 60)} minutes. `
+    words: line.lanes.length ? `${counted(line.runs, "run")}, ${short(total / 60)} minutes. `
       + line.lanes.map((lane) => `${lane.name} was idle for ${(100 * lane.idle_share).toFixed(0)} % of its time.`).join(" ") : "No stage has run yet.",
     table: { columns: ["where", "stage", "times", "seconds", "CPU-seconds"], rows: () => timelineRows(line) },
   };

@@ -14,6 +14,7 @@ from vitsearch.core.record import Record
 from vitsearch.report.data import read_report
 from vitsearch.report.trials import FAILED, FRONT, NOT_TRAINED, OVER_LIMIT
 from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.ledger.costs import Run
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
 from vitsearch.study.printed.effects import PrintedExplanation
@@ -119,6 +120,12 @@ def test_stages_are_shown_where_they_ran(make_study):
         timeline = read_report(opened, ledger, "fake").to_json()["timeline"]
     assert [lane["name"] for lane in timeline["lanes"]][0] == "worker here/7"
     assert {"training", "exporting"} <= set(timeline["stage"]["words"])
+
+
+def test_runs_at_the_same_time_are_counted_and_their_time_is_not(report):
+    beside = (Run(1, "here", 2, 0.0, 100.0), Run(2, "there", 2, 50.0, 150.0), Run(3, "here", 2, 500.0, 600.0))
+    timeline = replace(report, runs=beside).to_json()["timeline"]
+    assert (timeline["runs"], timeline["at_work"]) == (3, [[0.0, 150.0], [500.0, 600.0]])
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from vitsearch.errors import StudyError
 from vitsearch.report import live
 from vitsearch.report.live import LiveStudy
+from vitsearch.study.lookup import opened
 
 
 def numbers(study):
@@ -43,6 +44,16 @@ def test_stages_alone_wait_a_little(make_study, monkeypatch):
         assert not study.look()
         monkeypatch.setattr(live, "QUIET_S", 0.0)
         assert study.look()
+
+
+def test_a_study_that_is_gone_is_named_without_its_password(finished, monkeypatch):
+    database, url = f"{finished.folder / 'fake.db'}", "postgresql+psycopg://me:secret@db/vit#fake"
+    monkeypatch.setattr(live, "opened", lambda _: opened(database))
+    with closing(LiveStudy(url)) as study:
+        monkeypatch.setattr(type(study._study), "is_there", lambda _: False)
+        monkeypatch.setattr(live, "opened", lambda _: opened(f"{database}x.db"))
+        assert not study.find()
+        assert study.gone == "study 'postgresql+psycopg://me:***@db/vit#fake' is gone: it was deleted"
 
 
 def test_a_study_that_does_not_exist_is_refused(tmp_path):

@@ -31,6 +31,13 @@ def test_emulated_numbers_are_marked(report):
     assert texts(replace(report, emulated=True))[0].startswith("EMULATED: Pareto front of study fake: ")
 
 
+def test_an_accuracy_without_labels_is_called_agreement(report):
+    unlabelled = replace(report, labelled_by="their_net")
+    assert texts(unlabelled)[0].endswith("; accuracy is agreement with their_net")
+    assert "agreement with their_net" in ElementTree.fromstring(front_picture(unlabelled).to_svg()).get("aria-label")
+    assert not any("agreement" in text for text in texts(report))
+
+
 def test_a_limit_is_drawn_where_it_can_be_seen(report):
     assert "limit: accuracy >= 0.86" in texts(report)
     assert "limit: cpu_ms_p50 <= 1000" not in texts(replace(report, limits=(Bound("cpu_ms_p50", "<=", 1000.0),)))

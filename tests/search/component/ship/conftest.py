@@ -96,14 +96,15 @@ def pictures() -> Callable[..., list[Path]]:
 
 @pytest.fixture(scope="session")
 def without_vitsearch() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """without_vitsearch(folder, SCRIPT, ...): run a script of a bundle in its folder, in an environment without us."""
+    """without_vitsearch(folder, SCRIPT, ...): run a script of a bundle in its folder, in an environment without us.
+    `NAME=VALUE` adds a variable to it."""
 
-    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
         path = [entry for entry in entries if not list(Path(entry).glob("vitsearch*"))]
         environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path)}
         command = [sys.executable, *arguments]
-        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        return subprocess.run(command, cwd=folder, env=environment | variables, capture_output=True, text=True)
 
     return run
 

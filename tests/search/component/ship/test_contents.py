@@ -24,6 +24,7 @@ from vitsearch.study.front import Point
 from vitsearch.tasks import CLASSIFICATION, Tally
 from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.tasks.classification.task import judged_counts
+from vitsearch.tasks.embedding.task import EMBEDDING
 from vitsearch_agent.base.printable import printable
 from vitsearch_agent.cli import app as agent
 from vitsearch_agent.verify import bundle
@@ -266,6 +267,17 @@ def test_the_card_says_what_accuracy_is_without_labels(task):
     assert "no labels" not in card(task.model, True)
     without_images = card(replace(task.model, labelled_by="their_net"), False)
     assert "# FOLDER/CLASS/*.jpg, by the class that their_net gives in fp32; needs pillow" in without_images
+
+
+def test_the_card_names_other_images_for_a_classifier_only(task):
+    assert "python vitsearch-agent.pyz verify . --data FOLDER " in card(task.model, False)
+    embedding = replace(task.model, task=EMBEDDING, quality="cosine")
+    text = card(embedding, False)
+    assert (
+        "\npython vitsearch-agent.pyz verify .\n```\n\nThe bundle has no images, so its outputs are not judged." in text
+    )
+    assert "checks the files, the outputs and the measurements" in text
+    assert "no images" not in card(embedding, True)
 
 
 def test_the_card_explains_the_accuracy_that_verify_finds(task):

@@ -386,3 +386,31 @@ def test_the_example_of_a_segmentation_replaces_no_file(make_task, without_vitse
     done = without_vitsearch(bundle, "example.py", "masks", "a/1.png")
     assert done.stdout == "a/1.png\tmasks/1.png\tcat 100%\n", done.stderr
     assert without_vitsearch(bundle, "example.py", "masks", "a/1.png").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "said"),
+    [
+        ("classification", ["\u00e9.png"], r"\\xe9\.png\t\\u732b\t[01]\.\d{3}"),
+        ("segmentation", ["masks", "\u00e9.png"], r"\\xe9\.png\tmasks/\\xe9\.png\t\\u732b 100%"),
+        ("embedding", ["\u00e9.png", "2.png"], r"\\xe9\.png\t2\.png\t-?[01]\.\d{3}"),
+        ("depth", ["\u00e9.png"], r"\\xe9\.png\tlogits of shape \[4\]: .*"),
+    ],
+)
+def test_an_example_says_what_the_encoding_of_its_output_lacks(
+    bundle, make_task, without_vitsearch, tmp_path, kind, arguments, said
+):
+    """Python 3.6 in the locale C writes ASCII, Python on Windows writes cp1252 into a pipe."""
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    model = make_task(*TASKS["grey"]).model
+    source = examples.python_example(replace(model, task=SimpleNamespace(kind=kind, output="logits")))
+    (folder / "example.py").write_text(re.sub("classes = .*", "classes = np.zeros((7, 7), np.uint8)", source))
+    (folder / "labels.json").write_text(json.dumps(["\u732b"] * len(model.data["class_names"])))
+    for name in ("\u00e9.png", "2.png"):
+        shutil.copy(folder / "images" / "0.png", folder / name)
+    done = without_vitsearch(folder, "example.py", *arguments, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(said + "\n", done.stdout), done.stdout
+    missing = without_vitsearch(folder, "example.py", *arguments[:-1], "no\nfile.png", PYTHONIOENCODING="ascii")
+    assert missing.returncode == 1
+    assert missing.stderr.splitlines()[-1] == r"no\nfile.png cannot be read: No such file or directory"

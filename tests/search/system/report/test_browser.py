@@ -193,6 +193,19 @@ def test_a_study_without_trials_has_a_page(browser, data, tmp_path):
         assert complaints == []
 
 
+def test_a_board_that_runs_share_is_not_called_idle(browser, data, tmp_path):
+    runs = (Run(1, "here", 2, 0.0, 600.0), Run(2, "there", 2, 0.0, 600.0))
+    stages = tuple(StageRun(run.id, "measure", "", 300.0 * place, 300.0, 1.0, "pi") for place, run in enumerate(runs))
+    path = tmp_path / "shared.html"
+    path.write_text(page(replace(data, runs=runs, stages=stages, lanes=lanes(runs, stages)).to_json(), live=False))
+    with opened(browser, path) as (tab, complaints):
+        tab.query_selector("[data-figure=timeline]").scroll_into_view_if_needed()
+        tab.wait_for_selector("[data-figure=timeline] .js-plotly-plot")
+        words = tab.text_content("[data-figure=timeline] figcaption").replace("\u00a0", " ")
+        assert words.startswith("2 runs, 10 minutes. pi was idle for 0 % of its time.")
+        assert complaints == []
+
+
 def test_a_new_trial_comes_to_the_live_page_by_itself(browser, make_study):
     study = make_study(trials=1)
     elsewhere = ThreadPoolExecutor(1)  # playwright has an event loop in this thread

@@ -28,6 +28,14 @@ def test_a_worker_is_there_in_the_runs_in_which_it_did_something():
     }
 
 
+def test_a_board_that_runs_share_is_there_once():
+    beside = [Run(1, "here", 2, 0.0, 100.0), Run(2, "there", 2, 0.0, 100.0), Run(3, "there", 2, 50.0, 150.0)]
+    (lane,) = lanes(beside, [stage(50 * run - 50, 50, "device pi", run) for run in (1, 2)])
+    assert (lane.busy_s, lane.there_s) == (100, 100)
+    (lane,) = lanes(beside, [stage(start, 50, "device pi", run) for start, run in ((0, 1), (50, 2), (100, 3))])
+    assert (lane.there_s, lane.idle_share) == (150, 0.0)
+
+
 def test_devices_come_last():
     names = [lane.name for lane in lanes(RUNS, [stage(0, 1, "device local"), stage(0, 1)])]
     assert names == ["worker here/1", "device local"]

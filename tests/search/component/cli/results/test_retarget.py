@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from typer.testing import CliRunner
 
+from vitsearch import api
 from vitsearch.cli.app import app
 from vitsearch.cli.results.retarget import lines
 from vitsearch.study.retargeted import Fit, Prediction, Retargeted, Target
@@ -46,3 +49,16 @@ def test_ctrl_c_says_how_to_resume(finished, monkeypatch):
     done = CliRunner().invoke(app, ["retarget", str(finished.folder / "fake.db"), "--threads", "2"])
     assert done.exit_code == 130
     assert "Stopped; nothing is lost. Resume with: vitsearch" in done.output
+
+
+def test_the_command_at_the_end_can_be_copied_and_has_no_password(finished, retargeted, monkeypatch):
+    database = str(finished.folder / "fake.db")
+    open_study = api.open_study
+    monkeypatch.setattr(api, "open_study", lambda _: open_study(database))
+    monkeypatch.setattr("vitsearch.api.StoredStudy.retarget", lambda *_: replace(retargeted, target=Target("a board")))
+    monkeypatch.setattr("vitsearch.api.StoredStudy.front", lambda study, _=None: study)
+    monkeypatch.setattr("vitsearch.cli.results.front.print_front", lambda _: None)
+    done = CliRunner().invoke(app, ["retarget", "postgresql+psycopg://me:secret@db/vit#fake", "--device", "a board"])
+    assert done.output.endswith(
+        "The same front again: vitsearch front 'postgresql+psycopg://me:***@db/vit#fake' --device 'a board'\n"
+    )
