@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.metrics import METRICS, is_quality, split
@@ -58,11 +59,16 @@ def rows(front: Front, shown: Sequence[Point], conditions: Conditions) -> list[d
     `infer_step_time` is `latency_ms_p50`, `infer_samples_per_sec` is `throughput_ips`, `infer_gmacs` counts
     matrix products and convolutions, `param_count` is in millions; `top1` and `top1_err` are percentages, on the
     validation split. `infer_img_size` is the side of square images, `192x256` for others.
+
+    Where the images have no labels, `labelled_by` is the network with which `accuracy` is the agreement, and `top1` and
+    `top1_err` are None: those of other tables are counted with labels.
     """
+    not_counted = {} if front.labelled_by is None else {"top1": None, "top1_err": None}
     on_front = {point.trial for point in front.points}
     return [
         _row(point, conditions.get(point.keys.graph_key))
-        | {"on_front": point.trial in on_front, "emulated": front.emulated}
+        | not_counted
+        | {"on_front": point.trial in on_front, "emulated": front.emulated, "labelled_by": front.labelled_by}
         for point in shown
     ]
 
@@ -128,6 +134,7 @@ def to_markdown(front: Front, shown: Sequence[Point]) -> str:
     """The models as a Markdown table: trial, plan, objectives with half of their 95 % intervals, size."""
     more = [name for name in ("size_mb",) if name not in front.objectives]
     lines = ["EMULATED: the times are those of an emulated device", ""] if front.emulated else []
+    lines += [] if front.labelled_by is None else [printable(agreement_text(front.labelled_by)), ""]
     lines.append(printable("| " + " | ".join(["trial", "plan", *front.objectives, *more]) + " |"))
     lines.append("|" + "|".join([" ---: ", " --- ", *(" ---: " for _ in (*front.objectives, *more))]) + "|")
     for point in (*([front.baseline] if front.baseline else []), *shown):
@@ -184,7 +191,8 @@ def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -
         components[printable(f"{plan_text(point.plan)} (trial {point.trial})")] = {
             "performance_metrics": {printable(deployment.device): {printable(deployment.runtime): performance}}
         }
-    head = {"emulated": True} if front.emulated else {}
+    head: dict[str, Any] = {"emulated": True} if front.emulated else {}
+    head |= {} if front.labelled_by is None else {"labelled_by": printable(front.labelled_by)}
     return yaml.safe_dump(head | {"precisions": precisions}, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -117,6 +117,29 @@ def test_emulated_times_are_marked_in_every_form(front):
     assert yaml.safe_load(to_perf_yaml(emulated, front.points, {}))["emulated"] is True
 
 
+def test_an_accuracy_without_labels_is_marked_in_every_form(front):
+    unlabelled = replace(front, labelled_by="theirs")
+    (row,) = rows(unlabelled, front.points, {})
+    assert (row["labelled_by"], row["top1"], row["top1_err"], row["accuracy"]) == ("theirs", None, None, 0.8765)
+    assert list(row) == list(rows(front, front.points, {})[0])
+    (cells,) = csv.DictReader(io.StringIO(to_csv(unlabelled, [row])))
+    assert (cells["labelled_by"], cells["top1"], cells["top1_err"]) == ("theirs", "", "")
+    said = to_markdown(replace(unlabelled, emulated=True), front.points)
+    assert said.startswith(
+        "EMULATED: the times are those of an emulated device\n\n"
+        "accuracy is the agreement with the fp32 outputs of theirs itself in onnxruntime, as the images "
+        "have no labels: "
+    )
+    assert "\n\n| trial |" in said
+    assert yaml.safe_load(to_perf_yaml(unlabelled, front.points, {}))["labelled_by"] == "theirs"
+
+
+def test_labelled_images_need_no_word(front):
+    assert rows(front, front.points, {})[0]["labelled_by"] is None
+    assert "labelled_by" not in to_perf_yaml(front, front.points, {})
+    assert "agreement" not in to_markdown(front, front.points)
+
+
 INVISIBLE = "x\x1b[2J\x07\r\n\x7f\x9b31m\u200e\u202e\u2066"
 
 
@@ -132,7 +155,8 @@ def hostile(front):
     metrics = Metrics.of({**VALUES, f"latency_ms_p50@board{INVISIBLE}": 2.5})
     point = replace(front.points[0], plan=plan, metrics=metrics)
     objectives = ("accuracy", f"latency_ms_p50@board{INVISIBLE}")
-    return replace(front, objectives=objectives, points=(point,), baseline=replace(point, trial=None))
+    names = {"objectives": objectives, "labelled_by": f"net{INVISIBLE}"}
+    return replace(front, points=(point,), baseline=replace(point, trial=None), **names)
 
 
 @pytest.mark.parametrize(
