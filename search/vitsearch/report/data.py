@@ -26,6 +26,7 @@ from vitsearch.report.reuse import Reuse, reuse
 from vitsearch.report.samples import SampleRow, sample_rows
 from vitsearch.report.timeline import Lane, lanes
 from vitsearch.report.trials import GROUPS, Choice, ShownTrial, knobs, shown_trials
+from vitsearch.space import SearchSpace
 from vitsearch.storage.addresses import shown_argument
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
@@ -44,13 +45,15 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class ReportData:
-    """`study_argument` is what a person typed to name the study, for the commands that the page shows; `knee` the
+    """`study_argument` is what a person typed to name the study, for the commands that the page shows, and
+    `ship_options` are what `ship` needs beside it: of a fleet, one of its devices. `knee` is the
     number of the balanced trial of the front; `labelled_by` the network whose own fp32 outputs are the labels, None
     where the images have labels; `open_trials` those that a run has not finished; `quality_warnings`
     name the classes that models miss; `samples` are images with what is true of them and what models give."""
 
     study: str
     study_argument: str
+    ship_options: tuple[str, ...]
     made_at_s: float
     emulated: bool
     labelled_by: str | None
@@ -79,6 +82,7 @@ class ReportData:
         return {
             "study": self.study,
             "study_argument": shlex.quote(self.study_argument),
+            "ship_options": shlex.join(self.ship_options),
             "made_at": utc(self.made_at_s),
             "version": version("vitsearch"),
             "emulated": self.emulated,
@@ -178,6 +182,7 @@ def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData
     return ReportData(
         study=study.name,
         study_argument=shown_argument(study_argument),
+        ship_options=_ship_options(space, study.is_emulated),
         made_at_s=time.time(),
         emulated=study.is_emulated,
         labelled_by=front.labelled_by,
@@ -201,6 +206,11 @@ def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData
         conditions=conditions(trials, ledger, attributes, limits, runs),
         reuse=reuse(trials, ledger.made_at(), min((run.started_at for run in runs), default=0.0)),
     )
+
+
+def _ship_options(space: SearchSpace, emulated: bool) -> tuple[str, ...]:
+    device = ("--device", space.fleet_names[0]) if space.fleet_names else ()
+    return (*device, *(("--allow-emulated",) if emulated else ()))
 
 
 def _metric(name: str) -> dict[str, Any]:

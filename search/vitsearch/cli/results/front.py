@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from vitsearch.api import StoredStudy
-from vitsearch.cli.arguments import Form, Query
+from vitsearch.cli.arguments import Form, Query, command_text
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import (
     BASELINE,
@@ -69,6 +69,9 @@ def show(stored: StoredStudy, query: Query, form: Form) -> bool:
         print_nothing(selection.where, candidates)
     elif form == Form.TABLE:
         (print_models if query.every else print_front)(models, None, chosen)
+        if models.knee is not None and models.quality_warnings():
+            knee = models.points[models.knee].trial
+            typer.echo(f"Every class: {command_text('show', stored.where, str(knee), '--per-class')}")
         if nearest is not None:
             print_nearest(nearest)
     else:
@@ -173,8 +176,6 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
     if warnings := front.quality_warnings():
         for line in warnings:
             console.print(printable(line), style="yellow", markup=False)
-        per_class = f"vitsearch show {printable(front.study)} knee --per-class"
-        console.print(f"Every class: {per_class}", style="dim", markup=False, highlight=False)
     for line, names in _warnings(shown).items():
         console.print(printable(f"{', '.join(names)}: {line}"), style="yellow", markup=False)
     for point in shown:

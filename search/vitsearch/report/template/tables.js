@@ -113,7 +113,8 @@ class PointsTable {
 
   shipCell(trial) {
     if (!trial.isModel && trial.number !== null) return element("td", {});
-    const line = `vitsearch ship ${this.current().study_argument} ${trial.number ?? trial.name}`;
+    const { study_argument: study, ship_options: options } = this.current();
+    const line = `vitsearch ship ${study} ${trial.number ?? trial.name} ${options}`.trim();
     const button = element("button", { type: "button", "aria-label": `Copy the line that ships ${trial.name}` }, "Copy");
     button.addEventListener("click", async () => {
       const isCopied = await copied(line, button);

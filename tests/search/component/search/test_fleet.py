@@ -15,6 +15,7 @@ from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
 from vitsearch.devices.fleet import FleetDevice
 from vitsearch.errors import DeviceLost, StageError, StudyError
+from vitsearch.report.data import read_report
 from vitsearch.search import driver
 from vitsearch.search.watch import outage
 from vitsearch.study.front import read_front
@@ -88,6 +89,13 @@ def test_every_model_has_the_worst_case_and_the_figures_of_each_device(study):
         costs = [point.metrics.value(f"cpu_ms_p50{at}") for at in ("", "@nano", "@pi5")]
         assert costs[0] == costs[1] == pytest.approx(NANO / PI5 * costs[2])
         assert point.metrics.intervals["cpu_ms_p50"] == point.metrics.intervals["cpu_ms_p50@nano"]
+
+
+def test_the_report_ships_a_model_for_one_of_its_devices(study):
+    study.run()
+    with study.opened() as (stored, ledger):
+        shown = read_report(stored, ledger, stored.name).to_json()
+    assert shown["ship_options"] == f"--device {study.space.fleet_names[0]}"
 
 
 def test_a_second_run_measures_nothing_again(study, boards):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from support.evaluations import evaluation
-from vitsearch.cli.results.front import print_front
+from vitsearch.cli.arguments import Form, Query
+from vitsearch.cli.results.front import print_front, show
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_of, json_text
@@ -380,10 +382,11 @@ def test_a_front_names_the_classes_that_its_knee_and_its_other_models_miss(front
         "trial 1 of the front misses a class in the same way: 'local'",
     ]
     assert front_of_defects.quality_warnings() == said
-    print_front(front_of_defects)
+    where = "postgresql://me:hunter2@server/teams#parts"
+    show(SimpleNamespace(where=where, front=lambda device: front_of_defects), Query(), Form.TABLE)
     shown = " ".join(capsys.readouterr().out.split())
     assert all(line in shown for line in said)
-    assert "Every class: vitsearch show fake knee --per-class" in shown
+    assert "Every class: vitsearch show 'postgresql://me:***@server/teams#parts' 0 --per-class" in shown
 
 
 def test_each_model_says_which_class_it_misses(front_of_defects):

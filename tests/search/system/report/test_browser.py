@@ -136,12 +136,16 @@ def test_columns_sort(tab):
     assert tab.get_attribute("#points-table th[data-key=trial]", "aria-sort") == "descending"
 
 
-def test_the_line_that_ships_a_model_is_copied(browser, file, data):
-    with opened(browser, file, permissions=["clipboard-read", "clipboard-write"]) as (tab, _):
+@pytest.mark.parametrize("options", [(), ("--device", "nano")])
+def test_the_line_that_ships_a_model_is_copied(browser, data, tmp_path, options):
+    path = tmp_path / "report.html"
+    path.write_text(page(replace(data, ship_options=options).to_json(), live=False))
+    more = "".join(f" {option}" for option in options)
+    with opened(browser, path, permissions=["clipboard-read", "clipboard-write"]) as (tab, _):
         for name, model in ((f"trial {data.knee}", data.knee), ("baseline", "baseline")):
             tab.click(f"[aria-label='Copy the line that ships {name}']")
-            tab.wait_for_selector(f"text=Copied: vitsearch ship fake {model}")
-            assert tab.evaluate("navigator.clipboard.readText()") == f"vitsearch ship fake {model}"
+            tab.wait_for_selector(f"text=Copied: vitsearch ship fake {model}{more}")
+            assert tab.evaluate("navigator.clipboard.readText()") == f"vitsearch ship fake {model}{more}"
 
 
 def test_on_paper_everything_is_drawn_on_white(browser, file):
