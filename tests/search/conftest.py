@@ -11,7 +11,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -77,7 +77,7 @@ class FakeStudy:
     device: FakeDevice | FleetDevice = field(default_factory=FakeDevice)
     progress: Progress = field(default_factory=Silent)
     slots: int = 1
-    device_images: int = 0
+    device_images: Mapping[str, int] = field(default_factory=dict)
     store: Store | None = None
     ended: SearchEnd | None = None
     policy: SearchPolicy = POLICY

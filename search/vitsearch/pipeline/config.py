@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.keys import DataIdentity
@@ -33,8 +33,8 @@ class StageConfig:
     a backbone's starting weights, `preprocessing` that of a backbone with weights, as far as the keys of the space
     file leave it to them. `reference` is the model whose outputs all others are to give, for a task that has one.
     `confirms`: the objectives and limits need the confirmation measurement of every model; otherwise its screening
-    measurement decides until the end. The device evaluates the models of the front on `device_images` images;
-    `fleet_weights` are the weights of several devices, None for the worst case."""
+    measurement decides until the end. `device_images` says by the name of a device on how many images it evaluates the
+    models of the front, `fleet_weights` are the weights of several devices, None for the worst case."""
 
     data: DataIdentity
     base_recipe: Recipe
@@ -47,7 +47,7 @@ class StageConfig:
     seed: int
     qat: QuantizationAware = QuantizationAware()
     phases: Phases = Phases()
-    device_images: int = 0
+    device_images: Mapping[str, int] = field(default_factory=dict)
     task: Task = CLASSIFICATION
     reference: Teacher | None = None
     class_names: tuple[str, ...] = ()

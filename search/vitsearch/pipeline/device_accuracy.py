@@ -58,7 +58,7 @@ class Subset:
 
 
 class DeviceAccuracy:
-    """Sends `config.device_images` validation images to the device; 0 turns this off. One per run."""
+    """Sends `config.device_images` validation images to a device; 0 turns this off. One per run and device."""
 
     def __init__(self, config: StageConfig, context: StageContext, shared: SharedStages, device: Device) -> None:
         self._config = config
@@ -69,7 +69,7 @@ class DeviceAccuracy:
 
     async def prepare(self, views: Iterable[ModelView]) -> None:
         """Make the images that models see while there are workers."""
-        wanted, channels = self._config.device_images, self._config.data.channels
+        wanted, channels = self._config.device_images.get(self._device.name, 0), self._config.data.channels
         for view in dict.fromkeys(views) if wanted else ():
             count = min(wanted, SUBSET_MAX_BYTES // (4 * channels * view.resolution.pixels))
             labels = await self._shared.subset(None, count) if self._config.is_labelled else None

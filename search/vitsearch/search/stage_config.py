@@ -58,7 +58,7 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         quantization_images=space.task.proxy.quantization_images,
         seed=seed,
         qat=space.task.quantization_aware.settings(),
-        device_images=max((device.accuracy_images for device in space.devices.values()), default=0),
+        device_images={name: device.accuracy_images for name, device in space.devices.items()},
         task=task,
         class_names=tuple(data["class_names"]),
         is_labelled=space.task.data.labels != "none" or space.labelled_by is not None,

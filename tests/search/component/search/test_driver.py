@@ -350,7 +350,7 @@ class EvaluatingDevice(FakeDevice):
 @pytest.mark.long
 def test_the_device_evaluates_the_front_once(fake_study):
     notes = Notes()
-    study = replace(fake_study, device=EvaluatingDevice(), progress=notes, device_images=100)
+    study = replace(fake_study, device=EvaluatingDevice(), progress=notes, device_images={"local": 100})
     study.run()
     with study.opened() as (opened, ledger):
         shown = read_front(opened, ledger).shown()
@@ -367,7 +367,7 @@ def test_the_device_evaluates_the_front_once(fake_study):
 
 def test_a_device_that_cannot_evaluate_does_not_end_the_run(fake_study):
     notes = Notes()
-    study = replace(fake_study, device=EvaluatingDevice(), progress=notes, device_images=100)
+    study = replace(fake_study, device=EvaluatingDevice(), progress=notes, device_images={"local": 100})
     study.device.refused = StageError(Stage.DEVICE_ACCURACY, "invalid_request", "trtexec gives no outputs")
     assert study.run().complete
     assert any("was not evaluated on the device" in said and "gives no outputs" in said for said in notes.said)

@@ -247,8 +247,13 @@ def test_a_trial_is_shown_with_the_measurements_and_stages_of_all_devices(study)
 
 
 def test_the_accuracy_on_the_worst_device_is_told(study, boards):
-    with_images = replace(study, device_images=10)
+    with_images = replace(study, device_images={"nano": 10, "pi5": 10})
     with_images.run()
     assert all(board.measured["outputs"] for board in boards)
     assert "baseline has accuracy 0.9000 on 10 images on device pi5" in with_images.progress.said
     assert all(point.on_device.n == 10 for point in front_of(with_images).points)
+
+
+def test_each_device_judges_as_many_images_as_its_own_section_says(study, boards):
+    replace(study, device_images={"nano": 0, "pi5": 10}).run()
+    assert [bool(board.measured["outputs"]) for board in boards] == [False, True]
