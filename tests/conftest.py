@@ -16,6 +16,14 @@ pytest_plugins = ["support.outcomes", "support.schedule"]
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
+try:
+    import hypothesis
+except ImportError:  # the agent's tests run without it
+    pass
+else:
+    hypothesis.settings.register_profile("vitsearch", deadline=None)  # no wall clock in a test
+    hypothesis.settings.load_profile("vitsearch")
+
 # Hundreds of processes import the same modules: each would compile them again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False

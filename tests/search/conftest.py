@@ -18,7 +18,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, make_url, text
 
@@ -48,9 +47,6 @@ from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner, fake_stage_con
 from vitsearch.workers.ray_runner import configure_ray
 
 configure_ray()  # before any test imports Ray: what it prints is set then
-
-settings.register_profile("vitsearch", deadline=None)  # no wall clock in a test
-settings.load_profile("vitsearch")
 
 RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 

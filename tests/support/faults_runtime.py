@@ -117,6 +117,10 @@ class FaultRuntime(Runtime):
             note(options["note"] + ".first", os.getpid())
             options["gate"] = ""
 
+    def own_gate(self, options):
+        """Let each process wait for a gate of its own, with its pid at the end of the name."""
+        options["gate"] += "." + str(os.getpid())
+
     def endless(self, options):
         self.escape(options)
         while True:

@@ -113,21 +113,25 @@ def test_a_throttled_process_is_repeated_after_cooling_down(board, client, blob,
     assert measurement.attempts == 1
 
 
-def test_throttling_in_every_repeat_is_flagged(board, client, blob, tiny_protocol):
-    ended = threading.Event()
+def test_throttling_in_every_repeat_is_flagged(board, client, blob, tiny_protocol, tmp_path, notes):
+    """The counters rise while each process waits at its gate."""
+    note, ended, pids = notes / "pid", threading.Event(), []
 
     def script():
-        events = 27390
-        while not ended.wait(0.02):
-            events += 1
-            board.tree.over_current(events)
-            board.tree.write("/proc/vmstat", f"pswpin 100\npswpout {100 * events}")
+        while not ended.wait(0.01):
+            if note.exists() and note.read_text() not in pids:
+                pids.append(note.read_text())
+                board.tree.over_current(27390 + len(pids))
+                board.tree.write("/proc/vmstat", f"pswpin 100\npswpout {10**6 * len(pids)}")
+                (tmp_path / f"gate.{pids[-1]}").write_text("open")
 
+    options = {"fault": "own_gate", "gate": str(tmp_path / "gate"), "note": str(note)}
     with running(script):
         try:
-            measurement = client.measure(blob, "noop", {"busy_us": 2000}, tiny_protocol)
+            measurement = client.measure(blob, "faults", options, tiny_protocol)
         finally:
             ended.set()
+    assert len(pids) == 3
     assert {"throttled", "sustained_throttling", "swapped"} <= set(measurement.flags)
     assert "latency: oc3 (instantaneous over-current) by" in measurement.reasons["throttling"]
     assert measurement.latency_ms.n == 11

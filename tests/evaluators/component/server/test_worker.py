@@ -379,15 +379,22 @@ def test_a_setting_that_changes_during_the_canary_gives_no_reference(tmp_path, m
     queue.close()
 
 
-def test_warm_parents_end_when_the_agent_is_idle(serve_agent, tmp_path, blob, tiny_protocol, until):
+def test_warm_parents_end_when_the_agent_is_idle(
+    serve_agent, faulty_environment, tmp_path, blob, tiny_protocol, until, notes
+):
+    gate, note = tmp_path / "gate", notes / "pid"
     script = tmp_path / "impatient.py"
     script.write_text(
         "import sys\nfrom vitsearch_agent.server import worker\nfrom vitsearch_agent.cli import app\n"
         "worker._IDLE_S = 1.0  # 60 s otherwise\nsys.exit(app.main(sys.argv[1:]))\n"
     )
-    served = serve_agent(program=[str(script)])
-    agents = {str(served.process.pid)}
+    served = serve_agent(config={"runtimes": {"faults": {"writable": [str(notes)]}}}, program=[str(script)])
+    agents, options = {str(served.process.pid)}, {"fault": "second_waits", "gate": str(gate), "note": str(note)}
+    twice = tiny_protocol._replace(processes=2, max_processes=2)
     with served.client() as client:
-        client.measure(blob, "noop", {}, tiny_protocol._replace(processes=2, max_processes=2))
-    assert warm_parents_of(agents)
+        result = in_thread(lambda: client.measure(blob, "faults", options, twice))
+        until((notes / "pid.second").exists)
+        assert warm_parents_of(agents), "the parent of the second process"
+        gate.write_text("open")
+        assert result().processes == 2
     until(lambda: not warm_parents_of(agents), "the end of the parents")

@@ -40,14 +40,33 @@ def test_a_repeated_crash_is_final_and_the_agent_is_healthy(faulty_client, blob,
     assert is_healthy(faulty_client, blob, tiny_protocol)
 
 
+# An agent for which an hour passes as soon as the process of a model has left another behind.
+HASTY_AGENT = """
+import os, sys, time, types
+from vitsearch_agent.cli import app
+from vitsearch_agent.measure import child_process
+
+def monotonic():
+    return time.monotonic() + 3600.0 * os.path.exists({escaped!r})
+
+child_process.time = types.SimpleNamespace(monotonic=monotonic)
+sys.exit(app.main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.long
-def test_an_endless_model_ends_with_all_its_descendants(faulty_client, blob, tiny_protocol, notes):
-    short = tiny_protocol._replace(id="test-short", timeout_s=2.0)
-    failure = fails(faulty_client, blob, short, fault="endless", note=str(notes / "pid"))
-    assert failure.kind == "timeout"
-    pids = [int((notes / name).read_text()) for name in ("pid", "pid.escaped")]
-    assert [processes.identify(pid) for pid in pids] == [None, None]
-    assert is_healthy(faulty_client, blob, tiny_protocol)
+def test_an_endless_model_ends_with_all_its_descendants(
+    serve_agent, faulty_environment, blob, tiny_protocol, notes, tmp_path
+):
+    script = tmp_path / "hasty.py"
+    script.write_text(HASTY_AGENT.format(escaped=str(notes / "pid.escaped")))
+    served = serve_agent(config={"runtimes": {"faults": {"writable": [str(notes)]}}}, program=[str(script)])
+    with served.client() as client:
+        failure = fails(client, blob, tiny_protocol, fault="endless", note=str(notes / "pid"))
+        assert failure.kind == "timeout"
+        pids = [int((notes / name).read_text()) for name in ("pid", "pid.escaped")]
+        assert [processes.identify(pid) for pid in pids] == [None, None]
+        assert is_healthy(client, blob, tiny_protocol)
 
 
 @pytest.fixture

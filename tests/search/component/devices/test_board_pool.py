@@ -20,9 +20,10 @@ from vitsearch_agent.wire.protocol import SCREEN
 
 @dataclass
 class Board(FakeDevice):
-    """Takes 20 ms, or until `answers` is set."""
+    """Takes 20 ms, or until `answers` is set, or until each of those that `meet` has a model."""
 
     answers: asyncio.Event | None = None
+    meet: asyncio.Barrier | None = None
     now: int = 0
     most: list[int] = field(default_factory=lambda: [0])
 
@@ -30,7 +31,9 @@ class Board(FakeDevice):
         self.now += 1
         self.most[0] = max(self.most[0], self.now)
         try:
-            if self.answers is None:
+            if self.meet is not None:
+                await self.meet.wait()
+            elif self.answers is None:
                 await asyncio.sleep(0.02)
             else:
                 self.outage = Outage(time.monotonic() - 60.0, "timed out")
@@ -66,7 +69,14 @@ async def measured(pool, model, plan, count):
 def test_each_board_measures_one_model_at_a_time_and_all_of_them_work(model, plan):
     boards = [board(name) for name in ("a", "b", "c")]
     pool = BoardPool("class", boards, print)
-    measurements = asyncio.run(measured(pool, model, plan, 9))
+
+    async def run():
+        meet = asyncio.Barrier(3)
+        for each in boards:
+            each.meet = meet
+        return await asyncio.wait_for(measured(pool, model, plan, 9), 60.0)
+
+    measurements = asyncio.run(run())
     assert {measurement.device_id for measurement in measurements} == {pool.info.device_id}
     assert [board.most[0] for board in boards] == [1, 1, 1]
     assert sorted(board.measured[SCREEN.id] for board in boards) == [3, 3, 3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -381,16 +381,17 @@ def test_this_machine_is_not_asked_again(finished):
 # ---- a device that is slower than the trainers
 
 
-def always():
-    return True
+HANGING_S = 60.0
+"""Ends a wait for what never happens where a search does one thing after the other."""
 
 
 @dataclass
 class SlowConfirmations(FakeDevice):
-    """Measures one model at a time. A confirmation takes 50 ms, and as long as `is_long_enough` says, at most 5 s.
-    `most_waiting` models waited at the same time."""
+    """Measures one model at a time. A confirmation takes 50 ms, or longer while `may_end` is cleared. `has_screened` is
+    set after each screening measurement. `most_waiting` models waited at the same time."""
 
-    is_long_enough: Callable[[], bool] = always
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    has_screened: asyncio.Event = field(default_factory=asyncio.Event)
     confirming: bool = False
     waiting: int = 0
     most_waiting: int = 0
@@ -402,14 +403,20 @@ class SlowConfirmations(FakeDevice):
         try:
             async with self.turn:
                 self.confirming = protocol.id.startswith("confirm")
-                for _ in range(100 if self.confirming else 0):
+                if self.confirming:
                     await asyncio.sleep(0.05)
-                    if self.is_long_enough():
-                        break
+                    await in_time(self.may_end.wait())
                 self.confirming = False
-                return await super().measure(artifact, deployment, protocol, repeat)
+                measurement = await super().measure(artifact, deployment, protocol, repeat)
+                self.has_screened.set()
+                return measurement
         finally:
             self.waiting -= 1
+
+
+async def in_time(awaitable):
+    with suppress(TimeoutError):
+        await asyncio.wait_for(awaitable, HANGING_S)
 
 
 @pytest.fixture
@@ -417,13 +424,15 @@ def slow(fake_study):
     """A study whose objective needs a confirmation of every trained model; one plan is trained at a time."""
     objectives = {"accuracy": "maximize", "latency_ms_p95": "minimize"}
     study = fake_study.with_space(objectives=objectives, search__trials=6, search__candidates=2)
-    return replace(study, device=SlowConfirmations())
+    device = SlowConfirmations()
+    device.may_end.set()
+    return replace(study, device=device)
 
 
 @dataclass(kw_only=True)
 class PatientTrainer(FakeRunner):
-    """A training ends once a round of candidates was screened beside it, or after 2 s. `during` says of each training
-    whether the device confirmed a model when it began."""
+    """A training ends once a round of candidates was screened beside it. `during` says of each training whether the
+    device confirmed a model when it began. From the first training on, confirmations wait for one for which it did."""
 
     device: SlowConfirmations
     during: list[bool] = field(default_factory=list)
@@ -431,17 +440,21 @@ class PatientTrainer(FakeRunner):
     async def run(self, job):
         if isinstance(job, TrainJob):
             self.during.append(self.device.confirming)
-            screened = self.device.measured[SCREEN.id]
-            for _ in range(40):
-                if any(self.during) or self.device.measured[SCREEN.id] >= screened + 2:
-                    break
-                await asyncio.sleep(0.05)
+            if any(self.during):
+                self.device.may_end.set()
+            else:
+                self.device.may_end.clear()
+                await in_time(self._screened(self.device.measured[SCREEN.id] + 2))
         return await super().run(job)
+
+    async def _screened(self, count):
+        while self.device.measured[SCREEN.id] < count:
+            self.device.has_screened.clear()
+            await self.device.has_screened.wait()
 
 
 def test_trainings_go_on_while_the_device_confirms(slow):
     trainer = PatientTrainer(device=slow.device)
-    slow.device.is_long_enough = lambda: any(trainer.during)
     assert replace(slow, runner=trainer).run().complete
     assert any(trainer.during), "each training waited for the confirmation of the one before"
 

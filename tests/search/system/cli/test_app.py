@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections import namedtuple
@@ -56,14 +55,16 @@ def vitsearch(monkeypatch, capsys, tmp_path) -> Callable[..., Done]:
     return run
 
 
-def test_help_answers_within_0_3_cpu_seconds():
-    def cost() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert vitsearch_process("--help").returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    assert min(cost() for _ in range(8)) <= 0.3
+def test_help_loads_few_modules():
+    """Its time is that of its imports, and their number is the same on a busy machine: 152 of Python's and our own."""
+    code = (
+        "import sys; before = len(sys.modules)\n"
+        "import atexit; atexit.register(lambda: print(len(sys.modules) - before, file=sys.stderr))\n"
+        "from vitsearch.cli.app import main; sys.argv = ['vitsearch', '--help']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": PYTHON_PATH})
+    assert "capabilities" in done.stdout
+    assert int(done.stderr) <= 175
 
 
 def test_the_command_line_loads_nothing_heavy():

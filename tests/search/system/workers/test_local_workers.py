@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from vitsearch.pipeline.jobs import Job
 from vitsearch.workers.cluster.resources import Resources
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
-from vitsearch.workers.process_tree import ProcessTree
+from vitsearch.workers.process_tree import ProcessTree, stat_fields
 from vitsearch.workers.ray_runner import KEEPALIVE_MS, RayRunner
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="workers pause through /proc")
@@ -28,11 +29,10 @@ CORES = Cores(device=(ALLOWED[-1],), trainers=(ALLOWED[0],))
 
 @dataclass(frozen=True)
 class CountJob(Job[int]):
-    """Writes a dot into `file` every hundredth of a second, `dots` times."""
+    """Writes a dot into `file` every hundredth of a second until there is a file with the suffix `.end` beside it."""
 
     stage = "count"
     file: Path
-    dots: int
 
 
 def _run_task_on(job, resources, log):
@@ -44,7 +44,7 @@ def _run_task_on(job, resources, log):
     from vitsearch.storage.stage_cost import StageCost
 
     with subprocess.Popen(["sleep", "600"]) as child:  # a worker may have children, such as loaders of data
-        for _ in range(job.dots):
+        while not job.file.with_suffix(".end").exists():
             with job.file.open("a") as stream:
                 stream.write(".")
             time.sleep(0.01)
@@ -71,11 +71,15 @@ def run():
 
 def states() -> dict[str, str]:
     """The state of every process that this one has started, by its title."""
-    by_pid = {}
+    by_title = {}
     for pid, _ in ProcessTree("no such token", os.getpid()).ids():
-        title = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]
-        by_pid[Path(title).name] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return by_pid
+        with suppress(OSError):  # it has just ended
+            by_title[Path(title_of(pid)).name] = stat_fields(Path(f"/proc/{pid}"))[0]
+    return by_title
+
+
+def title_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]
 
 
 async def soon(condition: Callable[[], bool]) -> bool:
@@ -90,41 +94,58 @@ def dots(file: Path) -> int:
     return len(file.read_text()) if file.exists() else 0
 
 
+def end(file: Path) -> None:
+    """Let the stage that writes dots into `file` end."""
+    file.with_suffix(".end").touch()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Where a stage writes dots; it ends with its test at the latest."""
+    yield tmp_path / "dots"
+    end(tmp_path / "dots")
+
+
 @pytest.mark.long
-def test_a_stage_that_is_paused_for_seconds_finishes(workers, run, tmp_path):
+def test_a_stage_that_is_paused_for_seconds_finishes(workers, run, file):
     async def scenario():
-        running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "first", 200)))
-        assert await soon(lambda: dots(tmp_path / "first") > 20)
+        running = asyncio.ensure_future(workers.runner.run(CountJob(None, file)))
+        assert await soon(lambda: dots(file) > 0)
         assert workers.busy == 1.0
         workers.pause()
-        now, before = states(), dots(tmp_path / "first")
+        now, before = states(), dots(file)
         assert (now["ray::_run_task_on"], now["sleep"]) == ("T", "T")
         assert {name for name, state in now.items() if state == "T"} == {"ray::_run_task_on", "sleep"}
         await asyncio.sleep(5.0)
-        assert dots(tmp_path / "first") == before
+        assert dots(file) == before
         workers.resume()
+        assert await soon(lambda: dots(file) > before)
+        end(file)
         (niceness, keepalive_ms), _ = await running
         assert niceness == os.nice(0)  # Ray's own is 15
         assert keepalive_ms == KEEPALIVE_MS
 
     run(scenario())
-    assert dots(tmp_path / "first") == 200
     assert workers.busy == 0.0
 
 
 def places() -> set[frozenset[int]]:
     """The cores on which the threads of the worker and of what it has started may run."""
-    tree = ProcessTree("no such token", os.getpid())
-    threads = (thread for pid in tree._workers() for thread in Path(f"/proc/{pid}/task").iterdir())
-    return {frozenset(os.sched_getaffinity(int(thread.name))) for thread in threads}
+    found = set()
+    for pid in ProcessTree("no such token", os.getpid())._workers():
+        with suppress(OSError):  # the process has just ended
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with suppress(OSError):  # the thread has just ended
+                    found.add(frozenset(os.sched_getaffinity(int(thread.name))))
+    return found
 
 
 @pytest.mark.skipif(len(ALLOWED) < 2, reason="one core has to measure and to train")
 @pytest.mark.long
-def test_workers_keep_off_the_cores_that_measure_until_they_may_use_all_again(workers, run, tmp_path):
+def test_workers_keep_off_the_cores_that_measure_until_they_may_use_all_again(workers, run, file):
     async def scenario():
-        running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "room", 100)))
-        assert await soon(lambda: dots(tmp_path / "room") > 5)
+        running = asyncio.ensure_future(workers.runner.run(CountJob(None, file)))
+        assert await soon(lambda: dots(file) > 0)
         workers.make_room()
         assert places() == {frozenset(CORES.trainers)}
         workers.resume()
@@ -135,6 +156,7 @@ def test_workers_keep_off_the_cores_that_measure_until_they_may_use_all_again(wo
         assert places() == {frozenset(CORES.all)}
         replace(workers, is_device_shared=lambda: True).resume()
         assert places() == {frozenset(CORES.trainers)}
+        end(file)
         await running
 
     run(scenario())
@@ -142,47 +164,59 @@ def test_workers_keep_off_the_cores_that_measure_until_they_may_use_all_again(wo
 
 @pytest.mark.skipif(len(ALLOWED) < 2, reason="one core has to measure and to train")
 @pytest.mark.long
-def test_a_worker_that_starts_later_is_moved_too(workers, run, tmp_path):
+def test_a_worker_that_starts_later_is_moved_too(workers, run, file):
     async def scenario():
         workers.make_room()
         for pid in ProcessTree("no such token", os.getpid())._workers():
             os.kill(pid, signal.SIGKILL)
-        running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "later", 300)))
-        assert await soon(lambda: dots(tmp_path / "later") > 5)
+        running = asyncio.ensure_future(workers.runner.run(CountJob(None, file)))
+        assert await soon(lambda: dots(file) > 0)
         assert await soon(lambda: places() == {frozenset(CORES.trainers)})
         workers.resume()
+        end(file)
         await running
 
     run(scenario())
 
 
 @pytest.mark.long
-def test_no_stage_starts_during_a_pause(workers, run, tmp_path):
+def test_no_stage_starts_during_a_pause(workers, run, file):
     async def scenario():
         workers.pause()
-        waiting = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "second", 1)))
+        waiting = asyncio.ensure_future(workers.runner.run(CountJob(None, file)))
         await asyncio.sleep(1.0)
-        assert dots(tmp_path / "second") == 0
+        assert dots(file) == 0
         workers.resume()
+        assert await soon(lambda: dots(file) > 0)
+        end(file)
         await waiting
 
     run(scenario())
 
 
+def is_stage(pid: int) -> bool:
+    try:
+        return title_of(pid).startswith("ray::_run_task_on")
+    except OSError:  # it has just ended
+        return False
+
+
 @pytest.mark.long
-def test_a_stage_whose_worker_is_killed_in_a_pause_is_repeated_after_it(workers, run, tmp_path):
+def test_a_stage_whose_worker_is_killed_in_a_pause_is_repeated_after_it(workers, run, file):
     async def scenario():
-        running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "third", 100)))
-        assert await soon(lambda: dots(tmp_path / "third") > 20)
+        running = asyncio.ensure_future(workers.runner.run(CountJob(None, file)))
+        assert await soon(lambda: dots(file) > 0)
         workers.pause()
         ids = ProcessTree("no such token", os.getpid()).ids()
-        pids = [pid for pid, _ in ids if Path(f"/proc/{pid}/cmdline").read_text().startswith("ray::_run_task_on")]
+        pids = [pid for pid, _ in ids if is_stage(pid)]
         os.kill(pids[0], signal.SIGKILL)
-        before = dots(tmp_path / "third")
+        before = dots(file)
         await asyncio.sleep(2.0)
-        assert dots(tmp_path / "third") == before
+        assert dots(file) == before
         workers.resume()
-        assert (await running)[0] != pids[0]
+        assert await soon(lambda: dots(file) > before)
+        end(file)
+        await running
 
     run(scenario())
     assert "T" not in states().values()

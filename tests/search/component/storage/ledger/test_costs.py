@@ -125,8 +125,8 @@ def test_before_a_run_there_is_no_share(ledger):
 
 
 def test_a_run_that_ends_without_a_word_has_lasted_until_it_was_seen_last(ledger, storage):
-    ledger.costs.start_run("study", 1)
     began = time.monotonic()
+    ledger.costs.start_run("study", 1)
     time.sleep(0.05)
     ledger.costs.record_heartbeat()
     seen, took = ledger.costs.spent("study").core_seconds, time.monotonic() - began
