@@ -9,7 +9,7 @@ RUNTIMES_VENV ?= .venv-runtimes
 RUNTIMES_READY := $(RUNTIMES_VENV)/.ready
 LOWEST_VENV ?= .venv-lowest
 LOWEST_READY := $(LOWEST_VENV)/.ready
-# The environment that writes TFLite files: tests and commands of this checkout look for it here.
+# The environment that writes TFLite files: tests look for it here. For your own commands export it, or they look in ~/.cache.
 export VITSEARCH_CONVERTERS ?= $(CURDIR)/.venv-converters
 # An emulated aarch64 board (tools/emulated_board.py): what it is made of is downloaded once.
 export VITSEARCH_BOARD ?= $(CURDIR)/.board

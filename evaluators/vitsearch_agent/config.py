@@ -1,6 +1,6 @@
 """The device's configuration: `config.json` in the state folder, written by the owner of the device.
 
-    {"runtimes": {"tensorrt": {"python": "/usr/bin/python3"}, "trtexec": {"tool": "/opt/bin/trtexec"}},
+    {"runtimes": {"onnxruntime": {"python": "/usr/bin/python3"}, "trtexec": {"tool": "/opt/bin/trtexec"}},
      "power": {"meter": "ina3221"},
      "limits": {"quota_mb": 2000, "memory_mb": 1500, "job_max_s": 3600},
      "canary": {"every_jobs": 50},

@@ -25,7 +25,7 @@ PACKAGES = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
     "litert": "ai-edge-litert",
-    "executorch": "executorch",
+    "executorch": "executorch torch",  # its wheel does not ask for torch, which it imports
     "coreml": "coremltools",
 }
 """What pip installs on a device for a runtime. The agent may be one file there, so no extra of it is named."""

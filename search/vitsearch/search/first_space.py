@@ -47,7 +47,7 @@ BOARDS = {
     "intel_cpu": Board("intel_cpu", "another PC: onnxruntime and OpenVINO"),
     "jetson_nano": Board("jetson_nano", "Jetson Nano: TensorRT 8.2, onnxruntime"),
     "jetson_orin_nano": Board("jetson_orin_nano", "Jetson Orin Nano: TensorRT 10"),
-    "raspberry_pi5": Board("raspberry_pi5", "Raspberry Pi 5: onnxruntime, LiteRT"),
+    "raspberry_pi5": Board("raspberry_pi5", "Raspberry Pi 5: onnxruntime, LiteRT, ExecuTorch"),
     "android": Board("android", "Android phone: LiteRT on CPU and GPU, through adb"),
     "iphone": Board("iphone", "iPhone: Core ML, measured on a Mac with Apple silicon"),
 }

@@ -20,6 +20,7 @@ from vitsearch.ship.prepare import Opened
 from vitsearch.ship.shipped_context import ShippedContext
 from vitsearch.ship.writing import BundlePlace
 from vitsearch.space import load
+from vitsearch.storage.addresses import without_password
 from vitsearch.study import lookup
 from vitsearch.study.retargeted import find
 from vitsearch_agent.verify.bundle import CHECKSUMS
@@ -196,7 +197,8 @@ def ship(where: str, wanted: Wanted, options: ShipOptions, progress: Progress) -
             try:
                 observer.send_bundle(options.observers[name], space, front, shipped)
             except Exception as error:  # noqa: BLE001 - whatever a server or its client raised: the bundle is written
-                progress.note(f"{name} did not take the bundle, which is in {bundle.folder}: {error}")
+                why = without_password(str(error), options.observers[name])
+                progress.note(f"{name} did not take the bundle, which is in {bundle.folder}: {why}")
             else:
                 progress.note(f"{name} has the bundle, in the run of study {bundle.model.study!r}")
     return bundle

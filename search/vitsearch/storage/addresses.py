@@ -25,6 +25,11 @@ def shown_argument(text: str) -> str:
     return masked(text) if "://" in text else text
 
 
+def without_password(text: str, address: str) -> str:
+    """A text, such as that of an error, in which an address may stand with its password."""
+    return text.replace(address, shown_argument(address))
+
+
 def files_problem(value: str) -> str | None:
     """Why files cannot be stored there, else None."""
     kind, separator, rest = value.partition("://")

@@ -129,7 +129,14 @@ class Point:
         return None if self.feasible and self.unjudged else self.feasible
 
     def unmeasured(self, objectives: Sequence[str]) -> tuple[str, ...]:
-        """The objectives that it has no value of, for which it cannot be on a front."""
+        """Name what keeps it off every front.
+
+        Args:
+            objectives: Names of metrics.
+
+        Returns:
+            Those that it has no value of.
+        """
         return tuple(name for name in objectives if self.metrics.value(name) is None)
 
     @cached_property

@@ -118,7 +118,8 @@ _OPEN: dict[str, Callable[[DataSpec, str], OpenSplit]] = {
 
 
 def _root(spec: DataSpec) -> Path:
-    return Path(spec.root or "").expanduser()
+    """Absolute: webdataset takes what begins with `pipe:` for a command of a shell."""
+    return Path(spec.root or "").expanduser().absolute()
 
 
 def _distinct(names: Sequence[Any]) -> tuple[str, ...]:

@@ -63,6 +63,13 @@ class Valid:
         random = "mean and std of the training images, as its weights are random"
         return {name: random if each is None else preprocessing_text(each) for name, each in preprocessings.items()}
 
+    def _own_task(self) -> Iterator[str]:
+        """Whose code a task of one's own is."""
+        source = self.space.task_source
+        if source.is_own_code:
+            where = f", looked for in {source.folder} and among the installed packages" if source.folder else ""
+            yield f"task {source.kind}: this command and workers run its code with your rights{where}."
+
     def _about(self, section: NetworkSection) -> Iterator[str]:
         """What was found out about a network of the user's, and the searched knobs that it does not support."""
         yield f"network {section.name}:"
@@ -87,6 +94,7 @@ class Valid:
                 f"{self.file}: fine. {counted} of which {self._wanted()} will be trained.",
                 *(f"input of {', '.join(names)}: {text}." for text, names in self._readers().items()),
                 *(f"weights of {name}: {text}." for name, text in self.tried.items()),
+                *self._own_task(),
                 *(line for section in self.space.network_sections for line in self._about(section)),
                 *(f"{token.describe()}." for token in self.tokens),
                 *(f"A run from this machine would end at once: {note}" for note in self.notes),

@@ -26,7 +26,7 @@ from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.search.observers.base import FinalFront, RunObserver, ShippedModel, SilentRun
 from vitsearch.space import SearchSpace
-from vitsearch.storage.addresses import masked
+from vitsearch.storage.addresses import masked, without_password
 from vitsearch.storage.ledger import sqlite_file
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.printed.models import PrintedFront
@@ -158,14 +158,15 @@ class MlflowRuns(SilentRun):
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
-            logger.warning("MLflow did not take a trial; it is sent again with the next one: %s", error)
+            why = without_password(str(error), self._runs.address)
+            logger.warning("MLflow did not take a trial; it is sent again with the next one: %s", why)
 
 
 class StudyRuns:
     """The runs of one study on a server. Connects with the first trial."""
 
     def __init__(self, uri: str, space: SearchSpace) -> None:
-        self._uri = uri
+        self.address = uri
         self._space = space
         self._client: MlflowClient | None = None
         self._experiment = ""
@@ -251,7 +252,7 @@ class StudyRuns:
         from mlflow import MlflowClient
 
         if self._client is None:
-            client = MlflowClient(self._uri)
+            client = MlflowClient(self.address)
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
             experiment = client.get_experiment_by_name(name)
             self._experiment = client.create_experiment(name) if experiment is None else experiment.experiment_id

@@ -432,6 +432,15 @@ def test_missing_shards_or_descriptions_are_reported(tmp_path):
     refused("shards that do not exist", "part-004.tar", source="wds/parts", root=root)
 
 
+@needs_webdataset
+def test_a_folder_that_is_called_like_a_command_is_a_folder(tmp_path, monkeypatch):
+    """webdataset runs what follows `pipe:` in a shell."""
+    monkeypatch.chdir(tmp_path)
+    shards(tmp_path / "pipe:touch ran #", samples(8), 8)
+    assert len(read("wds/parts", "pipe:touch ran #").train) > 0
+    assert not (tmp_path / "ran").exists()
+
+
 # ---- unsupported sources and missing libraries
 
 

@@ -34,12 +34,13 @@ class FailingRuns:
 
     failures: int
     logged: list[int] = field(default_factory=list)
+    address: str = "https://ana:hunter2@mlflow.local"
     has_ended: bool = False
 
     def log(self, trial: FinishedTrial) -> None:
         if self.failures:
             self.failures -= 1
-            raise ConnectionError("no answer")
+            raise ConnectionError(f"no answer of {self.address}/api")
         self.logged.append(trial.number)
 
     def end(self) -> None:
@@ -63,7 +64,9 @@ def test_a_server_that_never_answers_does_not_end_the_study(run_with, warnings_o
     sender = MlflowRuns(FailingRuns(sys.maxsize))
     assert run_with(sender).trained == 1
     sender.close()
-    assert heard == ["MLflow did not take a trial; it is sent again with the next one: no answer"]
+    assert heard == [
+        "MLflow did not take a trial; it is sent again with the next one: no answer of https://ana:***@mlflow.local/api"
+    ]
 
 
 def test_mlflow_that_is_not_installed_is_named_with_its_command(monkeypatch):
