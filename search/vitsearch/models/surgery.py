@@ -105,13 +105,17 @@ def _cut(values: torch.Tensor, dim: int, index: torch.Tensor) -> nn.Parameter:
 
 @contextmanager
 def unfused_attention(model: nn.Module) -> Iterator[None]:
-    """Compute attention as plain matrix products: counters see them, and the backward pass is faster on a CPU."""
+    """Compute attention as plain matrix products: counters see them, exporters have operators for them, and the
+    backward pass is faster on a CPU. So for timm's modules, and for torch's, whose inference is one fused operator."""
     fused = [module for module in model.modules() if getattr(module, "fused_attn", False) is True]
     for module in fused:
         setattr(module, "fused_attn", False)  # noqa: B010 - not an attribute of nn.Module
+    was_fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(was_fast)
         for module in fused:
             setattr(module, "fused_attn", True)  # noqa: B010
 

@@ -121,6 +121,8 @@ def _is_inside(width: Width, heads: Iterable[Heads]) -> bool:
 
 
 def _refused_width(trace: Trace, width: Width) -> str | None:
+    if (reason := _runs_again(trace, (*width.layers, *width.between)) or _splits_group(trace, width)) is not None:
+        return reason
     local = channels.below(width, width.scope)
     kept = half(width.units)
     return _Trial(trace, width.scope).refused(
@@ -130,12 +132,30 @@ def _refused_width(trace: Trace, width: Width) -> str | None:
 
 
 def _refused_heads(trace: Trace, heads: Heads) -> str | None:
+    if (reason := _runs_again(trace, (heads.scope, heads.consumer))) is not None:
+        return reason
     local = replace(heads, scope="", consumer=heads.consumer[len(heads.scope) + 1 :])
     kept = half(heads.count)
     return _Trial(trace, heads.scope).refused(
         lambda module: attention.masked(module, local, kept),
         lambda module: attention.keep_heads(module, local, kept),
     )
+
+
+def _runs_again(trace: Trace, names: Iterable[str]) -> str | None:
+    """Why modules cannot be cut that other places of the model use as well: they would not fit there, and what is
+    fitted for one place would be wrong for the others."""
+    name = next((name for name in names if trace.calls.get(name, 0) > 1), None)
+    return None if name is None else f"{name} runs {trace.calls[name]} times in one forward"
+
+
+def _splits_group(trace: Trace, width: Width) -> str | None:
+    """Why the units that were declared do not fit a norm between."""
+    for name in width.between:
+        size = channels.group_size(trace.modules[name], width.channels)
+        if width.grain % size:
+            return f"{name} norms groups of {size} channels, so grain must be a multiple of {size}, not {width.grain}"
+    return None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ that its weight is multiplied by H over the kept number.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -69,6 +70,14 @@ def keep_channels(root: nn.Module, width: Width, kept: Sequence[int]) -> None:
 def grain_columns(units: Sequence[int], grain: int) -> list[int]:
     """The channels of these units."""
     return [unit * grain + channel for unit in units for channel in range(grain)]
+
+
+def group_size(module: nn.Module, channels: int) -> int:
+    """How many channels a norm over groups of them takes together: they stay or go together, as those that stay would
+    be normed with others. 1 for a norm over single channels or all of them, and for other modules."""
+    if not isinstance(module, nn.GroupNorm) or module.num_groups == 1 or module.num_channels != channels:
+        return 1
+    return channels // module.num_groups
 
 
 def current_units(root: nn.Module, width: Width) -> int:
@@ -145,6 +154,7 @@ def _from(trace: Trace, names: list[str], start: int) -> Width | None:
     while index < len(names):
         name, module = names[index], trace.modules[names[index]]
         if not is_mixer(module):
+            walk.grain = math.lcm(walk.grain, group_size(module, channels))
             walk.between.append(name)
         elif _is_squeeze(trace, names, index, channels, names[start]):
             walk.squeezes.append((name, names[index + 1]))
@@ -152,7 +162,7 @@ def _from(trace: Trace, names: list[str], start: int) -> Width | None:
         elif getattr(module, "groups", 1) > 1:
             if not inputs_of(module) == outputs_of(module) == channels:
                 return None
-            walk.grain = max(walk.grain, channels // int(module.groups))
+            walk.grain = math.lcm(walk.grain, channels // int(module.groups))
             walk.between.append(name)
         elif _is_gate(names[start], first, name, module) and len(walk.producers) == 1:
             walk.producers.append(name)
@@ -306,5 +316,8 @@ def _keep_between(module: Any, sizes: Sequence[tuple[int, list[int]]]) -> None:
 
 
 def _select(module: nn.Module, size: int, kept: list[int]) -> None:
+    per_group = group_size(module, size)
     keep_entries(module, size, kept)
     replace_noted_size(module, size, len(kept))
+    if isinstance(module, nn.GroupNorm) and per_group > 1:
+        module.num_groups = len(kept) // per_group

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision.models import VisionTransformer
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
@@ -20,6 +21,14 @@ def test_attention_counts_and_the_batch_size_does_not_matter(base):
     assert macs_m == pytest.approx(by_hand(), rel=1e-6)
     assert params_m == pytest.approx(sum(p.numel() for p in model.parameters()) / 1e6)
     assert macs.count(model, torch.zeros(3, 1, 28, 28))[0] == pytest.approx(macs_m)
+
+
+def test_the_attention_of_torch_counts_in_inference():
+    """Its layers, and the fused kernel that they call, are single operators there."""
+    width, tokens, hidden = 32, 16 + 1, 64
+    model = VisionTransformer(32, 8, 1, 2, width, hidden, num_classes=10).eval()
+    linear = tokens * width * (4 * width + 2 * hidden) + 16 * 3 * 64 * width + width * 10
+    assert macs.count(model, torch.zeros(1, 3, 32, 32))[0] == pytest.approx((linear + 2 * tokens**2 * width) / 1e6)
 
 
 def test_attention_pooling_counts():

@@ -3,6 +3,7 @@
 import copy
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from support import small_networks
 from vitsearch.structure import heads, widths
-from vitsearch.structure.find import find_structure, half
+from vitsearch.structure.find import DECLARED, find_structure, half
 from vitsearch.structure.values import Structure
 
 IMAGES = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -22,6 +23,7 @@ NETWORKS = {
     "grouped convolution": small_networks.on_maps(
         small_networks.convolutions(nn.Conv2d(32, 32, 3, padding=1, groups=8))
     ),
+    "norm of groups": small_networks.on_maps(small_networks.convolutions(nn.GroupNorm(8, 32))),
     "layer norm": small_networks.OnTokens(small_networks.perceptron(nn.LayerNorm(small_networks.HIDDEN))),
     "gate of two layers": small_networks.OnTokens(small_networks.Gated()),
     "gate in one layer": small_networks.OnTokens(small_networks.Halves()),
@@ -77,6 +79,41 @@ def test_the_unit_of_a_grouped_convolution_is_a_group():
     _, structure = found(NETWORKS["grouped convolution"])
     assert [part.width.grain for part in structure.parts] == [4, 1]
     assert [part.width.units for part in structure.parts] == [8, 32]
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_the_unit_of_a_norm_of_groups_is_a_group_at_every_count(count):
+    network, structure = found(NETWORKS["norm of groups"])
+    part = structure.parts[0]
+    assert (part.width.grain, part.width.units) == (4, 8)
+    cut = copy.deepcopy(network)
+    widths.keep_channels(cut, part.width, range(count))
+    (norm,) = [module for module in cut.modules() if isinstance(module, nn.GroupNorm)]
+    assert (norm.num_groups, norm.num_channels) == (count, 4 * count)
+    with torch.no_grad(), widths.masked(network, part.width, range(count)):
+        torch.testing.assert_close(cut(IMAGES), network(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_what_several_places_of_a_model_use_is_refused():
+    shared = nn.LayerNorm(small_networks.HIDDEN)
+    attention = small_networks.Attention()
+    twice = {
+        "width": (small_networks.perceptron(shared), small_networks.perceptron(shared)),
+        "heads": (attention, attention),
+    }
+    for kind, branches in twice.items():
+        _, structure = found(small_networks.OnTokens(nn.Sequential(*map(small_networks.Residual, branches))))
+        assert not [part for part in structure.parts if part.heads or part.width]
+        reasons = [refusal.reason for refusal in structure.refusals if refusal.kind == kind]
+        assert any(reason.endswith("runs 2 times in one forward") for reason in reasons)
+
+
+def test_units_that_are_declared_do_not_split_a_group():
+    network = copy.deepcopy(NETWORKS["norm of groups"])
+    width = found(NETWORKS["norm of groups"])[1].parts[0].width
+    structure = find_structure(network, IMAGES, [replace(width, grain=2)])
+    (refusal,) = [refusal for refusal in structure.refusals if refusal.kind == DECLARED]
+    assert "norms groups of 4 channels, so grain must be a multiple of 4, not 2" in refusal.reason
 
 
 def test_channels_that_are_mixed_between_the_layers_are_refused_with_the_measured_reason():

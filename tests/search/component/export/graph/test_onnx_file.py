@@ -2,6 +2,7 @@ import onnx
 import pytest
 import torch
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
@@ -35,6 +36,11 @@ def test_the_report_describes_the_file(model, tmp_path):
     assert [d.dim_param or d.dim_value for d in inputs.type.tensor_type.shape.dim] == ["batch", 1, 28, 28]
     assert outputs.type.tensor_type.shape.dim[0].dim_param == "batch"
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_the_attention_of_torch_is_written(tmp_path):
+    model = VisionTransformer(32, 8, 2, 2, 32, 64, num_classes=10).eval()
+    assert write_onnx(model, (1, 3, 32, 32), tmp_path / "model.onnx").parity_rel < 1e-5
 
 
 def test_the_opset_is_the_requested_one(tmp_path):
