@@ -75,9 +75,10 @@ def kept_structure(identity: Mapping[str, Any], find: Callable[[], Structure]) -
 
 @cache
 def _code_digest() -> str:
-    """Of the package that finds structures: what another version has found is found again."""
+    """Of what finds structures, which cuts to prove them: what another version has found is found again."""
     folder = Path(structure.__file__).parent
-    return digest([path.read_text() for path in sorted(folder.rglob("*.py"))])
+    cuts = [folder.parent / "models" / "surgery.py", *sorted((folder.parent / "compress").glob("*.py"))]
+    return digest([torch.__version__, *(path.read_text() for path in (*sorted(folder.rglob("*.py")), *cuts))])
 
 
 def find_afresh(recipe: BuildRecipe, size: ImageSize) -> Structure:

@@ -137,7 +137,10 @@ def follows(resolved: ResolvedPlan) -> bool:
 def _layers(model: nn.Module, backbone: Backbone) -> list[Fitted | None]:
     """Two layers for each block, then the classifiers; a base and its cut model have the same indices."""
     blocks = [layer for unit in backbone.units(model) for layer in _of_block(unit)]
-    return [*blocks, *(Fitted(layer, ridge=CLASSIFIER_RIDGE) for layer in classifiers(model))]
+    heads = (
+        Fitted(each, ridge=CLASSIFIER_RIDGE) if matrices.can_be_fitted(each) else None for each in classifiers(model)
+    )
+    return [*blocks, *heads]
 
 
 def _of_block(unit: BlockUnits) -> tuple[Fitted | None, Fitted | None]:

@@ -54,6 +54,26 @@ def set_aside(labels: Labels, most: int) -> Labels:
     return np.sort(np.argsort(place, kind="stable")[:count]).astype(np.int64)
 
 
+def others(labels: Labels, holdout: Labels, firsts: Labels | None) -> Labels:
+    """Choose the rows to learn from.
+
+    Args:
+        labels: The classes of the training images, (N,).
+        holdout: The rows that judge.
+        firsts: The first row with the same image as each row has, (N,); None where no image is there twice.
+
+    Returns:
+        The other rows, ascending, without copies of an image that judges; but a class that has nothing else keeps them.
+    """
+    judges = np.zeros(len(labels), dtype=bool)
+    judges[holdout] = True
+    if firsts is None:
+        return np.flatnonzero(~judges)
+    is_known = np.isin(firsts, firsts[holdout])
+    has_others = np.isin(labels, np.unique(labels[~is_known]))
+    return np.flatnonzero(np.where(has_others, ~is_known, ~judges))
+
+
 def too_few(name: str, count: int) -> str:
     """The message for a class that cannot be split."""
     return f"class {name!r} has {count} different image; at least 2 are needed, one to train on and one to validate on"

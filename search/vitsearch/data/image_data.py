@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.keys import DataIdentity
 from vitsearch.data.arrays import Labels
-from vitsearch.data.holdout import set_aside
+from vitsearch.data.holdout import others, set_aside
 from vitsearch.data.masks import image_classes
 from vitsearch.data.problems import some
 from vitsearch.data.splits import Split
@@ -61,8 +59,8 @@ class ImageData:
 
     @cached_property
     def learned(self) -> Labels:
-        """The other rows of `train`, ascending."""
-        return np.setdiff1d(np.arange(len(self.train)), self.holdout, assume_unique=True)
+        """The other rows of `train`, ascending, without copies of an image that judges."""
+        return others(image_classes(self.train.labels), self.holdout, self.train.firsts)
 
     @cached_property
     def identity(self) -> DataIdentity:

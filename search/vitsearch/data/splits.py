@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,11 +20,13 @@ from vitsearch_agent.base.canonical_json import canonical_json
 class Split:
     """Images and labels. `images` is uint8 (N, H, W, C) with C 1 or 3, possibly a read-only memory map; `labels`
     is int64 (N,), indices into the class names, or uint8 (N, H, W), masks of such indices, possibly a map too; `sha256`
-    depends on the contents and their order, not on paths."""
+    depends on the contents and their order, not on paths. `firsts` is int64 (N,), the first row with the same file as
+    each row has; None where no file is there twice."""
 
     images: Bytes
     labels: Truths
     sha256: str
+    firsts: Labels | None = None
 
     @classmethod
     def of(cls, images: Bytes, labels: Truths) -> Split:
@@ -33,6 +35,20 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def first_rows(sha256s: Sequence[str]) -> Labels | None:
+    """Find copies.
+
+    Args:
+        sha256s: The digests of the image files of a split, (N,).
+
+    Returns:
+        int64 (N,), the first row with the same digest; None where no digest is there twice.
+    """
+    first: dict[str, int] = {}
+    rows = np.array([first.setdefault(sha256, row) for row, sha256 in enumerate(sha256s)], np.int64)
+    return None if len(first) == len(rows) else rows
 
 
 def digest_of_files(sha256s: Iterable[str], labels: Truths) -> str:
@@ -58,7 +74,7 @@ def stored_splits(
     }
     images = stored(wanted, rows, cache_dir)
     return {
-        name: Split(images[name], part.labels, digest_of_files(part.sha256s, part.labels))
+        name: Split(images[name], part.labels, digest_of_files(part.sha256s, part.labels), first_rows(part.sha256s))
         for name, part in parts.items()
     }
 

@@ -28,7 +28,7 @@ from vitsearch.data.image_data import ImageData
 from vitsearch.data.pixels import DEEP, UNREADABLE, decode_image, reason
 from vitsearch.data.problems import Problems, some
 from vitsearch.data.spec import DataSpec
-from vitsearch.data.splits import Split, digest_of_files
+from vitsearch.data.splits import Split, digest_of_files, first_rows
 from vitsearch.data.statistics import common_size, mean_and_std
 from vitsearch.data.store import ArrayRequest, stored
 from vitsearch_agent.verify.segmentation import IGNORED
@@ -223,6 +223,7 @@ def decode(parts: Mapping[str, MaskedPart], survey: MaskedSurvey, cache_dir: Pat
             arrays[name],
             (masks := arrays[f"{name} {MASKS}"][..., 0]),
             digest_of_files(part.images.sha256s, masks),
+            first_rows(part.images.sha256s),
         )
         for name, part in parts.items()
     }

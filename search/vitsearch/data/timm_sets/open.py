@@ -130,12 +130,13 @@ def _distinct(names: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _stamp(path: Path) -> list[Any]:
-    """Name, size and modification time of a file, or of every file below a folder."""
+    """Name, size and modification time of a file, or of every file below a folder and behind its links, which
+    torchvision follows too."""
     if path.is_file():
         status = path.stat()
         return [[path.name, status.st_size, status.st_mtime_ns]]
     entries = []
-    for folder, folders, files in os.walk(path, followlinks=False):
+    for folder, folders, files in os.walk(path, followlinks=True):
         folders.sort()
         for name in sorted(files):
             file = Path(folder, name)

@@ -129,7 +129,8 @@ def read_index(split: OpenSplit, spec: DataSpec, cache_dir: Path | None) -> Inde
 
     Raises one `DataError` with all problems of the split.
     """
-    named = {"schema": SCHEMA, "where": split.where, "stamp": split.stamp}
+    root = None if spec.root is None else str(Path(spec.root).expanduser().resolve())
+    named = {"schema": SCHEMA, "where": split.where, "root": root, "stamp": split.stamp}
     keys = {"input_key": spec.input_key, "target_key": spec.target_key}
     file = cache_dir / f"index-{digest(named | keys)}.json" if cache_dir else None
     if file is not None and file.is_file() and (cached := Index.from_bytes(file.read_bytes())) is not None:

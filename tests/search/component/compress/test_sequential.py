@@ -44,6 +44,28 @@ def test_both_classifiers_of_repvit_are_fitted():
     assert len(sequential.classifiers(model)) == 2
 
 
+class Cosine(nn.Linear):
+    """Its logits do not grow with its weights."""
+
+    def forward(self, features):
+        return 10.0 * functional.linear(functional.normalize(features), functional.normalize(self.weight))
+
+
+def test_a_classifier_with_a_forward_of_its_own_is_left_alone(base):
+    def with_cosine(model):
+        head = Cosine(model.head.in_features, model.head.out_features, bias=False)
+        head.weight = model.head.weight
+        model.head = head
+        return model
+
+    images = base.calibration[0][:IMAGES]
+    expected = sequential.targets(with_cosine(base.model()), base.family, images)
+    model = with_cosine(cut(base, base.resolved(ffn=384)))
+    before = model.head.weight.clone()
+    sequential.fit(model, base.family, expected, images)
+    assert torch.equal(model.head.weight, before)
+
+
 @pytest.mark.long
 def test_an_uncut_model_does_not_change(base, wanted):
     model, whole = base.model(), base.model().state_dict()

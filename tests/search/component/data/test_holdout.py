@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vitsearch.data.holdout import set_aside
+from vitsearch.data.holdout import others, set_aside
+from vitsearch.data.splits import first_rows
 
 
 @pytest.mark.parametrize(("images", "most", "count"), [(1000, 2000, 100), (1000, 30, 30), (5, 2000, 1), (1, 2000, 0)])
@@ -37,3 +38,19 @@ def test_the_draw_depends_on_the_labels_alone():
     labels = np.random.default_rng(1).integers(0, 5, 500)
     assert (set_aside(labels, 2000) == set_aside(labels.copy(), 2000)).all()
     assert len(set(set_aside(labels, 2000)) & set(set_aside(labels, 20))) == 20
+
+
+@given(st.data())
+def test_no_copy_of_an_image_that_judges_is_learned(data):
+    labels = np.array(data.draw(st.lists(st.integers(0, 3), min_size=2, max_size=60)))
+    contents = data.draw(st.lists(st.integers(0, 20), min_size=len(labels), max_size=len(labels)))
+    firsts = first_rows([str(content) for content in contents])
+    holdout = set_aside(labels, 2000)
+    learned = others(labels, holdout, firsts)
+    assert not set(learned) & set(holdout)
+    judged = {contents[row] for row in holdout}
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        fresh = [row for row in rows if contents[row] not in judged]
+        kept = [row for row in learned if labels[row] == label]
+        assert kept == (fresh or [row for row in rows if row not in holdout])

@@ -168,6 +168,19 @@ def test_one_class_and_mixed_sizes_are_refused(tmp_path):
 # ---- the cache, and identity
 
 
+def test_images_behind_a_link_to_a_class_are_read_again_when_they_change(tmp_path):
+    """A subset is often made of links; two of them are no one set, though both have no file of their own."""
+    folders(tmp_path / "full", names=("bolt", "nut"))
+    for subset, names in {"one": ("bolt", "nut"), "other": ("nut", "bolt")}.items():
+        for name, linked in zip(("bolt", "nut"), names, strict=True):
+            (tmp_path / subset).mkdir(exist_ok=True)
+            (tmp_path / subset / name).symlink_to(tmp_path / "full" / linked, target_is_directory=True)
+    one, other = (read("torch/image_folder", tmp_path / name, tmp_path / "cache") for name in ("one", "other"))
+    assert one.identity != other.identity
+    (tmp_path / "full" / "bolt" / "00.png").write_bytes(png(99))
+    assert read("torch/image_folder", tmp_path / "one", tmp_path / "cache").identity != one.identity
+
+
 def test_second_load_decodes_nothing_until_files_change(tmp_path, monkeypatch):
     folders(tmp_path / "in")
     first = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=ImageSize.square(16))
