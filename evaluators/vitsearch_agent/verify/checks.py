@@ -34,6 +34,7 @@ width, and other processors round otherwise: every image by SAME_COSINE, or one 
 
 OF_A_RUN = ("latency_ms_", "cpu_ms_")
 """How the names of figures begin that are of a run, which has as many images as its batch."""
+
 DISTURBED = ("contended", "throttled", "sustained_throttling", "swapped", "warm_start", "unverified_device")
 """Flags of a measurement that is no measure of the model."""
 

@@ -29,7 +29,7 @@ from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch_agent.base.canonical_json import digest
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True)

@@ -38,40 +38,46 @@ def held_out(
     return chosen
 
 
-def set_aside(labels: Labels, most: int) -> Labels:
-    """Ascending rows of the training images, with `labels` (N,), that judge models during the search.
+def set_aside(labels: Labels, most: int, firsts: Labels | None = None) -> Labels:
+    """Choose the training images that judge models during the search.
 
     A tenth of each class, but at most `most` in all, and at least one image of two. The images of a class are spread
     evenly over 0 to 1 and those with the lowest places are taken, so a class with a share s of the images, among k
-    classes, gives its tenth to within (1 + k s) / 2 images. The draw depends on the labels alone, so all studies on the
-    same data hold out the same images.
-    """
-    count = min(most, max(int(len(labels) * HOLDOUT_SHARE), min(1, len(labels) - 1)))
-    place = np.empty(len(labels))
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        place[np.random.default_rng([SEED, int(label)]).permutation(rows)] = (np.arange(len(rows)) + 0.5) / len(rows)
-    return np.sort(np.argsort(place, kind="stable")[:count]).astype(np.int64)
-
-
-def others(labels: Labels, holdout: Labels, firsts: Labels | None) -> Labels:
-    """Choose the rows to learn from.
+    classes, gives its tenth to within (1 + k s) / 2 images. The draw depends on the labels and on which images are
+    copies alone, so all studies on the same data hold out the same images.
 
     Args:
         labels: The classes of the training images, (N,).
-        holdout: The rows that judge.
-        firsts: The first row with the same image as each row has, (N,); None where no image is there twice.
+        most: How many may judge.
+        firsts: The first row with the same image as each row has, (N,); None where no image is there twice. Of copies
+            the first alone is drawn.
 
     Returns:
-        The other rows, ascending, without copies of an image that judges; but a class that has nothing else keeps them.
+        Their rows, ascending.
     """
-    judges = np.zeros(len(labels), dtype=bool)
-    judges[holdout] = True
-    if firsts is None:
-        return np.flatnonzero(~judges)
-    is_known = np.isin(firsts, firsts[holdout])
-    has_others = np.isin(labels, np.unique(labels[~is_known]))
-    return np.flatnonzero(np.where(has_others, ~is_known, ~judges))
+    rows = np.arange(len(labels)) if firsts is None else np.unique(firsts)
+    count = min(most, max(int(len(rows) * HOLDOUT_SHARE), min(1, len(rows) - 1)))
+    classes, place = labels[rows], np.empty(len(rows))
+    for label in np.unique(classes):
+        members = np.flatnonzero(classes == label)
+        places = (np.arange(len(members)) + 0.5) / len(members)
+        place[np.random.default_rng([SEED, int(label)]).permutation(members)] = places
+    return np.sort(rows[np.argsort(place, kind="stable")[:count]]).astype(np.int64)
+
+
+def rows_to_learn(count: int, holdout: Labels, firsts: Labels | None) -> Labels:
+    """Choose the training images that models learn from.
+
+    Args:
+        count: The number of training images, N.
+        holdout: The rows that judge.
+        firsts: As in `set_aside`.
+
+    Returns:
+        The other rows, ascending, without copies of an image that judges.
+    """
+    contents = np.arange(count) if firsts is None else firsts
+    return np.flatnonzero(~np.isin(contents, contents[holdout]))
 
 
 def too_few(name: str, count: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.keys import DataIdentity
 from vitsearch.data.arrays import Labels
-from vitsearch.data.holdout import others, set_aside
+from vitsearch.data.holdout import rows_to_learn, set_aside
 from vitsearch.data.masks import image_classes
 from vitsearch.data.problems import some
 from vitsearch.data.splits import Split
@@ -55,12 +55,12 @@ class ImageData:
     def holdout(self) -> Labels:
         """Ascending rows of `train` on which compressed models are compared with their base. Nothing is trained,
         fitted or calibrated on them."""
-        return set_aside(image_classes(self.train.labels), self.holdout_images)
+        return set_aside(image_classes(self.train.labels), self.holdout_images, self.train.firsts)
 
     @cached_property
     def learned(self) -> Labels:
         """The other rows of `train`, ascending, without copies of an image that judges."""
-        return others(image_classes(self.train.labels), self.holdout, self.train.firsts)
+        return rows_to_learn(len(self.train), self.holdout, self.train.firsts)
 
     @cached_property
     def identity(self) -> DataIdentity:
@@ -75,6 +75,7 @@ class ImageData:
                 "validation": self.validation.sha256,
                 "holdout": len(self.holdout),
             }
+            | ({} if self.train.firsts is None else {"images": len(set(self.train.firsts.tolist()))})
         )
         return DataIdentity(fingerprint, classes=len(self.class_names), channels=self.channels)
 

@@ -47,26 +47,25 @@ class Problems:
             raise DataError(f"{self._where}: {len(problems)} problems\n{listed}")
 
     def _describe_unreadable(self) -> str:
-        """The reasons, each once, with the first images that have it."""
+        """The reasons, those of most images first, each once with the first images that have it."""
         by_reason: dict[str, list[str]] = {}
         for image, why in self._unreadable.items():
             by_reason.setdefault(why, []).append(image)
-        parts = [line for why, images in by_reason.items() for line in _of_one_reason(why, images)]
         count = len(self._unreadable)
-        head = f"{count} image{'s' if count > 1 else ''} cannot be used"
-        return "\n  ".join([head, *_first(parts)])
+        lines, left = [f"{count} image{'s' if count > 1 else ''} cannot be used"], count
+        for why, images in sorted(by_reason.items(), key=lambda entry: -len(entry[1])):
+            if len(lines) <= _LISTED_LINES:
+                lines += _of_one_reason(why, images)
+                left -= len(images)
+        return "\n  ".join([*lines, *([f"and {left} more"] if left else [])])
 
 
 def _of_one_reason(why: str, images: list[str]) -> list[str]:
     if len(images) <= _LISTED:
         return [f"{image}: {why}" for image in images]
-    return ["\n    ".join([f"{why} ({len(images)}):", *_first(images)])]
-
-
-def _first(lines: list[str]) -> list[str]:
-    """The first twenty, and how many the others are."""
-    more = len(lines) - _LISTED_LINES
-    return [*lines[:_LISTED_LINES], *([f"and {more} more"] if more > 0 else [])]
+    more = len(images) - _LISTED_LINES
+    rest = [f"  and {more} more"] if more > 0 else []
+    return [f"{why} ({len(images)}):", *(f"  {image}" for image in images[:_LISTED_LINES]), *rest]
 
 
 def some(values: Iterable[str]) -> str:

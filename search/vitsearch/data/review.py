@@ -31,7 +31,7 @@ from vitsearch.data.layout import Layout, SplitCounts, SplitOrigin
 from vitsearch.data.masks import present_in, rarest
 from vitsearch.data.problems import some
 from vitsearch.data.spec import DataSpec
-from vitsearch.data.splits import Split
+from vitsearch.data.splits import Split, first_rows
 from vitsearch.data.timm_sets.skipped import skipped_samples
 from vitsearch.data.timm_sets.source import SplitPart, survey_timm, test_part
 from vitsearch.errors import DataError
@@ -112,7 +112,8 @@ class Contents:
     cut_images: str | None = None
 
     def layout(self) -> Layout:
-        in_holdout, classes = set_aside(self.train.labels, self.holdout_images), len(self.class_names)
+        in_holdout = set_aside(self.train.labels, self.holdout_images, first_rows(self.train.sha256s))
+        classes = len(self.class_names)
         drawn = "drawn" if self.class_names == (UNLABELLED,) else "drawn from its classes"
         origin = SplitOrigin(
             f"a tenth of train, at most {self.holdout_images:,}, {drawn} with seed {SEED}; they judge models in the "

@@ -333,12 +333,14 @@ class Pipeline:
             targets=await self._shared.targets(trial.plan, trial.shared.teacher),
             reference=await self._shared.reference(trial.plan, trial.shared.base),
             before=_evaluation(row) if row else await self.proxy(trial),
-            keeps="best" if self._has_better_teacher(trial) else "nearest",
+            keeps="best" if self._learns_of_another(trial) else "nearest",
         )
 
-    def _has_better_teacher(self, trial: ResolvedTrial) -> bool:
-        """Whether a plan learns of another model than the one that it is compared with, or its base."""
-        return trial.shared.teacher is not None and self.config.teacher not in (None, self.config.reference)
+    def _learns_of_another(self, trial: ResolvedTrial) -> bool:
+        """Whether the teacher of a plan is neither its own base nor the reference of the study."""
+        teacher, base = trial.shared.teacher, trial.shared.base
+        is_own = teacher is None or teacher.weights_sha256 == base.weights_sha256
+        return not is_own and self.config.teacher not in (None, self.config.reference)
 
     async def _trained(self, stage: Stage, key: str, rung: int, job: Callable[[], Awaitable[TrainJob]]) -> TrainingRow:
         async def make() -> tuple[TrainingRow, StageCost]:

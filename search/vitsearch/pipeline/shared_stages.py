@@ -198,7 +198,7 @@ class SharedStages:
     async def subset(self, view: ModelView | None, images: int) -> Path:
         """The file of so many validation images (`spread_rows`) as a model sees them, or (None) of their labels."""
         seen = None if view is None else view.in_keys()
-        described = {"stage": Stage.SUBSET, "data": self._config.data.fingerprint, "view": seen}
+        described = {"stage": Stage.SUBSET, "data": self._config.data.fingerprint, "view": seen, "rows": "spread"}
         job = SubsetJob(self._workspace, view, images)
         sha256 = await self._context.file(digest(described | {"images": images}), job)
         return await self._fetched(sha256)
@@ -211,7 +211,7 @@ class SharedStages:
         described = {"schema": BLOCK_STRUCTURE_SCHEMA, "calibration": calibration, "window_size": source.window_size}
         if isinstance(network, PythonNetwork):
             described["structure"] = network.structure
-        key = digest(described | self._model(source, base))
+        key = digest(described | self._in_keys(source, base))
 
         async def make() -> tuple[BlockStructureRow, StageCost]:
             analysis, cost = await self._context.run(BlockStructureJob(self._workspace, source, wanted))
@@ -234,7 +234,7 @@ class SharedStages:
         """KL in nats from rounding each layer of the unpruned model alone; shared by all mixed-precision plans."""
         calibration = asdict(self._config.calibration) | {"data": self._config.judged_by}
         described = {"stage": Stage.SENSITIVITY, "calibration": calibration, "window": source.window_size}
-        key = digest(described | self._model(source, base))
+        key = digest(described | self._in_keys(source, base))
         sha256 = await self._context.file(key, SensitivityJob(self._workspace, source, self._config.calibration))
         sensitivity: dict[str, float] = json.loads((await self._fetched(sha256)).read_text())
         return sensitivity
@@ -263,10 +263,11 @@ class SharedStages:
             "images": job.images,
             "pool": pool if job.images == "train" else None,
         }
-        return await self._context.file(digest(described | self._model(job.source, model)), job)
+        return await self._context.file(digest(described | self._in_keys(job.source, model)), job)
 
-    def _model(self, source: Source, base: Base) -> dict[str, Any]:
-        """What stands for an unpruned model in keys. Networks of one file of weights may compute different things."""
+    def _in_keys(self, source: Source, base: Base) -> dict[str, Any]:
+        """What enters keys of what depends on an unpruned model. Its weights alone do not say what is computed with
+        them: its name does, and of a network of the user's its architecture."""
         architecture = architecture_of(source.backbone, self._workspace.networks)
         model = {"backbone": source.backbone, "weights": base.weights_sha256, "view": source.view.in_keys()}
         return model | ({"architecture": architecture} if architecture else {})

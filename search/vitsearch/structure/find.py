@@ -15,7 +15,7 @@ from vitsearch.structure import heads as attention
 from vitsearch.structure import widths as channels
 from vitsearch.structure.proof import difference, draw_vectors, failure, run, settle_batch_norms
 from vitsearch.structure.residual import addition_of, blocks_among, residual_modules
-from vitsearch.structure.trace import Trace
+from vitsearch.structure.trace import Trace, is_mixer
 from vitsearch.structure.values import Heads, Part, Refusal, Structure, Width
 
 NOT_SIDE_BY_SIDE = "its heads depend on each other, or do not lie side by side"
@@ -121,7 +121,8 @@ def _is_inside(width: Width, heads: Iterable[Heads]) -> bool:
 
 
 def _refused_width(trace: Trace, width: Width) -> str | None:
-    if (reason := _runs_again(trace, (*width.layers, *width.between)) or _splits_group(trace, width)) is not None:
+    cut = (*width.layers, *(name for name in width.between if channels.has_channels(trace.modules[name], width)))
+    if (reason := _runs_again(trace, cut) or _splits_group(trace, width)) is not None:
         return reason
     local = channels.below(width, width.scope)
     kept = half(width.units)
@@ -132,7 +133,8 @@ def _refused_width(trace: Trace, width: Width) -> str | None:
 
 
 def _refused_heads(trace: Trace, heads: Heads) -> str | None:
-    if (reason := _runs_again(trace, (heads.scope, heads.consumer))) is not None:
+    inside = (name for name in trace.order if name.startswith(f"{heads.scope}.") and is_mixer(trace.modules[name]))
+    if (reason := _runs_again(trace, (heads.scope, heads.consumer, *inside))) is not None:
         return reason
     local = replace(heads, scope="", consumer=heads.consumer[len(heads.scope) + 1 :])
     kept = half(heads.count)
@@ -143,8 +145,8 @@ def _refused_heads(trace: Trace, heads: Heads) -> str | None:
 
 
 def _runs_again(trace: Trace, names: Iterable[str]) -> str | None:
-    """Why modules cannot be cut that other places of the model use as well: they would not fit there, and what is
-    fitted for one place would be wrong for the others."""
+    """Why modules cannot be cut that run more than once. Another place would get what does not fit there; where the
+    same place runs again, scores and refits see one of its runs alone."""
     name = next((name for name in names if trace.calls.get(name, 0) > 1), None)
     return None if name is None else f"{name} runs {trace.calls[name]} times in one forward"
 
@@ -152,7 +154,8 @@ def _runs_again(trace: Trace, names: Iterable[str]) -> str | None:
 def _splits_group(trace: Trace, width: Width) -> str | None:
     """Why the units that were declared do not fit a norm between."""
     for name in width.between:
-        size = channels.group_size(trace.modules[name], width.channels)
+        sizes = [width.channels, *([2 * width.channels] if width.halves else [])]
+        size = max(channels.group_size(trace.modules[name], size) for size in sizes)
         if width.grain % size:
             return f"{name} norms groups of {size} channels, so grain must be a multiple of {size}, not {width.grain}"
     return None

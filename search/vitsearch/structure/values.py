@@ -25,7 +25,8 @@ class Width:
             makes them again.
         consumer: The layer that reads the channels.
         channels: Their number.
-        grain: So many neighbours stay or go together, because a grouped convolution lies between.
+        grain: So many neighbours stay or go together, because a grouped convolution or a norm of groups
+            lies between.
         halves: Two runs of `channels` outputs of the producer belong to the same channels (gated units in one layer).
     """
 

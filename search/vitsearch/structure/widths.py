@@ -72,6 +72,14 @@ def grain_columns(units: Sequence[int], grain: int) -> list[int]:
     return [unit * grain + channel for unit in units for channel in range(grain)]
 
 
+def has_channels(module: nn.Module, width: Width) -> bool:
+    """Whether a module between has numbers for each channel, so that a cut changes it."""
+    sizes = {width.channels, width.channels * (1 + width.halves)}
+    return any(
+        sizes & {*values.shape} for values in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    )
+
+
 def group_size(module: nn.Module, channels: int) -> int:
     """How many channels a norm over groups of them takes together: they stay or go together, as those that stay would
     be normed with others. 1 for a norm over single channels or all of them, and for other modules."""

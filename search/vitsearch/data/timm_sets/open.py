@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +132,19 @@ def _distinct(names: Sequence[Any]) -> tuple[str, ...]:
 def _stamp(path: Path) -> list[Any]:
     """Name, size and modification time of a file, or of every file below a folder and behind its links, which
     torchvision follows too."""
-    if path.is_file():
-        status = path.stat()
-        return [[path.name, status.st_size, status.st_mtime_ns]]
-    entries = []
-    for folder, folders, files in os.walk(path, followlinks=True):
-        folders.sort()
-        for name in sorted(files):
-            file = Path(folder, name)
-            if file.exists():
-                status = file.stat()
-                entries.append([file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns])
-    return entries
+    files = [(path.name, path)] if path.is_file() else [(it.relative_to(path).as_posix(), it) for it in _below(path)]
+    return [[name, file.stat().st_size, file.stat().st_mtime_ns] for name, file in files]
+
+
+def _below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files of a folder; a link that leads back to a folder `above` is not followed."""
+    real = folder.resolve()
+    try:
+        entries = [] if real in above else sorted(folder.iterdir())
+    except OSError:  # the set says what it cannot read
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _below(entry, (*above, real))
+        elif entry.exists():
+            yield entry

@@ -96,16 +96,26 @@ def test_the_unit_of_a_norm_of_groups_is_a_group_at_every_count(count):
 
 def test_what_several_places_of_a_model_use_is_refused():
     shared = nn.LayerNorm(small_networks.HIDDEN)
-    attention = small_networks.Attention()
+    attention, other = small_networks.Attention(), small_networks.Attention()
+    other.qkv = attention.qkv
     twice = {
         "width": (small_networks.perceptron(shared), small_networks.perceptron(shared)),
         "heads": (attention, attention),
+        "heads of one projection": (attention, other),
     }
     for kind, branches in twice.items():
         _, structure = found(small_networks.OnTokens(nn.Sequential(*map(small_networks.Residual, branches))))
+        kind = kind.split()[0]
         assert not [part for part in structure.parts if part.heads or part.width]
         reasons = [refusal.reason for refusal in structure.refusals if refusal.kind == kind]
         assert any(reason.endswith("runs 2 times in one forward") for reason in reasons)
+
+
+def test_an_activation_that_several_places_share_is_cut_nowhere():
+    shared = nn.PReLU()
+    branches = [small_networks.Residual(small_networks.perceptron(shared)) for _ in range(2)]
+    _, structure = found(small_networks.OnTokens(nn.Sequential(*branches)))
+    assert len([part for part in structure.parts if part.width]) == 2
 
 
 def test_units_that_are_declared_do_not_split_a_group():

@@ -51,9 +51,9 @@ def key_of_weights(resolved, plan, data=DATA, **changed):
 def test_keys_equal_the_committed_values(plan, resolved):
     weights = key_of_weights(resolved, plan)
     graph = graph_key(resolved, plan.deployment, DATA, 17)
-    assert weights == "ce2116ef56e600bbe818d822ad036bd92b45ae8047eeebf35d590ed1bb28789b"
-    assert graph == "7ee3aad3c6046304c27ead21c215934a54fba06bce327ec57f6b1e712f953a8f"
-    assert artifact_key(weights, 1, graph, None) == "4b41087af8bfcef5ea1c8565a1d692bdef2f9724ce9c05aab2ffbaf71a7488e3"
+    assert weights == "cfef10965e36e218f2af9d0e6d99b70a09d53efc270150bdaf478e847577db9f"
+    assert graph == "14ac6b43ad34e679301e35fa047858a0c70c618f25684de55e58e16a447a0280"
+    assert artifact_key(weights, 1, graph, None) == "ff9ce39725a386a427d9b713a9aee76e516206a0e5818059ab63f36eecba21dc"
 
 
 def with_precision(resolved, precision):

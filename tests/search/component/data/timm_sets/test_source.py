@@ -175,6 +175,7 @@ def test_images_behind_a_link_to_a_class_are_read_again_when_they_change(tmp_pat
         for name, linked in zip(("bolt", "nut"), names, strict=True):
             (tmp_path / subset).mkdir(exist_ok=True)
             (tmp_path / subset / name).symlink_to(tmp_path / "full" / linked, target_is_directory=True)
+    (tmp_path / "full" / "bolt" / "back").symlink_to(tmp_path / "full", target_is_directory=True)
     one, other = (read("torch/image_folder", tmp_path / name, tmp_path / "cache") for name in ("one", "other"))
     assert one.identity != other.identity
     (tmp_path / "full" / "bolt" / "00.png").write_bytes(png(99))
