@@ -23,6 +23,8 @@ from vitsearch.tasks import Task
 
 NAMED = 3
 """Largest number of backbones that a message names for one reason."""
+HINTS = "feature"
+"""The distillation that reads features of the teacher beside its outputs."""
 Supports = Callable[[str, str, Any], str | None]
 """`supports(backbone, knob, value)` returns None when the backbone supports the value, otherwise the reason why not.
 
@@ -48,6 +50,7 @@ def find_unsupported(searched: SearchedValues, supports: Supports) -> Unsupporte
     missing = {name for name, _ in unknown.values()}
     backbones = [choice.name for _, choice in searched.backbones if choice.name not in missing]
     problems += _weights(searched, missing, supports)
+    problems += _teacher(searched, missing, supports)
     unused: list[Problem] = []
     if backbones:
         unusable = list(_unusable_values(searched, backbones, supports))
@@ -103,6 +106,15 @@ def _weights(searched: SearchedValues, missing: set[str], supports: Supports) ->
         reason = supports(name, "weights", weights) if name not in missing else None
         if reason is not None:
             yield Problem(path, f"weights {weights!r}: {reason}" if path[0] == "space" else f"{weights!r}: {reason}")
+
+
+def _teacher(searched: SearchedValues, missing: set[str], supports: Supports) -> Iterator[Problem]:
+    """A teacher without the features that a method reads; the other methods read its outputs alone."""
+    name = searched.teacher.backbone if searched.teacher is not None else ""
+    if not name or name in missing or HINTS not in searched.choices("distillation"):
+        return
+    if reason := supports(name, "distillation", HINTS):
+        yield Problem(("task", "teacher", "backbone"), f"distillation {HINTS!r} reads features of the teacher: {reason}")
 
 
 def _unusable_values(searched: SearchedValues, backbones: list[str], supports: Supports) -> Iterator[Problem]:

@@ -88,6 +88,17 @@ def test_unsupported_weights_and_windows_are_reported():
     ]
 
 
+def test_a_teacher_without_features_is_reported_where_they_are_learned():
+    def featureless(backbone, knob, value):
+        return "vit_p8 has no features" if (backbone, knob, value) == ("vit_p8", "distillation", "feature") else None
+
+    teacher = "task.teacher={backbone: vit_p8}"
+    assert check(load(SMALL, [teacher, "space.distillation=[logits, feature]"]), featureless) == [
+        "override: task.teacher.backbone: distillation 'feature' reads features of the teacher: vit_p8 has no features"
+    ]
+    assert check(load(SMALL, [teacher, "space.distillation=logits"]), featureless) == []
+
+
 def test_a_window_that_divides_no_map_is_reported():
     def windowed(backbone, knob, value):
         pixels = knob.partition("@")[2]
