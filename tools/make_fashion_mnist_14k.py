@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vitsearch.data.arrays import Bytes, Labels
+from vitsearch.data.arrays import Bytes, Labels, Truths
 from vitsearch.data.fashion_mnist import LICENSE_ASSET, SUBSET_ASSET, read_official
 
 SEED = 0
 PER_CLASS = {"train": 1000, "validation": 200, "test": 200}
 
 
-def drawn(labels: Labels, usable: np.ndarray, per_class: int, rng: np.random.Generator) -> Labels:
+def drawn(labels: Truths, usable: np.ndarray, per_class: int, rng: np.random.Generator) -> Labels:
     """Indices of `per_class` usable images of each class, in shuffled order."""
     picks = [rng.permutation(np.flatnonzero((labels == label) & usable))[:per_class] for label in np.unique(labels)]
     return rng.permutation(np.concatenate(picks)).astype(np.int64)

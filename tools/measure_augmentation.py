@@ -55,7 +55,7 @@ def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmenta
     task = fine_tune.TrainingSpec(
         images=data.train.images,
         labels=data.train.labels,
-        resolution=28,
+        resolution=ImageSize.square(28),
         preprocessing=seen,
         recipe=replace(RECIPE, augmentation=augmentation),
         epochs=epochs,

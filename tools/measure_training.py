@@ -31,7 +31,7 @@ RECIPE = Recipe((0, 1), 1280, 64, 1e-4, 0.05, 4, 0.5, 2.0, 0)
 
 
 def base() -> nn.Module:
-    model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **SIZES)
+    model: nn.Module = timm.create_model("vit_tiny_patch16_224", num_classes=10, **SIZES)
     if WEIGHTS.is_file():
         model.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
     return model.eval()
@@ -55,7 +55,7 @@ def main() -> None:
         predict = lambda p=precision: inference.predict_logits(base(), images, ImageSize.square(28), seen, precision=p)  # noqa: E731
         timed(f"predict {precision}", len(images), predict)
     logits = inference.predict_logits(base(), images, ImageSize.square(28), seen)
-    task = fine_tune.TrainingSpec(images, labels, ImageSize.square(28), seen, RECIPE, 1.0, logits)
+    task = fine_tune.TrainingSpec(images, labels, ImageSize.square(28), seen, RECIPE, 1.0, teacher_outputs=logits)
     print(f"training precision here: {training_precision(base(), 'cpu')}")
     timed("fine-tune, cached logits", len(images), lambda: fine_tune.fine_tune(base(), task))
     labels_only = dataclasses.replace(task, teacher_outputs=None)

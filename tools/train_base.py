@@ -114,16 +114,15 @@ def make_model(base: BuiltinBase, recipe: Recipe, phase: Phase, before: nn.Modul
     """A new model, with the weights of `before` if given; patch and position tables are resampled where they
     differ."""
     sized = {"img_size": base.resolution.height, "dynamic_img_size": True} if recipe.sized else {}
-    arguments = base.arguments | sized | phase.arguments
-    model: nn.Module = timm.create_model(
-        base.architecture, in_chans=base.channels, num_classes=base.classes, **arguments
-    )
+    arguments = {**base.arguments, **sized, **phase.arguments}
+    model: Any = timm.create_model(base.architecture, in_chans=base.channels, num_classes=base.classes, **arguments)
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # the fused backward pass is slower than the plain one on a CPU
     if before is not None:
         model.load_state_dict(resampled(before.state_dict(), model))
-    return model.to(memory_format=torch.channels_last)  # makes convolutions 1.1 times faster
+    trained: nn.Module = model.to(memory_format=torch.channels_last)  # makes convolutions 1.1 times faster
+    return trained
 
 
 def resampled(state: dict[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -189,7 +188,7 @@ def run_phase(model: nn.Module, recipe: Recipe, phase: Phase, batches: Batches) 
         with autocast(recipe):
             logits = model(inputs)
         loss = nn.functional.cross_entropy(logits.float(), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in group:
             optimizer.step()

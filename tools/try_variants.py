@@ -211,7 +211,7 @@ def _parts(family: Any, model: torch.nn.Module) -> dict[str, Any]:
 def _half(family: Any, model: torch.nn.Module, spec: ModelSpec) -> ResolvedPlan:
     structure = family.block_structure(model, spec)
     blocks = [
-        ResolvedBlock(tuple(range(0, block.heads, 2)), tuple(range(0, block.ffn_width, 2)), "fp32")
+        ResolvedBlock(tuple(range(0, block.heads, 2)), tuple(range(0, block.ffn_width, 2)))
         for block in structure.blocks
     ]
     return ResolvedPlan(spec.backbone, spec.resolution, None, tuple(blocks))

@@ -128,8 +128,9 @@ def _kind(value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if kind == "array":
         return f"a list of {_kind(value.get('items', {}), schema)}"
     if kind in ("integer", "number"):
-        return kind + _range(value)
-    return {"object": "keys and values", "string": "text", "boolean": "true or false"}.get(kind, kind or "anything")
+        return f"{kind}{_range(value)}"
+    words = {"object": "keys and values", "string": "text", "boolean": "true or false"}
+    return str(words.get(kind, kind or "anything"))
 
 
 def _range(value: Mapping[str, Any]) -> str:
@@ -230,7 +231,7 @@ def _command(name: str, command: Any) -> str:
 
 def _flags(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return parameter.metavar or parameter.name
+        return str(parameter.metavar or parameter.name)
     return ", ".join([*parameter.opts, *parameter.secondary_opts])
 
 

@@ -114,7 +114,7 @@ def _teacher(searched: SearchedValues, missing: set[str], supports: Supports) ->
     if not name or name in missing or HINTS not in searched.choices("distillation"):
         return
     if reason := supports(name, "distillation", HINTS):
-        yield Problem(("task", "teacher", "backbone"), f"distillation {HINTS!r} reads features of the teacher: {reason}")
+        yield Problem(("task", "teacher", "backbone"), f"distillation {HINTS!r} reads features of it: {reason}")
 
 
 def _unusable_values(searched: SearchedValues, backbones: list[str], supports: Supports) -> Iterator[Problem]:

@@ -94,7 +94,7 @@ def test_a_teacher_without_features_is_reported_where_they_are_learned():
 
     teacher = "task.teacher={backbone: vit_p8}"
     assert check(load(SMALL, [teacher, "space.distillation=[logits, feature]"]), featureless) == [
-        "override: task.teacher.backbone: distillation 'feature' reads features of the teacher: vit_p8 has no features"
+        "override: task.teacher.backbone: distillation 'feature' reads features of it: vit_p8 has no features"
     ]
     assert check(load(SMALL, [teacher, "space.distillation=logits"]), featureless) == []
 
