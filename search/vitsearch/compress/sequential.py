@@ -19,6 +19,7 @@ the model as pruned so far.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -108,17 +109,19 @@ def fit(
     """Fit every consumer of `pruned` behind the first cut, and its classifier, in place.
 
     `wanted` are the targets of its base on the same `images` (n, channels, height, width), which are shown all at once.
-    Layers in front of the first cut stay as they are. `alongside` is a context that fits other layers in the same pass;
-    it gets the reductions of the token-pruning blocks that have run. `StageError` when a fit is not finite."""
+    Layers in front of the first cut stay as they are, and so do those that share a weight. `alongside` is a context
+    that fits other layers in the same pass; it gets the reductions of the token-pruning blocks that have run.
+    `StageError` when a fit is not finite."""
 
     reductions: list[Reduction] = []
 
     def fit_layer(index: int, fitted: Fitted, seen: _Seen) -> torch.Tensor:
         return _fit(fitted, wanted[index], seen, reductions)
 
+    shared = _shared_weights(pruned)
     layers = [
-        layer if index in wanted else None  # a layer that was too wide to fit may have become narrow
-        for index, layer in enumerate(_layers(pruned, backbone))
+        it if it is not None and index in wanted and it.layer.weight not in shared else None
+        for index, it in enumerate(_layers(pruned, backbone))  # one that was too wide to fit may have become narrow
     ]
     others = alongside(reductions) if alongside else nullcontext()
     with torch.no_grad(), _reducing(pruned, reductions), _watched(layers, fit_layer), others:
@@ -141,6 +144,12 @@ def _layers(model: nn.Module, backbone: Backbone) -> list[Fitted | None]:
         Fitted(each, ridge=CLASSIFIER_RIDGE) if matrices.can_be_fitted(each) else None for each in classifiers(model)
     )
     return [*blocks, *heads]
+
+
+def _shared_weights(model: nn.Module) -> set[nn.Parameter]:
+    """The parameters that several modules of a model have."""
+    owners = Counter(values for module in model.modules() for values in module.parameters(recurse=False))
+    return {values for values, count in owners.items() if count > 1}
 
 
 def _of_block(unit: BlockUnits) -> tuple[Fitted | None, Fitted | None]:

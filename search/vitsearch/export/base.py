@@ -31,7 +31,7 @@ class ExportTask:
         deployment: Where and how the model runs.
         images: float32 (n, channels, height, width), normalised; they calibrate the file.
         opset: The ONNX opset of files that go through ONNX; None for that of `exporter`.
-        fp32_layers: The names of linear layers that static int8 leaves in fp32, in onnxruntime and OpenVINO.
+        fp32_layers: The names of linear layers that static int8 leaves in floats; LiteRT rounds them too.
         version: That of the runtime on the device, if it is known.
         exporter: The one of torch's exporters that writes the ONNX file of this architecture.
         output: The name of the output.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from vitsearch.models.surgery import is_pointwise
+from vitsearch.models.surgery import PassThrough, is_pointwise
 from vitsearch.structure import heads as attention
 from vitsearch.structure import widths as channels
 from vitsearch.structure.proof import difference, draw_vectors, failure, run, settle_batch_norms
@@ -46,7 +46,7 @@ def find_structure(model: nn.Module, images: torch.Tensor, declared: Sequence[He
     heads += [it for it in found_heads if it.scope not in {own_heads.scope for own_heads in heads}]
     widths = [width for width in own if isinstance(width, Width)]
     found_widths, refused_widths = _accepted_widths(trace, heads, widths, _stem(trace, residual))
-    parts = _parts(trace, heads, found_widths, residual)
+    parts = _with_droppable(trace, images, list(_parts(trace, heads, found_widths, residual)))
     return Structure(tuple(parts), (*refused, *refused_heads, *refused_widths))
 
 
@@ -213,6 +213,28 @@ def _of_block(trace: Trace, block: str | None, items: Sequence[Heads | Width]) -
         is_heads = isinstance(item, Heads)
         part = Part(item.consumer, item if is_heads else None, None if is_heads else item)  # type: ignore[arg-type]
         yield _placed(trace, part, block)
+
+
+def _with_droppable(trace: Trace, images: torch.Tensor, parts: list[Part]) -> list[Part]:
+    """The parts, of which those alone are removable without which the model runs: some parents read their blocks."""
+    if _runs_without(trace, images, [part.name for part in parts if part.removable]):
+        return parts
+    return [replace(it, removable=it.removable and _runs_without(trace, images, [it.name])) for it in parts]
+
+
+def _runs_without(trace: Trace, images: torch.Tensor, names: Sequence[str]) -> bool:
+    model = trace.model
+    try:
+        for name in names:
+            model.set_submodule(name, PassThrough())
+        with torch.no_grad():
+            output = model(images)
+    except Exception:  # noqa: BLE001 - whatever a model raises without a block, it needs it
+        return False
+    finally:
+        for name in names:
+            model.set_submodule(name, trace.modules[name])
+    return [torch.is_tensor(output) and output.shape] == [torch.is_tensor(trace.output) and trace.output.shape]
 
 
 def _placed(trace: Trace, part: Part, block: str | None) -> Part:

@@ -51,6 +51,7 @@ class QuantizedLinear(nn.Linear):
         self.start: torch.Tensor
         self.register_buffer("start", ends)
         self.stretch = nn.Parameter(torch.zeros_like(ends))
+        self.register_forward_pre_hook(_called)
         self.train(layer.training)
 
     def ends(self) -> torch.Tensor:
@@ -66,6 +67,11 @@ class QuantizedLinear(nn.Linear):
         w_scale = _or_one(self.weight.detach().abs().amax(1, keepdim=True) / STEPS_OF_WEIGHT)
         weight = _rounded(self.weight / w_scale) * w_scale
         return functional.linear(x_steps, weight * x_scale, self.bias)
+
+
+def _called(*_: object) -> None:
+    """The fused inference of torch's encoder layers reads the weights of a layer without calling it, but not where it
+    has a hook."""
 
 
 class _Steps(torch.autograd.Function):

@@ -12,7 +12,7 @@ in int8, in place of the fully connected layers that it has in fp16.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,9 @@ def calibrated(model: onnx.ModelProto, images: Floats, learned: Sequence[Learned
     Ranges are those of `vitsearch.compress.quantization.qdq.write_symmetric`.
     """
     learned_ranges = matched(list(linears(model.graph)), learned)
-    linear, kept = _write_convolutions(model), kept_in_fp32(model.graph)
+    kept = kept_in_fp32(model.graph) | _left(model.graph, covered)
+    linear = _write_convolutions(model, kept)
+    kept |= kept_in_fp32(model.graph)
     layers = [
         layer
         for layer in convolutions(model.graph, covered.least_channels)
@@ -83,11 +85,17 @@ def round_at(model: onnx.ModelProto, scales: Scales) -> None:
     replace_nodes(model.graph, nodes, new)
 
 
-def _write_convolutions(model: onnx.ModelProto) -> set[str]:
-    """Replace the linear layers but the classifiers: (..., tokens, inputs) -> (tokens, inputs, 1, 1) and back. Return
-    the outputs of the new convolutions."""
+def _left(graph: onnx.GraphProto, covered: Coverage) -> set[str]:
+    """The outputs of the linear layers that int8 leaves."""
+    outputs = {layer.node.output[0] for layer in covered.layers(graph)}
+    return {layer.node.output[0] for layer in linears(graph)} - outputs
+
+
+def _write_convolutions(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
+    """Replace the linear layers but those whose outputs are `kept`: (..., tokens, inputs) -> (tokens, inputs, 1, 1) and
+    back. Return the outputs of the new convolutions."""
     graph = model.graph
-    tensors, kept, shapes = constants(graph), kept_in_fp32(graph), _shapes(model)
+    tensors, shapes = constants(graph), _shapes(model)
     layers = {layer.node.output[0]: layer for layer in linears(graph) if layer.node.output[0] not in kept}
     sums = {layer.output for layer in layers.values()} - layers.keys()
     nodes: list[onnx.NodeProto] = []

@@ -114,7 +114,7 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: FileForm, versi
     precision = task.deployment.precision
     with fake_quant.unrounded(model):
         convert(model, task.shape, path, form.opset, task.deployment.batch, task.exporter, task.output)
-    covered = Coverage(task.quantized_ops, least_channels=LEAST_CHANNELS)
+    covered = Coverage(task.quantized_ops, fake_quant.weights_of(model, task.fp32_layers), LEAST_CHANNELS)
     if precision.startswith("int8") and form.has_scales:
         _write_scales(path, task, fake_quant.learned(model), covered, form)
     elif precision.startswith("int8"):

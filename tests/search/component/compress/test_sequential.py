@@ -66,6 +66,23 @@ def test_a_classifier_with_a_forward_of_its_own_is_left_alone(base):
     assert torch.equal(model.head.weight, before)
 
 
+def test_a_weight_that_another_layer_shares_does_not_change(base):
+    """It was fitted for one of the two, and the other would get it."""
+
+    def with_tied(model):
+        model.blocks[5].mlp.fc2.weight = model.blocks[0].mlp.fc2.weight
+        return model
+
+    images, whole = base.calibration[0][:IMAGES], base.resolved()
+    narrow = base.resolved(ffn=384).blocks[2]
+    resolved = dataclasses.replace(whole, blocks=(*whole.blocks[:2], narrow, *whole.blocks[3:]))
+    model, reference = with_tied(base.model()), with_tied(base.model())
+    prune.apply(model, base.family, resolved, EXAMPLE)
+    sequential.fit(model, base.family, sequential.targets(reference, base.family, images), images)
+    assert torch.equal(model.blocks[5].mlp.fc2.weight, reference.blocks[0].mlp.fc2.weight)
+    assert not torch.equal(model.blocks[4].mlp.fc2.weight, reference.blocks[4].mlp.fc2.weight)
+
+
 @pytest.mark.long
 def test_an_uncut_model_does_not_change(base, wanted):
     model, whole = base.model(), base.model().state_dict()

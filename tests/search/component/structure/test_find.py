@@ -156,6 +156,25 @@ def test_residual_blocks_have_the_place_where_their_branch_is_added():
     assert (leaves, joins) == ("1", "1")
 
 
+@pytest.mark.parametrize("reads", ["an attribute", "a number"])
+def test_a_block_is_not_dropped_whose_parent_reads_it(reads):
+    class Stack(nn.Module):
+        def __init__(self):
+            super().__init__()
+            branches = [small_networks.perceptron(nn.GELU()) for _ in range(3)]
+            self.blocks = nn.ModuleList(map(small_networks.Residual, branches))
+            self.blocks[0].scale = 1.0 if reads == "a number" else "one"
+
+        def forward(self, x):
+            scale = self.blocks[0].scale
+            for block in self.blocks:
+                x = block(x)
+            return x if scale == "one" else x * scale
+
+    _, structure = found(small_networks.OnTokens(Stack()))
+    assert [part.removable for part in structure.parts] == [False, True, True]
+
+
 def test_a_structure_is_the_same_after_json():
     for network in NETWORKS.values():
         _, structure = found(network)

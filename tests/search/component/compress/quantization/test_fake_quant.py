@@ -263,3 +263,18 @@ def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images
     lost = {name: accuracies["fp32"] - value for name, value in accuracies.items()}
     assert lost["ptq"] >= 0.1
     assert lost["qat"] <= lost["ptq"] / 2
+
+
+def test_an_encoder_of_torch_rounds_in_evaluation_too():
+    """Its fast path would read the weights past the layers."""
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True).eval()
+    tokens = torch.randn(4, 9, 32)
+    with torch.inference_mode():
+        plain = encoder(tokens)
+        fake_quant.prepare(encoder, [tokens])
+        rounded = encoder(tokens)
+        with fake_quant.unrounded(encoder):
+            restored = encoder(tokens)
+    assert torch.allclose(restored, plain, atol=1e-5)
+    assert float((rounded - plain).abs().max()) > 1e-3 * float(plain.abs().max())

@@ -5,6 +5,8 @@ TensorRT itself cannot run here; `test_tensorrt_agent.py` builds engines with it
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -25,6 +27,7 @@ from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.export.tensorrt.tensorrt_graph import as_numbers, operators_of, refuse_unread
 from vitsearch.workers import exporting
+from vitsearch_agent import artifacts
 
 LAYERS, PAIRS = ("MatMul", "Gemm", "Conv"), ("QuantizeLinear", "DequantizeLinear")
 
@@ -324,3 +327,16 @@ def test_sparse_weights_pass_through_and_ask_for_sparse_kernels(tmp_path):
     graph = Graph(onnx.load(file.path))
     weights = [numpy_helper.to_array(graph.weight(node)) for node in graph.layers() if node.op_type == "MatMul"]
     assert all((weight.T.reshape(-1, 4) == 0).sum(1).min() >= 2 for weight in weights)
+
+
+@pytest.mark.parametrize("version", ["8.2.1", "8.6.1", "10.3.0"])
+def test_a_layer_that_int8_leaves_is_not_rounded(small, version, tmp_path):
+    def rounded(folder):
+        graph = Graph(onnx.load(folder / "model.onnx"))
+        if version == "8.2.1":  # a scale of the input, and one of the output
+            return len(artifacts.calibration(str(folder / "model.onnx")).splitlines()) // 2
+        return sum(graph.made_by(layer.input[0]) == "DequantizeLinear" for layer in graph.layers())
+
+    task = replace(small.task("int8_ptq", version), fp32_layers=["1"])
+    EXPORTERS.get("tensorrt")().export(small.model, task, tmp_path)
+    assert rounded(tmp_path) == rounded(small.export("int8_ptq", version)[1]) - 1
