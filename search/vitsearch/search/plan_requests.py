@@ -17,6 +17,7 @@ from vitsearch.search.acquisition import expected_front, gain_of_put_aside
 from vitsearch.search.posterior import Lost
 from vitsearch.search.scheduler import TrialScheduler
 from vitsearch.search.untried import UntriedPlans
+from vitsearch.study.places import Places
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 
@@ -76,7 +77,7 @@ class Requests:
         seed: int,
     ) -> None:
         self._study = study
-        self._plans = plans
+        self._plans, self._places = plans, Places(plans)
         self._scheduler = scheduler
         same = same_as_fp32(leaders)
         by_deployment = (((plan.backbone, plan.deployment), leader) for plan, leader in leaders.items())
@@ -92,7 +93,7 @@ class Requests:
         else:
             plan = next((plan for plan in drawn if plan not in taken and self._plans.proposes(plan)), None)
         if plan is not None:
-            self._study.enqueue(self._plans.parameters(plan), "the sampler repeated itself")
+            self._study.enqueue_untried(self._places, plan, "the sampler repeated itself")
 
     def failed(self) -> None:
         """Plans that have failed, once more."""
@@ -122,7 +123,7 @@ class Requests:
         for plan in self._in_other_deployments(record.plan):
             expected = self._expected(record, plan.deployment)
             if expected is not None and self._scheduler.may_gain(replace(expected, number=number)):
-                self._study.enqueue(self._plans.parameters(plan), f"another deployment of trial {number}")
+                self._study.enqueue_untried(self._places, plan, f"another deployment of trial {number}")
 
     def _in_other_deployments(self, plan: Plan) -> list[Plan]:
         backbone = plan.backbone

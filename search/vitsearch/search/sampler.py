@@ -13,6 +13,7 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record
 from vitsearch.search.plan_requests import LeaderboardEntry, same_as_fp32
 from vitsearch.search.posterior import Posterior
+from vitsearch.study.places import Places
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import OpenTrial, Study
@@ -34,6 +35,7 @@ def auto_sampler(
         pool=pool,
         prior=UnprunedPrior(pool, posterior, leaders),
         evidence=TrialEvidence(posterior),
+        place=TrialPlace(plans, posterior),
     )
 
 
@@ -125,6 +127,24 @@ class TrialEvidence:
                 deviations.append(_relative_deviation(metrics.figures.get(name)))
         constraints = self._posterior.goals.constraints_of(record, metrics)
         return Evidence(tuple(values), tuple(deviations), constraints, tuple(shared))
+
+
+class Answered(Numbered, Protocol):
+    """A trial with the parameters that it was asked with."""
+
+    @property
+    def params(self) -> dict[str, Any]: ...
+
+
+class TrialPlace:
+    """The parameters of an ended trial among the plans of today; None where the file has lost one of its choices."""
+
+    def __init__(self, plans: PlanSpace, posterior: Posterior) -> None:
+        self._places, self._posterior = Places(plans), posterior
+
+    def __call__(self, trial: Answered) -> Mapping[str, Any] | None:
+        record = self._posterior.records.get(trial.number)
+        return trial.params if record is None else self._places.of(trial.number, record)
 
 
 def _relative_deviation(figure: Figure | None) -> float:

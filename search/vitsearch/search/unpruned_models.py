@@ -22,6 +22,7 @@ from vitsearch.search.posterior import Lost
 from vitsearch.search.session import Session
 from vitsearch.search.together import together
 from vitsearch.study.file_forms import FileForms
+from vitsearch.study.places import Places
 from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.study import Study
 from vitsearch.tasks import Tally
@@ -122,9 +123,10 @@ class UnprunedModels:
         plans = self._plans
         runs = [(model, run) for model in plans.unpruned_models() for run in plans.measured_runs(model)]
         leaders = await together(self._lead(model, run) for model, run in runs)
+        places = Places(plans)
         for plan, _ in leaders:
-            if self._plans.contains(plan):
-                self._study.enqueue(self._plans.parameters(plan), "leaderboard")
+            if plans.contains(plan):
+                self._study.enqueue_untried(places, plan, "leaderboard")
         return {
             plan: leader for plan, leader in leaders if leader is not None and plan.deployment.precision not in TRAINED
         }

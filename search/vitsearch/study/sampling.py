@@ -195,13 +195,24 @@ class PlanSpace:
 
     def contains(self, plan: Plan) -> bool:
         """Whether the file allows `plan`. A resumed study may have plans whose choices the file has dropped."""
+        return self._with_its_choices(plan) == plan
+
+    def covers(self, plan: Plan) -> bool:
+        """Whether the file has the choices and the weights of `plan`. Unlike `contains`, the recipe may differ, and the
+        form of the file, which `auto` may have found since."""
+        own = self._with_its_choices(plan)
+        return own is not None and replace(own, recipe=plan.recipe, deployments=plan.deployments) == plan
+
+    def _with_its_choices(self, plan: Plan) -> Plan | None:
+        """The plan that the choices of `plan` lead to; None where the file lacks one of them."""
         if plan.backbone not in self.backbones():
-            return False
+            return None
         answers = self._answers(plan)
         try:
-            return self.plan(answers) == plan and not answers.off_space
+            own = self.plan(answers)
         except ValueError:
-            return False
+            return None
+        return None if answers.off_space else own
 
     def lacks(self, parameters: Mapping[str, Any]) -> list[str]:
         """`NAME=VALUE` of the parameters of a trial that this file does not have: another file, or an older one, has

@@ -43,10 +43,11 @@ from vitsearch.study.database.opening import (
 )
 from vitsearch.study.database.optuna_copy import OptunaCopy
 from vitsearch.study.database.stored_forms import record_of
-from vitsearch.study.database.trial_forms import StoredTrial, drawn_params, frozen
+from vitsearch.study.database.trial_forms import StoredTrial, comparable, drawn_params, frozen
 from vitsearch.study.database.view import StudyView
 from vitsearch.study.database.word_lists import WordLists
 from vitsearch.study.identity import adopt_space
+from vitsearch.study.places import Places
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
@@ -216,6 +217,16 @@ class Study:
         if again and any(trial.parameters == parameters for trial in self._trials(TrialState.WAITING)):
             return
         if again or not self._view.holds(parameters):
+            self._view.enqueue(parameters, why)
+
+    def enqueue_untried(self, places: Places, plan: Plan, why: str) -> None:
+        """Ask for a plan next, unless a trial has it or waits with it. One that has ended under a file of other choices
+        has another plan, though it may have the same parameters."""
+        parameters = places.plans.parameters(plan)
+        key = comparable(parameters)
+        unfinished = (trial.wanted for trial in self._view.unfinished_trials())
+        ended = filter(None, (places.of(number, record) for number, record in self.records().items()))
+        if all(comparable(each) != key for each in (*unfinished, *ended)):
             self._view.enqueue(parameters, why)
 
     def claim_training(self, number: int, weights_key: str, most: int) -> bool:

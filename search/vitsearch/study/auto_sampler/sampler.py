@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -48,6 +48,8 @@ LOCAL_STEPS = (0.08, 0.04, 0.02)
 EXPECTED_GAIN = "auto:expected_gain"
 """The system attribute of a trial with the hypervolume that its plan was expected to add, as a share of what the study
 had reached. Trials that were enqueued, or asked before there was a model, have none."""
+FIXED = "fixed_params"
+"""The system attribute in which Optuna keeps the parameters that a trial was enqueued with."""
 REMEMBERED = 1000
 """Plans of trials that are being asked."""
 SILENT = timedelta(seconds=20)
@@ -56,6 +58,7 @@ MOST_SILENT = 8
 """Processes that may ask at the same moment."""
 
 logger = logging.getLogger(__name__)
+Place: TypeAlias = Callable[[FrozenTrial], Mapping[str, Any] | None]
 Result = TypeVar("Result")
 
 
@@ -87,8 +90,9 @@ class AutoSampler(BaseSampler):
     such as the logarithm of the multiplications. `prior` gives for a plan of the pool, for each objective, what is
     expected before its like was tried and the best that is possible, `None` where that is open: such as the values of
     the model from which it is cut; it is asked again whenever its `revision` has changed, if it has one. A plan that
-    the front dominates even at its best is not asked for. Until `startup_trials` trials are known in all objectives,
-    plans spread over the space.
+    the front dominates even at its best is not asked for. `place` gives the parameters that an ended trial has in the
+    pool, which may have changed since it was asked; None for one that is not in it, which is ignored. Until
+    `startup_trials` trials are known in all objectives, plans spread over the space.
 
     Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
     trial and the other trials, so a study that goes on elsewhere proposes the same. Constraints of trials weigh a plan
@@ -104,11 +108,13 @@ class AutoSampler(BaseSampler):
         evidence: Judge | None = None,
         features: Features | None = None,
         prior: Prior | None = None,
+        place: Place | None = None,
         startup_trials: int = 10,
     ) -> None:
         self._seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         self._pool, self._features, self._prior = pool, features, prior
         self._evidence = evidence or of_complete
+        self._place = place
         self._objectives = objectives
         self._startup_trials = startup_trials
         self._plans: PlanPool | None = None
@@ -192,7 +198,7 @@ class AutoSampler(BaseSampler):
         plans, keys, candidates = self._plans.at(trial.number)
         trials = self._trials(study)
         taken = self._taken(trials, trial)
-        agreeing = _agreeing(plans, trial.system_attrs.get("fixed_params", {}) | trial.params)
+        agreeing = _agreeing(plans, trial.system_attrs.get(FIXED, {}) | trial.params)
         rows = [row for row in agreeing if keys[row] not in taken] or agreeing
         if not rows:
             return {}
@@ -285,8 +291,21 @@ class AutoSampler(BaseSampler):
         return observe(others, study.directions, self._evidence, specs)
 
     def _trials(self, study: Study) -> list[FrozenTrial]:
-        """All trials; those that this sampler gave a plan have it as their parameters, whatever they suggested yet."""
-        return [self._with_plan(trial) for trial in study.get_trials(deepcopy=False)]
+        """All trials that have a place; those that this sampler gave a plan have it as their parameters, whatever they
+        suggested yet."""
+        trials = (self._placed(trial) for trial in study.get_trials(deepcopy=False))
+        return [self._with_plan(trial) for trial in trials if trial is not None]
+
+    def _placed(self, trial: FrozenTrial) -> FrozenTrial | None:
+        if self._place is None or not trial.state.is_finished():
+            return trial
+        parameters = self._place(trial)
+        if parameters is None or parameters == trial.params:
+            return None if parameters is None else trial
+        placed = copy.copy(trial)
+        placed.params = dict(parameters)
+        placed.system_attrs = {name: value for name, value in trial.system_attrs.items() if name != FIXED}
+        return placed
 
     def _with_plan(self, trial: FrozenTrial) -> FrozenTrial:
         if trial.state != TrialState.RUNNING or not (plan := self._plan_of_trial.get(trial._trial_id)):
@@ -302,8 +321,8 @@ class AutoSampler(BaseSampler):
         newest = max((t.number for t in trials if t.params and t.number < current.number), default=-1)
         asking = [
             t
-            for t in trials[newest + 1 :]
-            if t.state == TrialState.RUNNING and t.number < current.number and t._trial_id not in self._asked
+            for t in trials
+            if newest < t.number < current.number and t.state == TrialState.RUNNING and t._trial_id not in self._asked
         ]
         return min(sum(_are_close(t, current) for t in asking), MOST_SILENT)
 
@@ -321,7 +340,7 @@ class AutoSampler(BaseSampler):
     def _key(self, trial: FrozenTrial) -> Any:
         if trial._trial_id in self._keys:
             return self._keys[trial._trial_id]
-        key = key_of(trial.system_attrs.get("fixed_params", {}) | trial.params)
+        key = key_of(trial.system_attrs.get(FIXED, {}) | trial.params)
         if trial.state.is_finished():
             self._keys[trial._trial_id] = key
         return key

@@ -123,8 +123,12 @@ class StudyView:
 
     def in_state(self, state: TrialState) -> list[StoredTrial]:
         """The trials that run, or those that wait."""
+        return [trial for trial in self.unfinished_trials() if trial.state == state]
+
+    def unfinished_trials(self) -> list[StoredTrial]:
+        """The trials that run or wait."""
         self.sync()
-        return [self.trials[number] for number in sorted(self._unfinished) if self.trials[number].state == state]
+        return [self.trials[number] for number in sorted(self._unfinished)]
 
     def running_elsewhere(self) -> list[StoredTrial]:
         """The trials that other drivers run, as they were when the database was read last."""

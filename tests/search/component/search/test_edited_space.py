@@ -88,6 +88,17 @@ def test_fewer_choices_keep_every_trial(fake_study, finished):
     assert {after[number].plan.deployment.precision for number in after.keys() - before.keys()} <= {"fp32"}
 
 
+def test_a_choice_that_replaces_the_only_one_is_searched(small, fake_study):
+    """Neither was a parameter, so trials of both have the same parameters."""
+    other = fake_study.with_space(**SMALL | {"space__quantization": ["int8_dynamic"], "search__trials": 4})
+    ended = {record.plan for record in small.records().values()}
+    assert other.run().complete
+    new = {record.plan for record in other.records().values()} - ended
+    assert {plan.deployment.precision for plan in new} == {"int8_dynamic"}
+    plans = other.plans()
+    assert {plans.unpruned(model) for model in plans.unpruned_models()} <= new
+
+
 def test_a_waiting_trial_of_a_wider_file_outlasts_a_run_of_a_narrower_one(small, fake_study):
     """As when a colleague with more choices has enqueued it, and her run goes on later."""
     grown = replace(fake_study.with_space(search__trials=4), runner=small.runner)

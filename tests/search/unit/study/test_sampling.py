@@ -242,7 +242,15 @@ def test_a_smaller_space_does_not_contain_dropped_choices(wide, seed):
     ids=lambda change: next(iter(change)),
 )
 def test_another_plan_is_not_in_the_space(wide, change):
-    assert not wide.contains(replace(wide.unpruned(Unpruned("one", "onnxruntime", "cpu", "fp32")), **change))
+    plan = replace(wide.unpruned(Unpruned("one", "onnxruntime", "cpu", "fp32")), **change)
+    assert not wide.contains(plan)
+    assert not wide.covers(plan)
+
+
+def test_a_plan_of_another_recipe_is_covered_but_not_contained(wide):
+    plan = wide.unpruned(Unpruned("one", "onnxruntime", "cpu", "fp32"))
+    other = replace(plan, recipe=replace(plan.recipe, lr=2 * plan.recipe.lr))
+    assert (wide.covers(other), wide.contains(other)) == (True, False)
 
 
 def test_the_leaderboard_has_every_unpruned_backbone_in_every_precision(wide):

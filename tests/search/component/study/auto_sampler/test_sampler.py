@@ -189,6 +189,31 @@ def test_enqueued_trials_keep_their_parameters_and_the_rest_follows_the_pool():
     assert ratio in RATIOS
 
 
+def tell_small(study):
+    """Ask for a plan of the small pool, say that it is as good as all others, and return it."""
+    trial = study.ask()
+    plan = trial.suggest_categorical("family", FAMILIES), trial.suggest_categorical("method", ("x", "y"))
+    study.tell(trial, (0.5, 1.0))
+    return plan
+
+
+def test_trials_without_a_place_in_the_pool_are_ignored():
+    """As those of a backbone that the file has replaced by another one, with the same parameters."""
+    study = new_study(AutoSampler(0, pool=small_pool, place=lambda it: None if it.number < 6 else it.params))
+    for plan in small_pool(None, 6):
+        study.enqueue_trial(plan)
+    before = [tell_small(study) for _ in range(6)]
+    assert {tell_small(study) for _ in range(6)} == set(before)
+
+
+def test_a_plan_is_tried_that_a_trial_had_under_fewer_parameters():
+    """As before a second choice was added to the file."""
+    study = new_study(AutoSampler(0, pool=small_pool, place=lambda it: {"family": "a"} | it.params))
+    trial = study.ask({"method": optuna.distributions.CategoricalDistribution(("x", "y"))})
+    study.tell(trial, (0.5, 1.0))
+    assert ("a", trial.params["method"]) not in {tell_small(study) for _ in range(5)}
+
+
 def test_a_waiting_plan_is_not_asked_for_by_another_trial():
     study = new_study(AutoSampler(0, pool=small_pool, startup_trials=1))
     trial = study.ask()
