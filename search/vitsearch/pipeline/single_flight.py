@@ -1,6 +1,6 @@
 """Makes each stage only once: looks it up, else makes it in one place while all others wait for it.
 
-What is found counts only while the store holds its file. Inside one driver, whoever wants what is being made waits
+What is found counts only while the store holds its files. Inside one driver, whoever wants what is being made waits
 for the same task. Between drivers a claim in the ledger says who makes it; a claim that is not renewed expires by
 the database's clock, and another driver takes it over once it had time to be renewed after an outage. What crashed its
 workers is not made again.
@@ -108,7 +108,10 @@ class SingleFlight:
         return Claim(str(key), self._token)
 
     async def _is_whole(self, row: Row) -> bool:
-        return row.file is None or await self.holds(row.file)
+        for sha256 in row.files:
+            if not await self.holds(sha256):
+                return False
+        return True
 
     async def holds(self, sha256: str) -> bool:
         """Whether the store has a file. While a server is away, heartbeats and pauses continue."""

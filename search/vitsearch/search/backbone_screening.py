@@ -2,10 +2,11 @@
 
 What a graph costs does not depend on its weights. So each backbone whose classifier is new is built with random weights
 and screened, first unpruned, then in the cheapest choices of the space: at the smallest resolution, with all ratios at
-their largest, in every deployment, scope and method. The first choice that may meet the limits keeps it. A backbone is
-dropped only where every choice misses a limit at the better end of its interval. Which units a ranking over all blocks
-(`pruning_scope: global`) keeps is not known without scores; here all count as equally important. The measurements are
-those that the leaderboard and the search would take: they are found there by their keys.
+their largest, in every deployment, scope and method, with the fewest and the most threads and streams. The first choice
+that may meet the limits keeps it. A backbone is dropped only where every choice misses a limit at the better end of its
+interval. Which units a ranking over all blocks (`pruning_scope: global`) keeps is not known without scores; here all
+count as equally important. The measurements are those that the leaderboard and the search would take: they are found
+there by their keys.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from vitsearch.study.sampling import FORM_KNOBS, PlanSpace, Unpruned
 
 TRAINED_FIRST = ("hub", "none")
 """Weights whose classifier is new. A file is taken to know the classes of the data, and built-in bases are small."""
+TRIED_AT_BOTH_ENDS = ("token_pruning_ratio", "threads", "streams")
+"""Choosing and merging tokens takes time too, as do threads; streams raise the throughput, and each run's latency."""
 T = TypeVar("T", str, float)
 
 
@@ -64,7 +67,7 @@ class _Cheapest:
         knob = name.partition("@")[0]
         if knob == "window_size":
             return self._next(choices)
-        if knob in ("token_pruning_ratio", "threads"):  # choosing and merging tokens takes time too, as do threads
+        if knob in TRIED_AT_BOTH_ENDS:
             return self._next(tuple(dict.fromkeys((choices[-1], choices[0]))))
         return choices[0] if knob == "resolution" else choices[-1]
 
@@ -82,7 +85,8 @@ def cheapest(plans: PlanSpace, words: Mapping[str, str]) -> Iterator[Plan]:
         words: The backbone and the deployment, by knob.
 
     Returns:
-        One plan for each combination of windows, scopes, sparsities, and of token pruning or none.
+        One plan for each combination of windows, scopes, sparsities, of token pruning or none, and of the fewest and
+        the most threads and streams.
     """
     waiting: list[tuple[str | float, ...]] = [()]
     while waiting:

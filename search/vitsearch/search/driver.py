@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -84,7 +84,8 @@ class Driver:
         self._without_gain = 0
         self._failures: list[Record] = []
         self._low_proposals = 0
-        self._stored_convergence = self._convergence_of_the_last_run()
+        self._searched = ""
+        self._stored_convergence: str | None = None
 
     async def run(self, retry_failed: bool = False) -> SearchEnd:
         """Search until it is complete or its budget is spent. Raises
@@ -105,6 +106,8 @@ class Driver:
         beside = [reporting, asyncio.create_task(self._watch())]
         try:
             baseline = await self._measure_unpruned()
+            self._searched = self._digest_of_searched()
+            self._stored_convergence = self._convergence_of_the_last_run()
             await measure_again(self._pipeline, self._study.records())
             self._scheduler = self._make_scheduler(baseline)
             leaders = self._expected_leaders
@@ -254,9 +257,16 @@ class Driver:
             return None
         return f"{len(self._failures)} trials in a row failed; the last one: {self._failures[-1].reason}"
 
+    def _digest_of_searched(self) -> str:
+        """Names what is searched: the space, what the device can run of it now, and the environment in which it
+        measures. Known once the backbones are screened."""
+        plans, environment = self._plans, self._pipeline.device.info.environment_id
+        runs = [[asdict(model), run] for model in plans.unpruned_models() for run in plans.runs(model)]
+        return digest({"space": self._space.to_json(), "runs": runs, "environment": environment})
+
     def _convergence_of_the_last_run(self) -> str | None:
-        """Why the search of this same space has converged before: asking again would bring no more. What another run
-        has trained since may show that there is more to gain."""
+        """Why the same search has converged before: asking again would bring no more. What another run has trained
+        since may show that there is more to gain."""
         stored = self._study.attributes.get("converged")
         now = self._convergence("", len(trainings(self._study.records())))
         return stored["reason"] if stored and stored | {"reason": ""} == now else None
@@ -267,7 +277,7 @@ class Driver:
             self._study.remember("converged", self._convergence(reason, self._scheduler.trained))
 
     def _convergence(self, reason: str, trained: int) -> dict[str, Any]:
-        return {"space": digest(self._space.to_json()), "reason": reason, "trained": trained}
+        return {"space": self._searched, "reason": reason, "trained": trained}
 
     @property
     def _patience(self) -> int:

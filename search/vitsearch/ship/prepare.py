@@ -26,7 +26,7 @@ from vitsearch.ship.choice import Chosen
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.measurements import DeviceResults
-from vitsearch.storage.shipped import find
+from vitsearch.storage.shipped import key_of
 from vitsearch.storage.stores import store_of
 from vitsearch.study.retargeted import Retargeted
 from vitsearch.study.study import Study
@@ -99,9 +99,7 @@ def stored_final(opened: Opened, chosen: Chosen) -> Final | None:
     if final is None or final.keys.artifact_key is None:
         return None
     artifact = opened.ledger.artifact(final.keys.artifact_key)
-    shipped = find(opened.ledger, final.keys.artifact_key, opened.judged_by)
-    store = store_of(opened.ledger)
-    if artifact is None or shipped is None or not (store.holds(artifact.sha256) and store.holds(shipped.images_sha256)):
+    if artifact is None or not store_of(opened.ledger).holds(artifact.sha256) or not _is_evaluated(opened, final):
         return None
     device_id = final.keys.device_id
     results = DeviceResults(opened.ledger, device_id)
@@ -110,6 +108,12 @@ def stored_final(opened: Opened, chosen: Chosen) -> Final | None:
     ]
     environments = opened.study.attributes.get(ENVIRONMENTS) or {}
     return final if confirmed and measured_in(device_id, confirmed[-1].environment_id) in environments else None
+
+
+def _is_evaluated(opened: Opened, final: Final) -> bool:
+    """Whether the ledger and the store have what a bundle says of the test images, and those of them that it has."""
+    row = opened.ledger.artifact(key_of(final.keys.artifact_key or "", opened.judged_by))
+    return row is not None and all(map(store_of(opened.ledger).holds, row.files))
 
 
 def _final(opened: Opened, chosen: Chosen) -> Final | None:
@@ -158,7 +162,7 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     assert final is not None
     model = KeyedModel(final.plan, final.keys)
     await pipeline.restore(model, final.rung)
-    if again or find(opened.ledger, final.keys.artifact_key or "", opened.judged_by) is None:
+    if again or not _is_evaluated(opened, final):
         context.progress.note("evaluating the test images, which the search never uses")
     await on_test(pipeline, final.plan, final.keys, again)
     pipeline.stop_workers()

@@ -47,9 +47,8 @@ class DriverId:
             return False
         if self.boot != _boot():
             return True
-        if _started(self.pid) is None and not PROC.exists():
-            return not _alive(self.pid)
-        return _started(self.pid) != self.started
+        started = _started(self.pid)
+        return not _alive(self.pid) if started is None else started != self.started
 
     def lives_here(self) -> bool:
         """Whether its process runs on this machine."""
@@ -89,13 +88,14 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """The start time of a process, or None when it does not exist or is a zombie."""
+    """The start time of a process, empty for a zombie; None where that cannot be read: it does not exist, the system
+    has no `/proc`, or that hides the processes of other users."""
     try:
         text = (PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
     state, *rest = text.rpartition(")")[2].split()
-    return None if state in "ZX" else rest[18]
+    return "" if state in "ZX" else rest[18]
 
 
 def _alive(pid: int) -> bool:

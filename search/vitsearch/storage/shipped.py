@@ -21,7 +21,7 @@ def key_of(artifact_key: str, fingerprint: str) -> str:
 
 
 def to_row(shipped: Shipped, key: str, folder: str) -> ArtifactRow:
-    """The file of a row is that of the images; `folder` is their store."""
+    """The file of a row is that of the images, its `detail` names the others; `folder` is their store."""
     detail = {field.name: getattr(shipped, field.name) for field in fields(shipped)}
     detail |= {name: getattr(shipped, name).to_json() for name in _METRICS}
     sha256, size = detail.pop("images_sha256"), detail.pop("images_bytes")

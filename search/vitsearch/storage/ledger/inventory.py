@@ -22,7 +22,7 @@ from vitsearch.storage.ledger.columns import LAST_SECOND
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.read_only import open_reader
-from vitsearch.storage.ledger.rows import RunState
+from vitsearch.storage.ledger.rows import FILES_IN_DETAIL, RunState
 
 _SUMMARY = """
 SELECT s.name,
@@ -121,11 +121,12 @@ class Inventory:
         """The digests of all files that a row names; a screened graph is deleted after its measurement."""
         is_kept = tables.artifact.c.kind != Stage.SCREEN.value
         artifacts = select(tables.artifact.c.sha256).where(is_kept)
-        judged = select(tables.artifact.c.detail["judged_sha256"].as_string()).where(is_kept)
+        others = (select(tables.artifact.c.detail[name].as_string()).where(is_kept) for name in FILES_IN_DETAIL)
         checkpoints = select(tables.training.c.checkpoint_sha256)
         statistics = select(tables.block_structure.c.statistics_sha256)
         with self._at_once.connect() as connection:
-            columns = [connection.execute(query).scalars() for query in (artifacts, judged, checkpoints, statistics)]
+            queries = (artifacts, *others, checkpoints, statistics)
+            columns = [connection.execute(query).scalars() for query in queries]
             return {digest for digests in columns for digest in digests if digest is not None}
 
     def files_place(self) -> FilesPlace | None:

@@ -1,4 +1,4 @@
-"""The values of the ledger. `file` of a row is its file in the store."""
+"""The values of the ledger. `files` of a row are those that it needs in the store."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class BlockStructureRow:
     statistics_sha256: str
 
     @property
-    def file(self) -> str:
-        return self.statistics_sha256
+    def files(self) -> tuple[str, ...]:
+        return (self.statistics_sha256,)
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class TrainingRow:
     errors: dict[str, float] = field(default_factory=dict)
 
     @property
-    def file(self) -> str | None:
-        return self.checkpoint_sha256
+    def files(self) -> tuple[str, ...]:
+        return () if self.checkpoint_sha256 is None else (self.checkpoint_sha256,)
 
 
 class Detail(TypedDict, total=False):
@@ -62,7 +62,21 @@ class Detail(TypedDict, total=False):
     options: dict[str, Any]
     structure: str | None
     judged_sha256: str | None
+    outputs_sha256: str | None
+    masks_sha256: str | None
+    reference_sha256: str | None
     shares: dict[str, float]
+
+
+FILES_IN_DETAIL = ("judged_sha256", "outputs_sha256", "masks_sha256", "reference_sha256")
+"""What names a further file of an artifact: what stands for a model where it is judged, and the arrays that
+shipping made beside the images."""
+
+
+def artifact_files(sha256: str, detail: Mapping[str, Any]) -> tuple[str, ...]:
+    """The digests of all files that an artifact names."""
+    others = (detail.get(name) for name in FILES_IN_DETAIL)
+    return (sha256, *(digest for digest in others if digest is not None))
 
 
 @dataclass(frozen=True)
@@ -77,9 +91,9 @@ class ArtifactRow:
     detail: dict[str, Any]
 
     @property
-    def file(self) -> str | None:
-        """None for a screened graph, which is deleted after its measurement."""
-        return None if self.kind == Stage.SCREEN else self.sha256
+    def files(self) -> tuple[str, ...]:
+        """None of a screened graph, which is deleted after its measurement."""
+        return () if self.kind == Stage.SCREEN else artifact_files(self.sha256, self.detail)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -107,7 +121,7 @@ class EvaluationRow:
     figures: dict[str, Any]
     tally: Any = None
 
-    file: ClassVar[None] = None
+    files: ClassVar[tuple[str, ...]] = ()
 
     @property
     def where(self) -> str:
@@ -145,7 +159,7 @@ class MeasurementRow:
     result: dict[str, Any]
     structure: str | None = None
 
-    file: ClassVar[None] = None
+    files: ClassVar[tuple[str, ...]] = ()
 
     @property
     def measurement(self) -> Measurement:

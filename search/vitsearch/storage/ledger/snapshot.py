@@ -6,7 +6,7 @@ that a database gives them; those of a run have its place in the list.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ from vitsearch.core.decoding import expect, parsed
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import connect_to_read
-from vitsearch.storage.ledger.rows import Detail
+from vitsearch.storage.ledger.rows import Detail, artifact_files
 
 Row: TypeAlias = dict[str, Any]
 
@@ -72,17 +72,20 @@ class ResultRows:
         named = [
             *(row["statistics_sha256"] for row in self.tables[tables.block_structure.name]),
             *(row["checkpoint_sha256"] for row in self.tables[tables.training.name]),
-            *(row["sha256"] for row in artifacts),
+            *_files_of(artifacts),
         ]
         return list(dict.fromkeys(filter(None, named)))
 
     def models(self) -> list[str]:
         """The digests of the models that they name, each once. A screened one is deleted after its measurement."""
-        rows = [row for row in self.tables[tables.artifact.name] if row["kind"] == MODEL]
-        for row in rows:
-            expect(Detail, row["detail"], f"{tables.artifact.name} of {row['artifact_key'][:12]}: detail")
-        named = [digest for row in rows for digest in (row["sha256"], row["detail"].get("judged_sha256"))]
-        return list(dict.fromkeys(filter(None, named)))
+        models = [row for row in self.tables[tables.artifact.name] if row["kind"] == MODEL]
+        return list(dict.fromkeys(_files_of(models)))
+
+
+def _files_of(artifacts: Iterable[Row]) -> Iterator[str]:
+    for row in artifacts:
+        expect(Detail, row["detail"], f"{tables.artifact.name} of {row['artifact_key'][:12]}: detail")
+        yield from artifact_files(row["sha256"], row["detail"])
 
 
 @contextmanager

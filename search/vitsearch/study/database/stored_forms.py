@@ -43,6 +43,8 @@ class _Waits(TypedDict):
 
 
 class _Converged(TypedDict):
+    """`space` names what was searched: the plans of the file that the device could run, and its environment."""
+
     space: str
     reason: str
     trained: int

@@ -252,6 +252,14 @@ def test_the_cheapest_plans_have_each_choice_that_ratios_do_not_order(several):
     assert {plan.resolution for plan in cheapest(plans, words)} == {ImageSize.square(24)}
 
 
+def test_the_cheapest_plans_have_the_fewest_and_the_most_threads_and_streams(several):
+    """More threads may shorten a run or slow it down, more streams raise throughput and latency."""
+    plans = several("fake_vit", space__threads=[1, 2, 4], space__streams=[1, 2, 4]).plans()
+    words = {"backbone": "fake_vit", "backend": "onnxruntime", "provider": "cpu", "quantization": "fp32"}
+    runs = {(plan.deployment.threads, plan.deployment.streams) for plan in cheapest(plans, words)}
+    assert runs == {(1, 1), (1, 4), (4, 1), (4, 4)}
+
+
 def test_the_key_of_a_measurement_does_not_depend_on_the_training(several, ledger):
     study = several("fake_vit", "rigid_vit")
     pipeline = study.pipeline(ledger)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,32 @@ def test_a_search_that_has_converged_goes_on_when_another_run_has_trained_more(f
         stored = study.attributes["converged"]
         study.remember("converged", stored | {"trained": stored["trained"] - 1})
     before = len(small.records())
+    small.ending(least_gain_of_proposal=0.01).run()
+    assert len(small.records()) > before
+
+
+def test_a_search_that_has_converged_goes_on_when_the_device_can_run_more(fake_study):
+    lacking = {"int8_dynamic": "device local has no int8"}
+
+    class Study(type(fake_study)):
+        def plans(self):
+            return replace(super().plans(), deployable=lambda deployment: lacking.get(deployment.precision))
+
+    small = Study(fake_study.folder, fake_study.space).ending(least_gain_of_proposal=0.5).with_space(search__trials=50)
+    assert small.run().complete
+    assert small.trained
+    assert {record.plan.deployment.precision for record in small.records().values()} == {"fp32"}
+    lacking.clear()
+    small.run()
+    in_int8 = [record for record in small.records().values() if record.plan.deployment.precision == "int8_dynamic"]
+    assert [record for record in in_int8 if not record.plan.compression.is_identity], "more than the leaderboard"
+
+
+def test_a_search_that_has_converged_goes_on_in_another_environment_of_the_device(fake_study):
+    small = fake_study.ending(least_gain_of_proposal=0.5).with_space(search__trials=50)
+    small.run()
+    before = len(small.records())
+    small.device.info = small.device.info._replace(environment_id="ab" * 32)
     small.ending(least_gain_of_proposal=0.01).run()
     assert len(small.records()) > before
 

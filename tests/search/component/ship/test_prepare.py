@@ -21,6 +21,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import Device
 from vitsearch.errors import BundleError, ResourceError, StageError, StudyError
 from vitsearch.pipeline.progress import Silent
+from vitsearch.search.admin.housekeeping import clean
 from vitsearch.search.retarget.retargeting import RetargetLoop
 from vitsearch.ship import prepare
 from vitsearch.ship.choice import Chosen, Wanted, choose
@@ -29,6 +30,7 @@ from vitsearch.ship.ship import PrintedBundle, ShipOptions, ship
 from vitsearch.ship.ship import _opened as opened_to_ship
 from vitsearch.space import SearchSpace
 from vitsearch.storage.shipped import find
+from vitsearch.storage.stores import store_of
 from vitsearch.study.front import read_front
 from vitsearch.study.retargeted import Target
 from vitsearch.testing.fakes import FakeDevice
@@ -95,6 +97,23 @@ def test_a_deleted_model_is_exported_again(shop):
     shop.prepare()
     assert shop.stored_final() is not None
     assert shop.made()[0] == 1
+
+
+def test_what_a_bundle_has_of_the_test_images_survives_a_clean_and_is_made_again_once_deleted(shop):
+    final = shop.prepare()
+    shop.with_opened(lambda opened, _: store_of(opened.ledger).prepare())  # as a run does: only then it is cleaned
+    clean(shop.where, dry_run=False)
+    assert shop.stored_final() == final
+
+    def delete_outputs(opened, _):
+        shipped = find(opened.ledger, final.keys.artifact_key, opened.judged_by)
+        store_of(opened.ledger).get(shipped.outputs_sha256).unlink()
+
+    shop.with_opened(delete_outputs)
+    assert shop.stored_final() is None
+    runs, confirmed = shop.made()
+    assert shop.prepare() == final == shop.stored_final()
+    assert shop.made() == (runs + 1, confirmed)
 
 
 def test_a_device_that_fails_leaves_the_model_unprepared(shop):

@@ -86,3 +86,17 @@ def test_without_proc_the_pid_decides(tmp_path, monkeypatch, ended):
     me = DriverId.current()
     assert not me.is_dead_here()
     assert replace(me, pid=ended.pid).is_dead_here()
+
+
+def test_a_process_that_proc_hides_from_other_users_is_not_called_dead(tmp_path, monkeypatch, ended):
+    """`hidepid=2` and `ProtectProc=invisible` leave `/proc` without the processes of others."""
+
+    def refused(pid, signal):
+        raise PermissionError(pid)
+
+    monkeypatch.setattr(driver_id, "PROC", tmp_path)
+    hidden = replace(DriverId.current(), started="1")
+    assert hidden.lives_here()
+    assert replace(hidden, pid=ended.pid).is_dead_here()
+    monkeypatch.setattr(os, "kill", refused)
+    assert hidden.lives_here()

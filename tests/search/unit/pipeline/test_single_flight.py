@@ -77,6 +77,15 @@ def test_a_row_whose_file_is_gone_is_made_again_and_replaced(ledger, store, capl
     assert caplog.messages == [f"files are gone from {store.root}: the stages that made them run again"]
 
 
+def test_a_row_that_has_lost_one_of_several_files_is_made_again(ledger, store):
+    maker = Maker(ledger, store)
+    row, cost = asyncio.run(maker.make())
+    ledger.add(replace(row, detail={"outputs_sha256": "ab" * 32}), cost)
+    asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, maker.find, maker.make))
+    assert maker.runs == 2
+    assert ledger.artifact("k") == row
+
+
 def test_a_screened_graph_needs_no_file(ledger, store):
     ledger.add(replace(ROW, kind=Stage.SCREEN), StageCost(0.0, {}))
     maker = Maker(ledger, store)

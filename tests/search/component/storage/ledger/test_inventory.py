@@ -22,10 +22,13 @@ def test_files_of_every_kind_of_result_are_named(ledger: Ledger):
     ledger.add(ArtifactRow("a", "model", "model", 1, "here", {"judged_sha256": "judged"}), cost)
     ledger.add(ArtifactRow("l", "logits", "logits", 1, "here", {}), cost)
     ledger.add(ArtifactRow("s", Stage.SCREEN.value, "screened", 1, "here", {}), cost)
+    others = {"outputs_sha256": "outputs", "masks_sha256": None, "reference_sha256": "reference", "sha256": "a split"}
+    ledger.add(ArtifactRow("ship", Stage.SHIP.value, "images", 1, "here", others), cost)
     ledger.add(TrainingRow("w", 1, {"accuracy": 0.9}, 0.1, 1, "checkpoint"), cost)
     ledger.add(TrainingRow("w", 0, {"accuracy": 0.9}, 0.1, 1, None), cost)
     ledger.add(BlockStructureRow("b", "weights", "28", "c", {}, {}, "statistics"), cost)
-    assert ledger.inventory.named_files() == {"model", "judged", "logits", "checkpoint", "statistics"}
+    of_ship = {"images", "outputs", "reference"}
+    assert ledger.inventory.named_files() == {"model", "judged", "logits", "checkpoint", "statistics"} | of_ship
 
 
 def test_only_claims_that_have_not_run_out_are_alive(ledger: Ledger):

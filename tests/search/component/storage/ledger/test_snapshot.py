@@ -154,6 +154,14 @@ def test_files_of_screened_graphs_are_not_named_and_those_that_judge_are(make, l
     assert (results.models(), results.files()) == (["model", "judged", "other"], ["logits"])
 
 
+def test_all_files_of_what_was_shipped_are_named(make, ledger, storage):
+    others = {"outputs_sha256": "outputs", "masks_sha256": "masks", "reference_sha256": None, "sha256": "a split"}
+    ledger.add(ArtifactRow("s", Stage.SHIP.value, "images", 1, "here", others), COST)
+    with snapshot(storage) as seen:
+        results = seen.results([])
+    assert (results.models(), results.files()) == ([], ["images", "outputs", "masks"])
+
+
 def test_costs_come_with_the_runs_of_a_study_or_with_its_results(make, ledger, storage):
     make("one", keys(1))
     ledger.costs.start_run("one", 2)
