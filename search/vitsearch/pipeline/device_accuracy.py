@@ -89,6 +89,7 @@ class DeviceAccuracy:
                 outputs = await self._device.outputs(path, subset.images, file.deployment, self._reduction)
                 truth = subset.truth(len(outputs.values), self._config.class_names)
                 judged = self._config.task.judge(values_of(outputs), truth)
+                judged.refuse_not_finite(Stage.DEVICE_ACCURACY)
             answer = outputs.result
             figures = Metrics(judged.figures).to_json()
             row = EvaluationRow(key, split, answer.n, answer.device_id, answer.batch, figures, judged.tally)
@@ -117,11 +118,17 @@ def reduction_for(classes: int) -> str:
 
 
 def values_of(outputs: DeviceOutputs) -> npt.NDArray[np.float32]:
-    """The outputs as a task judges them: of a reduced class `NO_CLASS` where there was none."""
+    """The outputs as a task judges them: of a reduced class `NO_CLASS` where there was none. Raises `StageError` for
+    outputs that are not finite and were not reduced."""
     import numpy as np  # here, as the command line starts without it
 
     reserved = REDUCTIONS[outputs.result.reduction].reserved
     if reserved is None:
+        n = len(outputs.values)
+        seen = n - int(np.isfinite(outputs.values.reshape(n, -1)).all(axis=1).sum())
+        if wrong := max(seen, outputs.result.not_finite):
+            message = f"NaN or infinity among the outputs for {wrong} of {n} images"
+            raise StageError(Stage.DEVICE_ACCURACY, "not_finite", message)
         return outputs.values
     classes = outputs.values.astype(np.float32)
     classes[outputs.values == reserved] = NO_CLASS

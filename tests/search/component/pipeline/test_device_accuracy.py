@@ -65,3 +65,12 @@ def test_the_reference_has_the_rows_of_the_same_images(subset):
 def test_outputs_of_fewer_images_are_refused(subset):
     with pytest.raises(StageError, match="outputs for 3 images instead of 4"):
         subset.truth(3, "abc")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_are_not_finite_are_no_embedding(outputs, value):
+    vectors = np.eye(4, 3)
+    vectors[[0, 2], 1] = value
+    with pytest.raises(StageError, match="NaN or infinity among the outputs for 2 of 4 images") as failure:
+        values_of(outputs(vectors, "none"))
+    assert (failure.value.stage, failure.value.kind) == ("device_accuracy", "not_finite")
