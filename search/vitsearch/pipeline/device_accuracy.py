@@ -43,6 +43,13 @@ class Subset:
     labels: Path | None
     reference: Path | None
 
+    @property
+    def n(self) -> int:
+        """The images: as many as were asked for, or all there are."""
+        import numpy as np  # here, as the command line starts without it
+
+        return len(np.load(self.images, mmap_mode="r"))
+
     def truth(self, n: int, class_names: Sequence[str]) -> Truth:
         """What `n` outputs are judged by. Raises `StageError` where these are not the outputs of all images."""
         import numpy as np  # here, as the command line starts without it
@@ -77,11 +84,17 @@ class DeviceAccuracy:
             self._subsets[view] = Subset(await self._shared.subset(view, count), labels, reference)
 
     async def ask(self, artifact: ArtifactRow, file: ModelFile, resolution: ImageSize) -> EvaluationRow | None:
-        """None when there are no images to judge by; `StageError` when the device cannot run them."""
+        """None when there are no images to judge by; `StageError` when the device cannot run them. What is stored of at
+        least as many images counts, in whichever environment of the device it was found."""
         subset = self._subsets.get(ModelView(resolution, artifact.preprocessing))
         if subset is None:
             return None
         key, where, split = artifact.artifact_key, self._device.info.device_id, self._config.judged_by
+        wanted = subset.n
+
+        def find() -> EvaluationRow | None:
+            stored = self._context.ledger.evaluation(key, split, evaluated_on=where)
+            return None if stored is None or stored.n < wanted else stored
 
         async def make() -> tuple[EvaluationRow, StageCost]:
             path = await file.path()
@@ -99,9 +112,7 @@ class DeviceAccuracy:
             return row, cost
 
         return await self._context.single_flight.get(
-            StageKey(Stage.DEVICE_ACCURACY, f"{key}:{where}"),
-            lambda: self._context.ledger.evaluation(key, split, evaluated_on=where),
-            make,
+            StageKey(Stage.DEVICE_ACCURACY, f"{key}:{where}:{wanted}"), find, make
         )
 
     @property
