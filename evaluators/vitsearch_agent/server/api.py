@@ -156,6 +156,7 @@ class Api(NamedTuple):
         missing = [blob.sha256 for blob in spec.manifest if not self.store.has(blob.sha256)]
         # A final job no longer needs its blobs, and they may have been removed.
         if missing and not self._is_final(identifier):
+            self.store.refuse_unfit({blob.sha256: blob.size for blob in spec.manifest})
             raise ArtifactMissing(f"upload {', '.join(missing)} first", {"missing": missing})
         self._refuse_wrong_sizes(spec)
         wanted = job.get("environment_id")

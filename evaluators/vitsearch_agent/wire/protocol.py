@@ -17,6 +17,7 @@
                                  "environment_id": null for any, else the only one}
                                 -> 201, or 200 if the job exists: JobStatus
                                    409 another spec, device or environment
+                                   413 or 507 no room for its files together,
                                    424 missing blobs, 429 too many jobs in the queue,
                                    507 no room in the queue's file
                                    TOKEN names this client to `DELETE`; by default, the study does
