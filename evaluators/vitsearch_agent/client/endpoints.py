@@ -4,7 +4,6 @@ They raise as `Transport.request` does; the caller decides about repeats.
 """
 
 from typing import Any, Dict, List, Mapping, Optional
-from urllib.parse import urlencode
 
 from vitsearch_agent.client.transport import Transport
 from vitsearch_agent.errors import ProtocolSkew
@@ -44,18 +43,19 @@ class Endpoints:
         """Ask for the current temperature: {"temperature_c", "zone", "reason"}."""
         return dict(self._transport.request("GET", "/v1/conditions").body)
 
-    def put_job(self, identifier: str, request: Mapping[str, Any]) -> JobStatus:
-        """Submit a job; one that exists is returned as it is."""
-        return JobStatus.from_json(self._transport.request("PUT", job_path(identifier), request).body)
+    def put_job(self, identifier: str, request: Mapping[str, Any], asker: str) -> JobStatus:
+        """Submit a job for a client, named by hex digits of its own; one that exists is returned as it is."""
+        path = f"{job_path(identifier)}?asker={asker}"
+        return JobStatus.from_json(self._transport.request("PUT", path, request).body)
 
     def job(self, identifier: str, wait_s: float = 0.0) -> JobStatus:
         """Return the status as soon as the job is final, or after `wait_s`."""
         path = f"{job_path(identifier)}?wait={wait_s:g}"
         return JobStatus.from_json(self._transport.request("GET", path, extra_timeout_s=wait_s).body)
 
-    def cancel(self, identifier: str, study: Optional[str] = None) -> JobStatus:
-        """Cancel a job, for one study or for all; a final one is not changed. NotFound if it is unknown."""
-        query = "" if study is None else "?" + urlencode({"study": study})
+    def cancel(self, identifier: str, asker: Optional[str] = None) -> JobStatus:
+        """Cancel a job, for one client or for all; a final one is not changed. NotFound if it is unknown."""
+        query = "" if asker is None else f"?asker={asker}"
         return JobStatus.from_json(self._transport.request("DELETE", job_path(identifier) + query).body)
 
     def events(self, identifier: str, after: int = 0, wait_s: float = 0.0) -> List[Event]:

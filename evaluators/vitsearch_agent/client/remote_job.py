@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import uuid
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional
 
 from vitsearch_agent.client.endpoints import Endpoints
@@ -55,6 +56,7 @@ class RemoteJob:
         self._endpoints = endpoints
         self._files = files
         self._owner = owner
+        self._asker = uuid.uuid4().hex  # several clients may have a study of the same name
 
     def result(self, spec: JobSpec, request: RequestOptions, info: DeviceInfo, retry_policy: RetryPolicy) -> Result:
         """Submit a job to the device described by `info` and return its result; raises as `DeviceClient.measure`."""
@@ -106,7 +108,7 @@ class RemoteJob:
     ) -> JobStatus:
         """Submit the job unless it exists, and wait until it is final."""
         retry_policy.check()
-        status = self._endpoints.put_job(identifier, body)
+        status = self._endpoints.put_job(identifier, body, self._asker)
         wait_s = _POLL_S if retry_policy.cancel is None else _POLL_CANCELLABLE_S
         while not status.final:
             retry_policy.answered()
@@ -121,7 +123,7 @@ class RemoteJob:
     def _cancel_quietly(self, identifier: str) -> None:
         # If the device cannot be reached, it completes the job and keeps the result for the next request.
         with contextlib.suppress(AgentError):
-            self._endpoints.cancel(identifier, self._owner.study)
+            self._endpoints.cancel(identifier, self._asker)
 
 
 class _Watch:

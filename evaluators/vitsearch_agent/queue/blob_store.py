@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from typing import Callable, Dict, FrozenSet, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, FrozenSet, Mapping, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_agent.base.canonical_json import file_digest
 from vitsearch_agent.base.plain_files import clear
@@ -107,6 +107,29 @@ class BlobStore:
                 arrived = 0
             self._make_room(max(0, size - arrived), sha256, self._uploads.ahead_of(sha256, arrived))
             return UploadProgress(arrived, False)
+
+    def refuse_unfit(self, sizes: Mapping[str, int]) -> None:
+        """Refuse files, by digest, that a job needs at the same time and that would evict each other.
+
+        Raises TransferFailed: `too_large` for more than the quota, `no_space` while the disk is too full or other jobs
+        need too much.
+        """
+        with self._lock:
+            needed, quota = sum(sizes.values()), self.limits.quota_bytes
+            if needed > quota:
+                raise TransferFailed(
+                    f"the files of the job have {needed} bytes together; this agent keeps at most {quota}",
+                    {"reason": "too_large", "limit": quota},
+                )
+            used = sum(status.st_size for status in self._files().values())
+            room = min(quota, _free_bytes(self._blobs) + used - self.limits.reserve_bytes)
+            others = sum(self.size(name) or 0 for name in self.referenced() - set(sizes))
+            if needed + others > room:
+                raise TransferFailed(
+                    f"no room for the files of the job, {needed} bytes together: there is room for {room}, of which "
+                    f"other jobs need {others}",
+                    {"reason": "no_space"},
+                )
 
     def append(self, sha256: str, offset: int, total: int, chunk: bytes) -> UploadProgress:
         """Append a chunk at `offset`; after the last one, verify the digest.

@@ -83,9 +83,17 @@ class JobQueue:
                     self.fail(row["id"], job_rows.OUTDATED)
 
     def put(
-        self, identifier: str, spec: JobSpec, owner: Owner, environment: Optional[str] = None
+        self,
+        identifier: str,
+        spec: JobSpec,
+        owner: Owner,
+        environment: Optional[str] = None,
+        asker: Optional[str] = None,
     ) -> Tuple[JobStatus, bool]:
         """Queue a job unless it exists; return its status and whether it is new.
+
+        `asker` is the client that waits for it, which may give it up (`cancel`): by default one with the name of the
+        study, which several may have.
 
         A job that has ended may be queued again (`job_rows.may_run_again`). Raises JobConflict if the id belongs to
         another specification, TooManyRequests if this owner, or all owners together, have too many jobs.
@@ -109,7 +117,7 @@ class JobQueue:
                 self._table.set(identifier, environment=environment)
             status = self.get(identifier)
             if not status.final:
-                self._table.ask(identifier, owner.study)
+                self._table.ask(identifier, asker or owner.study)
                 self._table.set(identifier, cancel=0)  # whoever gave it up before, it is wanted again
             return status, row is None
 
@@ -144,12 +152,12 @@ class JobQueue:
                     return events
                 self._changed.wait(left)
 
-    def cancel(self, identifier: str, study: Optional[str] = None) -> JobStatus:
-        """Cancel a job that is not final; a running job ends shortly afterwards. With `study`, it goes on for the other
-        studies that wait for it."""
+    def cancel(self, identifier: str, asker: Optional[str] = None) -> JobStatus:
+        """Cancel a job that is not final; a running job ends shortly afterwards. With `asker`, it goes on for the other
+        clients that wait for it."""
         with self._changed, self._database.transaction():
             status = self.get(identifier)
-            if study is not None and self._table.leave(identifier, study):
+            if asker is not None and self._table.leave(identifier, asker):
                 return status
             if status.state == "queued":
                 self._end(identifier, "cancelled")

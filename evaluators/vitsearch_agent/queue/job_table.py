@@ -57,18 +57,18 @@ class JobTable:
         self._database.run(_REMOVE_FINAL, FINAL_JOBS_KEPT)
         self._database.run(_REMOVE_OWNERS)
 
-    def ask(self, identifier: str, study: str) -> None:
-        """Note that a study waits for a job."""
-        self._database.run("INSERT OR IGNORE INTO askers (job, study) VALUES (?, ?)", identifier, study)
+    def ask(self, identifier: str, asker: str) -> None:
+        """Note that a client waits for a job."""
+        self._database.run("INSERT OR IGNORE INTO asked (job, asker) VALUES (?, ?)", identifier, asker)
 
-    def leave(self, identifier: str, study: str) -> bool:
-        """Note that a study waits for a job no longer; return whether another one does."""
-        self._database.run("DELETE FROM askers WHERE job = ? AND study = ?", identifier, study)
-        return bool(self._database.rows("SELECT 1 FROM askers WHERE job = ? LIMIT 1", identifier))
+    def leave(self, identifier: str, asker: str) -> bool:
+        """Note that a client waits for a job no longer; return whether another one does."""
+        self._database.run("DELETE FROM asked WHERE job = ? AND asker = ?", identifier, asker)
+        return bool(self._database.rows("SELECT 1 FROM asked WHERE job = ? LIMIT 1", identifier))
 
     def forget_askers(self, identifier: str) -> None:
         """Note that a job has ended."""
-        self._database.run("DELETE FROM askers WHERE job = ?", identifier)
+        self._database.run("DELETE FROM asked WHERE job = ?", identifier)
 
     def set(self, identifier: str, **columns: Any) -> None:
         """Change some columns of a job."""

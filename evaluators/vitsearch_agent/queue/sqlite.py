@@ -26,10 +26,10 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, study);
 CREATE TABLE IF NOT EXISTS owners (study TEXT PRIMARY KEY, served INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS askers (  -- who waits for a job that is not final
+CREATE TABLE IF NOT EXISTS asked (  -- who waits for a job that is not final
     job TEXT NOT NULL,
-    study TEXT NOT NULL,
-    PRIMARY KEY (job, study)
+    asker TEXT NOT NULL,
+    PRIMARY KEY (job, asker)
 );
 CREATE TABLE IF NOT EXISTS events (
     n INTEGER PRIMARY KEY AUTOINCREMENT,

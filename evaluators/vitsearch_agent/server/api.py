@@ -136,7 +136,7 @@ class Api(NamedTuple):
             self.audit.write("upload", address=caller, digest=sha256, bytes=progress.offset)
         return 200, _progress(progress)
 
-    def put_job(self, identifier: str, body: Any, caller: str) -> Reply:
+    def put_job(self, identifier: str, body: Any, asker: Optional[str], caller: str) -> Reply:
         checked_id(identifier)
         protocol = body.get("api") if isinstance(body, dict) else None
         if not isinstance(protocol, int) or not PROTOCOL_VERSION_MIN <= protocol <= PROTOCOL_VERSION:
@@ -156,6 +156,7 @@ class Api(NamedTuple):
         missing = [blob.sha256 for blob in spec.manifest if not self.store.has(blob.sha256)]
         # A final job no longer needs its blobs, and they may have been removed.
         if missing and not self._is_final(identifier):
+            self.store.refuse_unfit({blob.sha256: blob.size for blob in spec.manifest})
             raise ArtifactMissing(f"upload {', '.join(missing)} first", {"missing": missing})
         self._refuse_wrong_sizes(spec)
         wanted = job.get("environment_id")
@@ -169,7 +170,7 @@ class Api(NamedTuple):
         if not self._is_known(identifier):
             time_limits.refuse_too_long(spec, self.this_device.config.limits.job_max_s)
             self._refuse_incompatible(spec)
-        status, created = self.queue.put(identifier, spec, job["owner"], wanted)
+        status, created = self.queue.put(identifier, spec, job["owner"], wanted, asker)
         if created:
             owner = job["owner"].study
             self.audit.write("job", address=caller, owner=owner, job=identifier, digest=spec.artifact)
@@ -201,8 +202,8 @@ class Api(NamedTuple):
             message = f"outputs of job {identifier} were evicted to make room; submit the job with another repeat"
             raise NotFound(message, {"reason": "evicted"}) from error
 
-    def cancel_job(self, identifier: str, study: Optional[str], caller: str) -> Reply:
-        status = self.queue.cancel(checked_id(identifier), study)
+    def cancel_job(self, identifier: str, asker: Optional[str], caller: str) -> Reply:
+        status = self.queue.cancel(checked_id(identifier), asker)
         self.audit.write("cancel", address=caller, owner=status.owner.study, job=identifier)
         return 200, status.to_json()
 

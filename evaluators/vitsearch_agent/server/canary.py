@@ -9,8 +9,8 @@ corrected by the reference models. A reference that was measured while other wor
 and the next check replaces it: so there is a reference on a machine that is never idle, too.
 
 Each environment has its own reference, because a device may have another speed after an update or in another power
-mode. Results during a quarantine are flagged `unverified_device`, and so are those since the last good canary. A good
-canary ends the quarantine.
+mode. Results during a quarantine are flagged `unverified_device`, and so are those since the last good canary, as far
+as the agent keeps them: what a client has fetched before is not. A good canary ends the quarantine.
 """
 
 import json

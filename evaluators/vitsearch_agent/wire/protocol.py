@@ -12,12 +12,15 @@
                                 -> {"complete", "offset"}
                                    409 wrong offset (details.offset: continue there)
                                    422 wrong content (the partial file was removed)
-    PUT    /v1/jobs/{id}        {"api", "device_id", "owner": Owner, "spec": JobSpec,
+    PUT    /v1/jobs/{id}?asker=TOKEN
+                                {"api", "device_id", "owner": Owner, "spec": JobSpec,
                                  "environment_id": null for any, else the only one}
                                 -> 201, or 200 if the job exists: JobStatus
                                    409 another spec, device or environment
+                                   413 or 507 no room for its files together,
                                    424 missing blobs, 429 too many jobs in the queue,
                                    507 no room in the queue's file
+                                   TOKEN names this client to `DELETE`; by default, the study does
     GET    /v1/jobs/{id}?wait=S -> JobStatus, as soon as it is final or after S (at most 25) seconds
     GET    /v1/jobs/{id}/events?after=N&wait=S
                                 -> {"events": [Event]} with numbers above N, as soon as there are
@@ -27,8 +30,8 @@
                                    job's outputs (see OutputsResult) from byte N of the part on, and the
                                    header Upload-Length with the size of the part; 404 if there is none,
                                    with details.reason `evicted` if it was removed
-    DELETE /v1/jobs/{id}        -> JobStatus; cancels a job that is not final. With `?study=NAME` that study
-                                   gives it up, and it goes on for others that have asked for it
+    DELETE /v1/jobs/{id}        -> JobStatus; cancels a job that is not final. With `?asker=TOKEN` that
+                                   client gives it up, and it goes on for others that have asked for it
     GET    /v1/jobs             -> {"jobs": [JobStatus without results]}: the running job, then the
                                    queued ones in the order in which they will be served
 

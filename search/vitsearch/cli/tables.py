@@ -182,7 +182,8 @@ def print_value_notes(models: dict[str, Metrics], console: Console) -> None:
     """What to know before a value is believed: one line for each."""
     for model, metrics in models.items():
         for name, note in metrics.notes.items():
-            said = printable(f"{model}: {name} {metrics.value(name):.3g}, but {note}")
+            value = metrics.value(name)
+            said = printable(f"{model}: {name} {'is not known' if value is None else f'{value:.3g}'}, but {note}")
             console.print(said, style="yellow", markup=False)
 
 

@@ -43,6 +43,13 @@ class Subset:
     labels: Path | None
     reference: Path | None
 
+    @property
+    def n(self) -> int:
+        """The images: as many as were asked for, or all there are."""
+        import numpy as np  # here, as the command line starts without it
+
+        return len(np.load(self.images, mmap_mode="r"))
+
     def truth(self, n: int, class_names: Sequence[str]) -> Truth:
         """What `n` outputs are judged by. Raises `StageError` where these are not the outputs of all images."""
         import numpy as np  # here, as the command line starts without it
@@ -77,11 +84,17 @@ class DeviceAccuracy:
             self._subsets[view] = Subset(await self._shared.subset(view, count), labels, reference)
 
     async def ask(self, artifact: ArtifactRow, file: ModelFile, resolution: ImageSize) -> EvaluationRow | None:
-        """None when there are no images to judge by; `StageError` when the device cannot run them."""
+        """None when there are no images to judge by; `StageError` when the device cannot run them. What is stored of at
+        least as many images counts, in whichever environment of the device it was found."""
         subset = self._subsets.get(ModelView(resolution, artifact.preprocessing))
         if subset is None:
             return None
         key, where, split = artifact.artifact_key, self._device.info.device_id, self._config.judged_by
+        wanted = subset.n
+
+        def find() -> EvaluationRow | None:
+            stored = self._context.ledger.evaluation(key, split, evaluated_on=where)
+            return None if stored is None or stored.n < wanted else stored
 
         async def make() -> tuple[EvaluationRow, StageCost]:
             path = await file.path()
@@ -89,6 +102,7 @@ class DeviceAccuracy:
                 outputs = await self._device.outputs(path, subset.images, file.deployment, self._reduction)
                 truth = subset.truth(len(outputs.values), self._config.class_names)
                 judged = self._config.task.judge(values_of(outputs), truth)
+                judged.refuse_not_finite(Stage.DEVICE_ACCURACY)
             answer = outputs.result
             figures = Metrics(judged.figures).to_json()
             row = EvaluationRow(key, split, answer.n, answer.device_id, answer.batch, figures, judged.tally)
@@ -98,9 +112,7 @@ class DeviceAccuracy:
             return row, cost
 
         return await self._context.single_flight.get(
-            StageKey(Stage.DEVICE_ACCURACY, f"{key}:{where}"),
-            lambda: self._context.ledger.evaluation(key, split, evaluated_on=where),
-            make,
+            StageKey(Stage.DEVICE_ACCURACY, f"{key}:{where}:{wanted}"), find, make
         )
 
     @property
@@ -117,11 +129,17 @@ def reduction_for(classes: int) -> str:
 
 
 def values_of(outputs: DeviceOutputs) -> npt.NDArray[np.float32]:
-    """The outputs as a task judges them: of a reduced class `NO_CLASS` where there was none."""
+    """The outputs as a task judges them: of a reduced class `NO_CLASS` where there was none. Raises `StageError` for
+    outputs that are not finite and were not reduced."""
     import numpy as np  # here, as the command line starts without it
 
     reserved = REDUCTIONS[outputs.result.reduction].reserved
     if reserved is None:
+        n = len(outputs.values)
+        seen = n - int(np.isfinite(outputs.values.reshape(n, -1)).all(axis=1).sum())
+        if wrong := max(seen, outputs.result.not_finite):
+            message = f"NaN or infinity among the outputs for {wrong} of {n} images"
+            raise StageError(Stage.DEVICE_ACCURACY, "not_finite", message)
         return outputs.values
     classes = outputs.values.astype(np.float32)
     classes[outputs.values == reserved] = NO_CLASS

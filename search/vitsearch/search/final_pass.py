@@ -128,4 +128,8 @@ class FinalPass:
         if evaluation is not None:
             name = self._pipeline.config.task.metrics[0].name
             value = evaluation.metrics.value(name)
-            self._progress.note(f"{point.name} has {name} {value:.4f} on {evaluation.n} images on {where}")
+            if value is None:
+                reason = evaluation.metrics.reasons.get(name, "the task gave no reason")
+                self._progress.note(f"{point.name} has no {name} on {where}: {reason}")
+            else:
+                self._progress.note(f"{point.name} has {name} {value:.4f} on {evaluation.n} images on {where}")

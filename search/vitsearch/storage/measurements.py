@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from vitsearch.core.decoding import decoded
-from vitsearch.storage.ledger import Ledger, MeasurementRow, ReferenceKey
+from vitsearch.storage.ledger import Ledger, MeasurementRow, ReferenceKey, StoredTimes
 from vitsearch.storage.pooled_measurements import PooledMeasurement, pool
+from vitsearch_agent.base.canonical_json import utc_now
 from vitsearch_agent.wire.paired import ReferenceTimes
 from vitsearch_agent.wire.protocol import Measurement
 
 ONE_BY_ONE = 30
 """Graphs that are read each for itself; who asks for more of them reads all at once."""
+
+
+@dataclass(frozen=True)
+class _KnownTimes:
+    """Reference times, and when the measurement began that they came with."""
+
+    times: ReferenceTimes
+    started_at: str
+
+    def replaces(self, stored: _KnownTimes) -> bool:
+        """Whether these are at least as well known as those that are stored."""
+        is_poorer = self.times.provisional and self.times.processes < stored.times.processes
+        return not is_poorer and self.started_at >= stored.started_at
 
 
 class DeviceResults:
@@ -20,10 +35,7 @@ class DeviceResults:
     def __init__(self, ledger: Ledger, device_id: str) -> None:
         self._ledger = ledger
         self._device_id = device_id
-        self._times = {
-            key: decoded(ReferenceTimes.from_json, times, f"vs_reference_times of device {device_id}")
-            for key, times in ledger.reference_times(device_id).items()
-        }
+        self._times = {key: known.times for key, known in self._known_times().items()}
         self._stored: dict[str, list[MeasurementRow]] | None = None
         self._one_by_one = 0
         self._rows: dict[str, list[Measurement]] = {}
@@ -75,14 +87,21 @@ class DeviceResults:
         self.changed.append(graph_key)
 
     def adopt_times(self, measurement: Measurement) -> None:
-        """Show everything by the reference times of a measurement that was just taken."""
-        key = _key(measurement)
-        if measurement.paired is None or _same(measurement.paired.times, self._times.get(key)):
+        """Show everything by the reference times of a measurement, unless better ones are stored: it may be that of
+        an earlier job, and an agent that has lost its state learns them anew."""
+        if measurement.paired is None:
             return
-        self._times[key] = measurement.paired.times
-        self._ledger.set_reference_times(key, measurement.paired.times.to_json())
-        self._pooled.clear()
-        self.changed.append(None)
+        key = _key(measurement)
+        # A clock that was ahead once must not make all later times older.
+        found = _KnownTimes(measurement.paired.times, min(measurement.started_at, utc_now()))
+        stored = self._known_times().get(key)
+        known = found if stored is None or found.replaces(stored) else stored
+        if known is found and (stored is None or not _same(found.times, stored.times)):
+            self._ledger.set_reference_times(key, StoredTimes(found.times.to_json(), found.started_at))
+        if not _same(known.times, self._times.get(key)):
+            self._times[key] = known.times
+            self._pooled.clear()
+            self.changed.append(None)
 
     def read(self, graph_keys: Sequence[str]) -> None:
         """Read what is stored of these graphs at once."""
@@ -90,6 +109,14 @@ class DeviceResults:
             self._stored = {graph_key: [] for graph_key in graph_keys}
             for row in self._ledger.measurements_of_graphs(graph_keys, self._device_id):
                 self._stored[row.graph_key].append(row)
+
+    def _known_times(self) -> dict[ReferenceKey, _KnownTimes]:
+        """The reference times in the ledger, where another driver may have stored better ones."""
+        where = f"vs_reference_times of device {self._device_id}"
+        return {
+            key: _KnownTimes(decoded(ReferenceTimes.from_json, stored.times, where), stored.started_at)
+            for key, stored in self._ledger.reference_times(self._device_id).items()
+        }
 
     def _measurements(self, graph_key: str) -> list[Measurement]:
         if graph_key not in self._rows:

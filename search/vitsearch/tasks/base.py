@@ -15,7 +15,7 @@ from vitsearch.core.decoding import decoded
 from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import Metric
 from vitsearch.core.pareto import wilson
-from vitsearch.errors import TaskError
+from vitsearch.errors import StageError, TaskError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,6 +98,20 @@ class Judged:
     def values(self) -> dict[str, float]:
         """The metrics that have a value."""
         return {name: figure.value for name, figure in self.figures.items() if figure.value is not None}
+
+    def refuse_not_finite(self, stage: str) -> None:
+        """Refuse figures that no database takes: a task of the user may divide by zero.
+
+        Args:
+            stage: The stage that fails.
+
+        Raises:
+            StageError: A value or an end of its interval is NaN or infinite.
+        """
+        for name, figure in self.figures.items():
+            for number in (figure.value, figure.low, figure.high):
+                if number is not None and not math.isfinite(number):
+                    raise StageError(stage, "not_finite", f"the task gives {number} in {name} or its interval")
 
 
 class Task(Protocol):

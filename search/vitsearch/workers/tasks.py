@@ -240,6 +240,7 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
                 f"{written.file.path.name}: NaN or infinity among the outputs for the validation images",
             )
         judged = job.workspace.task.find().judge(outputs, validation_truth(job.workspace, job.truth_sha256))
+        judged.refuse_not_finite("export")
         graph = _graph(job.workspace.store, written, macs_m, params_m)
         if written.file.judged is not None:
             graph = replace(graph, judged_sha256=job.workspace.store.put_model(written.file.judged).sha256)

@@ -96,7 +96,11 @@ ROUTES = (
     _route("POST", "/v1/uploads", lambda api, _, call: Answer(*api.prepare_upload(call.json()))),
     _route("HEAD", "/v1/blobs/{id}", _head_blob),
     _route("PATCH", "/v1/blobs/{id}", _patch_blob),
-    _route("PUT", "/v1/jobs/{id}", lambda api, job, call: Answer(*api.put_job(job, call.json(), call.caller))),
+    _route(
+        "PUT",
+        "/v1/jobs/{id}",
+        lambda api, job, call: Answer(*api.put_job(job, call.json(), call.head.query.get("asker"), call.caller)),
+    ),
     _route("GET", "/v1/jobs/{id}", lambda api, job, call: Answer(*api.get_job(job, call.parameter("wait")))),
     _route(
         "GET",
@@ -107,7 +111,7 @@ ROUTES = (
     _route(
         "DELETE",
         "/v1/jobs/{id}",
-        lambda api, job, call: Answer(*api.cancel_job(job, call.head.query.get("study"), call.caller)),
+        lambda api, job, call: Answer(*api.cancel_job(job, call.head.query.get("asker"), call.caller)),
     ),
     _route("GET", "/v1/jobs", lambda api, _, __: Answer(*api.jobs())),
 )

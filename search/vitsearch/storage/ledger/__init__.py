@@ -39,6 +39,7 @@ from vitsearch.storage.ledger.rows import (
     ReferenceKey,
     Row,
     RunState,
+    StoredTimes,
     TrainingRow,
 )
 from vitsearch.storage.ledger.schema import VERSION, make_tables, open_database, open_database_to_read
@@ -61,6 +62,7 @@ __all__ = [
     "Row",
     "RunState",
     "StageResult",
+    "StoredTimes",
     "StudyRow",
     "StudyRows",
     "StudySummary",

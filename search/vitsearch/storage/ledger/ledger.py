@@ -45,6 +45,7 @@ from vitsearch.storage.ledger.rows import (
     R,
     ReferenceKey,
     Row,
+    StoredTimes,
     TrainingRow,
 )
 from vitsearch.storage.ledger.schema import open_database, open_database_to_read
@@ -212,23 +213,24 @@ class Ledger:
         with self._at_once.connect() as connection:
             return sorted(connection.execute(_repeats(tuple(where)), where).scalars())
 
-    def reference_times(self, device_id: str) -> dict[ReferenceKey, dict[str, Any]]:
+    def reference_times(self, device_id: str) -> dict[ReferenceKey, StoredTimes]:
         """The times of the reference models on a device that were stored last."""
         table, names = tables.reference_times, [field.name for field in fields(ReferenceKey)]
-        query = select(*(table.c[name] for name in names), table.c.times).where(table.c.device_id == device_id)
+        columns = (*(table.c[name] for name in names), table.c.times, table.c.started_at)
+        query = select(*columns).where(table.c.device_id == device_id)
         with self._at_once.connect() as connection:
-            return {ReferenceKey(*row[:-1]): row[-1] for row in connection.execute(query)}
+            return {ReferenceKey(*row[:-2]): StoredTimes(*row[-2:]) for row in connection.execute(query)}
 
-    def set_reference_times(self, key: ReferenceKey, times: dict[str, Any]) -> None:
+    def set_reference_times(self, key: ReferenceKey, times: StoredTimes) -> None:
         """Replace the times of the reference models; all measurements of this key are shown by them from now on."""
         table, values = tables.reference_times, asdict(key)
         same = and_(*(table.c[name] == value for name, value in values.items()))
         with self._engine.begin() as connection:
-            if connection.execute(update(table).where(same).values(times=times)).rowcount:
+            if connection.execute(update(table).where(same).values(asdict(times))).rowcount:
                 return
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(table).values(values | {"times": times}))
+                connection.execute(insert(table).values(values | asdict(times)))
         except IntegrityError:
             pass  # another driver was first, with times of the same minute
 

@@ -146,6 +146,15 @@ class ReferenceKey:
 
 
 @dataclass(frozen=True)
+class StoredTimes:
+    """`times` is the JSON form of `vitsearch_agent.wire.paired.ReferenceTimes`; `started_at` is when the measurement
+    began that they came with, UTC as the agent writes it."""
+
+    times: dict[str, Any]
+    started_at: str
+
+
+@dataclass(frozen=True)
 class MeasurementRow:
     """`result` is the JSON form of `vitsearch_agent.wire.protocol.Measurement`; `structure` names what
     the cost of the file depends on, if that is known."""

@@ -123,6 +123,7 @@ reference_times = Table(
     Column("runtime", String(64), primary_key=True),
     Column("threads", Integer, primary_key=True),
     Column("times", JSON, nullable=False),
+    Column("started_at", String(64), nullable=False),
 )
 
 claim = Table(

@@ -273,3 +273,19 @@ def test_an_impossible_outputs_job_is_refused_before_it_is_queued(client, classi
     measured = client.measure(path, "onnxruntime", {}, tiny_protocol)
     with pytest.raises(NotFound, match="no outputs: it is a measure job and done"):
         client.fetch_outputs(client.outputs(path, save())._replace(job_id=measured.job_id), str(tmp_path / "none"))
+
+
+def test_a_model_and_images_that_do_not_fit_together_are_refused_at_once(serve_agent, classifier, save):
+    """They evicted each other until the client gave up."""
+    path = classifier()
+    model = onnx.load(path)
+    model.doc_string = "x" * 600_000
+    onnx.save(model, path)
+    images = save(numpy.zeros((25_000, 1, 2, 3), "float32"))
+    served = serve_agent(config={"limits": {"max_blob_mb": 1, "quota_mb": 1}})
+    with (
+        served.client(deadline_s=5.0) as client,
+        pytest.raises(TransferFailed, match="keeps at most 1000000") as caught,
+    ):
+        client.outputs(path, images)
+    assert caught.value.reason == "too_large"

@@ -102,6 +102,20 @@ def test_a_job_that_waits_for_another_process_can_be_cancelled(client, blob, tin
     assert client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
 
 
+def test_a_job_that_one_client_gives_up_goes_on_for_another_of_the_same_name(agent, client, blob, tiny_protocol, until):
+    path, cancel, joined = locks.measuring_lock_path(), threading.Event(), threading.Event()
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with agent.client(client.owner) as other:
+        with locks.try_lock(path, "a model"):
+            watch = RequestOptions(on_event=lambda _: joined.set())
+            result = in_thread(lambda: other.measure(blob, "noop", {"busy_us": 11}, tiny_protocol, request=watch))
+            until(joined.is_set)
+            given_up = RequestOptions(cancel=cancel, on_event=lambda _: cancel.set())
+            with pytest.raises(JobCancelled):
+                client.measure(blob, "noop", {"busy_us": 11}, tiny_protocol, request=given_up)
+        assert result().runtime == "noop"
+
+
 def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protocol):
     here = client.device().environment_id
     with pytest.raises(EnvironmentChanged) as caught:

@@ -133,6 +133,23 @@ def test_the_least_recently_used_unneeded_blob_is_evicted(tmp_path):
     assert reason_of(store.prepare, "ab" * 32, 900) == "no_space"
 
 
+def test_files_of_one_job_that_do_not_fit_together_are_refused(tmp_path, monkeypatch):
+    """They would evict each other for ever."""
+    needed = set()
+    store = BlobStore(str(tmp_path), LIMITS, lambda: needed)
+    model, other = put(store, b"m" * 900), put(store, b"o" * 900)
+    sizes = {model: 900, "ab" * 32: 1000}
+    store.refuse_unfit(sizes)
+    assert reason_of(store.refuse_unfit, dict(sizes, **{"cd" * 32: 601})) == "too_large", "more than the quota"
+    needed.add(model)
+    store.refuse_unfit(sizes)
+    needed.add(other)
+    assert reason_of(store.refuse_unfit, sizes) == "no_space", "until the job ends that needs the other model"
+    needed.clear()
+    monkeypatch.setattr(store_module, "_free_bytes", lambda _: 99)
+    assert reason_of(store.refuse_unfit, sizes) == "no_space", "the disk is smaller than the quota"
+
+
 def test_only_what_a_job_needs_is_kept_when_the_rest_is_dropped(store, tmp_path):
     needed, model, part = put(store, b"a" * 100), put(store, b"b" * 100), hashlib.sha256(b"c" * 200).hexdigest()
     store.append(part, 0, 200, b"c" * 100)

@@ -204,6 +204,14 @@ def test_a_job_goes_on_for_the_other_studies_that_wait_for_it(queue):
     assert queue.cancel(name(1), "a").state == "cancelled", "b asked for it before it was cancelled"
 
 
+def test_a_job_goes_on_for_another_client_with_a_study_of_the_same_name(queue):
+    """Two people run the quickstart on one board."""
+    for client in ("ana", "ben", "ben"):
+        queue.put(name(1), spec(), Owner("quickstart"), asker=client)
+    assert queue.cancel(name(1), "ana").state == "queued"
+    assert queue.cancel(name(1), "ben").state == "cancelled"
+
+
 def test_a_job_that_was_given_up_while_it_ran_goes_on_for_who_asks_now(queue):
     queue.put(name(1), spec(), Owner("a"))
     queue.claim(0.0)

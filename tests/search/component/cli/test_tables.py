@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from support.terminal import shown
 from vitsearch.cli.rows import Rows
-from vitsearch.cli.tables import missing_notes, print_status
-from vitsearch.core.figures import Metrics
+from vitsearch.cli.tables import missing_notes, print_status, print_value_notes
+from vitsearch.core.figures import Figure, Metrics
 from vitsearch.space.changes import SpaceChange
 from vitsearch.study.status import DiskUse, LeaderboardRow, PrintedLiveRun, Status
 
@@ -27,6 +27,12 @@ def row_of(plan, metrics, warnings=(), **shares):
 def test_a_reason_from_a_device_stays_on_its_line():
     note = missing_notes(["power_w"], {"4": Metrics.of({"power_w": None}, None, {"power_w": "no meter\n\x1b[2J"})})
     assert note == ["power_w is not measured (all): no meter\\n\\x1b[2J"]
+
+
+def test_a_note_of_a_figure_without_a_value_is_shown():
+    figures = {"accuracy": Figure(0.25, note="it is a guess"), "cosine": Figure(None, note="no image is left")}
+    lines = shown(lambda console: print_value_notes({"trial 4": Metrics(figures)}, console)).splitlines()
+    assert lines == ["trial 4: accuracy 0.25, but it is a guess", "trial 4: cosine is not known, but no image is left"]
 
 
 def test_the_leaderboard_shows_what_is_in_int8(plan):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.errors import StageError
-from vitsearch.pipeline.device_accuracy import Subset, reduction_for, values_of
+from vitsearch.pipeline.device_accuracy import DeviceAccuracy, Subset, reduction_for, values_of
+from vitsearch.pipeline.single_flight import SingleFlight
+from vitsearch.storage.driver_id import DriverId
 from vitsearch.tasks import CLASSIFICATION
 from vitsearch.testing.fakes import FakeDevice
 
@@ -65,3 +71,62 @@ def test_the_reference_has_the_rows_of_the_same_images(subset):
 def test_outputs_of_fewer_images_are_refused(subset):
     with pytest.raises(StageError, match="outputs for 3 images instead of 4"):
         subset.truth(3, "abc")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_are_not_finite_are_no_embedding(outputs, value):
+    vectors = np.eye(4, 3)
+    vectors[[0, 2], 1] = value
+    with pytest.raises(StageError, match="NaN or infinity among the outputs for 2 of 4 images") as failure:
+        values_of(outputs(vectors, "none"))
+    assert (failure.value.stage, failure.value.kind) == ("device_accuracy", "not_finite")
+
+
+@pytest.fixture
+def ask(ledger, tmp_path):
+    """Has a model judged on a device by so many of five images: ask(images), ask.device."""
+    device, resolution = FakeDevice(), ImageSize(28, 28)
+
+    async def path():
+        return tmp_path / "model"
+
+    async def subset(view, images):
+        file = tmp_path / f"{'labels' if view is None else 'images'}-{images}.npy"
+        count = min(images, 5)
+        np.save(file, np.arange(count) if view is None else np.zeros((count, 1, 1, 1), "f4"))
+        return file
+
+    async def no_reference(split):
+        return None
+
+    shared = SimpleNamespace(subset=subset, truth_file=no_reference)
+    flight = SingleFlight(ledger, SimpleNamespace(is_remote=False), DriverId.current())
+    context = SimpleNamespace(ledger=ledger, single_flight=flight, stage=lambda stage: contextlib.nullcontext())
+    data = SimpleNamespace(classes=10, channels=1)
+    artifact = SimpleNamespace(artifact_key="a" * 64, preprocessing=None)
+    file = SimpleNamespace(path=path, deployment=Deployment("local", "onnxruntime", "cpu", "fp32"))
+
+    def ask(images):
+        config = SimpleNamespace(
+            data=data,
+            device_images={device.name: images},
+            is_labelled=True,
+            judged_by="c" * 64,
+            task=CLASSIFICATION,
+            class_names=tuple("abcdefghij"),
+        )
+
+        async def answer():
+            accuracy = DeviceAccuracy(config, context, shared, device)
+            await accuracy.prepare([ModelView(resolution, None)])
+            return await accuracy.ask(artifact, file, resolution)
+
+        return asyncio.run(answer())
+
+    ask.device = device
+    return ask
+
+
+def test_a_device_is_asked_again_for_more_images_and_not_for_fewer(ask):
+    assert [ask(images).n for images in (2, 4, 3, 100, 200)] == [2, 4, 4, 5, 5], "there are five"
+    assert ask.device.measured["outputs"] == 3

@@ -31,9 +31,9 @@ def store(ledger):
     return add
 
 
-def paired(ratio, times=TIMES):
+def paired(ratio, times=TIMES, started_at="2026-01-01T00:00:00Z"):
     beside = Paired("0" * 64, Ratio(ratio, 0.5, 0.0, 0.02, 20.0), None, times)
-    return fake_measurement(9.0, basis="paired", paired=beside)
+    return fake_measurement(9.0, basis="paired", paired=beside, started_at=started_at)
 
 
 def cpu_ms(results, graph=GRAPH):
@@ -74,6 +74,48 @@ def test_another_number_of_processes_behind_the_same_reference_times_writes_noth
     store(paired(4.0), results=results)
     monkeypatch.setattr(ledger, "set_reference_times", lambda *_: pytest.fail("nothing has moved"))
     store(paired(5.0, TIMES._replace(processes=6)), OTHER, results=results)
+
+
+STABLE = TIMES._replace(products_cpu_ms=1.62, processes=200, provisional=False)
+
+
+def test_the_result_of_an_earlier_job_moves_nothing(ledger, store):
+    """A new study may ask for what the agent has measured long ago, by the reference times of that day."""
+    results = DeviceResults(ledger, "fake")
+    store(paired(4.0, STABLE, "2026-02-01T00:00:00Z"), results=results)
+    before = cpu_ms(results)
+    for graph, driver in ((OTHER, results), ("c" * 64, DeviceResults(ledger, "fake"))):
+        store(paired(5.0, STABLE._replace(products_cpu_ms=2.4)), graph, results=driver)
+        assert cpu_ms(driver) == before
+    assert cpu_ms(DeviceResults(ledger, "fake")) == before
+
+
+def test_reference_times_that_an_agent_has_just_begun_to_learn_replace_none_of_more_processes(ledger, store):
+    results = DeviceResults(ledger, "fake")
+    store(paired(4.0, STABLE), results=results)
+    before = cpu_ms(results)
+    begun = STABLE._replace(products_cpu_ms=2.0, processes=2, provisional=True)
+    store(paired(5.0, begun, "2026-02-01T00:00:00Z"), OTHER, results=results)
+    assert cpu_ms(results) == before
+    known = begun._replace(processes=40, provisional=False)
+    store(paired(5.0, known, "2026-02-02T00:00:00Z"), OTHER, repeat=1, results=results)
+    assert cpu_ms(results) == pytest.approx((2.0 / 1.62) ** 0.5 * before), "it has learned them"
+
+
+def test_reference_times_of_another_driver_count_for_this_one(ledger, store):
+    results = DeviceResults(ledger, "fake")
+    store(paired(4.0), results=results)
+    store(paired(5.0, STABLE, "2026-03-01T00:00:00Z"), OTHER, results=DeviceResults(ledger, "fake"))
+    store(paired(6.0, started_at="2026-02-01T00:00:00Z"), "c" * 64, results=results)
+    assert cpu_ms(results) == cpu_ms(DeviceResults(ledger, "fake"))
+
+
+def test_a_device_whose_clock_was_ahead_is_believed_again(ledger, store):
+    results = DeviceResults(ledger, "fake")
+    store(paired(4.0, started_at="2999-01-01T00:00:00Z"), results=results)
+    before = cpu_ms(results)
+    store(paired(5.0, STABLE, "2998-01-01T00:00:00Z"), OTHER, results=results)
+    assert cpu_ms(results) == pytest.approx(0.9 * before)
 
 
 def test_raw_times_do_not_move(ledger, store):

@@ -21,7 +21,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.space.sections import LimitSection
 from vitsearch.storage import shipped
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import ArtifactRow, Ledger, MeasurementRow, ReferenceKey
+from vitsearch.storage.ledger import ArtifactRow, Ledger, MeasurementRow, ReferenceKey, StoredTimes
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import OwnTimes, Point, read_front
@@ -174,7 +174,8 @@ def test_old_results_move_with_the_reference_times(front_of):
     measured(front_of.ledger, "a", 9.0, basis="paired", paired=paired)
     before = front_of().points[0].metrics.value("cpu_ms_p50")
     key = ReferenceKey("device", "0" * 64, "0" * 64, "onnxruntime", 1)
-    front_of.ledger.set_reference_times(key, times._replace(products_cpu_ms=1.62, convolutions_cpu_ms=0.1).to_json())
+    faster = times._replace(products_cpu_ms=1.62, convolutions_cpu_ms=0.1)
+    front_of.ledger.set_reference_times(key, StoredTimes(faster.to_json(), "2026-01-01T00:00:00Z"))
     assert front_of().points[0].metrics.value("cpu_ms_p50") == pytest.approx(0.9 * before)
 
 

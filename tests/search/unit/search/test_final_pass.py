@@ -3,9 +3,13 @@
 import asyncio
 from types import SimpleNamespace
 
+import pytest
+
+from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.record import Record
 from vitsearch.errors import StageError
 from vitsearch.search.final_pass import FinalPass
+from vitsearch.tasks import CLASSIFICATION
 
 
 def test_a_model_that_another_driver_has_just_confirmed_is_re_measured_too(plan):
@@ -118,3 +122,27 @@ def test_a_count_goes_to_its_end_when_a_model_leaves_the_front_meanwhile():
     assert [line.partition(" ")[2].partition(":")[0] for line in said[:3]] == ["1/3", "2/3", "3/3"]
     assert said[1] == "re-measured 2/3: 1 no longer near the front"
     assert counts == [(0, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("figure", "shown"),
+    [
+        (Figure(0.91234), "has accuracy 0.9123 on 40 images on the device"),
+        (Figure(None, reason="all pixels are ignored"), "has no accuracy on the device: all pixels are ignored"),
+    ],
+)
+def test_a_metric_without_a_value_on_the_device_is_told_with_its_reason(plan, figure, shown):
+    said = []
+
+    async def accuracy_on_device(device, model):
+        return SimpleNamespace(metrics=Metrics({"accuracy": figure}), n=40)
+
+    pipeline = SimpleNamespace(
+        config=SimpleNamespace(task=CLASSIFICATION),
+        context=SimpleNamespace(progress=SimpleNamespace(note=said.append)),
+        accuracy_on_device=accuracy_on_device,
+        fleet=None,
+    )
+    point = SimpleNamespace(keys="keys", plan=plan, name="trial 7")
+    asyncio.run(FinalPass(pipeline, dict, lambda: None, str)._evaluate_on("local", point))
+    assert said == [f"trial 7 {shown}"]

@@ -18,6 +18,7 @@ from vitsearch.storage.ledger import (
     Ledger,
     MeasurementRow,
     ReferenceKey,
+    StoredTimes,
     TrainingRow,
 )
 from vitsearch.storage.stage_cost import StageCost
@@ -260,9 +261,11 @@ def test_two_ledgers_on_one_database_see_each_other(storage, ledger):
 def test_reference_times_of_a_device_are_replaced(ledger):
     key = ReferenceKey("7" * 64, "8" * 64, "9" * 64, "onnxruntime", 1)
     assert ledger.reference_times(key.device_id) == {}
-    for times in ({"products_cpu_ms": 2.0}, {"products_cpu_ms": 1.9}):
+    before, now = (
+        StoredTimes({"products_cpu_ms": ms}, f"2026-01-0{day}T00:00:00Z") for day, ms in ((1, 2.0), (2, 1.9))
+    )
+    for times in (before, now):
         ledger.set_reference_times(key, times)
-    ledger.set_reference_times(replace(key, threads=4), {"products_cpu_ms": 0.7})
-    ledger.set_reference_times(replace(key, device_id="6" * 64), {"products_cpu_ms": 9.0})
-    stored = ledger.reference_times(key.device_id)
-    assert stored == {key: {"products_cpu_ms": 1.9}, replace(key, threads=4): {"products_cpu_ms": 0.7}}
+    ledger.set_reference_times(replace(key, threads=4), before)
+    ledger.set_reference_times(replace(key, device_id="6" * 64), before)
+    assert ledger.reference_times(key.device_id) == {key: now, replace(key, threads=4): before}

@@ -14,6 +14,7 @@ from vitsearch.storage.ledger import (
     Destination,
     Ledger,
     ReferenceKey,
+    StoredTimes,
     StudyTable,
     TrainingRow,
     TrialRows,
@@ -24,6 +25,7 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.database.opening import study_names
 
 LOCAL = ReferenceKey("device", "environment", "reference", "onnxruntime", 1)
+TIMES = StoredTimes({"ms": 1.0}, "2026-01-01T00:00:00Z")
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def filled(url):
     ledger.costs.note(Stage.TRAIN, cost)
     ledger.add(TrainingRow("w", 1, {"accuracy": 0.1 + 0.2}, None, 10, "checkpoint"), cost)
     ledger.add(ArtifactRow("a", "model", "model", 1, "old place", {"b": 1, "a": [0.1, None]}), cost)
-    ledger.set_reference_times(LOCAL, {"ms": 1.0})
+    ledger.set_reference_times(LOCAL, TIMES)
     ledger.close()
     engine = connect(url)
     rows = stored_study(engine, "one")
@@ -93,7 +95,7 @@ def test_results_are_the_same_in_the_other_database(storage, other, destination)
     assert (new.artifact("a").location, old.artifact("a").location) == ("new place", "old place")
     assert list(new.artifact("a").detail) == ["b", "a"]
     assert new.made_at() == old.made_at()
-    assert new.reference_times("device") == {LOCAL: {"ms": 1.0}}
+    assert new.reference_times("device") == {LOCAL: TIMES}
     assert new.costs.spent("one") == old.costs.spent("one")
     assert new.costs.runs("one")[0].host == old.costs.runs("one")[0].host
     assert [cost.run for cost in new.costs.stages("one")] == [new.costs.runs("one")[0].id]
