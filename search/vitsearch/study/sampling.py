@@ -143,7 +143,8 @@ class PlanSpace:
         first = next(iter(shapes.values()))
         if len(shapes) == 1:
             return first
-        return shapes[suggest.word(f"{SHAPE}@{backbone}@{first.pixels}", tuple(shapes))]
+        word = suggest.word(f"{SHAPE}@{backbone}@{first.pixels}", tuple(shapes))
+        return shapes.get(word, first)  # a plan may have a shape that the file has lost
 
     def _window(self, suggest: Suggest, backbone: str, resolution: ImageSize) -> int | None:
         """The chosen window; `None` when the backbone has no windows, no window of the file fits, or the chosen one
@@ -198,10 +199,14 @@ class PlanSpace:
         return self._with_its_choices(plan) == plan
 
     def covers(self, plan: Plan) -> bool:
-        """Whether the file has the choices and the weights of `plan`. Unlike `contains`, the recipe may differ, and the
-        form of the file, which `auto` may have found since."""
-        own = self._with_its_choices(plan)
-        return own is not None and replace(own, recipe=plan.recipe, deployments=plan.deployments) == plan
+        """Whether the file has the choices and the weights of `plan`. Unlike `contains`, the recipe and the name of the
+        device may differ, and what `auto` may have found since."""
+        own, deployment = self._with_its_choices(plan), plan.deployment
+        if own is None:
+            return False
+        found = {knob: getattr(deployment, knob) for knob in FORM_KNOBS if self.finds(knob)}
+        deployed = replace(own.deployment, device=deployment.device, options=deployment.options, **found)
+        return replace(own, recipe=plan.recipe, deployments=(deployed,)) == plan
 
     def _with_its_choices(self, plan: Plan) -> Plan | None:
         """The plan that the choices of `plan` lead to; None where the file lacks one of them."""

@@ -224,9 +224,8 @@ class Study:
         has another plan, though it may have the same parameters."""
         parameters = places.plans.parameters(plan)
         key = comparable(parameters)
-        unfinished = (trial.wanted for trial in self._view.unfinished_trials())
-        ended = filter(None, (places.of(number, record) for number, record in self.records().items()))
-        if all(comparable(each) != key for each in (*unfinished, *ended)):
+        unfinished = {comparable(trial.wanted) for trial in self._view.unfinished_trials()}
+        if key not in unfinished and key not in places.tried(self.records()):
             self._view.enqueue(parameters, why)
 
     def claim_training(self, number: int, weights_key: str, most: int) -> bool:

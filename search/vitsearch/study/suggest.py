@@ -82,7 +82,8 @@ class PlanAnswers:
         return str(self._answer(name, choices))
 
     def number(self, name: str, choices: tuple[float, ...]) -> float:
-        return float(self._answer(name, choices))
+        value = self._answer(name, choices)
+        return choices[0] if value is None else float(value)  # no streams, in a file that has some now
 
     def _answer(self, name: str, choices: tuple[Any, ...]) -> Any:
         value = self._values[name.partition("@")[0]]

@@ -88,13 +88,24 @@ def test_fewer_choices_keep_every_trial(fake_study, finished):
     assert {after[number].plan.deployment.precision for number in after.keys() - before.keys()} <= {"fp32"}
 
 
-def test_a_choice_that_replaces_the_only_one_is_searched(small, fake_study):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"quantization": ["int8_dynamic"]},
+        {"batch": [8]},
+        {"streams": [1, 2]},
+        {"streams": [2]},
+        {"resolution": [[24, 32], [32, 24]]},
+    ],
+    ids=str,
+)
+def test_a_choice_that_replaces_the_only_one_is_searched(small, fake_study, change):
     """Neither was a parameter, so trials of both have the same parameters."""
-    other = fake_study.with_space(**SMALL | {"space__quantization": ["int8_dynamic"], "search__trials": 4})
+    changed = {f"space__{name}": values for name, values in change.items()}
+    other = fake_study.with_space(**SMALL | changed | {"search__trials": 4})
     ended = {record.plan for record in small.records().values()}
     assert other.run().complete
     new = {record.plan for record in other.records().values()} - ended
-    assert {plan.deployment.precision for plan in new} == {"int8_dynamic"}
     plans = other.plans()
     assert {plans.unpruned(model) for model in plans.unpruned_models()} <= new
 
