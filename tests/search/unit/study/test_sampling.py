@@ -538,6 +538,16 @@ def test_auto_tries_what_the_precision_can_quantize():
     }
 
 
+def test_a_plan_is_covered_whatever_form_auto_has_found_since():
+    plans = plans_of(batch=["auto"])
+    plan = next(plans.leaderboard())
+    informed = replace(plans, form_of=lambda model, knob: "open" if knob == "batch" else None)
+    other = next(informed.leaderboard())
+    assert plan.deployment != other.deployment
+    assert informed.covers(plan)
+    assert not informed.contains(plan)
+
+
 @pytest.mark.parametrize(("forms", "tried"), [({}, 1), ({"batch": "auto"}, 1 + 6), ({"quantized_ops": "all"}, 0)])
 def test_auto_measures_further_forms_of_models_that_have_several(forms, tried):
     assert hybrids(**forms).count_tried() == tried
