@@ -59,16 +59,16 @@ class JobTable:
 
     def ask(self, identifier: str, asker: str) -> None:
         """Note that a client waits for a job."""
-        self._database.run("INSERT OR IGNORE INTO asked (job, asker) VALUES (?, ?)", identifier, asker)
+        self._database.run("INSERT OR IGNORE INTO waiting_clients (job, asker) VALUES (?, ?)", identifier, asker)
 
     def leave(self, identifier: str, asker: str) -> bool:
         """Note that a client waits for a job no longer; return whether another one does."""
-        self._database.run("DELETE FROM asked WHERE job = ? AND asker = ?", identifier, asker)
-        return bool(self._database.rows("SELECT 1 FROM asked WHERE job = ? LIMIT 1", identifier))
+        self._database.run("DELETE FROM waiting_clients WHERE job = ? AND asker = ?", identifier, asker)
+        return bool(self._database.rows("SELECT 1 FROM waiting_clients WHERE job = ? LIMIT 1", identifier))
 
     def forget_askers(self, identifier: str) -> None:
         """Note that a job has ended."""
-        self._database.run("DELETE FROM asked WHERE job = ?", identifier)
+        self._database.run("DELETE FROM waiting_clients WHERE job = ?", identifier)
 
     def set(self, identifier: str, **columns: Any) -> None:
         """Change some columns of a job."""

@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, study);
 CREATE TABLE IF NOT EXISTS owners (study TEXT PRIMARY KEY, served INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS asked (  -- who waits for a job that is not final
+CREATE TABLE IF NOT EXISTS waiting_clients (  -- of the jobs that are not final
     job TEXT NOT NULL,
     asker TEXT NOT NULL,
     PRIMARY KEY (job, asker)

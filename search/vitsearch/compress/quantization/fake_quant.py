@@ -51,7 +51,7 @@ class QuantizedLinear(nn.Linear):
         self.start: torch.Tensor
         self.register_buffer("start", ends)
         self.stretch = nn.Parameter(torch.zeros_like(ends))
-        self.register_forward_pre_hook(_called)
+        self.register_forward_pre_hook(_prevent_fused_inference)
         self.train(layer.training)
 
     def ends(self) -> torch.Tensor:
@@ -69,7 +69,7 @@ class QuantizedLinear(nn.Linear):
         return functional.linear(x_steps, weight * x_scale, self.bias)
 
 
-def _called(*_: object) -> None:
+def _prevent_fused_inference(*_: object) -> None:
     """The fused inference of torch's encoder layers reads the weights of a layer without calling it, but not where it
     has a hook."""
 

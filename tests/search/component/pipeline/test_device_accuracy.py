@@ -84,7 +84,7 @@ def test_outputs_that_are_not_finite_are_no_embedding(outputs, value):
 
 @pytest.fixture
 def ask(ledger, tmp_path):
-    """Has a model judged on a device by so many of five images: ask(images), ask.device."""
+    """`ask(images)` judges a model on a device by so many of five images; `ask.device` is the device."""
     device, resolution = FakeDevice(), ImageSize(28, 28)
 
     async def path():
