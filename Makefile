@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 AGENT_VENV ?= .venv-agent
 AGENT_READY := $(AGENT_VENV)/.ready
 RUNTIMES_VENV ?= .venv-runtimes
@@ -134,7 +135,7 @@ wheels:
 agent-pyz:
 	$(PYTHON) tools/make_agent_pyz.py vitsearch-agent.pyz
 
-lint: setup
+lint: $(DOCS_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -146,9 +147,14 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# mkdocs, which writes the site; mypy reads the hooks of it too.
+$(DOCS_READY): $(READY)
+	@echo "$(VENV): installing what writes the documentation site"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	@touch $@
+
 # The documentation site, in site/. Every warning is an error: a link that leads nowhere, a page without a place.
-docs: setup
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+docs: $(DOCS_READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: setup
