@@ -89,7 +89,7 @@ def read(storage: str, space: SearchSpace) -> None:
     steps.append(("the front", lambda: read_front(study, ledger)))
     steps.append(("open trials of dead drivers", study.recover))
     steps.append(("the time that is left", lambda: Remaining(study, ledger, space, 1, CurrentFigures(ledger))))
-    steps.append(("an enqueued plan", lambda: study.enqueue({"head_pruning_ratio": 0.5}, "again", again=True)))
+    steps.append(("an enqueued plan", lambda: study.enqueue({"head_pruning_ratio": 0.5}, "again")))
     for name, step in steps:
         started = time.process_time()
         step()

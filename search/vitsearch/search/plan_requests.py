@@ -99,7 +99,7 @@ class Requests:
         """Plans that have failed, once more."""
         for plan in self._scheduler.forget_failures():
             if self._plans.contains(plan):
-                self._study.enqueue(self._plans.parameters(plan), "retry of a failed plan", again=True)
+                self._study.enqueue(self._plans.parameters(plan), "retry of a failed plan")
 
     def put_aside(self, wanted: int) -> None:
         """The best `wanted` of the plans that were put aside and fit today's limits, cap or front."""
@@ -114,7 +114,7 @@ class Requests:
         least = self._scheduler.least_gain * front.hypervolume
         improving = sorted((plan for plan, gain in gains.items() if gain > least), key=lambda plan: -gains[plan])
         for plan in improving[:wanted]:
-            self._study.enqueue(self._plans.parameters(plan), "the limits or the front have changed", again=True)
+            self._study.enqueue(self._plans.parameters(plan), "the limits or the front have changed")
 
     def other_deployments(self, number: int, record: Record) -> None:
         """The weights of a trained plan in every other deployment in which they may be on the front."""

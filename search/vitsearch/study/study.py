@@ -12,7 +12,7 @@ import logging
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -48,7 +48,6 @@ from vitsearch.study.database.view import StudyView
 from vitsearch.study.database.word_lists import WordLists
 from vitsearch.study.identity import adopt_space
 from vitsearch.study.places import Places
-from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
 from vitsearch.study.time_left import TrialSpan
@@ -212,20 +211,18 @@ class Study:
         finally:
             self._optuna.sampler = usual
 
-    def enqueue(self, parameters: Mapping[str, Any], why: str, again: bool = False) -> None:
-        """Ask these parameters next, unless a trial has them; with `again`, unless a waiting trial has them."""
-        if again and any(trial.parameters == parameters for trial in self._trials(TrialState.WAITING)):
-            return
-        if again or not self._view.holds(parameters):
+    def enqueue(self, parameters: Mapping[str, Any], why: str) -> None:
+        """Ask these parameters next, unless a waiting trial has them. Trials that run or have ended do not count."""
+        if comparable(parameters) not in {comparable(trial.wanted) for trial in self._trials(TrialState.WAITING)}:
             self._view.enqueue(parameters, why)
 
     def enqueue_untried(self, places: Places, plan: Plan, why: str) -> None:
         """Ask for a plan next, unless a trial has it or waits with it. One that has ended under a file of other choices
         has another plan, though it may have the same parameters."""
         parameters = places.plans.parameters(plan)
-        key = comparable(parameters)
-        unfinished = {comparable(trial.wanted) for trial in self._view.unfinished_trials()}
-        if key not in unfinished and key not in places.tried(self.records()):
+        unfinished = _plans_of(self._view.unfinished_trials(), places.plans)
+        tried = {comparable(places.plans.parameters(each)) for each in unfinished} | places.tried(self.records())
+        if comparable(parameters) not in tried:
             self._view.enqueue(parameters, why)
 
     def claim_training(self, number: int, weights_key: str, most: int) -> bool:
@@ -250,9 +247,7 @@ class Study:
 
     def plans_elsewhere(self, plans: PlanSpace) -> set[Plan]:
         """The plans of the trials that other drivers run."""
-        backbones, parameters = plans.backbones(), PlanParameters(plans)
-        running = [trial.drawn for trial in self._view.running_elsewhere() if trial.params]
-        return {parameters.plan(drawn) for drawn in running if drawn.get("backbone", backbones[0]) in backbones}
+        return _plans_of(self._view.running_elsewhere(), plans)
 
     def has_other_driver_here(self) -> bool:
         """Whether another driver on this machine runs trials, as far as the study was read last."""
@@ -449,6 +444,11 @@ class Study:
 
 def _is_orphan(trial: StoredTrial) -> bool:
     return trial.driver is not None and trial.driver.is_dead_here()
+
+
+def _plans_of(trials: Iterable[StoredTrial], plans: PlanSpace) -> set[Plan]:
+    """The plans of trials that run or wait, as far as their parameters say them."""
+    return {plan for plan in (plans.plan_of(trial.wanted) for trial in trials) if plan is not None}
 
 
 def _user_attributes(trial: StoredTrial) -> dict[str, Any]:

@@ -55,12 +55,6 @@ class StoredTrial:
         """The parameters that a trial keeps when it is asked again."""
         return {**(self.fixed or {}), **self.drawn}
 
-    @property
-    def is_off_space(self) -> bool:
-        """Whether the trial ended untried, because the space file lacks a word of its parameters."""
-        # a quote within a text would be escaped
-        return self.state == TrialState.PRUNED and '"outcome": "off_space"' in (self.record or "")
-
     def distributions(self, words: Words) -> dict[str, BaseDistribution]:
         return {
             name: CategoricalDistribution(words(name)) if isinstance(value, str) else _between(name, *value)

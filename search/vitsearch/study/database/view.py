@@ -20,7 +20,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Engine, StudyRow, StudyTable, TrialRow, TrialRows, shown
 from vitsearch.storage.sightings import Sightings
 from vitsearch.study.database.stored_forms import attribute_of_study
-from vitsearch.study.database.trial_forms import Parameters, StoredTrial, comparable, stored_trial
+from vitsearch.study.database.trial_forms import StoredTrial, stored_trial
 
 SPACE = "space"
 """The attribute that has the space file."""
@@ -46,7 +46,6 @@ class StudyView:
         self._is_read = False
         self._unfinished: set[int] = set()
         self._own: set[int] = set()
-        self._tried: set[Parameters] = set()
         self._ended: list[int] = []
         self._handed_out = 0
         self._attributes: dict[str, tuple[str, Any]] = {}
@@ -79,8 +78,6 @@ class StudyView:
             self._unfinished.add(trial.number)
             return
         self._ended.append(trial.number)
-        if not trial.is_off_space:
-            self._tried.add(comparable(trial.wanted))
         self._unfinished.discard(trial.number)
         self._own.discard(trial.number)
 
@@ -140,14 +137,6 @@ class StudyView:
     def own_trains(self, number: int) -> bool:
         """Whether a trial runs here and is one of those that may be trained."""
         return number in self._own and self.trials[number].trains is not None
-
-    def holds(self, parameters: Mapping[str, Any]) -> bool:
-        """Whether a trial has these parameters, or waits with them. One that was enqueued with them has others where a
-        space file with more choices has drawn the rest."""
-        self.sync()
-        key = comparable(parameters)
-        unfinished = (self.trials[number].wanted for number in self._unfinished)
-        return key in self._tried or any(comparable(each) == key for each in unfinished)
 
     def new_records(self, read: Container[int]) -> Iterator[tuple[int, str]]:
         """The number and the record of the finished trials that are not `read` yet. Before anything else of the

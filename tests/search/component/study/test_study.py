@@ -18,6 +18,7 @@ from vitsearch.core.metrics import quality
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger import Claim, Ledger
+from vitsearch.study.places import Places
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
@@ -273,23 +274,28 @@ def test_what_was_enqueued_is_asked_first_and_says_why(open_study):
     assert only(study).user_attrs["enqueued"] == "leaderboard"
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_what_waits_is_not_enqueued_twice(open_study, again):
+def test_what_waits_is_not_enqueued_twice(open_study):
     study, plans = open_study()
-    for _ in range(2):
-        study.enqueue(plans.parameters(plans.baseline()), "test", again)
+    baseline = plans.baseline()
+    study.enqueue(plans.parameters(baseline), "the limits have changed")
+    study.enqueue(plans.parameters(baseline), "the limits have changed")
+    study.enqueue_untried(Places(plans), baseline, "leaderboard")
     assert len(trials(study)) == 1
 
 
-def test_what_has_ended_is_asked_again_only_when_that_is_meant(open_study):
+def test_what_runs_is_not_enqueued_as_untried(open_study):
     study, plans = open_study()
-    parameters = plans.parameters(plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "fp32")))
-    study.enqueue(parameters, "leaderboard")
+    study.enqueue_untried(Places(plans), study.ask(plans, ME).plan, "leaderboard")
+    assert study.unfinished() == 1
+
+
+def test_what_has_ended_is_enqueued_but_not_as_untried(open_study):
+    study, plans = open_study()
     open_trial = study.ask(plans, ME)
     study.tell(open_trial, Record("infeasible", open_trial.plan))
-    study.enqueue(parameters, "leaderboard")
+    study.enqueue_untried(Places(plans), open_trial.plan, "leaderboard")
     assert study.unfinished() == 0
-    study.enqueue(parameters, "limits have changed", again=True)
+    study.enqueue(plans.parameters(open_trial.plan), "the limits have changed")
     assert study.ask(plans, ME).plan == open_trial.plan
 
 

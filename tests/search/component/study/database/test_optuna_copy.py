@@ -207,19 +207,6 @@ def test_a_number_outside_of_its_bounds_is_shown(opened):
     assert driver.shown()[0].params["x"] == 1.5
 
 
-def test_equal_parameters_are_found_whatever_has_become_of_their_trial(opened):
-    driver = opened()
-    driver.view.enqueue({"x": 0.1 + 0.2, "word": "a"}, "why")
-    same, other = {"x": 0.3, "word": "a"}, {"x": 0.31, "word": "a"}
-    assert driver.view.holds(same)
-    open_trial = driver.ask()
-    assert driver.view.holds(same)
-    driver.tell(open_trial)
-    assert driver.view.holds(same)
-    assert not driver.view.holds(other)
-    assert not driver.view.holds({"x": 0.3})
-
-
 def test_the_trials_of_other_drivers_are_told_apart(opened):
     mine, other = opened(), opened()
     mine.ask()

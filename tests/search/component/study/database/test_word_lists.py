@@ -143,21 +143,6 @@ def test_a_trial_that_a_space_file_lacks_waits_for_a_run_that_has_it(open_study,
     assert second.ask(smaller, ME).number == 2
 
 
-def test_a_plan_that_a_run_with_more_choices_has_completed_by_chance_may_be_asked_again(open_study, storage):
-    """Its file asks for a precision, which the parameters do not name: the other file has one."""
-    first, narrow = open_study(storage, space__quantization=["fp32"])
-    parameters = narrow.parameters(cut_plan(narrow, 0.5))
-    first.enqueue(parameters, "leaderboard")
-    second, wider = open_study(storage, space__quantization=["fp32", "int8_dynamic"])
-    taken = second.ask(wider, ME)
-    assert taken.number == 0
-    second.tell(taken, Record("confirmed", taken.plan, metrics=METRICS))
-    first.enqueue(parameters, "leaderboard")
-    assert first.ask(narrow, ME).plan == cut_plan(narrow, 0.5)
-    first.enqueue(parameters, "leaderboard")
-    assert not first.has_waiting(narrow), "it runs by now"
-
-
 def test_a_trial_of_another_space_file_keeps_no_other_trial_from_being_asked(open_study, storage):
     first, wider = open_study(storage)
     own = [cut_plan(wider, ratio) for ratio in (0.25, 0.5)]
