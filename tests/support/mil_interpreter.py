@@ -4,6 +4,7 @@ Core ML itself predicts on macOS only. This shows on any system that the two fil
 compute what the model computes. It knows the operators that our exporter writes for vision transformers, and no other.
 """
 
+import numpy as np
 import torch
 from coremltools.converters.mil.frontend.milproto import load as milproto
 from coremltools.proto import Model_pb2
@@ -54,7 +55,7 @@ def _compute(operator, values):
 def _tensor(value):
     if value is None or isinstance(value, str):
         return value
-    return torch.as_tensor(value.copy() if hasattr(value, "copy") else value)
+    return torch.as_tensor(np.array(value))  # a copy; torch 2.8 takes no scalars of numpy
 
 
 def _ints(value):

@@ -56,7 +56,7 @@ def test_a_file_does_not_depend_on_the_seed_of_hashes(backbone, runtime, precisi
     running = []
     for seed in ("1", "2"):
         (folder := tmp_path / seed).mkdir()
-        command = [sys.executable, __file__, backbone, runtime, precision, str(folder)]
+        command = [sys.executable, "-P", __file__, backbone, runtime, precision, str(folder)]
         environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": PYTHON_PATH}
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     first, second = (process.communicate()[0] for process in running)
