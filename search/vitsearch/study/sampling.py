@@ -219,16 +219,6 @@ class PlanSpace:
             return None
         return None if answers.off_space else own
 
-    def plan_of(self, parameters: Mapping[str, Any]) -> Plan | None:
-        """The plan of a trial with these `parameters`, whose numbers count as the nearest choice; None where the file
-        lacks one of them, or has parameters that the trial lacks: it ran under another file, or is not drawn yet."""
-        answers = WaitingAnswers(parameters)
-        try:
-            plan = self.plan(answers)
-        except ValueError:  # what it lacks leads nowhere
-            return None
-        return plan if not answers.outside and self.parameters(plan).keys() <= parameters.keys() else None
-
     def lacks(self, parameters: Mapping[str, Any]) -> list[str]:
         """`NAME=VALUE` of the parameters of a trial that this file does not have: another file, or an older one, has
         enqueued it."""

@@ -43,11 +43,12 @@ from vitsearch.study.database.opening import (
 )
 from vitsearch.study.database.optuna_copy import OptunaCopy
 from vitsearch.study.database.stored_forms import record_of
-from vitsearch.study.database.trial_forms import StoredTrial, comparable, drawn_params, frozen
+from vitsearch.study.database.trial_forms import Parameters, StoredTrial, comparable, drawn_params, frozen
 from vitsearch.study.database.view import StudyView
 from vitsearch.study.database.word_lists import WordLists
 from vitsearch.study.identity import adopt_space
 from vitsearch.study.places import Places
+from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
 from vitsearch.study.time_left import TrialSpan
@@ -220,10 +221,17 @@ class Study:
         """Ask for a plan next, unless a trial has it or waits with it. One that has ended under a file of other choices
         has another plan, though it may have the same parameters."""
         parameters = places.plans.parameters(plan)
-        unfinished = _plans_of(self._view.unfinished_trials(), places.plans)
-        tried = {comparable(places.plans.parameters(each)) for each in unfinished} | places.tried(self.records())
-        if comparable(parameters) not in tried:
-            self._view.enqueue(parameters, why)
+        key = comparable(parameters)
+        if key in places.tried(self.records()) or key in self._under_way(places.plans):
+            return
+        self._view.enqueue(parameters, why)
+
+    def _under_way(self, plans: PlanSpace) -> set[Parameters]:
+        """The parameters of the trials that run or wait. Of those that run here, whose file is this one, also the
+        choices that their numbers count as; of others it is not known between which choices they were drawn."""
+        here = _drawn_plans(self._view.running_here(), plans)
+        wanted = (trial.wanted for trial in self._view.unfinished_trials())
+        return {comparable(each) for each in (*wanted, *map(plans.parameters, here))}
 
     def claim_training(self, number: int, weights_key: str, most: int) -> bool:
         """Whether the trial `number` may be trained: all drivers together train `most` weights. Weights that are
@@ -247,7 +255,7 @@ class Study:
 
     def plans_elsewhere(self, plans: PlanSpace) -> set[Plan]:
         """The plans of the trials that other drivers run."""
-        return _plans_of(self._view.running_elsewhere(), plans)
+        return _drawn_plans(self._view.running_elsewhere(), plans)
 
     def has_other_driver_here(self) -> bool:
         """Whether another driver on this machine runs trials, as far as the study was read last."""
@@ -446,9 +454,11 @@ def _is_orphan(trial: StoredTrial) -> bool:
     return trial.driver is not None and trial.driver.is_dead_here()
 
 
-def _plans_of(trials: Iterable[StoredTrial], plans: PlanSpace) -> set[Plan]:
-    """The plans of trials that run or wait, as far as their parameters say them."""
-    return {plan for plan in (plans.plan_of(trial.wanted) for trial in trials) if plan is not None}
+def _drawn_plans(trials: Iterable[StoredTrial], plans: PlanSpace) -> set[Plan]:
+    """The plans of the trials that are drawn and have a backbone of the file."""
+    backbones, parameters = plans.backbones(), PlanParameters(plans)
+    drawn = [trial.drawn for trial in trials if trial.params]
+    return {parameters.plan(each) for each in drawn if each.get("backbone", backbones[0]) in backbones}
 
 
 def _user_attributes(trial: StoredTrial) -> dict[str, Any]:

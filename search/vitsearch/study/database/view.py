@@ -127,6 +127,10 @@ class StudyView:
         self.sync()
         return [self.trials[number] for number in sorted(self._unfinished)]
 
+    def running_here(self) -> list[StoredTrial]:
+        """The trials that this driver runs."""
+        return [self.trials[number] for number in sorted(self._own)]
+
     def running_elsewhere(self) -> list[StoredTrial]:
         """The trials that other drivers run, as they were when the database was read last."""
         if not self._is_read:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from support.studies import ME, METRICS
@@ -57,3 +59,15 @@ def test_a_trial_whose_choice_the_file_has_dropped_has_no_place(run, open_study,
     places, records = Places(narrow), study.records()
     assert [places.of(number, record) for number, record in records.items()] == [None]
     assert places.tried(records) == set()
+
+
+def test_a_plan_that_another_file_runs_with_a_ratio_in_between_is_untried(open_study, storage):
+    """Its numbers count as the choices of its own file, which are not known here."""
+    other, finer = open_study(storage, space__ffn_pruning_ratio=[0.0, 0.1, 0.5])
+    plan = unpruned(finer, "fp32")
+    cut = replace(plan, compression=replace(plan.compression, ffn_pruning_ratio=0.1))
+    other.enqueue(finer.parameters(cut), "test")
+    assert other.ask(finer, ME).plan == cut
+    study, coarser = open_study(storage, space__ffn_pruning_ratio=[0.0, 0.5])
+    study.enqueue_untried(Places(coarser), plan, "leaderboard")
+    assert study.ask(coarser, ME).plan == plan

@@ -106,37 +106,6 @@ def test_parameters_have_every_name_of_a_trial(wide):
     assert trial.params.keys() == wide.parameters(wide.random(random.Random(3))).keys()
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_the_parameters_that_a_sampler_has_drawn_are_those_of_the_plan(wide, seed):
-    """Numbers are drawn between the choices."""
-    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask()
-    plan = wide.plan(OptunaSuggest(trial, as_asked))
-    assert wide.plan_of(trial.params) == plan
-    assert trial.params != wide.parameters(plan)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"backbone": ["one", "three"]},  # a word that is not drawn any more
-        {"ffn_pruning_ratio": [0.0, 0.25]},  # a number beyond the largest choice
-        {"batch": ["1", "8"]},  # a parameter that the trial lacks
-    ],
-    ids=str,
-)
-def test_parameters_of_another_file_are_those_of_no_plan(wide, changes):
-    plan = replace(
-        wide.unpruned(Unpruned("two", "onnxruntime", "cpu", "fp32")), compression=Compression(ffn_pruning_ratio=0.75)
-    )
-    parameters = wide.parameters(plan)
-    assert wide.plan_of(parameters) == plan
-    assert plans_of(**WIDE | changes).plan_of(parameters) is None
-
-
-def test_the_parameters_of_a_trial_that_is_not_drawn_are_those_of_no_plan(wide):
-    assert wide.plan_of({}) is None
-
-
 def test_dependent_knobs_have_the_other_choice_in_their_name(wide):
     names = wide.parameters(wide.random(random.Random(0))).keys()
     assert {name for name in names if "@" in name} == {
