@@ -204,8 +204,8 @@ class PlanSpace:
         own, deployment = self._with_its_choices(plan), plan.deployment
         if own is None:
             return False
-        found = {knob: getattr(deployment, knob) for knob in FORM_KNOBS if self.finds(knob)}
-        deployed = replace(own.deployment, device=deployment.device, options=deployment.options, **found)
+        forms = {knob: getattr(deployment, knob) for knob in FORM_KNOBS if self.finds(knob)}
+        deployed = replace(own.deployment, device=deployment.device, options=deployment.options, **forms)
         return replace(own, recipe=plan.recipe, deployments=(deployed,)) == plan
 
     def _with_its_choices(self, plan: Plan) -> Plan | None:

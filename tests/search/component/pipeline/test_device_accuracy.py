@@ -83,8 +83,8 @@ def test_outputs_that_are_not_finite_are_no_embedding(outputs, value):
 
 
 @pytest.fixture
-def ask(ledger, tmp_path):
-    """`ask(images)` judges a model on a device by so many of five images; `ask.device` is the device."""
+def judge(ledger, tmp_path):
+    """Judges a model on a device, on at most `images` of five images; `judge.device` is the device."""
     device, resolution = FakeDevice(), ImageSize(28, 28)
 
     async def path():
@@ -106,7 +106,7 @@ def ask(ledger, tmp_path):
     artifact = SimpleNamespace(artifact_key="a" * 64, preprocessing=None)
     file = SimpleNamespace(path=path, deployment=Deployment("local", "onnxruntime", "cpu", "fp32"))
 
-    def ask(images):
+    def judge(images):
         config = SimpleNamespace(
             data=data,
             device_images={device.name: images},
@@ -123,10 +123,10 @@ def ask(ledger, tmp_path):
 
         return asyncio.run(answer())
 
-    ask.device = device
-    return ask
+    judge.device = device
+    return judge
 
 
-def test_a_device_is_asked_again_for_more_images_and_not_for_fewer(ask):
-    assert [ask(images).n for images in (2, 4, 3, 100, 200)] == [2, 4, 4, 5, 5], "there are five"
-    assert ask.device.measured["outputs"] == 3
+def test_a_device_is_asked_again_for_more_images_and_not_for_fewer(judge):
+    assert [judge(images).n for images in (2, 4, 3, 100, 200)] == [2, 4, 4, 5, 5], "there are five"
+    assert judge.device.measured["outputs"] == 3
