@@ -124,8 +124,8 @@ class EndingPolicy:
     )
     failures: int = rule(
         50,
-        "Trials in a row that fail while no other is trained or waits for a training, however many the search may still"
-        " train: what fails teaches the sampler nothing.",
+        "Trials in a row that fail: nothing more is asked then. What waits for a training or trains goes on, and the"
+        " search with it if that does not fail.",
     )
     listed_plans: int = rule(
         500,

@@ -63,6 +63,10 @@ class StageClock:
         started = [entry.started_s for entry in self._started] or ([self.last_end_s] if waits else [])
         return self.now() - max(self.last_end_s, min(started)) if started else 0.0
 
+    def idle_s(self) -> float:
+        """How long no stage was under way."""
+        return 0.0 if self._started else self.now() - self.last_end_s
+
     def long_stages(self) -> dict[str, str]:
         """The stages that take long, each with how far it is in words: `{"training a base: tiny_vit": "epoch 2/5"}`;
         those of the same name count as one, the oldest."""

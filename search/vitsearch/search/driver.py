@@ -20,6 +20,7 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.backbone_screening import BackboneScreening
 from vitsearch.search.changed_environment import measure_again
+from vitsearch.search.ending import EndRules, SearchState, Step, Streaks, awaited
 from vitsearch.search.expected_leaders import expected_leaders
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.forecast.cost_model import training_seconds
@@ -59,10 +60,6 @@ class SearchEnd:
     complete: bool
 
 
-def _trained(count: int) -> str:
-    return "1 plan trained" if count == 1 else f"{count} plans trained"
-
-
 class Driver:
     """Drives one session to its end."""
 
@@ -81,9 +78,8 @@ class Driver:
         self._leaders: dict[Plan, LeaderboardEntry] = {}
         self._expected_leaders: dict[Plan, LeaderboardEntry] = {}
         self._budget = Budget(session.space.search, session.ledger.costs, session.study.name)
-        self._without_gain = 0
-        self._failures: list[Record] = []
-        self._low_proposals = 0
+        self._step = Step.END  # outside the search
+        self._streaks = Streaks()
         self._searched = ""
         self._stored_convergence: str | None = None
 
@@ -113,6 +109,7 @@ class Driver:
             leaders = self._expected_leaders
             self._requests = Requests(self._study, self._plans, self._scheduler, leaders, self._space.search.seed)
             self._untried = UntriedPlans(searched_plans(self._plans, leaders), self._policy.ending.listed_plans)
+            self._end_rules = self._make_end_rules()
             if self._space.search.sampler == "auto":
                 self._study.sample_with(auto_sampler(self._study, self._plans, self._scheduler.posterior, leaders))
             if retry_failed:
@@ -176,13 +173,15 @@ class Driver:
             for number, record in posterior.records.items():
                 self._requests.other_deployments(number, record)
         while True:
-            if reason := self._stop_asking():
+            self._step = self._end_rules.next_step(self._state())
+            if self._step in (Step.LAST_ROUND, Step.CLOSE, Step.END):
                 self._remember_convergence()  # now: what is still open may bring an improvement
-                await self._finish_open()
-                if self._budget.why_spent() or not self._study.has_waiting(self._plans):
-                    self._remember_convergence()
-                    return SearchEnd(self._outcome(self._stop_asking() or reason), self._why_complete() is not None)
-            while self._may_ask() and not self._stop_asking():
+            if self._step is Step.END:
+                break
+            self._scheduler.is_last_round = self._step is Step.LAST_ROUND
+            self._scheduler.closed = self._step is Step.CLOSE
+            self._scheduler.choose()  # the device may have gone or come back
+            while self._may_ask(self._state()):
                 open_trial = self._study.ask(self._plans, self._driver, self._running_plans())
                 self._count_low(open_trial)
                 self._start(open_trial)
@@ -192,16 +191,33 @@ class Driver:
                 await asyncio.sleep(POLL_S)
             self._collect()
             self._follow_others()
-            self._scheduler.is_last_round = self._nobody_comes()
-            self._scheduler.choose()  # the device may have gone or come back
+        state, rules = self._state(), self._end_rules
+        return SearchEnd(self._outcome(rules.why_ended(state)), rules.why_complete(state) is not None)
 
-    def _stop_asking(self) -> str | None:
-        """Why nothing more is asked. A complete search still asks for what waits: the other deployments of what it has
-        trained."""
-        if spent := self._budget.why_spent():
-            return spent
-        reason = self._why_complete() or self._why_failing()
-        return None if reason and self._study.has_waiting(self._plans) else reason
+    def _state(self) -> SearchState:
+        scheduler, study = self._scheduler, self._study
+        queue = study.queue(self._plans)
+        return SearchState(
+            trained=scheduler.trained,
+            in_training=scheduler.in_training,
+            in_training_elsewhere=study.trained_elsewhere(),
+            candidates=scheduler.competing,
+            open=len(self._open),
+            queued=len(queue),
+            queued_in_training=sum(trial.trains is not None for trial in queue),
+            are_all_tried=self._are_all_tried(),
+            runs_elsewhere=study.runs_elsewhere(),
+            is_settled=scheduler.converged,
+            budget_spent=self._budget.why_spent(),
+            converged_before=self._stored_convergence,
+            streaks=self._streaks,
+        )
+
+    def _make_end_rules(self) -> EndRules:
+        search, ending = self._space.search, self._policy.ending
+        patience = ending.proposals_without_gain if search.sampler == "auto" else ending.trials_without_gain
+        listed = self._untried.count
+        return EndRules(search.most_trainings, listed, patience, self._scheduler.least_gain, ending)
 
     def _outcome(self, reason: str) -> str:
         """Why the search ends, and that it has found nothing where it has not."""
@@ -211,13 +227,7 @@ class Driver:
         command = printable(f"vitsearch front {self._study.name}")
         return f"{reason}; no model meets the limits: '{command}' says which to loosen"
 
-    def _why_complete(self) -> str | None:
-        search, scheduler = self._space.search, self._scheduler
-        if scheduler.trained >= search.most_trainings:
-            return _trained(search.most_trainings)
-        return self._why_converged() or self._stored_convergence
-
-    def _is_exhausted(self) -> bool:
+    def _are_all_tried(self) -> bool:
         """Whether every plan of a small space has a trial. The last of them may still run, here or elsewhere."""
         if not self._untried.is_listed:
             return False
@@ -226,36 +236,6 @@ class Driver:
     def _running_plans(self) -> set[Plan]:
         """The plans that this run and others are working on."""
         return {open_trial.plan for open_trial in self._open.values()} | self._study.plans_elsewhere(self._plans)
-
-    def _nobody_comes(self) -> bool:
-        """Whether the candidates that wait are the last ones: nothing is left to ask, and all others are screened."""
-        coming = len(self._open) - self._scheduler.in_training - self._scheduler.competing
-        return coming == 0 and not self._study.has_waiting(self._plans) and self._is_exhausted()
-
-    def _why_converged(self) -> str | None:
-        scheduler, ending = self._scheduler, self._policy.ending
-        if scheduler.converged:
-            return (
-                f"{_trained(scheduler.trained)}; in {ending.low_rounds} rounds no candidate was expected to add "
-                f"{scheduler.least_gain:.1%} to the hypervolume: the front has converged"
-            )
-        if self._low_proposals >= ending.low_proposals:
-            return (
-                f"{_trained(scheduler.trained)}; no plan of the space is expected to add "
-                f"{ending.least_gain_of_proposal:.1%} to the hypervolume: the front has converged"
-            )
-        if self._without_gain >= self._patience:
-            return f"{self._patience} trials in a row brought no improvement: the front has converged"
-        if self._is_exhausted() and not self._open and not self._study.runs_elsewhere():
-            return f"{_trained(scheduler.trained)}; all {self._untried.count} plans of the space have been tried"
-        return None
-
-    def _why_failing(self) -> str | None:
-        """Why nothing more is asked although little is known of the space: plan after plan fails, and there is no other
-        that could be trained."""
-        if len(self._failures) < self._policy.ending.failures:
-            return None
-        return f"{len(self._failures)} trials in a row failed; the last one: {self._failures[-1].reason}"
 
     def _digest_of_searched(self) -> str:
         """Names what is searched: the space, what the device can run of it now, and the environment in which it
@@ -272,31 +252,28 @@ class Driver:
         return stored["reason"] if stored and stored | {"reason": ""} == now else None
 
     def _remember_convergence(self) -> None:
-        if reason := self._why_converged() or self._stored_convergence:
+        if reason := self._end_rules.why_converged(self._state()) or self._stored_convergence:
             self._stored_convergence = reason
-            self._study.remember("converged", self._convergence(reason, self._scheduler.trained))
+            convergence = self._convergence(reason, self._scheduler.trained)
+            if convergence != self._study.attributes.get("converged"):
+                self._study.remember("converged", convergence)
 
     def _convergence(self, reason: str, trained: int) -> dict[str, Any]:
         return {"space": self._searched, "reason": reason, "trained": trained}
 
-    @property
-    def _patience(self) -> int:
-        ending = self._policy.ending
-        return ending.proposals_without_gain if self._space.search.sampler == "auto" else ending.trials_without_gain
-
-    def _may_ask(self) -> bool:
+    def _may_ask(self, state: SearchState) -> bool:
         """Keep one full round of candidates coming for each slot, and no more; none for the last plans to train, but
         what waits. What waits for its confirmation counts: a device that is slower than the trainers holds up the
         asking, and never a training."""
-        scheduler, rules = self._scheduler, self._scheduler.rules
-        in_training = scheduler.in_training + self._study.trained_elsewhere()
-        is_enough = scheduler.trained + in_training >= rules.wanted or self._is_exhausted()
-        if is_enough and not self._study.has_waiting(self._plans):
+        step, scheduler, rules = self._end_rules.next_step(state), self._scheduler, self._scheduler.rules
+        if step is not Step.SEARCH and not (step is Step.QUEUE and state.queued):
             return False
         if self._pipeline.device.is_unavailable and self._sampler_is_starved():
             return False
-        before_training = len(self._open) - len(scheduler.in_rungs)  # or behind it, where only the device works
-        if self._low_proposals and before_training > scheduler.competing:
+        if state.queued_in_training:
+            return True  # however many compete: they may wait for just this training
+        before_training = state.open - len(scheduler.in_rungs)  # or behind it, where only the device works
+        if state.streaks.low_proposals and before_training > state.candidates:
             return False  # what is under way may show that there is more to gain
         wanted = max(
             rules.candidates * rules.slots, self._policy.asking.ahead_of_boards * self._pipeline.device.parallel
@@ -307,13 +284,13 @@ class Driver:
         """Whether enough trials were started without the device: they wait for it, or brought no gain."""
         in_rungs = self._scheduler.in_training - self._scheduler.confirming
         waiting = len(self._open) - self._scheduler.competing - in_rungs
-        return waiting >= self._policy.asking.waiting_for_device or self._without_gain >= self._patience // 2
+        is_in_vain = self._streaks.without_gain >= self._end_rules.patience // 2
+        return waiting >= self._policy.asking.waiting_for_device or is_in_vain
 
     def _count_low(self, open_trial: OpenTrial) -> None:
         gain = gain_of_proposal(open_trial) if self._space.search.sampler == "auto" else None
         if gain is not None:
-            is_low = gain < self._policy.ending.least_gain_of_proposal
-            self._low_proposals = self._low_proposals + 1 if is_low else 0
+            self._streaks = self._streaks.proposed(gain < self._policy.ending.least_gain_of_proposal)
 
     def _start(self, open_trial: OpenTrial) -> None:
         record = open_trial.record or self._leaderboard_record(open_trial.number, open_trial.plan)
@@ -365,16 +342,8 @@ class Driver:
             self._lose(open_trial)
             return
         self._scheduler.add(open_trial.number, record)
-        has_failed = record.outcome == "failed" and record.duplicate_of is None
-        is_alone = not self._scheduler.in_training and not self._scheduler.competing
-        self._failures = [*self._failures, record] if has_failed and is_alone else []
-        if record.is_confirmed:
-            self._without_gain = 0
-        elif open_trial.is_proposal and not has_failed:
-            self._without_gain += 1
-        patience = 1 if self._untried.is_listed else self._space.search.duplicates_in_a_row
-        if record.duplicate_of is not None and self._without_gain >= patience:
-            self._requests.unseen(self._untried, self._running_plans())
+        self._streaks = self._streaks.told(record, open_trial.is_proposal)
+        self._ask_for_unseen(record)
         if record.is_confirmed:
             self._remaining.refresh(self._scheduler.posterior.records)
             self._requests.other_deployments(open_trial.number, record)
@@ -382,25 +351,24 @@ class Driver:
         self._progress.left(self._remaining.text())
         self._progress.ended(open_trial.number, record)
 
-    async def _finish_open(self) -> None:
-        """No new trials. Of those that wait, a search that has converged trains those that are expected to add enough,
-        while its budget lasts, and any other drops them. A training that the end of the budget finds stops after its
-        rung; others finish."""
-        self._scheduler.is_last_round = self._why_complete() is not None
-        while True:
-            self._scheduler.closed = not self._scheduler.is_last_round or self._budget.why_spent() is not None
-            self._scheduler.choose()
-            if not self._open:
-                return
-            await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
-            self._collect()
-            self._follow_others()  # who may have taken the last trainings
+    def _ask_for_unseen(self, record: Record) -> None:
+        """A search that has not ended asks for a plan without a trial where the sampler repeats itself."""
+        patience = 1 if self._untried.is_listed else self._space.search.duplicates_in_a_row
+        repeats = record.duplicate_of is not None and self._streaks.without_gain >= patience
+        if repeats and self._end_rules.next_step(self._state()) is Step.SEARCH:
+            self._requests.unseen(self._untried, self._running_plans())
 
     def _beat(self) -> None:
         self._study.beat(list(self._open.values()))
 
+    def _in_rungs(self) -> list[int]:
+        return self._scheduler.in_rungs
+
+    def _awaited(self) -> str:
+        return "" if self._step is Step.END else awaited(self._state())
+
     async def _watch(self) -> None:
-        stall = StallWatch(self._pipeline.context, self._pipeline.device, lambda: self._scheduler.in_rungs)
+        stall = StallWatch(self._pipeline.context, self._pipeline.device, self._in_rungs, awaited=self._awaited)
         handler = OutageHandler(self._pipeline, self._study, self._driver, self._progress, stall)
         await handler.watch(
             list(self._plans.leaderboard()), lambda: [open_trial.plan for open_trial in self._open.values()]

@@ -312,7 +312,7 @@ class TrialScheduler:
     def choose(self) -> None:
         """Fill the free slots from the full rounds; called whenever something has changed."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
-        if self.closed or (self.is_last_round and not self._wants_more):
+        if self.closed or self.trained >= self.rules.wanted:
             self._drop(self._waiting, ENDED)
         while self._waiting and self._has_slot() and self._round_is_full():
             best = self._best_of_round()

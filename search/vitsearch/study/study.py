@@ -160,9 +160,12 @@ class Study:
     def ask(self, plans: PlanSpace, driver: DriverId, running: Set[Plan] = frozenset()) -> OpenTrial:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped) and that `plans` has, else a
         new one. One that `plans` lacks waits for a run whose space file has it. A proposal that may not be made
-        (`PlanSpace.proposes`) or repeats one of the plans that are `running` is drawn again, at last at random."""
+        (`PlanSpace.proposes`) or repeats one of the plans that are `running` is drawn again, at last at random. What
+        holds a training comes first: others may wait for it."""
         with self._lock, _quiet():
-            stored = self._view.start(driver, [trial.number for trial in self._waiting(plans)])
+            queue = self.queue(plans)
+            first = [trial.number for trial in queue if trial.trains is not None]
+            stored = self._view.start(driver, first or [trial.number for trial in queue])
             number, wanted = stored.number, stored.wanted
             self._word_lists.catch_up()  # after the trials were read: they may have longer lists
             trial, suggest, plan = self._drawn(number, plans, wanted)
@@ -343,19 +346,16 @@ class Study:
         trials = self._view.trials
         return len(trials), tuple(Counter(trial.state.name for trial in trials).items())
 
-    def has_waiting(self, plans: PlanSpace) -> bool:
-        """Whether a trial of these plans was enqueued, or left open by a driver that stopped, and is not asked yet."""
-        return next(self._waiting(plans), None) is not None
-
-    def _waiting(self, plans: PlanSpace) -> Iterator[StoredTrial]:
-        """The trials that wait for a run of these plans. One that was in training belongs to every run: it holds one of
-        the trainings of the study, and ends as `off_space` where the file lacks it."""
+    def queue(self, plans: PlanSpace) -> list[StoredTrial]:
+        """The trials that wait for a run of these plans: they were enqueued, or left open by a driver that stopped. One
+        that was in training belongs to every run: it holds one of the trainings of the study, and ends as `off_space`
+        where the file lacks it."""
         waiting = self._trials(TrialState.WAITING)
-        return (trial for trial in waiting if trial.trains is not None or not plans.lacks(trial.wanted))
+        return [trial for trial in waiting if trial.trains is not None or not plans.lacks(trial.wanted)]
 
     def waiting_outside(self, plans: PlanSpace) -> dict[int, str]:
         """What the plans lack of the trials that wait for another run, by number."""
-        own = {trial.number for trial in self._waiting(plans)}
+        own = {trial.number for trial in self.queue(plans)}
         others = [trial for trial in self._trials(TrialState.WAITING) if trial.number not in own]
         return {trial.number: ", ".join(plans.lacks(trial.wanted)) for trial in others}
 

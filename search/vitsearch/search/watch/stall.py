@@ -28,7 +28,8 @@ LATE_S = 120.0
 
 
 class StallWatch:
-    """One per run. `training` gives the numbers of the trials that are being trained."""
+    """One per run. `training` gives the numbers of the trials that are being trained, `awaited` what the run waits for
+    when no stage is under way; nothing outside its search."""
 
     def __init__(
         self,
@@ -36,19 +37,29 @@ class StallWatch:
         device: DeviceGroup,
         training: Callable[[], Sequence[int]] = tuple,
         usage: Callable[[], Mapping[int, WorkerUsage]] = worker_usage,
+        awaited: Callable[[], str] = str,
     ) -> None:
         self._now = Now(context)
         self._clock = context.clock
         self._flight = context.single_flight
         self._device = device
         self._training = training
+        self._run_awaits = awaited
         self._usage = usage
         self._looks: deque[tuple[float, Mapping[int, WorkerUsage]]] = deque(maxlen=LOOKS)
         self._reason: str | None = None
 
     async def reason(self) -> str | None:
         """One line; None while stages end, or when nothing is found. Call it every second."""
-        return self._clock.awaited() or await self._why_quiet()
+        return self._clock.awaited() or self._why_idle() or await self._why_quiet()
+
+    def _why_idle(self) -> str | None:
+        """What the run waits for, when no stage has been under way for as long as the slowest one took."""
+        idle_s = self._clock.idle_s()
+        if self._flight.waits or idle_s < max([QUIET_S, *self._clock.longest_s.values()]):
+            return None
+        awaited = self._run_awaits()
+        return f"no stage was under way for {duration(idle_s)}: {awaited}" if awaited else None
 
     async def _why_quiet(self) -> str | None:
         quiet_s = self._clock.quiet_s(self._flight.waits)

@@ -244,8 +244,10 @@ class TrialRows:
 
     def claim(self, number: int, weights_key: str, most: int) -> bool:
         """Let a trial train these weights, unless `most` others are those of trials that run, are complete, or wait
-        to go on where a driver has left them. One driver decides at a time, so that together they never hold more."""
-        holding = and_(self._is_mine, trial.c.state.in_((*OPEN, "COMPLETE")), trial.c.trains != weights_key)
+        to go on where a driver has left them. One driver decides at a time, so that together they never hold more.
+        What the trial held itself does not count: under a changed file it has other weights."""
+        others = and_(trial.c.trains != weights_key, trial.c.number != number)
+        holding = and_(self._is_mine, trial.c.state.in_((*OPEN, "COMPLETE")), others)
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
             if connection.execute(select(func.count(trial.c.trains.distinct())).where(holding)).scalar_one() >= most:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from support.marks import long
+from vitsearch.core.plan import Compression
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import ScreenJob
 from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
+from vitsearch.search.ending import Streaks
+from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.status import status
+from vitsearch.study.study import Study
+from vitsearch.testing.fakes import share
 
 
 def test_a_spent_budget_ends_the_search(fake_study):
@@ -136,13 +142,13 @@ def test_a_search_that_has_converged_makes_nothing_new_until_its_space_changes(f
 
 
 def test_what_was_still_open_when_a_search_converged_does_not_start_it_again(fake_study, monkeypatch):
-    finish_open = driver.Driver._finish_open
+    remember = driver.Driver._remember_convergence
 
-    async def with_a_gain_at_the_end(self):
-        await finish_open(self)
-        self._without_gain = 0
+    def with_a_gain_afterwards(self):
+        remember(self)
+        self._streaks = Streaks()
 
-    monkeypatch.setattr(driver.Driver, "_finish_open", with_a_gain_at_the_end)
+    monkeypatch.setattr(driver.Driver, "_remember_convergence", with_a_gain_afterwards)
     small = fake_study.ending(listed_plans=0, proposals_without_gain=6).with_space(
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
     )
@@ -151,6 +157,51 @@ def test_what_was_still_open_when_a_search_converged_does_not_start_it_again(fak
     records = small.records()
     assert small.run() == first
     assert small.records() == records
+
+
+def test_more_plans_in_the_queue_than_trainings_are_screened_and_the_run_ends(fake_study):
+    few = fake_study.with_space(search__trials=3, search__sampler="random")
+    enqueue_at_random(few, 30)
+    assert few.run() == SearchEnd("3 plans trained", complete=True)
+    assert few.trained == 3
+    with few.opened() as (study, _):
+        assert study.unfinished() == 0
+
+
+def test_a_training_that_another_run_has_left_is_taken_up_before_others_fill_the_round(fake_study):
+    """The last training belongs to a plan behind more candidates than a round has."""
+    few = fake_study.with_space(search__trials=1, search__sampler="random")
+    enqueue_at_random(few, 12)
+    with closing(Study.open(few.space)) as study:
+        left = [study.ask(few.plans(), DriverId.current()) for _ in range(12)]
+        assert study.claim_training(left[-1].number, "ab" * 32, most=1)
+        for open_trial in left:
+            study.release(open_trial)
+    few.run()
+    assert few.trained <= 1
+
+
+def test_a_failing_search_trains_the_candidate_that_waits_before_it_ends(fake_study):
+    def refuse_cut_heads(job):
+        if isinstance(job, ScreenJob) and share(job.spec.resolved)[0] != 1.0:
+            raise StageError("screen", "crash", "boom")
+
+    few = fake_study.ending(listed_plans=0, failures=6).with_space(
+        space__ffn_pruning_ratio=[0.0, 0.75], space__pruning_scope=["uniform"], space__resolution=[28],
+        space__quantization=["fp32"], search__trials=50, search__candidates=12, search__sampler="random",
+    )  # fmt: skip
+    few.runner.before = refuse_cut_heads
+    few.run()
+    cuts = {record.plan.compression: record for record in few.records().values()}
+    narrow = cuts[Compression(ffn_pruning_ratio=0.75)]
+    assert narrow.was_trained
+
+
+def enqueue_at_random(few, count):
+    plans, drawn = few.plans(), random.Random(1)
+    with closing(Study.open(few.space)) as study:
+        for _ in range(count):
+            study.enqueue(plans.parameters(plans.random(drawn)), "by hand")
 
 
 @pytest.mark.parametrize("sampler", ["auto", *long("random", "tpe")])

@@ -41,7 +41,7 @@ def test_a_plan_is_tried_though_its_parameters_are_fewer_now(run, open_study, st
     run("fp32")
     study, narrow = open_study(storage, space__quantization=["fp32"])
     study.enqueue_untried(Places(narrow), unpruned(narrow, "fp32"), "leaderboard")
-    assert not study.has_waiting(narrow)
+    assert not study.queue(narrow)
 
 
 def test_a_plan_is_tried_though_its_parameters_are_more_now(open_study, storage):
@@ -50,7 +50,7 @@ def test_a_plan_is_tried_though_its_parameters_are_more_now(open_study, storage)
     study.tell(open_trial, Record("confirmed", open_trial.plan, metrics=METRICS))
     study, wider = open_study(storage, space__quantization=["fp32", "int8_dynamic"])
     study.enqueue_untried(Places(wider), open_trial.plan, "leaderboard")
-    assert not study.has_waiting(wider)
+    assert not study.queue(wider)
 
 
 def test_a_trial_whose_choice_the_file_has_dropped_has_no_place(run, open_study, storage):

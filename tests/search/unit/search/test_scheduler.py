@@ -267,10 +267,14 @@ def test_the_last_round_drops_who_adds_too_little(confirmed):
     assert answers(last, candidate(1, 0.85, 2.0)) == {1: NO_GAIN}
 
 
-def test_the_last_round_drops_who_comes_after_the_last_training():
+def test_a_candidate_waits_for_the_last_training_which_may_fail():
     last = scheduler_of(wanted=1, slots=2)
     last.is_last_round = True
-    assert answers(last, candidate(0, 0.88, 1.0), candidate(1, 0.9, 2.5)) == {0: None, 1: ENDED}
+    assert answers(last, candidate(0, 0.88, 1.0), candidate(1, 0.9, 2.5)) == {0: None, 1: "waits"}
+
+
+def test_candidates_are_dropped_when_no_training_is_left(confirmed):
+    assert answers(scheduler_of({0: confirmed(0.85, 2.0)}, wanted=1), candidate(1, 0.9, 2.5)) == {1: ENDED}
 
 
 def test_the_end_of_the_search_drops_all_candidates():

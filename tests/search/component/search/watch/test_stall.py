@@ -32,6 +32,7 @@ class Quiet:
     running: tuple[Stage, ...] = (Stage.TRAIN,)
     starts_s: float = 0.0
     looks: int = 0
+    awaits: str = ""
 
     def usage(self) -> dict[int, WorkerUsage]:
         self.looks += 1
@@ -43,7 +44,7 @@ class Quiet:
         return asyncio.run(self._watch(seconds))
 
     async def _watch(self, seconds: int) -> str | None:
-        watch = StallWatch(self.pipeline.context, self.pipeline.device, lambda: [3], self.usage)
+        watch = StallWatch(self.pipeline.context, self.pipeline.device, lambda: [3], self.usage, lambda: self.awaits)
         clock, reason = self.pipeline.context.clock, None
         with ExitStack() as under_way:
             for stage in self.running:
@@ -72,6 +73,19 @@ def test_a_training_that_gets_no_core_is_named_with_its_share(quiet):
 def test_a_worker_that_starts_late_is_watched_from_its_first_look(quiet):
     quiet.share, quiet.starts_s = 0.04, 45.0
     assert quiet.after(75) == "training of trial 3 got 4 % of a core in the last 20 s: other processes use this machine"
+
+
+def test_a_run_without_a_stage_says_what_it_waits_for(quiet):
+    quiet.running, quiet.awaits = (), "2 candidates wait for a training"
+    assert quiet.after(50) is None
+    assert quiet.after(20) == "no stage was under way for 1 min: 2 candidates wait for a training"
+
+
+def test_a_run_without_a_stage_is_given_the_time_of_its_slowest_one(quiet):
+    quiet.running, quiet.awaits = (), "2 candidates wait for a training"
+    quiet.pipeline.context.clock.longest_s[Stage.TRAIN] = 600.0
+    assert quiet.after(500) is None
+    assert quiet.after(100) == "no stage was under way for 10 min: 2 candidates wait for a training"
 
 
 def test_a_training_that_computes_is_given_its_time(quiet):

@@ -74,7 +74,7 @@ def in_training(open_study, quantization):
 def test_a_trial_in_training_whose_word_was_dropped_is_told_at_once(open_study):
     in_training(open_study, "int8_dynamic")
     smaller, plans = open_study(space__quantization=["fp32"])
-    assert smaller.has_waiting(plans)
+    assert smaller.queue(plans)
     open_trial = smaller.ask(plans, ME)
     assert open_trial.record.outcome == "off_space"
     assert open_trial.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
@@ -133,11 +133,11 @@ def test_a_trial_that_a_space_file_lacks_waits_for_a_run_that_has_it(open_study,
     plan = waiting(wider)
     first.enqueue(wider.parameters(plan), "leaderboard")
     second, smaller = open_study(storage, **changes)
-    assert not second.has_waiting(smaller)
+    assert not second.queue(smaller)
     assert second.waiting_outside(smaller) == {0: lacks}
     other = second.ask(smaller, ME)
     assert (other.number, other.record) == (1, None)
-    assert first.has_waiting(wider)
+    assert first.queue(wider)
     taken = first.ask(wider, ME)
     assert (taken.number, taken.plan) == (0, plan)
     assert second.ask(smaller, ME).number == 2
