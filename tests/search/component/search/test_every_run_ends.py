@@ -181,7 +181,7 @@ def test_a_run_ends(make_study, case):
 
 
 @pytest.mark.long
-@settings(max_examples=80, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(case=CASES)
 @example(case=replace(MORE_QUEUED_THAN_TRAININGS, drivers=2, slots=2))
 def test_every_run_ends(make_study, case):
