@@ -88,7 +88,10 @@ def test_a_state_folder_that_others_can_read_becomes_private(serve_agent, tmp_pa
     (tmp_path / "served").mkdir(mode=0o755)
     served = serve_agent()
     assert stat.S_IMODE(os.stat(served.state).st_mode) == 0o700
-    assert f"the mode of the state folder {served.state} was 0755; it is 0700 now, because a token is in it" in served.logged
+    assert (
+        f"the mode of the state folder {served.state} was 0755; it is 0700 now, because a token is in it"
+        in served.logged
+    )
 
 
 def test_a_folder_that_all_users_share_is_refused(tmp_path):
