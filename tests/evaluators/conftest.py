@@ -88,7 +88,8 @@ def faulty_environment(tmp_path, monkeypatch, notes):
     """Install the `faults` runtime through its entry point, for agents that start afterwards."""
     site = tmp_path / "site"
     (site / "vitsearch_faults-1.dist-info").mkdir(parents=True)
-    shutil.copy(os.path.join(SUPPORT, "faults_runtime.py"), str(site / "faults_runtime.py"))
+    for name in ("faults_runtime.py", "attacks.py"):
+        shutil.copy(os.path.join(SUPPORT, name), str(site / name))
     (site / "vitsearch_faults-1.dist-info" / "METADATA").write_text("Name: vitsearch-faults\nVersion: 1\n")
     (site / "vitsearch_faults-1.dist-info" / "entry_points.txt").write_text(
         "[vitsearch_agent.runtimes]\nfaults = faults_runtime:FaultRuntime\n"
@@ -161,8 +162,7 @@ def serve_agent(tmp_path):
     """serve_agent(*options, config={}, **more) -> Served, which ends with the test."""
     served = []
 
-    def start(*options, config=None, **more):
-        state = tmp_path / "served"
+    def start(*options, config=None, state=tmp_path / "served", **more):
         if config is not None:
             state.mkdir()
             (state / "config.json").write_text(json.dumps(config))

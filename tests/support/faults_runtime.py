@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 
+from vitsearch_agent.base import inherited
 from vitsearch_agent.base.atomic_files import write_bytes
 from vitsearch_agent.runtimes.base import Availability, Runtime, Session
 
@@ -34,6 +35,8 @@ class FaultSession(Session):
         gate = self.options["gate"]
         while gate and not os.path.exists(gate):
             time.sleep(0.01)
+        if self.options["fault"] == "steady":
+            sum(range(20_000))
 
     def close(self):
         pass
@@ -61,6 +64,13 @@ class FaultRuntime(Runtime):
 
     def none(self, options):
         pass
+
+    def steady(self, options):
+        """Each run computes the same. Fail with what this process has inherited, unless `gate` is just that."""
+        seen = repr(inherited.read()[:-1])
+        if options["gate"] != seen:
+            raise RuntimeError(f"inherited: {seen}")
+        options["gate"] = ""
 
     def crash_at_exit(self, options):
         atexit.register(os.kill, os.getpid(), 11)
@@ -147,6 +157,17 @@ class FaultRuntime(Runtime):
         """Do so in a forked process; a started one passes."""
         if os.path.basename(sys.argv[0]) == "parent.py":
             self.reach(options)
+        options["gate"] = ""
+
+    def attack(self, options):
+        """In a forked process try the attacks that `gate`, a JSON object, names; report what worked. Others pass."""
+        if os.path.basename(sys.argv[0]) == "parent.py":
+            from attacks import ATTACKS, Target, victims
+
+            wanted = json.loads(options["gate"])
+            target = Target(victims(wanted["agent"]), wanted["state"], wanted["token"])
+            reached = [name for name in wanted["attacks"] if ATTACKS[name](target)]
+            raise RuntimeError("reached: " + " ".join(reached))
         options["gate"] = ""
 
     def plant(self, options):

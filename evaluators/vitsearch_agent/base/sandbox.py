@@ -1,8 +1,8 @@
 """How a Linux process gives up rights for good: Landlock denies it files, a network namespace the network.
 
 Landlock (Linux 5.13) denies every path for which no rule was added. It covers opening, creating, removing and
-executing, not stat, chmod or the connection to a socket that is a file. Its version (ABI) 4 can deny TCP, version 6
-signals to other processes. The processes that this one starts inherit all of it.
+executing, not stat, chmod (`seccomp` does) or the connection to a socket that is a file. Its version (ABI) 4 can deny
+TCP, version 6 signals to other processes. The processes that this one starts inherit all of it.
 
 Sources: the kernel's Documentation/userspace-api/landlock.rst, landlock(7), user_namespaces(7), capset(2). Every
 function raises OSError where the kernel refuses.
@@ -41,7 +41,7 @@ _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 
 def landlock_abi() -> int:
     """Return the version of Landlock; OSError when the kernel was built or started without it."""
-    return _syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
+    return system_call(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
 
 
 class Ruleset:
@@ -53,7 +53,7 @@ class Ruleset:
         scoped = 0 if abi < SIGNALS_ABI else _SIGNALS if network else _SIGNALS | _ABSTRACT_SOCKETS
         attributes = struct.pack("QQQ", self._access, tcp, scoped)
         # An older kernel accepts a longer structure whose unknown part is 0.
-        self._descriptor = _syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+        self._descriptor = system_call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
 
     def allow(self, path: str, access: int) -> None:
         """Allow `access` to a file, or to a folder and everything below it."""
@@ -61,14 +61,14 @@ class Ruleset:
         try:
             is_folder = stat.S_ISDIR(os.fstat(opened).st_mode)
             rights = access & self._access & (READ_WRITE if is_folder else _OF_FILES)
-            _syscall(_ADD_RULE, self._descriptor, _PATH_BENEATH, struct.pack("=Qi", rights, opened), 0)
+            system_call(_ADD_RULE, self._descriptor, _PATH_BENEATH, struct.pack("=Qi", rights, opened), 0)
         finally:
             os.close(opened)
 
     def enforce(self) -> None:
         """Restrict this process, which must not gain privileges by exec any more (PR_SET_NO_NEW_PRIVS)."""
         try:
-            _syscall(_RESTRICT_SELF, self._descriptor, 0)
+            system_call(_RESTRICT_SELF, self._descriptor, 0)
         finally:
             os.close(self._descriptor)
 
@@ -105,7 +105,8 @@ def _unshare(flags: int) -> None:
         raise _error()
 
 
-def _syscall(number: int, *arguments: Any) -> int:
+def system_call(number: int, *arguments: Any) -> int:
+    """Return the result of a system call; OSError where it fails."""
     result = int(_library().syscall(ctypes.c_long(number), *map(_register, arguments)))
     if result < 0:
         raise _error()

@@ -1,15 +1,20 @@
 """The folder in which the children of a job run: what they must not reach from there, and the reports they leave."""
 
 import functools
+import logging
 import sys
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
+from vitsearch_agent.base import inherited
+from vitsearch_agent.base.inherited import Inherited
 from vitsearch_agent.base.processes import ProcessId
 from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
 from vitsearch_agent.measure.child_process import StopSignal, child_environment, run_child
 from vitsearch_agent.measure.launch import THIS_PYTHON, Launch
 from vitsearch_agent.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 from vitsearch_agent.measure.warm_parents import ParentKey, WarmParent, WarmParents
+
+logger = logging.getLogger(__name__)
 
 Report = TypeVar("Report")
 
@@ -43,7 +48,7 @@ class JobFolder(NamedTuple):
 
     `stop` ends a running child, `on_start` receives phase and process of each new child, `launch` names the
     interpreter or tool, `memory_limit` bounds the child's memory. With `isolation` None the child keeps the rights of
-    its user.
+    its user. `passes_on` is what the measuring thread had at its start, and what each child gets of it.
     """
 
     folder: str
@@ -53,12 +58,16 @@ class JobFolder(NamedTuple):
     memory_limit: MemoryLimit = NO_MEMORY_LIMIT
     isolation: Optional[Isolation] = None
     parents: Optional[WarmParents] = None
+    passes_on: Optional[Inherited] = None
 
     def run(
         self, phase: str, job: Mapping[str, Any], limit_s: float, parent: Optional[ParentKey] = None
     ) -> Dict[str, Any]:
-        """Run a child of a phase for at most `limit_s` seconds; raises what `run_child` raises. It is forked from the
-        `parent` of this key where the agent keeps parents."""
+        """Run a child of a phase for at most `limit_s` seconds; raises what `run_child` raises, and AgentError where
+        this thread was changed. It is forked from the `parent` of this key where the agent keeps parents."""
+        changed = [] if self.passes_on is None else inherited.restore(self.passes_on)
+        if changed:
+            logger.warning("another process has changed the agent; changed back: %s", "; ".join(changed))
         on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
         complete = dict(job, **self.launch.to_job(), **self.memory_limit.for_child())
         if self.isolation is not None:

@@ -5,6 +5,7 @@ import logging
 import os
 import select
 import signal
+import stat
 import sys
 import threading
 from typing import IO, Any, NamedTuple, Optional
@@ -199,6 +200,7 @@ def _lock_state(state: str) -> IO[Any]:
     """Create the state folder if necessary and lock it; closing the returned file releases the lock."""
     try:
         os.makedirs(state, mode=0o700, exist_ok=True)
+        _make_private(state)
         lock = locks.try_lock(os.path.join(state, locks.STATE))
     except OSError as error:
         raise AgentError(
@@ -207,6 +209,20 @@ def _lock_state(state: str) -> IO[Any]:
     if lock is None:
         raise AgentError("state_in_use", f"another agent uses {state}: stop it or pass another --state")
     return lock
+
+
+def _make_private(state: str) -> None:
+    """Keep other users out of a state folder that somebody has made; AgentError where many are meant to use it."""
+    mode = stat.S_IMODE(os.stat(state).st_mode)
+    if mode & stat.S_ISVTX:
+        raise AgentError(
+            "state", f"--state {state}: its mode is {mode:04o}, so that all users share it; name another one"
+        )
+    if mode & 0o077:
+        os.chmod(state, 0o700)
+        logger.warning(
+            "the mode of the state folder %s was %04o; it is 0700 now, because a token is in it", state, mode
+        )
 
 
 def _pause(exit_with_stdin: bool, seconds: float) -> None:

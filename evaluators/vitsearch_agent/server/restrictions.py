@@ -23,7 +23,7 @@ ROOT_WARNING = (
 
 def text(restriction: Restriction) -> str:
     """Return a restriction as a line."""
-    return f"{restriction.name:<8} {'yes' if restriction.holds else 'NO '}  {restriction.detail}"
+    return f"{restriction.name:<9} {'yes' if restriction.holds else 'NO '}  {restriction.detail}"
 
 
 def keep(state: str, restrictions: Sequence[Restriction]) -> None:

@@ -13,7 +13,7 @@ import threading
 from typing import Any, Callable, ContextManager, Dict, Iterator, Optional, Sequence, Tuple
 
 from vitsearch_agent import runtimes
-from vitsearch_agent.base import locks, processes
+from vitsearch_agent.base import inherited, locks, processes
 from vitsearch_agent.base.interruptions import DISK_FULL
 from vitsearch_agent.base.plain_files import remove_tree
 from vitsearch_agent.base.plugins import IMPORTING
@@ -75,6 +75,7 @@ class Worker(threading.Thread):
         self._power = MeteredPhase(config.power, device.system)
         self._stop_child = StopSignal()
         self._parents = WarmParents(device.system)
+        self._passes_on = inherited.Inherited()
         self._stopping = threading.Event()
         self._disk = DiskWait(store, self._stopping)
         self._measuring_lock = locks.measuring_lock_path()
@@ -112,6 +113,7 @@ class Worker(threading.Thread):
 
     def _run(self) -> None:
         processes.adopt_orphans()
+        self._passes_on = inherited.read()
         self._device.memory_limit = memory_limit.set_up(self._device.config.limits.memory_mb, self._device.system)
         self._clean()
         try:
@@ -192,7 +194,9 @@ class Worker(threading.Thread):
     ) -> JobFolder:
         """Return a folder whose children have the limits and the restrictions of this device."""
         limit = self._device.memory_limit
-        return JobFolder(folder, self._stop_child, on_start, launch, limit, self._isolation, self._parents)
+        return JobFolder(
+            folder, self._stop_child, on_start, launch, limit, self._isolation, self._parents, self._passes_on
+        )
 
     def _process(self, job: ClaimedJob) -> None:
         folder = os.path.join(self._folder, job.id)

@@ -8,7 +8,8 @@ from vitsearch_agent.base import json_reader
 class Restriction(NamedTuple):
     """Whether measuring children are kept from something of the agent, and by what, or why not.
 
-    `name` is `user` (they run as another one), `files` (token, queue, configuration) or `network`.
+    `name` is `user` (they run as another one), `files` (token, queue, configuration), `network` or `processes` (limits,
+    priorities and signals of other processes, permissions of files, and what outlives a process without a file).
     """
 
     name: str

@@ -48,7 +48,7 @@ class PrintedRestriction:
     """Something that a model is kept from."""
 
     name: str
-    """One of user, files and network."""
+    """One of user, files, network and processes."""
     holds: bool
     """Whether the model was kept from it."""
     detail: str

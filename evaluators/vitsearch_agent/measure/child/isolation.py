@@ -2,8 +2,9 @@
 
 It keeps the network only if the configuration says so. With Landlock it may read and execute everything but the
 hidden paths, and change only its folder, where its temporary files go, and the cache; of the devices it may use
-accelerators and those that keep nothing, not disks, terminals and the memory that processes share. Landlock has no rule
-that denies a path, so everything beside the hidden paths is allowed: the entries of each folder that leads to one.
+accelerators and those that keep nothing, not disks, terminals and the memory that processes share. With seccomp it
+changes no other process, no permissions and times of files, and leaves nothing behind in the kernel. Landlock has no
+rule that denies a path, so everything beside the hidden paths is allowed: the entries of each folder that leads to one.
 
     /  -->  /bin /etc /usr ... and, on the way to the state folder,  /var  -->  /var/log ...  -->  /var/lib/dpkg ...
 """
@@ -13,7 +14,8 @@ import os
 import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
-from vitsearch_agent.base import processes, sandbox
+from vitsearch_agent.base import processes, sandbox, seccomp
+from vitsearch_agent.measure.child import process_usage
 from vitsearch_agent.wire.restriction import Restriction
 
 ENTRIES_MAX = 1000
@@ -42,11 +44,12 @@ def enter(job: Dict[str, Any]) -> Tuple[Restriction, ...]:
     if wanted is None:
         return ()
     network = _without_network() if not wanted["network"] else Restriction("network", False, "config.json allows it")
+    process_usage.keep_reset()
     # After it: the maps of a user namespace could not be written any more.
-    files, has_tcp = _with_landlock(job, wanted)
-    if not network.holds and not wanted["network"] and not has_tcp:
+    files, abi = _with_landlock(job, wanted)
+    if not network.holds and not wanted["network"] and abi >= sandbox.TCP_ABI:
         network = Restriction("network", True, f"Landlock denies TCP, not UDP ({network.detail})")
-    return _own_user(), files, network
+    return _own_user(), files, network, _with_seccomp(signals=abi < sandbox.SIGNALS_ABI)
 
 
 def _own_user() -> Restriction:
@@ -64,8 +67,8 @@ def _without_network() -> Restriction:
     return Restriction("network", True, "network namespace")
 
 
-def _with_landlock(job: Dict[str, Any], wanted: Dict[str, Any]) -> Tuple[Restriction, bool]:
-    """Return whether Landlock protects the files, and whether TCP is still allowed."""
+def _with_landlock(job: Dict[str, Any], wanted: Dict[str, Any]) -> Tuple[Restriction, int]:
+    """Return whether Landlock protects the files, and its version: 0 without it."""
     try:
         abi = sandbox.landlock_abi()
         rules = sandbox.Ruleset(abi, wanted["network"])
@@ -73,18 +76,27 @@ def _with_landlock(job: Dict[str, Any], wanted: Dict[str, Any]) -> Tuple[Restric
         rules.enforce()
     except OSError as error:
         why = "Linux 5.13 or newer, built and started with it" if error.errno in _NO_LANDLOCK else error.strerror
-        return Restriction("files", False, f"no Landlock: {why}"), True
-    return Restriction("files", True, f"Landlock ABI {abi}"), wanted["network"] or abi < sandbox.TCP_ABI
+        return Restriction("files", False, f"no Landlock: {why}"), 0
+    return Restriction("files", True, f"Landlock ABI {abi}"), abi
+
+
+def _with_seccomp(signals: bool) -> Restriction:
+    """Return whether other processes are protected, from `signals` too where Landlock does not do that."""
+    try:
+        seccomp.refuse_calls(signals)
+    except OSError as error:
+        is_missing = error.errno in (errno.ENOSYS, errno.EINVAL) and error.strerror == os.strerror(error.errno)
+        why = "Linux 3.17 or newer, built with it" if is_missing else error.strerror
+        return Restriction("processes", False, f"no seccomp: {why}")
+    return Restriction("processes", True, "seccomp")
 
 
 def _allow(rules: sandbox.Ruleset, job: Dict[str, Any], wanted: Dict[str, Any]) -> None:
     folder, hidden = os.path.realpath(os.curdir), wanted["hidden"]
     changeable = {path for root in map(os.path.realpath, wanted["writable"]) for path in visible_entries(root, hidden)}
-    changeable.update([folder, "/proc/self", *([job["cache"]] if job.get("cache") else [])])
+    changeable.update([folder, *([job["cache"]] if job.get("cache") else [])])
     if job.get("group") is not None:
         changeable.add(os.path.join(job["group"], "cgroup.procs"))
-    # Stays open until the process ends: the kernel may forget the folder of a process in /proc, and the rule with it.
-    os.open("/proc/self", os.O_PATH)
     _add(rules, ["/"], sandbox.READ_DIR)
     _add(rules, set(readable_paths([*hidden, DEVICES], needed_paths(job))) - changeable, sandbox.READ)
     _add(rules, devices(), sandbox.USE)

@@ -3,7 +3,8 @@ runtime.
 
 It has imported Python, this package and the library of the runtime, and has no model and no thread. For each request
 on its standard input, a socket, it forks a child that runs one job as `child.main` does. The child belongs to the
-agent: the process between the two ends at once, and the agent adopts its orphans.
+agent: the process between the two ends at once, and the agent adopts its orphans. What a child inherits is what the
+parent had when it was ready: a parent in which anything of it has changed ends, and the agent starts another one.
 
     agent  --- job file, the processors that it may use; log and pipe as descriptors --->  parent
     agent  <-- the child's pid ----------------------------------------------------------  parent
@@ -19,15 +20,16 @@ import sys
 import time
 from typing import Any, Dict, List, Sequence, Tuple
 
-from vitsearch_agent.base import processes
+from vitsearch_agent.base import inherited, processes
 from vitsearch_agent.measure.child import main as child
 from vitsearch_agent.runtimes import create
 
 REQUEST_MAX_BYTES = 64 << 10
 READY = 0
 """Sent in the place of a pid when all is imported."""
-HAS_THREADS = 3
-"""The exit code of a parent whose runtime has started threads when it was imported: they do not survive a fork."""
+HAS_THREADS, HAS_CHANGED = 3, 4
+"""The exit codes of a parent whose runtime has started threads when it was imported, which do not survive a fork, and
+of one whose limits, priorities, processors or signals have changed since it was ready."""
 STARTING = ("load_ms", "first_inference_ms", "peak_memory_mb", "runtime_baseline_mb")
 """What a report says of the start of a process."""
 _PID = struct.Struct("<i")
@@ -46,10 +48,13 @@ def main(argv: Sequence[str]) -> int:
         return HAS_THREADS
     agent = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     agent.sendall(_PID.pack(READY))
+    ready = inherited.read()
     while True:
         request, descriptors = receive(agent)
         if request is None:
             return 0
+        if inherited.read() != ready:
+            return HAS_CHANGED
         pid = _fork(agent, request, descriptors, parent_pid)
         for descriptor in descriptors:
             os.close(descriptor)

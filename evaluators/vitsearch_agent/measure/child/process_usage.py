@@ -1,7 +1,8 @@
 """What the kernel counts about this process: its resident memory, and how long it ran and waited for a processor."""
 
+import contextlib
 import os
-from typing import NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 
 class MemoryReading(NamedTuple):
@@ -25,12 +26,23 @@ def current_rss_mb(process: str = "/proc/self") -> MemoryReading:
     return _status_field(process, "VmRSS")
 
 
+_CLEAR_REFS = "clear_refs"
+_kept: List[int] = []
+
+
+def keep_reset() -> None:
+    """Open the file for one `reset_peak`, before this process gives up the right to: the model, which is loaded after
+    it, cannot hide its memory."""
+    with contextlib.suppress(OSError):
+        _kept.append(os.open(os.path.join("/proc/self", _CLEAR_REFS), os.O_WRONLY))
+
+
 def reset_peak(process: str = "/proc/self") -> Optional[str]:
     """Reset the high-water mark to the current resident memory; return the reason when that fails."""
-    path = os.path.join(process, "clear_refs")
+    path = os.path.join(process, _CLEAR_REFS)
     try:
-        with open(path, "w") as stream:
-            stream.write("5")
+        with open(_kept.pop() if _kept else path, "wb", buffering=0) as stream:
+            stream.write(b"5")
     except OSError as error:
         return f"{path} cannot be written: {error.strerror}"
     return None

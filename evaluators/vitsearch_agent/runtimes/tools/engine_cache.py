@@ -32,7 +32,7 @@ class EngineCache:
             return None
         if not is_intact:
             return None
-        os.utime(path)  # marks it as the most recently used
+        write_json(path + ".json", kept)  # marks it as the most recently used: a measuring child may set no times
         return path
 
     def make(self, key: Mapping[str, Any], build: Callable[[str], None]) -> str:
@@ -61,7 +61,15 @@ class EngineCache:
 
     def _evict(self) -> None:
         paths = [os.path.join(self._folder, name) for name in os.listdir(self._folder) if name.endswith(".engine")]
-        for path in sorted(paths, key=os.path.getmtime)[:-ENGINES_KEPT]:
+        for path in sorted(paths, key=_last_used)[:-ENGINES_KEPT]:
             for name in (path + ".json", path):
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(name)
+
+
+def _last_used(path: str) -> float:
+    """Return when an engine was found or made last; 0 for one without a description, which was not completed."""
+    try:
+        return os.path.getmtime(path + ".json")
+    except OSError:
+        return 0.0

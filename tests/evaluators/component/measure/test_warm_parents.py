@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from support.marks import long
 from vitsearch_agent.base import processes
 from vitsearch_agent.base.system import System
 from vitsearch_agent.measure import warm_parents
@@ -62,6 +63,23 @@ def test_a_process_is_started_where_its_parent_was_killed(parent_of, report):
     os.kill(parent.pid, signal.SIGKILL)
     assert report(parent)["load_ms"] is not None
     assert parent_of() is not parent
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
+@pytest.mark.parametrize("change", [*long("nice"), "limit"])
+def test_a_parent_that_was_changed_is_replaced(parent_of, report, change):
+    import resource
+
+    parent = parent_of()
+    report(parent)
+    if change == "nice":
+        os.setpriority(os.PRIO_PROCESS, parent.pid, 5)
+    else:
+        resource.prlimit(parent.pid, resource.RLIMIT_NOFILE, (64, 64))
+    assert report(parent)["load_ms"] is not None
+    replacement = parent_of()
+    assert replacement is not parent
+    assert report(replacement)["load_ms"] is None
 
 
 def test_a_process_outlives_its_parent(parent_of, tmp_path):

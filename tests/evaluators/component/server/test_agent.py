@@ -3,6 +3,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 
@@ -81,6 +82,25 @@ def test_a_second_agent_on_one_state_is_refused(agent, tmp_path):
         _, error = process.communicate()
     assert process.returncode == 2
     assert b"another agent uses" in error
+
+
+def test_a_state_folder_that_others_can_read_becomes_private(serve_agent, tmp_path):
+    (tmp_path / "served").mkdir(mode=0o755)
+    served = serve_agent()
+    assert stat.S_IMODE(os.stat(served.state).st_mode) == 0o700
+    assert (
+        f"the mode of the state folder {served.state} was 0755; it is 0700 now, because a token is in it"
+        in served.logged
+    )
+
+
+def test_a_folder_that_all_users_share_is_refused(tmp_path):
+    tmp_path.chmod(0o1777)
+    with start("--exit-with-stdin", "--state", str(tmp_path)) as process:
+        _, error = process.communicate()
+    assert process.returncode == 2
+    assert f"--state {tmp_path}: its mode is 1777, so that all users share it; name another one" in error.decode()
+    assert os.listdir(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -9,7 +9,8 @@ import tempfile
 
 import pytest
 
-from vitsearch_agent.base import processes, sandbox
+from vitsearch_agent.base import processes, sandbox, seccomp
+from vitsearch_agent.cli import app
 from vitsearch_agent.errors import MeasurementFailed
 
 SOMEBODY = 12345
@@ -186,9 +187,46 @@ def test_the_configuration_can_allow_a_runtime_the_network_and_a_folder(
     assert {"agent", "folder"} <= set(str(caught.value).partition("reached: ")[2].split())
 
 
+OLD_KERNEL = """
+import errno, sys
+from vitsearch_agent.base import processes, seccomp
+from vitsearch_agent.cli import app
+
+seccomp._REFUSED = {errno.ENOSYS: "seccomp 317 277  landlock_create_ruleset 444 444  unshare 272 97"}
+seccomp._judgements = lambda own, signals: {}
+processes.forbid_new_privileges()
+seccomp.refuse_calls(signals=False)
+sys.exit(app.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.uname().machine not in seccomp._PROCESSORS, reason="needs seccomp to hide what a kernel has")
+def test_a_kernel_without_landlock_seccomp_and_namespaces_measures_and_says_it(
+    serve_agent, blob, tiny_protocol, tmp_path, capsys
+):
+    script = tmp_path / "old_kernel.py"
+    script.write_text(OLD_KERNEL)
+    served = serve_agent(program=[str(script)])
+    with served.client(owner="study") as client:
+        assert client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).latency_ms.n == 11
+        missing = {each.name: each.detail for each in client.device().restrictions if not each.holds}
+    missing.pop("user")
+    assert missing == {
+        "files": "no Landlock: Linux 5.13 or newer, built and started with it",
+        "network": "no network namespace: Function not implemented",
+        "processes": "no seccomp: Linux 3.17 or newer, built with it",
+    }
+    for detail in missing.values():
+        assert detail in served.logged
+    app.main(["status", "--state", served.state])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "processes NO no seccomp: Linux 3.17 or newer, built with it" in printed
+
+
 LEAVE = """
 import ctypes, os, signal
-from vitsearch_agent.base import processes, sandbox
+from vitsearch_agent.base import processes, sandbox, seccomp
+from vitsearch_agent.cli import app
 library = ctypes.CDLL(None)
 os.setgroups([]), os.setgid(12345), os.setuid(12345)
 library.prctl(4, 1, 0, 0, 0)  # a program that this user starts can be traced by it, and so write its own maps

@@ -95,7 +95,7 @@ class TestEngines:
                 stream.write("engine")
 
         for number in range(ENGINES_KEPT):
-            os.utime(cache.make({"n": number}, build), (number, number))
+            os.utime(cache.make({"n": number}, build) + ".json", (number, number))
         assert cache.find({"n": 0}) is not None
         cache.make({"n": "new"}, build)
         assert cache.find({"n": 1}) is None

@@ -1,4 +1,4 @@
-"""Which paths a child may use, computed over a described tree; and kernels that have no Landlock."""
+"""Which paths a child may use, computed over a described tree; and kernels that have no Landlock or no seccomp."""
 
 import errno
 import os
@@ -6,8 +6,8 @@ from collections import namedtuple
 
 import pytest
 
-from vitsearch_agent.base import sandbox
-from vitsearch_agent.measure.child import isolation
+from vitsearch_agent.base import sandbox, seccomp
+from vitsearch_agent.measure.child import isolation, process_usage
 from vitsearch_agent.measure.job_folder import Isolation
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -119,6 +119,9 @@ def job(monkeypatch, tmp_path):
     """A job whose isolation runs in this process; what it would change of the process is recorded."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sandbox, "leave_network", lambda: None)
+    monkeypatch.setattr(sandbox, "system_call", refuse(errno.ENOSYS))
+    monkeypatch.setattr(seccomp, "refuse_calls", lambda signals: None)
+    monkeypatch.setattr(process_usage, "keep_reset", lambda: None)
     return {"isolation": Isolation((str(tmp_path / "state"),)).for_child((), network=False)}
 
 
@@ -142,9 +145,41 @@ def restrictions(job):
     ],
 )
 def test_a_kernel_without_landlock_gives_a_reason_and_still_measures(job, monkeypatch, number, reason):
-    monkeypatch.setattr(sandbox, "_syscall", refuse(number))
+    monkeypatch.setattr(sandbox, "system_call", refuse(number))
     assert restrictions(job)["files"] == (False, reason)
     assert restrictions(job)["network"] == (True, "network namespace")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (errno.ENOSYS, "no seccomp: Linux 3.17 or newer, built with it"),
+        (errno.EINVAL, "no seccomp: Linux 3.17 or newer, built with it"),
+        (errno.EACCES, "no seccomp: Permission denied"),
+    ],
+)
+def test_a_kernel_without_seccomp_gives_a_reason_and_still_measures(job, monkeypatch, refusal, reason):
+    monkeypatch.setattr(seccomp, "refuse_calls", refuse(refusal))
+    assert restrictions(job)["processes"] == (False, reason)
+
+
+def test_a_processor_whose_calls_are_not_known_is_named(job, monkeypatch):
+    def refuse_calls(signals):
+        raise OSError(errno.ENOSYS, "its system calls are not known for riscv64, 64 bits")
+
+    monkeypatch.setattr(seccomp, "refuse_calls", refuse_calls)
+    reason = "no seccomp: its system calls are not known for riscv64, 64 bits"
+    assert restrictions(job)["processes"] == (False, reason)
+
+
+@pytest.mark.parametrize(("abi", "signals"), [(5, True), (6, False)])
+def test_signals_are_refused_where_landlock_does_not_keep_them_in(job, monkeypatch, abi, signals):
+    refused = []
+    monkeypatch.setattr(seccomp, "refuse_calls", lambda signals: refused.append(signals))
+    monkeypatch.setattr(sandbox, "landlock_abi", lambda: abi)
+    monkeypatch.setattr(sandbox, "Ruleset", Recorded)
+    assert restrictions(job)["processes"] == (True, "seccomp")
+    assert refused == [signals]
 
 
 class Recorded:
@@ -182,10 +217,20 @@ def test_a_child_may_change_its_folder_and_its_cache_but_not_the_programs(job, m
     cache, group = str(tmp_path / "state" / "cache"), "/sys/fs/cgroup/x"
     isolation.enter(dict(job, cache=cache, group=group))
     changeable = {path for path, access in Recorded.last.rules.items() if access & sandbox.WRITE_FILE}
-    assert {os.path.realpath(str(tmp_path)), cache, f"{group}/cgroup.procs", "/dev/null", "/proc/self"} <= changeable
-    assert not changeable & {"/", "/usr", "/etc", "/tmp", "/var/tmp", "/dev", "/dev/shm", str(tmp_path / "state")}
+    assert {os.path.realpath(str(tmp_path)), cache, f"{group}/cgroup.procs", "/dev/null"} <= changeable
+    assert not changeable & {
+        "/",
+        "/usr",
+        "/etc",
+        "/tmp",
+        "/var/tmp",
+        "/dev",
+        "/dev/shm",
+        "/proc/self",
+        str(tmp_path / "state"),
+    }
     makes = {path for path, access in Recorded.last.rules.items() if access & ~(sandbox.READ | sandbox.USE)}
-    assert makes == {os.path.realpath(str(tmp_path)), cache, f"{group}/cgroup.procs", "/proc/self"}
+    assert makes == {os.path.realpath(str(tmp_path)), cache, f"{group}/cgroup.procs"}
     assert Recorded.last.rules["/"] == sandbox.READ_DIR
 
 
@@ -238,7 +283,7 @@ def test_the_configuration_may_allow_the_network(job, monkeypatch):
 @pytest.mark.parametrize(("user", "text"), [(0, "a model runs as root"), (998, "uid 998")])
 def test_the_user_is_named(job, monkeypatch, user, text):
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setattr(sandbox, "_syscall", refuse(errno.ENOSYS))
+    monkeypatch.setattr(sandbox, "system_call", refuse(errno.ENOSYS))
     holds, detail = restrictions(job)["user"]
     assert not holds
     assert text in detail
