@@ -158,6 +158,15 @@ class FaultRuntime(Runtime):
             os.mkfifo(name) if target is None else os.symlink(target, name)
         os._exit(0)
 
+    def append(self, options):
+        """Write more into each file of the job."""
+        for name in os.listdir():
+            if os.path.isfile(name):
+                os.chmod(name, 0o644)
+                with open(name, "ab") as stream:
+                    stream.write(b"more")
+                os.chmod(name, 0)
+
     def deep(self, options):
         """Make more folders in one another than Python's stack has room for, in both places that a model has."""
         own = os.getcwd()

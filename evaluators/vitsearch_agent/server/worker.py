@@ -285,7 +285,7 @@ class Worker(threading.Thread):
             )
         os.makedirs(folder, exist_ok=True)
         for blob in job.spec.manifest:
-            self._store.link(blob.sha256, os.path.join(folder, blob.name))
+            self._store.copy(blob.sha256, os.path.join(folder, blob.name))
         device_id = self._device.identity.device_id
         info, slowdown = self._device.runtime(job.spec.runtime), self._device.slowdown
         version = None if info is None else info.version

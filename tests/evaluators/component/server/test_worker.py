@@ -1,5 +1,6 @@
 """The worker inside a real agent, driven over HTTP."""
 
+import contextlib
 import functools
 import json
 import os
@@ -11,6 +12,7 @@ import pytest
 from support.marks import long
 from support.warm_parents import warm_parents_of
 from vitsearch_agent.base import locks, processes
+from vitsearch_agent.base.canonical_json import file_digest
 from vitsearch_agent.client.client import RequestOptions
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 from vitsearch_agent.config import LimitsConfig
@@ -68,6 +70,23 @@ def test_a_crashing_model_is_tried_twice_and_the_agent_continues(faulty_client, 
     assert "about to read address 0" in caught.value.details["output_tail"]
     assert [event.what for event in events].count("started") == 2
     assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).attempts == 1
+
+
+def test_a_model_that_writes_into_its_files_does_not_change_those_of_the_next_job(faulty_client, blob, tiny_protocol):
+    with contextlib.suppress(MeasurementFailed):
+        faulty_client.measure(blob, "faults", {"fault": "append"}, tiny_protocol)
+    again = faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+    assert (again.attempts, again.artifact) == (1, file_digest(blob))
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 900_000])
+def test_a_file_that_was_damaged_in_the_store_is_sent_again(faulty_client, blob, tiny_protocol, tmp_path, content):
+    faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+    (stored,) = (tmp_path / "state" / "blobs").iterdir()
+    stored.chmod(0o644)
+    stored.write_bytes(content)
+    assert faulty_client.measure(blob, "noop", {"busy_us": 11}, tiny_protocol).latency_ms.n == 11
+    assert file_digest(str(stored)) == file_digest(blob)
 
 
 def test_a_job_waits_for_another_process_that_measures_on_this_machine(client, blob, tiny_protocol):
