@@ -283,15 +283,17 @@ class Worker(threading.Thread):
                 f"the job is for the environment {job.environment}; the device is now in {environment}",
                 {"wanted": job.environment, "actual": environment},
             )
-        os.makedirs(folder, exist_ok=True)
+        children_folder = os.path.join(folder, "children")  # they may write there; beside it the agent keeps records
+        os.makedirs(children_folder, exist_ok=True)
         for blob in job.spec.manifest:
-            self._store.copy(blob.sha256, os.path.join(folder, blob.name))
+            self._store.copy(blob.sha256, os.path.join(children_folder, blob.name))
         device_id = self._device.identity.device_id
         info, slowdown = self._device.runtime(job.spec.runtime), self._device.slowdown
         version = None if info is None else info.version
         context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, slowdown, version)
         on_start = functools.partial(self._queue.started, job.id)
-        job_folder = self._job_folder(folder, on_start, self._launch(job.spec.runtime))
+        launch = self._launch(job.spec.runtime)
+        job_folder = self._job_folder(children_folder, on_start, launch)._replace(kept=folder)
         work = f"a model of {self._queue.get(job.id).owner.study}"
         with self._measuring(work, functools.partial(self._report, job.id)), self._in_one_environment(before):
             # Imported only if needed: most agents only measure, and their memory stays small.
