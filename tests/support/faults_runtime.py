@@ -158,6 +158,12 @@ class FaultRuntime(Runtime):
             os.mkfifo(name) if target is None else os.symlink(target, name)
         os._exit(0)
 
+    def cached(self, options):
+        """Say what is in the cache, and leave something there."""
+        kept = os.listdir(self.context.cache)
+        write_bytes(os.path.join(self.context.cache, "engine"), b"engine")
+        raise RuntimeError("the cache holds " + (" and ".join(kept) or "nothing"))
+
     def claim(self, options):
         """Report what `gate`, a JSON object of fields, says in the place of what was measured."""
         from vitsearch_agent.measure.child import phase_reports

@@ -79,6 +79,31 @@ def test_a_model_that_writes_into_its_files_does_not_change_those_of_the_next_jo
     assert (again.attempts, again.artifact) == (1, file_digest(blob))
 
 
+def test_what_a_runtime_keeps_of_a_model_does_not_reach_another(faulty_client, blob, tiny_protocol, tmp_path):
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"other")
+    for path, note, held in ((blob, "", "nothing"), (str(other), "", "nothing"), (blob, "again", "engine")):
+        with pytest.raises(MeasurementFailed, match=f"the cache holds {held}"):
+            faulty_client.measure(path, "faults", {"fault": "cached", "gate": note}, tiny_protocol)
+
+
+def test_the_caches_that_were_not_used_for_the_longest_time_are_removed(tmp_path):
+    from vitsearch_agent.queue.blob_store import BlobStore
+    from vitsearch_agent.queue.job_queue import JobQueue
+    from vitsearch_agent.server import device, worker
+    from vitsearch_agent.server.identity import DeviceIdentity
+
+    queue, board = JobQueue(str(tmp_path / "jobs.sqlite")), device.Device(DeviceIdentity("device", "physical"), "1")
+    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board, ReferenceStore())
+    folders = [measuring._cache_of("trtexec", f"model{number}") for number in range(worker.CACHES_KEPT)]
+    for age, folder in enumerate(folders):
+        os.utime(folder, (1000 + age, 1000 + age))
+    assert measuring._cache_of("trtexec", "model0") == folders[0]
+    newest = measuring._cache_of("trtexec", "one-more")
+    assert [os.path.exists(folder) for folder in (folders[0], folders[1], newest)] == [True, False, True]
+    queue.close()
+
+
 @pytest.mark.parametrize("content", [b"", b"x" * 900_000])
 def test_a_file_that_was_damaged_in_the_store_is_sent_again(faulty_client, blob, tiny_protocol, tmp_path, content):
     faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
