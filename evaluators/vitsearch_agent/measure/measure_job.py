@@ -94,7 +94,7 @@ def measure_job(
     if runtime.prepares:
         children.prepare()
     key = ReferenceKey(str(protocol.reference), context.environment_id, spec.runtime, protocol.threads)
-    device_times = DeviceTimes(references or ReferenceStore(), key, is_virtual(system))
+    device_times = DeviceTimes(references or ReferenceStore(), key, is_virtual(system), spec.artifact)
     timing = Timing(protocol, sum(blob.size for blob in spec.model), device_times)
     while timing.needs_another():
         report, is_new = children.latency(len(timing.reports))
