@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support import AGENT_HOME, SUPPORT
 from support.artifact_files import tflite
+from support.faulty_site import install_faults
 from vitsearch_agent.base import processes, tokens
 from vitsearch_agent.client.client import Backoff, DeviceClient
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
@@ -85,17 +85,8 @@ def notes(tmp_path):
 
 @pytest.fixture
 def faulty_environment(tmp_path, monkeypatch, notes):
-    """Install the `faults` runtime through its entry point, for agents that start afterwards."""
-    site = tmp_path / "site"
-    (site / "vitsearch_faults-1.dist-info").mkdir(parents=True)
-    for name in ("faults_runtime.py", "attacks.py"):
-        shutil.copy(os.path.join(SUPPORT, name), str(site / name))
-    (site / "vitsearch_faults-1.dist-info" / "METADATA").write_text("Name: vitsearch-faults\nVersion: 1\n")
-    (site / "vitsearch_faults-1.dist-info" / "entry_points.txt").write_text(
-        "[vitsearch_agent.runtimes]\nfaults = faults_runtime:FaultRuntime\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), AGENT_HOME]))
-    return str(site)
+    """Install the `faults` runtime for agents that start afterwards."""
+    return install_faults(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -179,6 +179,65 @@ class FaultRuntime(Runtime):
             os.mkfifo(name) if target is None else os.symlink(target, name)
         os._exit(0)
 
+    def cached(self, options):
+        """Say what is in the cache, and leave something there."""
+        kept = os.listdir(self.context.cache)
+        write_bytes(os.path.join(self.context.cache, "engine"), b"engine")
+        raise RuntimeError("the cache holds " + (" and ".join(kept) or "nothing"))
+
+    def claim(self, options):
+        """Report what `gate`, a JSON object of fields, says in the place of what was measured."""
+        from vitsearch_agent.measure.child import phase_reports
+
+        claims = json.loads(options["gate"])
+        options["gate"] = ""
+        for kind in (phase_reports.ProcessReport, phase_reports.ThroughputReport, phase_reports.PowerReport):
+            kind.to_json = lambda report: {
+                **report._asdict(),
+                **{key: claims[key] for key in claims if key in report._fields},
+            }
+
+    def hurry(self, options):
+        """Write an answer like that of a sound process at once, and end."""
+        from vitsearch_agent.measure.child.phase_reports import ProcessReport
+
+        times = (0.1,) * 24
+        report = ProcessReport(times, times, 1.0, 1.0, 1.0, 99.0, None, 0.0, 0.0, 0, True, VERSION, {}, {}, 1, None)
+        with open("job.json") as stream:
+            answer = json.load(stream)["answer"]
+        write_bytes(answer, json.dumps({"report": report.to_json()}).encode())
+        os._exit(0)
+
+    def hide(self, options):
+        """Use 400 MB for a second, and let the kernel forget it; report what is there afterwards."""
+        options["gate"] = ""
+        used = bytearray(400 << 20)
+        used[::4096] = b"x" * len(used[::4096])
+        time.sleep(1.0)
+        del used
+        with open("/proc/self/clear_refs", "w") as stream:
+            stream.write("5")
+
+    def forge(self, options):
+        """Leave answers for the processes that follow, as an earlier attempt would have."""
+        options["gate"] = ""
+        with open("job.json") as stream:
+            name = json.load(stream)["answer"]
+        for index in range(1, 10):
+            with open(name.replace("-0.json", f"-{index}.json"), "w") as stream:
+                json.dump({"report": {}}, stream)
+            with open(name.replace("-0.json", f"-{index}-observation.json"), "w") as stream:
+                json.dump({}, stream)
+
+    def append(self, options):
+        """Write more into each file of the job."""
+        for name in os.listdir():
+            if os.path.isfile(name):
+                os.chmod(name, 0o644)
+                with open(name, "ab") as stream:
+                    stream.write(b"more")
+                os.chmod(name, 0)
+
     def deep(self, options):
         """Make more folders in one another than Python's stack has room for, in both places that a model has."""
         own = os.getcwd()

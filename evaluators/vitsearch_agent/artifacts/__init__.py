@@ -14,7 +14,19 @@ from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.wire.device_info import ANY_ARTIFACT, RuntimeInfo
 from vitsearch_agent.wire.job_spec import ARTIFACTS
 
-__all__ = ["Declared", "Facts", "calibration", "declared_inputs", "inspect", "model_files", "refuse_incompatible"]
+__all__ = [
+    "DECLARING",
+    "Declared",
+    "Facts",
+    "calibration",
+    "declared_inputs",
+    "inspect",
+    "model_files",
+    "refuse_incompatible",
+]
+
+DECLARING = ("onnx", "tflite")
+"""The kinds whose files `declared_inputs` reads."""
 
 
 def model_files(path: str) -> Dict[str, str]:
@@ -64,7 +76,7 @@ def inspect(kind: str, files: Mapping[str, str]) -> Facts:
 
 
 def declared_inputs(kind: str, path: str) -> List[Declared]:
-    """Return the inputs that a model file declares, without loading it; only for ONNX and TFLite.
+    """Return the inputs that a model file declares, without loading it; only for the kinds in `DECLARING`.
 
     Raises MeasurementFailed `incompatible_artifact` for a damaged file, and OSError.
     """

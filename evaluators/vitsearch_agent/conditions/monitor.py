@@ -7,9 +7,6 @@ throttled: cool down and repeat the process, at most twice per measurement; then
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from vitsearch_agent.base.atomic_files import write_json
-from vitsearch_agent.base.canonical_json import parse_json
-from vitsearch_agent.base.plain_files import read_plain
 from vitsearch_agent.base.system import System
 from vitsearch_agent.conditions.observation import SOAKED, Observation
 from vitsearch_agent.conditions.swap import SwapTraffic, swap_traffic
@@ -22,7 +19,6 @@ from vitsearch_agent.conditions.throttling import (
     read_state,
     with_frequencies,
 )
-from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.wire.measure_protocol import MeasureProtocol
 from vitsearch_agent.wire.measurement import Temperature
 
@@ -33,7 +29,6 @@ NEAR_C = 3.0
 REPEAT_COOLDOWN_S = 300.0
 
 _INTERVAL_S = 5.0
-_KEPT_MAX_BYTES = 2 << 20
 
 Answer = Dict[str, Any]
 
@@ -66,11 +61,10 @@ class Monitor:
         self._first_start_c: Optional[float] = None
         self._repeats_left = REPEATS
 
-    def run(self, phase: str, run: Callable[[], Answer], kept: str) -> Answer:
-        """Run a process of this phase and return its answer.
+    def run(self, phase: str, run: Callable[[], Answer]) -> Answer:
+        """Run a process of this phase, add an observation and return its answer.
 
         While the device throttles the process and the measurement has repeats left, the process runs again.
-        The observation is written to the file `kept` before this returns, so that a restarted agent finds it.
         """
         protocol = self._protocol
         limit_c = protocol.start_max_c if self._first_start_c is None else self._near_first_start()
@@ -82,19 +76,13 @@ class Monitor:
             is_warm = self._cool(self._near_first_start(), max(REPEAT_COOLDOWN_S, protocol.cooldown_max_s))
             answer, seen = self._observe(phase, run, is_warm)
         self.observations.append(seen)
-        write_json(kept, seen.to_json())
         return answer
 
-    def restore(self, kept: str) -> bool:
-        """Load the observation of an earlier attempt; return False when the file is missing or damaged."""
-        try:
-            seen = Observation.from_json(parse_json(read_plain(kept, _KEPT_MAX_BYTES)))
-        except (OSError, ValueError, InvalidRequest):
-            return False
+    def restore(self, seen: Observation) -> None:
+        """Add an observation of an earlier attempt."""
         self.observations.append(seen)
         if self._first_start_c is None and seen.temperature is not None:
             self._first_start_c = seen.temperature.start_c
-        return True
 
     def _near_first_start(self) -> Optional[float]:
         return None if self._first_start_c is None else self._first_start_c + NEAR_C

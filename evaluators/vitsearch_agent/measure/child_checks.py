@@ -1,11 +1,9 @@
 """What the agent checks in a child at its start: which runtimes are available, because only children import them, and
 which restrictions hold for children."""
 
-import os
 from typing import Tuple
 
 from vitsearch_agent.base.interruptions import FROM_OUTSIDE
-from vitsearch_agent.base.plain_files import clear
 from vitsearch_agent.base.system import THIS_MACHINE, System
 from vitsearch_agent.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_agent.errors import AgentError, MeasurementFailed, StorageFull
@@ -46,7 +44,6 @@ def check_restrictions(job_folder: JobFolder) -> Tuple[Restriction, ...]:
     """Return which restrictions hold for the children of `job_folder`, as one of them found. Raises Interrupted."""
     job = {"kind": "restrictions", "answer": "restrictions.json"}
     try:
-        clear(os.path.join(job_folder.folder, job["answer"]))  # of an earlier start
         answer = job_folder.run("restrictions", job, _CHECK_TIMEOUT_S)
         return tuple(Restriction.from_json(restriction) for restriction in answer.get("restrictions", ()))
     except (AgentError, OSError) as error:
@@ -56,8 +53,6 @@ def check_restrictions(job_folder: JobFolder) -> Tuple[Restriction, ...]:
 def _check_in_child(name: str, job_folder: JobFolder) -> RuntimeInfo:
     """Run the check in a child; a crash of the child makes the runtime unavailable."""
     job = {"kind": "runtime_check", "runtime": name, "answer": f"runtime-{name}.json"}
-    answer_path = os.path.join(job_folder.folder, job["answer"])
-    clear(answer_path)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             state = job_folder.run("runtime_check", job, _CHECK_TIMEOUT_S).get("availability")

@@ -20,6 +20,7 @@ from vitsearch_agent.base.canonical_json import parse_json
 from vitsearch_agent.base.plain_files import clear, create_plain, open_plain, read_plain, remove_tree
 from vitsearch_agent.errors import FAILURE_KINDS, AgentError, MeasurementFailed, StorageFull
 from vitsearch_agent.measure.memory_limit import MemoryLimit
+from vitsearch_agent.measure.seen import PeakMemory, Seen, children_cpu_s
 from vitsearch_agent.measure.warm_parents import ForkedChild, WarmParent
 
 ANSWER_MAX_BYTES = 2 << 20
@@ -87,7 +88,7 @@ def run_child(
     python: str = sys.executable,
     parent: Optional[WarmParent] = None,
 ) -> Dict[str, Any]:
-    """Run one job in `folder` and return the answer that the child wrote to `job["answer"]`.
+    """Run one job in `folder` and return the answer that the child wrote to `job["answer"]`, and what was `seen` of it.
 
     The child is forked from `parent`, if there is one that answers, else started as a process of its own.
 
@@ -101,20 +102,24 @@ def run_child(
     # An earlier child of this job could leave a link in the place of a file: this process may write everywhere.
     with create_plain(job_path) as stream:
         stream.write(json.dumps(dict(job, parent_pid=os.getpid())).encode("ascii"))
-    evidence = _MemoryEvidence(job.get("group"))
+    answer_path = os.path.join(folder, job["answer"])
+    clear(answer_path)
+    evidence, memory = _MemoryEvidence(job.get("group")), PeakMemory()
     temporary = tempfile.mkdtemp(prefix="tmp-", dir=os.path.abspath(folder))
     command = [python, "-m", "vitsearch_agent.measure.child.main", os.path.abspath(job_path)]
     # In the usual folder for temporary files it could change those of others.
     environment = dict(child_environment(python, folder), TMPDIR=temporary)
     start = Start(command, environment, os.path.abspath(job_path), temporary)
+    start_s, start_cpu_s = time.monotonic(), children_cpu_s()
     try:
-        ended = _spawn_and_wait(start, parent, folder, wall_s, stop, evidence.watching(on_start))
+        ended = _spawn_and_wait(start, parent, folder, wall_s, stop, evidence.watching(on_start), memory)
     finally:
+        end_s = time.monotonic()
         processes.sweep(keep)
         remove_tree(temporary)
-    answer_path = os.path.join(folder, job["answer"])
-    if os.path.lexists(answer_path):
-        return read_answer(answer_path)  # a crash after the answer was written does not matter
+    if os.path.lexists(answer_path):  # a crash after the answer was written does not matter
+        seen = Seen(start_s, end_s, children_cpu_s() - start_cpu_s, memory.mb)
+        return dict(read_answer(answer_path), seen=seen.to_json())
     if ended == "stopped":
         raise Interrupted()
     if ended == "timeout":
@@ -141,14 +146,6 @@ def read_answer(path: str) -> Dict[str, Any]:
     if failure is not None:
         raise _reported_failure(failure, _output(os.path.join(os.path.dirname(path), _OUTPUT)))
     return answer
-
-
-def stored_answer(path: str) -> Optional[Dict[str, Any]]:
-    """Return the answer that an earlier attempt wrote; None when the file is missing or damaged."""
-    try:
-        return read_answer(path)
-    except (OSError, MeasurementFailed):
-        return None
 
 
 def _reported_failure(failure: Any, details: Dict[str, Any]) -> MeasurementFailed:
@@ -189,7 +186,13 @@ class Start(NamedTuple):
 
 
 def _spawn_and_wait(
-    start: Start, parent: Optional[WarmParent], folder: str, wall_s: float, stop: StopSignal, on_start: OnStart
+    start: Start,
+    parent: Optional[WarmParent],
+    folder: str,
+    wall_s: float,
+    stop: StopSignal,
+    on_start: OnStart,
+    memory: PeakMemory,
 ) -> str:
     """Return the child's return code as text, `timeout` or `stopped`."""
     # The child holds the writing end. When it ends, `select` returns at once, without polling on the child's core.
@@ -208,19 +211,26 @@ def _spawn_and_wait(
         identity = processes.identify(child.pid)
         if identity is not None:
             on_start(identity)
-        return _wait(child, alive, wall_s, stop)
+        return _wait(child, alive, wall_s, stop, memory)
     finally:
         processes.kill_group(child.pid)
         child.wait()
         os.close(alive)
 
 
-def _wait(child: Union["subprocess.Popen[bytes]", ForkedChild], alive: int, wall_s: float, stop: StopSignal) -> str:
+def _wait(
+    child: Union["subprocess.Popen[bytes]", ForkedChild],
+    alive: int,
+    wall_s: float,
+    stop: StopSignal,
+    memory: PeakMemory,
+) -> str:
     end = time.monotonic() + wall_s
     watched = [alive, stop.fileno()]
     while True:
         if child.poll() is not None:
             return str(child.returncode)
+        memory.read(child.pid)
         left = end - time.monotonic()
         if left <= 0:
             return "timeout"

@@ -1,12 +1,12 @@
 """The context of a job: device, environment, attempt and time, as its result records them."""
 
-import os
 import time
 from typing import Any, Dict, NamedTuple, Optional
 
 from vitsearch_agent import runtimes
 from vitsearch_agent.base.canonical_json import utc_now
 from vitsearch_agent.errors import EnvironmentChanged
+from vitsearch_agent.measure.seen import children_cpu_s
 from vitsearch_agent.wire.job_spec import JobSpec
 
 
@@ -43,7 +43,7 @@ class JobContext(NamedTuple):
 
     def start(self) -> "StartedJob":
         """Start the clock of the job."""
-        return StartedJob(self, time.monotonic(), _children_cpu_s(), utc_now())
+        return StartedJob(self, time.monotonic(), children_cpu_s(), utc_now())
 
 
 class StartedJob(NamedTuple):
@@ -64,13 +64,7 @@ class StartedJob(NamedTuple):
             "attempts": context.attempts,
             "queue_s": context.queue_s,
             "seconds": time.monotonic() - self.start_s,
-            "cpu_seconds": max(0.0, _children_cpu_s() - self.start_cpu_s),
+            "cpu_seconds": max(0.0, children_cpu_s() - self.start_cpu_s),
             "emulated": context.slowdown is not None,
             "started_at": self.started_at,
         }
-
-
-def _children_cpu_s() -> float:
-    """Return the CPU time of all processes that have ended; jobs run one at a time."""
-    times = os.times()
-    return times.children_user + times.children_system

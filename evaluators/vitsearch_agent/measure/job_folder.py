@@ -2,14 +2,18 @@
 
 import functools
 import logging
+import os
 import sys
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from vitsearch_agent.base import inherited
+from vitsearch_agent.base.atomic_files import write_json
+from vitsearch_agent.base.canonical_json import parse_json
 from vitsearch_agent.base.inherited import Inherited
+from vitsearch_agent.base.plain_files import read_plain
 from vitsearch_agent.base.processes import ProcessId
 from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
-from vitsearch_agent.measure.child_process import StopSignal, child_environment, run_child
+from vitsearch_agent.measure.child_process import ANSWER_MAX_BYTES, StopSignal, child_environment, run_child
 from vitsearch_agent.measure.launch import THIS_PYTHON, Launch
 from vitsearch_agent.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 from vitsearch_agent.measure.warm_parents import ParentKey, WarmParent, WarmParents
@@ -17,6 +21,9 @@ from vitsearch_agent.measure.warm_parents import ParentKey, WarmParent, WarmPare
 logger = logging.getLogger(__name__)
 
 Report = TypeVar("Report")
+
+RECORD_MAX_BYTES = 2 * ANSWER_MAX_BYTES
+"""An answer, and what was seen meanwhile."""
 
 
 class Isolation(NamedTuple):
@@ -48,7 +55,8 @@ class JobFolder(NamedTuple):
 
     `stop` ends a running child, `on_start` receives phase and process of each new child, `launch` names the
     interpreter or tool, `memory_limit` bounds the child's memory. With `isolation` None the child keeps the rights of
-    its user. `passes_on` is what the measuring thread had at its start, and what each child gets of it.
+    its user. `passes_on` is what the measuring thread had at its start, and what each child gets of it. In `kept`, out
+    of reach of the children, are the records that a later attempt uses again (None: there is none).
     """
 
     folder: str
@@ -59,6 +67,7 @@ class JobFolder(NamedTuple):
     isolation: Optional[Isolation] = None
     parents: Optional[WarmParents] = None
     passes_on: Optional[Inherited] = None
+    kept: Optional[str] = None
 
     def run(
         self, phase: str, job: Mapping[str, Any], limit_s: float, parent: Optional[ParentKey] = None
@@ -74,6 +83,22 @@ class JobFolder(NamedTuple):
             complete["isolation"] = self.isolation.for_child(self.launch.writable, self.launch.network)
         warm = self._warm_parent(parent)
         return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python, warm)
+
+    def keep(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keep a record for a later attempt of the job."""
+        if self.kept is not None:
+            os.makedirs(self.kept, exist_ok=True)
+            write_json(os.path.join(self.kept, name), record)
+
+    def record(self, name: str) -> Dict[str, Any]:
+        """Return the record that an earlier attempt kept; an empty one where it is missing or damaged."""
+        if self.kept is None:
+            return {}
+        try:
+            record = parse_json(read_plain(os.path.join(self.kept, name), RECORD_MAX_BYTES))
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
 
     def _warm_parent(self, key: Optional[ParentKey]) -> Optional[WarmParent]:
         """Return the parent of a key; None for a child that is started: as the first of its measurement, or in another

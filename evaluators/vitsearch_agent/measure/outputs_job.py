@@ -1,17 +1,20 @@
 """Outputs jobs: one child runs the images, the agent checks what it left and cuts it into parts."""
 
 import array
+import contextlib
 import os
 import sys
-from typing import Any, BinaryIO, Callable, Dict, FrozenSet, List, Tuple
+from typing import BinaryIO, Callable, FrozenSet, List, Tuple
 
 from vitsearch_agent.base import npy
-from vitsearch_agent.base.plain_files import clear, create_plain, open_plain
+from vitsearch_agent.base.plain_files import create_plain, open_plain
 from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
 from vitsearch_agent.measure.child.outputs import OUTPUTS, OutputsReport
-from vitsearch_agent.measure.child_process import stored_answer
+from vitsearch_agent.measure.expected_sizes import expected_sizes
+from vitsearch_agent.measure.figures.plausibility import of_sizes
 from vitsearch_agent.measure.job_context import JobContext
 from vitsearch_agent.measure.job_folder import JobFolder, answer_file_name, parse_report
+from vitsearch_agent.runtimes.shapes import RunShapes
 from vitsearch_agent.wire.job_spec import IMAGES_NAME, JobSpec
 from vitsearch_agent.wire.reductions import REDUCTIONS, Reduction
 from vitsearch_agent.wire.results import OutputsResult, Part, bytes_of, part_sizes
@@ -30,8 +33,12 @@ def measure_outputs(spec: JobSpec, context: JobContext, job_folder: JobFolder, k
     """
     assert spec.reduction is not None
     started = context.of_job(spec).start()
+    sizes = expected_sizes(spec, job_folder.folder)
     n = _images(os.path.join(job_folder.folder, IMAGES_NAME))  # before the child runs, which could change the file
-    report = parse_report(_answer(spec, context.environment_id, job_folder), OutputsReport.from_json)
+    report = _report(spec, context.environment_id, job_folder)
+    problem = of_sizes(RunShapes(report.batch, report.shapes), sizes)
+    if problem is not None:
+        raise MeasurementFailed("protocol", f"the outputs process reported what cannot be: {problem}")
     context.refuse_version(spec.runtime, report.runtime_version)
     reduction = REDUCTIONS[spec.reduction]
     if report.n != n or report.not_finite > n:
@@ -58,14 +65,12 @@ def _images(path: str) -> int:
         raise MeasurementFailed("incompatible_artifact", str(error)) from error
 
 
-def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[str, Any]:
-    """Return the child's answer: that of an earlier attempt in this environment, otherwise of a new child."""
+def _report(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> OutputsReport:
+    """Return the child's report: that of an earlier attempt in this environment, otherwise of a new child."""
     name = answer_file_name(environment_id, _PHASE)
-    path = os.path.join(job_folder.folder, name)
-    stored = stored_answer(path)
-    if stored is not None and os.path.lexists(os.path.join(job_folder.folder, OUTPUTS)):
-        return stored
-    clear(path)
+    if os.path.lexists(os.path.join(job_folder.folder, OUTPUTS)):
+        with contextlib.suppress(MeasurementFailed):  # missing or damaged
+            return parse_report(job_folder.record(name), OutputsReport.from_json)
     job = {
         "kind": spec.kind,
         "runtime": spec.runtime,
@@ -75,7 +80,10 @@ def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[s
         "reduction": spec.reduction,
         "answer": name,
     }
-    return job_folder.run(_PHASE, job, spec.protocol.timeout_s)
+    answer = job_folder.run(_PHASE, job, spec.protocol.timeout_s)
+    report = parse_report(answer, OutputsReport.from_json)
+    job_folder.keep(name, answer)
+    return report
 
 
 def _parts(folder: str, report: OutputsReport, reduction: Reduction, keep: Keep) -> Tuple[Part, ...]:

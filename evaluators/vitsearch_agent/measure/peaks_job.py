@@ -1,15 +1,14 @@
 """Peaks jobs: one child after another, each for one precision and thread count."""
 
-import os
+import contextlib
 from typing import Any, Dict, List, Optional
 
 from vitsearch_agent.base.interruptions import FROM_OUTSIDE
-from vitsearch_agent.base.plain_files import clear
 from vitsearch_agent.base.system import THIS_MACHINE, System
 from vitsearch_agent.conditions.thermal import Thermometer
 from vitsearch_agent.errors import MeasurementFailed
 from vitsearch_agent.measure.child.peaks import COPY, COPY_BYTES, GEMM_SIZE, PRECISIONS, PeakReport
-from vitsearch_agent.measure.child_process import ChildDied, stored_answer
+from vitsearch_agent.measure.child_process import ChildDied
 from vitsearch_agent.measure.job_context import JobContext
 from vitsearch_agent.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_agent.wire.job_spec import JobSpec
@@ -63,7 +62,6 @@ def _peak(spec: JobSpec, what: str, threads: int, context: JobContext, job_folde
     """Return the report of an earlier attempt in this environment, otherwise of a new child."""
     phase = f"{what}-{threads}"
     name = answer_file_name(context.environment_id, phase)
-    path = os.path.join(job_folder.folder, name)
     job = {
         "kind": "copy" if what == COPY else "gemm",
         "precision": what,
@@ -73,15 +71,12 @@ def _peak(spec: JobSpec, what: str, threads: int, context: JobContext, job_folde
         "protocol": spec.protocol._replace(threads=threads).to_json(),
         "answer": name,
     }
-    answer = stored_answer(path)
-    if answer is None:
-        clear(path)
-        answer = job_folder.run(phase, job, spec.protocol.timeout_s)
-    try:
-        return parse_report(answer, PeakReport.from_json)
-    except MeasurementFailed:
-        clear(path)
-        raise
+    with contextlib.suppress(MeasurementFailed):  # missing or damaged
+        return parse_report(job_folder.record(name), PeakReport.from_json)
+    answer = job_folder.run(phase, job, spec.protocol.timeout_s)
+    report = parse_report(answer, PeakReport.from_json)
+    job_folder.keep(name, answer)
+    return report
 
 
 def _scaled(rate: Rate, unit: float, slowdown: Optional[float]) -> Rate:

@@ -12,14 +12,13 @@ sends, and a request that was abandoned and completes late finds that its offset
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import threading
 import time
 from typing import Callable, Dict, FrozenSet, Mapping, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_agent.base.canonical_json import file_digest
-from vitsearch_agent.base.plain_files import clear
+from vitsearch_agent.base.plain_files import copy_file
 from vitsearch_agent.config import LimitsConfig
 from vitsearch_agent.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
 from vitsearch_agent.queue.uploads import Uploads
@@ -91,6 +90,8 @@ class BlobStore:
         """Make room for an upload of `size` bytes; TransferFailed `too_large`, `no_space` or, where all bytes had
         arrived and were not verified, `digest_mismatch`."""
         with self._lock:
+            if self.size(sha256) not in (None, size):
+                self.drop_damaged(sha256)
             if self.has(sha256):
                 os.utime(self._blob_path(sha256), None)
                 return self.progress(sha256)
@@ -122,7 +123,8 @@ class BlobStore:
                     {"reason": "too_large", "limit": quota},
                 )
             used = sum(status.st_size for status in self._files().values())
-            room = min(quota, _free_bytes(self._blobs) + used - self.limits.reserve_bytes)
+            # The job also has copies of them, beside the store.
+            room = min(quota, _free_bytes(self._blobs) + used - self.limits.reserve_bytes - needed)
             others = sum(self.size(name) or 0 for name in self.referenced() - set(sizes))
             if needed + others > room:
                 raise TransferFailed(
@@ -168,21 +170,29 @@ class BlobStore:
             self.uses += 1
         return self._blob_path(sha256)
 
-    def link(self, sha256: str, path: str) -> None:
-        """Put the blob at `path`, read-only; ArtifactMissing if it is not stored or damaged."""
+    def copy(self, sha256: str, path: str) -> None:
+        """Put a copy of the blob at `path`, which the child of a job may change as it likes.
+
+        Raises ArtifactMissing if it is not stored or was damaged, TransferFailed `no_space`, and OSError.
+        """
         with self._lock:
-            blob = self._blob_path(sha256)
-            if not os.path.exists(blob):
+            blob, size = self._blob_path(sha256), self.size(sha256)
+            if size is None:
                 raise ArtifactMissing(f"no blob {sha256}", {"missing": [sha256]})
-            if file_digest(blob) != sha256:
+            self._make_room(0, sha256, copied=size)
+            copy_file(blob, path)
+            if file_digest(path) != sha256:
                 os.remove(blob)
                 raise ArtifactMissing(f"blob {sha256} was damaged on the disk", {"missing": [sha256]})
             os.utime(blob, None)
-            clear(path)  # also a link to nowhere, which a copy would follow
-            try:
-                os.link(blob, path)
-            except OSError:  # the file system of an SD card may not support links
-                shutil.copyfile(blob, path)
+
+    def drop_damaged(self, sha256: str) -> bool:
+        """Remove a blob whose content is not that of its digest, and return whether it was so."""
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            if file_digest(self._blob_path(sha256)) != sha256:
+                os.remove(self._blob_path(sha256))
+                return True
+        return False
 
     def adopt(self, path: str, beside: FrozenSet[str] = frozenset()) -> str:
         """Move a file that a job made into the store and return its digest. It may be evicted like an unneeded model.
@@ -276,7 +286,8 @@ class BlobStore:
         os.chmod(path, 0o444)
         os.replace(path, self._blob_path(sha256))
 
-    def _make_room(self, needed: int, sha256: str, others: FrozenSet[str] = frozenset()) -> None:
+    def _make_room(self, needed: int, sha256: str, others: FrozenSet[str] = frozenset(), copied: int = 0) -> None:
+        """Make room for `needed` bytes in the store, and for `copied` beside it."""
         keep = self.referenced() | {sha256}
         files = self._files()
         for path in self._uploads.abandoned(keep):
@@ -287,13 +298,13 @@ class BlobStore:
         free = _free_bytes(self._blobs)
         while (
             used + needed > self.limits.quota_bytes
-            or free - needed < self.limits.reserve_bytes
+            or free - needed - copied < self.limits.reserve_bytes
             or len(files) > FILES_MAX
         ):
             if not candidates:
                 raise TransferFailed(
-                    f"no room for {needed} more bytes: {free} are free, of which {self.limits.reserve_bytes} are "
-                    f"reserved; {used} of {self.limits.quota_bytes} are used",
+                    f"no room for {needed + copied} more bytes: {free} are free, of which "
+                    f"{self.limits.reserve_bytes} are reserved; {used} of {self.limits.quota_bytes} are used",
                     {"reason": "no_space"},
                 )
             oldest = candidates.pop(0)

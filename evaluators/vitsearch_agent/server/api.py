@@ -15,6 +15,7 @@ from vitsearch_agent.errors import (
     EnvironmentChanged,
     InvalidRequest,
     JobConflict,
+    MeasurementFailed,
     NotFound,
     ProtocolSkew,
 )
@@ -223,6 +224,7 @@ class Api(NamedTuple):
         for blob in spec.manifest:
             size = self.store.size(blob.sha256)
             if size not in (None, blob.size):
+                self._refuse_damaged(spec)
                 raise InvalidRequest(f"spec.manifest: {blob.name} has {size} bytes, not {blob.size}")
 
     def _refuse_incompatible(self, spec: JobSpec) -> None:
@@ -231,10 +233,20 @@ class Api(NamedTuple):
         runtime = self.this_device.runtime(spec.runtime)
         if runtime is not None:
             files = {blob.name: self.store.path(blob.sha256) for blob in spec.manifest}
-            if spec.model:
-                artifacts.refuse_incompatible(spec.artifact_kind, files, runtime)
-            if spec.kind == "outputs":
-                npy.check_images(files[IMAGES_NAME])
+            try:
+                if spec.model:
+                    artifacts.refuse_incompatible(spec.artifact_kind, files, runtime)
+                if spec.kind == "outputs":
+                    npy.check_images(files[IMAGES_NAME])
+            except (MeasurementFailed, InvalidRequest):
+                self._refuse_damaged(spec)
+                raise
+
+    def _refuse_damaged(self, spec: JobSpec) -> None:
+        """Ask for files again that have changed on the disk since they arrived: what they say is not believed."""
+        damaged = [blob.sha256 for blob in spec.manifest if self.store.drop_damaged(blob.sha256)]
+        if damaged:
+            raise ArtifactMissing(f"upload {', '.join(damaged)} again: damaged on the disk", {"missing": damaged})
 
     def _is_known(self, identifier: str) -> bool:
         try:

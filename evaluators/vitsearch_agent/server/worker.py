@@ -45,6 +45,8 @@ from vitsearch_agent.wire.measurement import Measurement
 
 logger = logging.getLogger(__name__)
 
+CACHES_KEPT = 16
+"""Of the models that a runtime has run."""
 _IDLE_S = 60.0
 _SHUTDOWN_S = 0.5
 
@@ -177,16 +179,22 @@ class Worker(threading.Thread):
     def _programs(self, name: str) -> RuntimeConfig:
         return self._device.config.runtimes.get(name, RUNTIME_DEFAULT)
 
-    def _launch(self, name: str) -> Launch:
+    def _launch(self, name: str, artifact: str) -> Launch:
         info = self._device.runtime(name)
-        launch = Launch() if info is None else Launch.of(info, self._cache_of(name))
+        launch = Launch() if info is None else Launch.of(info, self._cache_of(name, artifact))
         return launch.allowing(self._programs(name))
 
-    def _cache_of(self, name: str) -> str:
-        """The cache of a runtime: a model must not change what another runtime has built."""
-        folder = os.path.join(self._cache, name)
+    def _cache_of(self, name: str, artifact: str) -> str:
+        """The cache of a runtime for a model, which must not change what was built from another; the caches that were
+        not used for the longest time are removed."""
+        caches = os.path.join(self._cache, name)
+        folder = os.path.join(caches, artifact)
         with contextlib.suppress(OSError):
             os.makedirs(folder, mode=0o700, exist_ok=True)
+            os.utime(folder, None)
+            used = sorted(os.scandir(caches), key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)
+            for entry in used[:-CACHES_KEPT]:
+                remove_tree(entry.path)
         return folder
 
     def _job_folder(
@@ -257,9 +265,12 @@ class Worker(threading.Thread):
             versions,
         )
 
+        def launch_of(name: str) -> Launch:
+            return self._launch(name, "canary")
+
         def measure() -> canary_measurement.CanaryTimes:
             with self._measuring("its reference model"), self._in_one_environment(before):
-                return canary_measurement.measure(tuple(versions), context, self._stop_child, self._launch)
+                return canary_measurement.measure(tuple(versions), context, self._stop_child, launch_of)
 
         try:
             self.canary.check(environment, measure, self._flag_unverified)
@@ -287,15 +298,17 @@ class Worker(threading.Thread):
                 f"the job is for the environment {job.environment}; the device is now in {environment}",
                 {"wanted": job.environment, "actual": environment},
             )
-        os.makedirs(folder, exist_ok=True)
+        children_folder = os.path.join(folder, "children")  # they may write there; beside it the agent keeps records
+        os.makedirs(children_folder, exist_ok=True)
         for blob in job.spec.manifest:
-            self._store.link(blob.sha256, os.path.join(folder, blob.name))
+            self._store.copy(blob.sha256, os.path.join(children_folder, blob.name))
         device_id = self._device.identity.device_id
         info, slowdown = self._device.runtime(job.spec.runtime), self._device.slowdown
         version = None if info is None else info.version
         context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, slowdown, version)
         on_start = functools.partial(self._queue.started, job.id)
-        job_folder = self._job_folder(folder, on_start, self._launch(job.spec.runtime))
+        launch = self._launch(job.spec.runtime, job.spec.artifact)
+        job_folder = self._job_folder(children_folder, on_start, launch)._replace(kept=folder)
         work = f"a model of {self._queue.get(job.id).owner.study}"
         with self._measuring(work, functools.partial(self._report, job.id)), self._in_one_environment(before):
             # Imported only if needed: most agents only measure, and their memory stays small.

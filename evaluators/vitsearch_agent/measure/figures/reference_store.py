@@ -8,6 +8,9 @@ tenth of the geometric mean is what the machine can do; a measurement's own refe
 that. Their ratio is taken from below its median, where the memory is less used by others, but near what most
 measurements see, so less depends on the weight of a model: with two fifths instead of a quarter, 34 instead of 45 of 80
 screens of five models were contended beside a load of 5 to 10, and their standard deviations and coverage were alike.
+
+The process of a model reports these times, and may report what it likes: those of a model that are far from what all
+other models have seen do not count (`_believed`).
 """
 
 import json
@@ -32,6 +35,9 @@ STABLE_AFTER, STABLE_WITHIN = 20, 0.02
 DISTURBED_ABOVE = 1.05
 """A machine counts as disturbed when half of the processes exceed the quiet times by this factor."""
 _FEWEST_TO_JUDGE = 5
+FEWEST_WITNESSES, WITNESSED_WITHIN = 3, 1.5
+"""Of three models or more, one with a time that is so many times below or above those of every other does not count. A
+machine that really becomes faster shows it to the next model too."""
 _KEYS_KEPT = 32
 
 
@@ -70,6 +76,13 @@ class Observed(NamedTuple):
         return times if all(value > 0 for value in times) else None
 
 
+class FromModel(NamedTuple):
+    """The times in a process of a model, which has this digest."""
+
+    model: str
+    times: Observed
+
+
 class ReferenceStore:
     """Keeps the observed times in a JSON file; without a path, in memory.
 
@@ -78,13 +91,13 @@ class ReferenceStore:
 
     def __init__(self, path: Optional[str] = None) -> None:
         self._path = path
-        self._observed: Dict[str, List[Observed]] = {} if path is None else _load(path, {})
+        self._observed: Dict[str, List[FromModel]] = {} if path is None else _load(path, {})
 
-    def add(self, key: ReferenceKey, observed: Sequence[Observed]) -> None:
-        """Add the times of the processes of one measurement."""
+    def add(self, key: ReferenceKey, model: str, observed: Sequence[Observed]) -> None:
+        """Add the times of processes of a model."""
         if self._path is not None:
             self._observed = _load(self._path, self._observed)
-        kept = (self._observed.pop(str(key), []) + list(observed))[-KEPT:]
+        kept = (self._observed.pop(str(key), []) + [FromModel(model, times) for times in observed])[-KEPT:]
         self._observed[str(key)] = kept  # the last key is the one used last
         for oldest in list(self._observed)[:-_KEYS_KEPT]:
             del self._observed[oldest]
@@ -97,7 +110,7 @@ class ReferenceStore:
 
     def times(self, key: ReferenceKey) -> Optional[ReferenceTimes]:
         """Return the quiet times; None if no process has run."""
-        observed = self._observed.get(str(key), [])
+        observed = _believed(self._observed.get(str(key), []))
         if not observed:
             return None
         now, before = _quiet(observed), _quiet(observed[: -(-len(observed) * 3 // 4)])
@@ -107,11 +120,27 @@ class ReferenceStore:
 
     def is_disturbed(self, key: ReferenceKey) -> bool:
         """Return whether other work often slows this machine down."""
-        observed = self._observed.get(str(key), [])
+        observed = _believed(self._observed.get(str(key), []))
         if len(observed) < _FEWEST_TO_JUDGE:
             return False
         usual = [median(values) for values in zip(*observed)]
         return any(value > DISTURBED_ABOVE * quiet for value, quiet in zip(usual, _quiet(observed)))
+
+
+def _believed(reported: Sequence[FromModel]) -> List[Observed]:
+    """Return the times without those of models that no other model has seen in the like."""
+    by_model: Dict[str, List[Observed]] = {}
+    for model, times in reported:
+        by_model.setdefault(model, []).append(times)
+    usual = {model: [median(values) for values in zip(*observed)] for model, observed in by_model.items()}
+    if len(usual) >= FEWEST_WITNESSES:
+        for field in range(len(Observed._fields)):
+            order = sorted(usual, key=lambda model: usual[model][field])
+            if usual[order[1]][field] > WITNESSED_WITHIN * usual[order[0]][field]:
+                by_model.pop(order[0], None)
+            if usual[order[-1]][field] > WITNESSED_WITHIN * usual[order[-2]][field]:
+                by_model.pop(order[-1], None)
+    return [times for model, times in reported if model in by_model]
 
 
 def _quiet(observed: Sequence[Observed]) -> Observed:
@@ -137,9 +166,15 @@ def _read_observed(value: Any, where: str) -> Observed:
     return Observed(*times)
 
 
-def _load(path: str, otherwise: Dict[str, List[Observed]]) -> Dict[str, List[Observed]]:
+def _read_from_model(value: Any, where: str) -> FromModel:
+    if not isinstance(value, list) or len(value) != len(FromModel._fields):
+        raise InvalidRequest(f"{where}: expected [model, times], got {value!r:.200}")
+    return FromModel(json_reader.text(value[0], where), _read_observed(value[1], where))
+
+
+def _load(path: str, otherwise: Dict[str, List[FromModel]]) -> Dict[str, List[FromModel]]:
     """Read the file; return `otherwise` for one that is missing or unreadable: every measurement adds to it again."""
-    read = json_reader.mapping(json_reader.sequence(_read_observed, KEPT))
+    read = json_reader.mapping(json_reader.sequence(_read_from_model, KEPT))
     try:
         with open(path) as stream:
             return {key: list(observed) for key, observed in read(json.load(stream), "references").items()}

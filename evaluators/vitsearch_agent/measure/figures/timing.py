@@ -31,11 +31,12 @@ number of processes shows how a model shares a slowdown that only one reference 
 
 
 class DeviceTimes(NamedTuple):
-    """What is known of the device: its reference times, and whether it is virtual."""
+    """What is known of the device: its reference times, which `model` adds to, and whether it is virtual."""
 
     store: ReferenceStore
     key: ReferenceKey
     is_virtual: bool
+    model: str = ""
 
 
 class Timing:
@@ -51,7 +52,7 @@ class Timing:
         self.reports: List[ProcessReport] = []
         self._protocol = protocol
         self._model_bytes = model_bytes
-        self._store, self._key, self._is_virtual = device
+        self._store, self._key, self._is_virtual, self._model = device
         self._clock = clock
         self._start_s = clock()
         self._widths: Dict[int, Optional[float]] = {}
@@ -63,7 +64,7 @@ class Timing:
         self.reports.append(report)
         observed = Observed.of(report) if is_new else None
         if observed is not None:
-            self._store.add(self._key, [observed])
+            self._store.add(self._key, self._model, [observed])
 
     def needs_another(self) -> bool:
         """Return whether to measure one more process."""

@@ -12,7 +12,8 @@ from typing import Any, Callable, Dict, Mapping, Optional
 from vitsearch_agent.base.atomic_files import replacing_path, write_json
 from vitsearch_agent.base.canonical_json import digest, file_digest
 
-ENGINES_KEPT = 16
+ENGINES_KEPT = 4
+"""Of one model: its precisions and sizes."""
 
 
 class EngineCache:

@@ -25,11 +25,19 @@ REPORT = {
     "not_finite": 0,
     "runtime_version": "1",
     "options": {},
-    "batch": 16,
+    "batch": 1,
     "shapes": None,
 }
 CLASSES = dict(REPORT, item_shape=[])
 ANSWER = f"answer-{'c3' * 8}-outputs.json"
+
+
+class Left(JobFolder):
+    """A folder in which a child has left its answer, a record of an earlier attempt or not."""
+
+    def run(self, *_):
+        with open(os.path.join(self.folder, ANSWER)) as stream:
+            return json.load(stream)
 
 
 def store(folder, report, outputs, images=4):
@@ -49,7 +57,7 @@ def measured(folder, reduction="none", context=CONTEXT):
         return hashlib.sha256(contents[-1]).hexdigest()
 
     spec = SPEC._replace(reduction=reduction)
-    return measure_outputs(spec, context, JobFolder(str(folder), StopSignal()), keep), contents
+    return measure_outputs(spec, context, Left(str(folder), StopSignal(), kept=str(folder)), keep), contents
 
 
 def test_outputs_of_another_version_of_the_runtime_are_refused(tmp_path):
@@ -71,7 +79,7 @@ def test_the_answer_of_an_interrupted_attempt_is_used(tmp_path):
 def test_a_damaged_answer_is_measured_again(tmp_path, monkeypatch, damaged):
     store(tmp_path, REPORT, bytes(32))
     (tmp_path / ANSWER).write_bytes(damaged)
-    monkeypatch.setattr(JobFolder, "run", lambda *_: {"report": dict(REPORT, not_finite=2)})
+    monkeypatch.setattr(Left, "run", lambda *_: {"report": dict(REPORT, not_finite=2)})
     assert measured(tmp_path)[0].not_finite == 2
 
 
@@ -96,7 +104,7 @@ def test_outputs_that_are_no_file_are_not_kept(tmp_path, monkeypatch, make):
         os.mkfifo(str(tmp_path / "outputs.bin"))
     if make == "folder":
         (tmp_path / "outputs.bin").mkdir()
-    monkeypatch.setattr(JobFolder, "run", lambda *_: {"report": REPORT})
+    monkeypatch.setattr(Left, "run", lambda *_: {"report": REPORT})
     with pytest.raises(MeasurementFailed, match="the outputs cannot be read") as caught:
         measured(tmp_path)
     assert caught.value.kind == "protocol"

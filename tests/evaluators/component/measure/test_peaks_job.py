@@ -18,7 +18,7 @@ SPEC = JobSpec("peaks", (), "onnxruntime", {}, PEAKS._replace(min_s=0.01, thread
 
 @pytest.fixture
 def job_folder(tmp_path):
-    return JobFolder(str(tmp_path), StopSignal())
+    return JobFolder(str(tmp_path), StopSignal(), kept=str(tmp_path / "kept"))
 
 
 def test_each_precision_is_measured_with_one_thread_and_with_all(job_folder):
@@ -58,7 +58,7 @@ def test_peaks_of_another_version_of_the_runtime_are_refused(job_folder):
 
 def test_a_damaged_answer_is_measured_again(job_folder):
     measure_peaks(SPEC._replace(runtime="noop"), CONTEXT, job_folder)
-    (path,) = glob.glob(os.path.join(job_folder.folder, "answer-*-copy-1.json"))
+    (path,) = glob.glob(os.path.join(job_folder.kept, "answer-*-copy-1.json"))
     with open(path, "wb") as stream:
         stream.write(b"\0" * 200)
     assert measure_peaks(SPEC._replace(runtime="noop"), CONTEXT, job_folder).copy_gb_per_s.best > 0

@@ -1,5 +1,6 @@
 """The worker inside a real agent, driven over HTTP."""
 
+import contextlib
 import functools
 import json
 import os
@@ -11,6 +12,7 @@ import pytest
 from support.marks import long
 from support.warm_parents import warm_parents_of
 from vitsearch_agent.base import locks, processes
+from vitsearch_agent.base.canonical_json import file_digest
 from vitsearch_agent.client.client import RequestOptions
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 from vitsearch_agent.config import LimitsConfig
@@ -68,6 +70,48 @@ def test_a_crashing_model_is_tried_twice_and_the_agent_continues(faulty_client, 
     assert "about to read address 0" in caught.value.details["output_tail"]
     assert [event.what for event in events].count("started") == 2
     assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).attempts == 1
+
+
+def test_a_model_that_writes_into_its_files_does_not_change_those_of_the_next_job(faulty_client, blob, tiny_protocol):
+    with contextlib.suppress(MeasurementFailed):
+        faulty_client.measure(blob, "faults", {"fault": "append"}, tiny_protocol)
+    again = faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+    assert (again.attempts, again.artifact) == (1, file_digest(blob))
+
+
+def test_what_a_runtime_keeps_of_a_model_does_not_reach_another(faulty_client, blob, tiny_protocol, tmp_path):
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"other")
+    for path, note, held in ((blob, "", "nothing"), (str(other), "", "nothing"), (blob, "again", "engine")):
+        with pytest.raises(MeasurementFailed, match=f"the cache holds {held}"):
+            faulty_client.measure(path, "faults", {"fault": "cached", "gate": note}, tiny_protocol)
+
+
+def test_the_caches_that_were_not_used_for_the_longest_time_are_removed(tmp_path):
+    from vitsearch_agent.queue.blob_store import BlobStore
+    from vitsearch_agent.queue.job_queue import JobQueue
+    from vitsearch_agent.server import device, worker
+    from vitsearch_agent.server.identity import DeviceIdentity
+
+    queue, board = JobQueue(str(tmp_path / "jobs.sqlite")), device.Device(DeviceIdentity("device", "physical"), "1")
+    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board, ReferenceStore())
+    folders = [measuring._cache_of("trtexec", f"model{number}") for number in range(worker.CACHES_KEPT)]
+    for age, folder in enumerate(folders):
+        os.utime(folder, (1000 + age, 1000 + age))
+    assert measuring._cache_of("trtexec", "model0") == folders[0]
+    newest = measuring._cache_of("trtexec", "one-more")
+    assert [os.path.exists(folder) for folder in (folders[0], folders[1], newest)] == [True, False, True]
+    queue.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 900_000])
+def test_a_file_that_was_damaged_in_the_store_is_sent_again(faulty_client, blob, tiny_protocol, tmp_path, content):
+    faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+    (stored,) = (tmp_path / "state" / "blobs").iterdir()
+    stored.chmod(0o644)
+    stored.write_bytes(content)
+    assert faulty_client.measure(blob, "noop", {"busy_us": 11}, tiny_protocol).latency_ms.n == 11
+    assert file_digest(str(stored)) == file_digest(blob)
 
 
 def test_a_job_waits_for_another_process_that_measures_on_this_machine(client, blob, tiny_protocol):

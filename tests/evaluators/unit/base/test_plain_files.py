@@ -7,6 +7,7 @@ import pytest
 
 from vitsearch_agent.base.plain_files import (
     clear,
+    copy_file,
     create_plain,
     open_plain,
     read_plain,
@@ -112,3 +113,14 @@ def test_an_output_takes_the_place_of_a_file_only(path, kind):
         os.mkdir(other)
     with pytest.raises(OSError, match="it is a " + kind):
         require_replaceable(other)
+
+
+def test_a_copy_is_written_in_the_place_of_a_link_and_shares_nothing_with_its_source(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"content")
+    target.symlink_to(tmp_path / "elsewhere")
+    copy_file(str(source), str(target))
+    with open(str(target), "ab") as stream:
+        stream.write(b" and more")
+    assert (source.read_bytes(), target.read_bytes()) == (b"content", b"content and more")
+    assert not (tmp_path / "elsewhere").exists()

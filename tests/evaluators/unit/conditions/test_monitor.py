@@ -1,5 +1,3 @@
-import os
-
 import pytest
 
 from vitsearch_agent.base.system import System
@@ -63,106 +61,95 @@ def board(tmp_path):
     return Board(tmp_path, 40.0)
 
 
-@pytest.fixture
-def kept(tmp_path):
-    return str(tmp_path / "seen.json")
-
-
-def test_a_cool_device_starts_without_waiting(board, kept):
+def test_a_cool_device_starts_without_waiting(board):
     monitor = Monitor(board.system, GATED, never)
-    assert monitor.run("latency", board.process(50), kept) == {"run": 1}
+    assert monitor.run("latency", board.process(50)) == {"run": 1}
     assert board.time.now == 100.0
     (seen,) = monitor.observations
     assert seen.temperature == Temperature("cpu-thermal", 40.0, 50.0, 50.0)
     assert (seen.throttled, seen.warm_start) == (False, False)
 
 
-def test_a_warm_device_cools_down_first(board, kept):
+def test_a_warm_device_cools_down_first(board):
     board.heat(55.0)
     monitor = Monitor(board.system, GATED, never)
-    monitor.run("latency", board.process(50), kept)
+    monitor.run("latency", board.process(50))
     assert monitor.observations[0].temperature.start_c == 45.0
     assert board.time.now == 110.0
 
 
-def test_a_device_that_stays_warm_is_measured_and_flagged(board, kept):
+def test_a_device_that_stays_warm_is_measured_and_flagged(board):
     board.heat(155.0 - 10)
     monitor = Monitor(board.system, GATED, never)
-    monitor.run("latency", board.process(140), kept)
+    monitor.run("latency", board.process(140))
     assert monitor.observations[0].warm_start
     assert board.time.now == 160.0
 
 
-def test_later_processes_start_near_the_first(board, kept):
+def test_later_processes_start_near_the_first(board):
     monitor = Monitor(board.system, GATED, never)
-    monitor.run("latency", board.process(60), kept)
-    monitor.run("latency", board.process(60), kept)
+    monitor.run("latency", board.process(60))
+    monitor.run("latency", board.process(60))
     assert [seen.temperature.start_c for seen in monitor.observations] == [40.0, 43.0]
 
 
-def test_a_protocol_without_a_temperature_limit_does_not_wait(board, kept):
+def test_a_protocol_without_a_temperature_limit_does_not_wait(board):
     board.heat(70.0)
     monitor = Monitor(board.system, SCREEN, never)
     for _ in range(2):
-        monitor.run("latency", board.process(80), kept)
+        monitor.run("latency", board.process(80))
     assert board.time.now == 100.0
     assert not any(seen.warm_start for seen in monitor.observations)
 
 
-def test_a_throttled_process_is_repeated_after_cooling_down(board, kept):
+def test_a_throttled_process_is_repeated_after_cooling_down(board):
     monitor = Monitor(board.system, SCREEN, never)
-    assert monitor.run("latency", board.process(80, throttled=[1]), kept) == {"run": 2}
+    assert monitor.run("latency", board.process(80, throttled=[1])) == {"run": 2}
     (seen,) = monitor.observations
     assert seen.throttled is False
     assert seen.temperature.start_c == 43.0
 
 
-def test_events_report_the_repeat_and_the_cooling(board, kept):
+def test_events_report_the_repeat_and_the_cooling(board):
     events = []
     monitor = Monitor(board.system, SCREEN, never, on_event=lambda what, **details: events.append((what, details)))
-    monitor.run("latency", board.process(80, throttled=[1]), kept)
+    monitor.run("latency", board.process(80, throttled=[1]))
     assert [what for what, _ in events] == ["retried", "cooling"]
     assert events[0][1]["phase"] == "latency"
     assert events[1][1]["until_c"] == 43.0
 
 
-def test_a_process_throttled_in_every_repeat_is_kept_and_recorded(board, kept):
+def test_a_process_throttled_in_every_repeat_is_kept_and_recorded(board):
     monitor = Monitor(board.system, SCREEN, never)
     every = range(1, 9)
-    assert monitor.run("latency", board.process(50, throttled=every), kept) == {"run": 1 + REPEATS}
-    assert monitor.run("latency", board.process(50, throttled=every), kept) == {"run": 2 + REPEATS}
+    assert monitor.run("latency", board.process(50, throttled=every)) == {"run": 1 + REPEATS}
+    assert monitor.run("latency", board.process(50, throttled=every)) == {"run": 2 + REPEATS}
     assert [seen.throttled for seen in monitor.observations] == [True, True]
     assert monitor.observations[0].throttling == "oc3 (instantaneous over-current) by 3"
 
 
-def test_a_throttled_sustained_phase_is_not_repeated(board, kept):
+def test_a_throttled_sustained_phase_is_not_repeated(board):
     monitor = Monitor(board.system, SCREEN, never)
-    assert monitor.run("sustained", board.process(80, throttled=[1]), kept) == {"run": 1}
+    assert monitor.run("sustained", board.process(80, throttled=[1])) == {"run": 1}
     assert monitor.observations[0].throttled is True
 
 
-def test_a_stop_prevents_further_repeats(board, kept):
+def test_a_stop_prevents_further_repeats(board):
     monitor = Monitor(board.system, SCREEN, lambda: True)
-    assert monitor.run("latency", board.process(80, throttled=[1, 2, 3]), kept) == {"run": 1}
+    assert monitor.run("latency", board.process(80, throttled=[1, 2, 3])) == {"run": 1}
 
 
-def test_a_restarted_agent_restores_the_observations(board, kept):
+def test_a_restarted_agent_restores_the_observations(board):
     first = Monitor(board.system, GATED, never)
-    first.run("latency", board.process(60), kept)
+    first.run("latency", board.process(60))
     second = Monitor(board.system, GATED, never)
-    assert second.restore(kept)
+    second.restore(first.observations[0])
     assert second.observations == first.observations
-    second.run("latency", board.process(60), kept)
+    second.run("latency", board.process(60))
     assert second.observations[1].temperature.start_c == 43.0
 
 
-def test_a_missing_observation_cannot_be_restored(board, kept):
-    monitor = Monitor(board.system, GATED, never)
-    assert not monitor.restore(kept)
-    assert monitor.observations == []
-
-
-def test_samples_during_the_run_find_the_maximum(board, kept, until):
+def test_samples_during_the_run_find_the_maximum(board, until):
     monitor = Monitor(board.system, SCREEN, never, interval_s=0.005)
     reads = []
     thermometer = monitor._thermometer.read
@@ -175,12 +162,12 @@ def test_samples_during_the_run_find_the_maximum(board, kept, until):
         board.heat(50.0)
         return {}
 
-    monitor.run("latency", run, kept)
+    monitor.run("latency", run)
     assert monitor.observations[0].temperature == Temperature("cpu-thermal", 40.0, 50.0, 71.0)
 
 
 @pytest.fixture
-def seen_while_sampled(kept, until):
+def seen_while_sampled(until):
     """seen_while_sampled(tree, samples): the observation of a process; the frequency is sampled `samples` times."""
 
     def observe(tree, samples):
@@ -196,7 +183,7 @@ def seen_while_sampled(kept, until):
             return {}
 
         monitor = Monitor(Counting(tree.root), SCREEN, never, interval_s=0.005)
-        monitor.run("latency", run, kept)
+        monitor.run("latency", run)
         return monitor.observations[0]
 
     return observe
@@ -225,11 +212,11 @@ def test_a_clock_that_a_power_limit_halves_is_not_called_unthrottled(tmp_path, s
     assert seen.throttling == "no throttling counter moved, but no processor ran above 49% of its highest frequency"
 
 
-def test_a_failed_process_leaves_no_observation(board, kept):
+def test_a_failed_process_leaves_no_observation(board):
     def fail():
         raise ValueError("no")
 
     monitor = Monitor(board.system, SCREEN, never)
     with pytest.raises(ValueError, match="no"):
-        monitor.run("latency", fail, kept)
-    assert not os.path.exists(kept)
+        monitor.run("latency", fail)
+    assert monitor.observations == []

@@ -1,4 +1,3 @@
-import errno
 import hashlib
 import os
 
@@ -45,26 +44,55 @@ def reason_of(call, *arguments):
     return caught.value.reason
 
 
-def test_a_blob_is_uploaded_in_chunks_and_is_read_only(store, tmp_path):
+def test_a_blob_is_uploaded_in_chunks_and_copied(store, tmp_path):
     sha256 = put(store, b"a" * 950)
     assert store.progress(sha256) == (950, True)
-    store.link(sha256, str(tmp_path / "model"))
+    store.copy(sha256, str(tmp_path / "model"))
     assert (tmp_path / "model").read_bytes() == b"a" * 950
-    assert not os.stat(str(tmp_path / "model")).st_mode & 0o222
 
 
-def test_a_blob_takes_the_place_of_a_link_to_nowhere_and_is_not_written_through_it(store, tmp_path, monkeypatch):
+def test_whoever_changes_a_copy_does_not_change_the_blob(store, tmp_path):
+    """A measured model owns its folder and may write what is in it, also what was read-only."""
+    sha256 = put(store, b"a" * 950)
+    for name in ("model", "next"):
+        store.copy(sha256, str(tmp_path / name))
+        (tmp_path / name).chmod(0o600)
+        with open(str(tmp_path / name), "ab") as stream:
+            stream.write(b"more")
+        (tmp_path / name).chmod(0)
+    assert store.read(sha256, 0, 2000) == (b"a" * 950, 950)
+
+
+def test_a_blob_takes_the_place_of_a_link_to_nowhere_and_is_not_written_through_it(store, tmp_path):
     """A measured model may leave one before the job is tried again."""
-
-    def no_links(source, target):
-        raise OSError(errno.EPERM, "this file system has no links")
-
     sha256 = put(store, b"a" * 950)
     (tmp_path / "model").symlink_to(tmp_path / "outside")
-    monkeypatch.setattr(os, "link", no_links)
-    store.link(sha256, str(tmp_path / "model"))
+    store.copy(sha256, str(tmp_path / "model"))
     assert not (tmp_path / "outside").exists()
     assert (tmp_path / "model").read_bytes() == b"a" * 950
+
+
+def test_a_copy_evicts_what_it_takes_the_room_of(store, tmp_path, monkeypatch):
+    old, needed = put(store, b"a" * 900), put(store, b"b" * 900)
+    free = [LIMITS.reserve_bytes + 850]
+    monkeypatch.setattr(store_module, "_free_bytes", lambda path: free[0])
+    store.copy(needed, str(tmp_path / "model"))
+    assert (store.has(old), store.has(needed)) == (False, True)
+    assert reason_of(store.copy, needed, str(tmp_path / "model")) == "no_space"
+
+
+@pytest.mark.parametrize("content", [b"b" * 100, b"a" * 101])
+def test_a_blob_that_was_damaged_is_received_again(store, tmp_path, content):
+    sha256 = put(store, b"a" * 100)
+    path = tmp_path / "blobs" / sha256
+    path.chmod(0o644)
+    path.write_bytes(content)
+    if len(content) == 100:
+        assert store.drop_damaged(sha256)
+    assert store.prepare(sha256, 100) == (0, False)
+    put(store, b"a" * 100)
+    assert (store.drop_damaged(sha256), store.drop_damaged("0" * 64)) == (False, False)
+    assert store.read(sha256, 0, 200) == (b"a" * 100, 100)
 
 
 def test_an_upload_continues_after_a_restart(store, tmp_path):
@@ -185,7 +213,7 @@ def test_a_blob_damaged_on_the_disk_is_missing(store, tmp_path):
     path.chmod(0o644)
     path.write_bytes(b"b" * 100)
     with pytest.raises(ArtifactMissing, match="damaged"):
-        store.link(sha256, str(tmp_path / "model"))
+        store.copy(sha256, str(tmp_path / "model"))
     assert not store.has(sha256)
 
 

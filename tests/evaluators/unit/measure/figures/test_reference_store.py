@@ -16,7 +16,7 @@ def seen(factor):
 def filled(factors, path=None):
     store = ReferenceStore(path)
     for factor in factors:
-        store.add(KEY, [seen(factor)])
+        store.add(KEY, "model", [seen(factor)])
     return store
 
 
@@ -60,27 +60,29 @@ def test_the_times_survive_a_restart(tmp_path):
 def test_what_another_process_adds_to_the_same_file_is_kept(tmp_path):
     path, elsewhere = str(tmp_path / "references.json"), KEY._replace(threads=4)
     agent, command = ReferenceStore(path), ReferenceStore(path)
-    command.add(elsewhere, [seen(1.0)])
-    agent.add(KEY, [seen(1.0)])
-    command.add(KEY, [seen(1.2)])
+    command.add(elsewhere, "model", [seen(1.0)])
+    agent.add(KEY, "model", [seen(1.0)])
+    command.add(KEY, "model", [seen(1.2)])
     reloaded = ReferenceStore(path)
     assert (reloaded.times(KEY).processes, reloaded.times(elsewhere).processes) == (2, 1)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"key": [[1, 2]]}', '{"key": [[0, 1, 1, 1]]}', '{"key": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"key": [[1, 2]]}', '{"key": [["a", [0, 1, 1, 1]]]}', '{"key": [["a", [1]]]}', '{"key": 3}']
+)
 def test_a_damaged_file_counts_as_a_missing_one(tmp_path, content):
     path = tmp_path / "references.json"
     path.write_text(content)
     store = ReferenceStore(str(path))
     assert store.times(KEY) is None
-    store.add(KEY, [seen(1.0)])
+    store.add(KEY, "model", [seen(1.0)])
     assert list(json.loads(path.read_text())) == [str(KEY)]
 
 
 def test_a_folder_that_cannot_be_written_keeps_the_times_in_memory(tmp_path):
     (tmp_path / "file").write_text("")
     store = ReferenceStore(str(tmp_path / "file" / "references.json"))
-    store.add(KEY, [seen(1.0)])
+    store.add(KEY, "model", [seen(1.0)])
     assert store.times(KEY).processes == 1
 
 
@@ -89,3 +91,33 @@ def test_the_times_of_a_process_are_the_medians_of_its_blocks():
     report = process_report([1.0] * 11, bursts=(tuple(pairs),))
     assert Observed.of(report) == pytest.approx((2.0, 0.2, 4.0, 0.4))
     assert Observed.of(process_report([1.0] * 11)) is None
+
+
+def of_models(*factors):
+    """A store in which each model, in turn, has seen its factor in five processes."""
+    store = ReferenceStore()
+    for index, factor in enumerate(factors):
+        store.add(KEY, f"model{index}", [seen(factor)] * 5)
+    return store
+
+
+@pytest.mark.parametrize("claimed", [1e-6, 0.1, 0.6, 1.9, 1000.0])
+def test_times_that_one_model_alone_reports_do_not_count(claimed):
+    honest = of_models(1.0, 1.2, 1.1)
+    lied = of_models(1.0, 1.2, claimed, 1.1)
+    assert lied.times(KEY) == honest.times(KEY)
+
+
+def test_one_time_of_four_is_enough_to_disbelieve_a_model():
+    honest, lied = of_models(1.0, 1.2, 1.1), of_models(1.0, 1.2, 1.1)
+    lied.add(KEY, "liar", [seen(1.1)._replace(convolutions_wall_ms=0.01)] * 10)
+    assert lied.times(KEY) == honest.times(KEY)
+
+
+def test_a_machine_that_becomes_faster_is_believed_when_a_second_model_shows_it():
+    assert of_models(2.8, 2.7, 2.6, 1.0).times(KEY).products_cpu_ms > 5.0
+    assert of_models(2.8, 2.7, 2.6, 1.0, 1.0).times(KEY).products_cpu_ms == pytest.approx(2.0)
+
+
+def test_two_models_are_both_believed_as_nobody_knows_which_one_is_right():
+    assert of_models(1.0, 0.1).times(KEY).processes == 10

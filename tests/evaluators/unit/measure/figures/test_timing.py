@@ -60,7 +60,9 @@ def test_a_virtual_machine_shows_the_paired_time_and_a_quiet_one_the_raw_time():
 
 def test_a_machine_that_other_work_slows_down_shows_the_paired_time():
     store = ReferenceStore()
-    store.add(KEY, [Observed(*(factor * ms for ms in (2.0, 0.1, 2.0, 0.1))) for factor in (1.0, 1.3, 1.2, 1.3, 1.2)])
+    store.add(
+        KEY, "model", [Observed(*(factor * ms for ms in (2.0, 0.1, 2.0, 0.1))) for factor in (1.0, 1.3, 1.2, 1.3, 1.2)]
+    )
     assert measured([4.0, 4.0], is_virtual=False, store=store).fields()["basis"] == PAIRED
 
 
@@ -72,7 +74,7 @@ def test_every_process_teaches_the_store_the_times_of_the_references():
 
 def test_references_that_disagree_flag_the_measurement_as_contended():
     store = ReferenceStore()
-    store.add(KEY, [Observed(2.0, 0.1, 2.0, 0.1)] * 30)
+    store.add(KEY, "model", [Observed(2.0, 0.1, 2.0, 0.1)] * 30)
     busy, slow = timing(store=store), timing(store=store)
     for _ in range(2):
         busy.add(process(4.5, products_ms=3.0))
@@ -100,7 +102,7 @@ def test_what_the_store_has_of_an_earlier_attempt_is_not_added_again():
 
 def test_no_process_follows_when_only_the_disagreement_of_the_references_is_left():
     store = ReferenceStore()
-    store.add(KEY, [Observed(2.0, 0.1, 2.0, 0.1)] * 30)
+    store.add(KEY, "model", [Observed(2.0, 0.1, 2.0, 0.1)] * 30)
     measured_timing = timing(store=store)
     for _ in range(2):
         measured_timing.add(process(4.5, products_ms=3.0))
