@@ -67,8 +67,9 @@ def test_a_process_that_ends_before_the_protocol_can_be_over_is_not_believed(cla
         claiming({"fault": "hurry"}, warmup_min_s=1.0, min_s=1.0)
 
 
-def test_memory_that_was_used_is_seen_whatever_the_process_makes_the_kernel_forget(claiming):
-    with pytest.raises(MeasurementFailed, match="MB of memory; 4.. MB were seen"):
+def test_memory_that_was_used_is_seen_or_the_process_may_not_make_the_kernel_forget_it(claiming):
+    """It may not where Landlock holds."""
+    with pytest.raises(MeasurementFailed, match="MB of memory; 4.. MB were seen|Permission denied: '/proc/self/clear"):
         claiming({"fault": "hide"})
 
 
