@@ -106,7 +106,7 @@ class RemoteStore:
         return self.cache.get(sha256)
 
     def model(self, sha256: str) -> Path:
-        if path := self.cache.find_model(sha256):
+        if path := self.cache.whole_model(sha256):
             return path
         suffix = next((ending for ending in MODEL_SUFFIXES if self._has(place_of(sha256) + ending)), None)
         if suffix is None:
@@ -214,7 +214,9 @@ class RemoteStore:
     def _fetch(self, sha256: str, suffix: str = "") -> None:
         """Bring a file, or the model whose file has a `suffix`, into the cache, checked against its name. Of the
         processes of this machine one downloads it, and the others wait. Files share 256 locks."""
-        find, keep = (self.cache.find_model, self.cache.put_model) if suffix else (self.cache.find_file, self.cache.put)
+        find, keep = (
+            (self.cache.whole_model, self.cache.put_model) if suffix else (self.cache.find_file, self.cache.put)
+        )
         lock = self.cache.root / "locks" / sha256[:2]
         lock.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock), tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
@@ -228,9 +230,12 @@ class RemoteStore:
                 if name_of(path) == sha256:
                     keep(path)
                     return
+        with suppress(StoreError):  # who only reads may not delete
+            for file in files:
+                self.delete(StoredFile(place + Path(file).suffix, 0))
         raise StoreError(
-            f"{self.url}/{place}{suffix} is damaged: its content is not what its name says. Delete it, and the stage "
-            "that makes it runs again"
+            f"{self.url}/{place}{suffix} is damaged: its content is not what its name says. Where it could be deleted, "
+            "the next 'vitsearch run' makes it again; else delete it"
         )
 
     def _download(self, place: str, to: str) -> None:
