@@ -209,6 +209,8 @@ def _is_damage(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
         is_of_file = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError)
         return is_of_file and not any(word in str(error) for word in PASSING)
+    if isinstance(error, UnicodeError):  # the name of a column in SQLite's own message is none any more
+        return True
     return getattr(error, "sqlstate", None) in DAMAGED_STATES
 
 

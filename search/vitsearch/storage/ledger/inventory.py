@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Engine, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from vitsearch.core.decoding import damaged, decoded, expect
@@ -71,7 +72,7 @@ def summaries(file: Path) -> list[StudySummary] | None:
                 raise damaged(f"{file}: trial {shown_value(number)} in vs_trial", "its digest is another")
             states[names[study]]["duplicate" if is_duplicate else state] += 1
         ends = dict(connection.execute(_RUNS).fetchall())
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeError) as error:
         if "no such" in str(error):
             return None
         raise StudyError(f"{file}: {error}") from None
@@ -122,6 +123,15 @@ def _state(stored: JsonText | None) -> RunState:
     return RunState() if value is None else decoded(lambda state: RunState(**state), value, "vs_run: now", RunState)
 
 
+def files_of(table: Table, row: Mapping[str, Any], storage: str) -> tuple[str, ...]:
+    """The digests of the files that a row names; a screened graph is deleted after its measurement."""
+    if table is tables.artifact:
+        where = f"storage {storage}: detail of {table.name} {row['artifact_key'][:12]}"
+        return () if row["kind"] == Stage.SCREEN else artifact_files(row["sha256"], row["detail"].value(where))
+    digest = row.get("checkpoint_sha256") or row.get("statistics_sha256")
+    return () if digest is None else (digest,)
+
+
 @again_when_cut
 class Inventory:
     """The files that results name, and who makes more of them. Part of a ledger."""
@@ -134,16 +144,12 @@ class Inventory:
         """The digests of all files that a row names; a screened graph is deleted after its measurement."""
         storage = shown(self._engine)
         with self._at_once.connect() as connection:
-            artifacts = [
-                artifact_files(row["sha256"], row["detail"].value(f"storage {storage}: {tables.artifact.name}"))
-                for row in whole(connection, select(tables.artifact), tables.artifact, storage)
-                if row["kind"] != Stage.SCREEN
-            ]
-            trainings = whole(connection, select(tables.training), tables.training, storage)
-            checkpoints = {row["checkpoint_sha256"] for row in trainings} - {None}
-            structures = whole(connection, select(tables.block_structure), tables.block_structure, storage)
-            statistics = {row["statistics_sha256"] for row in structures}
-        return statistics.union(checkpoints, *artifacts)
+            return {
+                digest
+                for table in (tables.artifact, tables.training, tables.block_structure)
+                for row in whole(connection, select(table), table, storage)
+                for digest in files_of(table, row, storage)
+            }
 
     def files_place(self) -> FilesPlace | None:
         """Where the files of the database are; None before a run has stored any."""

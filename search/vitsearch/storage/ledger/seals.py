@@ -57,7 +57,7 @@ def broken(table: Table, row: Mapping[str, Any], storage: str) -> Damaged:
 
 def key_of(table: Table, row: Mapping[str, Any]) -> str:
     """Names a row within its table."""
-    names = [name for name in table.primary_key.columns if name not in GIVEN]
+    names = [column.name for column in table.primary_key if column.name not in GIVEN]
     names = names or ["graph_key" if table is tables.measurement else "name"]
     return " ".join(str(row[name])[: 40 if name == "name" else 12] for name in names)
 
