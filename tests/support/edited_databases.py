@@ -7,6 +7,7 @@ from contextlib import closing
 
 from typer.testing import CliRunner
 
+from support.seals import reseal
 from vitsearch.cli.app import app
 from vitsearch.errors import VitsearchError
 from vitsearch.report.live import LiveStudy
@@ -166,6 +167,7 @@ class Edited:
                     connection.execute(statement, values)
                 except sqlite3.IntegrityError:  # NOT NULL: the table refuses it
                     break
+        reseal(self._copy)
         return str(self._copy)
 
     def _commands(self):

@@ -95,6 +95,12 @@ FORMS: Mapping[str, JsonForm] = {
         JsonForm("studies list", "One entry for each database.", "search.admin.housekeeping:PrintedDatabase", True),
         JsonForm("studies delete", "What was deleted.", "cli.printed:PrintedDeletion"),
         JsonForm("studies clean", "What was freed.", "cli.printed:PrintedCleaning"),
+        JsonForm(
+            "studies verify",
+            "One entry for each damage; the exit code is 1 if there is any.",
+            "search.admin.verifying:StoredDamage",
+            True,
+        ),
         JsonForm("db prepare", "Whether the tables were made.", "study.database.opening:Prepared"),
         JsonForm("db copy", "What was added to the other database.", "search.admin.copying:Copied"),
         JsonForm("install-converter", "The converter.", "cli.printed:PrintedConverter"),

@@ -114,14 +114,13 @@ class SingleFlight:
         return True
 
     async def holds(self, sha256: str) -> bool:
-        """Whether the store has a file. While a server is away, heartbeats and pauses continue."""
-        store = self._store
-        return await asyncio.to_thread(store.holds, sha256) if store.is_remote else store.holds(sha256)
+        """Whether the store has a file. While it is read, or a server is away, heartbeats and pauses continue."""
+        return await asyncio.to_thread(self._store.holds, sha256)
 
     def _drop(self, row: Row) -> None:
         if not self._lost:
             self._lost = True
-            logger.warning("files are gone from %s: the stages that made them run again", self._store.address)
+            logger.warning("files in %s are gone or damaged: the stages that made them run again", self._store.address)
         self._ledger.drop(row)
 
     @property

@@ -28,6 +28,8 @@ TRIED = b"written by vitsearch to try whether it can write here; may be deleted\
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PLACE = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{62}}(\.(onnx|xml|bin|tflite|pte|mlmodel))?(-\w+{re.escape(PART)})?")
 _DATABASE = re.compile(r"[0-9a-f]{32}")
+_compared: dict[Path, tuple[tuple[int, int, int], ...]] = {}
+"""Files whose content this process has compared with their names: inode, bytes and time of change of each then."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Store(Protocol):
 
     Guarantees: what `put` has stored, `get` finds under that name on every machine that reaches the store; a second
     `put` of the same bytes copies nothing; a crash leaves no incomplete file under a digest's name. Files are read
-    by their path, so `get` brings a file to this machine if need be.
+    by their path, so `get` brings a file to this machine if need be. A file whose content is not what its name says is
+    none: the store does not hold it, and the next `put` replaces it.
     """
 
     @property
@@ -118,6 +121,21 @@ def name_of(path: Path) -> str:
     return digest(digests) if len(digests) > 1 else digests.popitem()[1]
 
 
+def is_whole(path: Path, sha256: str) -> bool:
+    """Whether a file, or a model with the files that belong to it, is there and what its name says. Its content is read
+    once in each process, and again when it has changed."""
+    try:
+        states = [os.stat(file) for file in model_files(str(path)).values()]
+        stamps = tuple((state.st_ino, state.st_size, state.st_mtime_ns) for state in states)
+        if _compared.get(path) != stamps:
+            if name_of(path) != sha256:
+                return False
+            _compared[path] = stamps
+    except OSError:  # a disk may fail to give it
+        return False
+    return True
+
+
 def place_of(sha256: str) -> str:
     """Where a store has a file, without the suffix of a model. The first two characters spread files over folders.
 
@@ -166,26 +184,37 @@ class FileStore:
 
     def put(self, path: Path) -> str:
         sha256 = file_digest(str(path))
-        self._copy(path, self._path(sha256))
+        if self.find_file(sha256) is None:
+            self._copy(path, self._path(sha256))
         return sha256
 
     def put_model(self, path: Path) -> StoredModel:
         sha256 = name_of(path)
         files = [Path(file) for file in model_files(str(path)).values()]
-        for file in reversed(files):  # the model file last: with it the model is complete
-            self._copy(file, self._path(sha256).with_suffix(file.suffix))
+        if not is_whole(self._path(sha256).with_suffix(path.suffix), sha256):
+            for file in reversed(files):  # the model file last: with it the model is complete
+                self._copy(file, self._path(sha256).with_suffix(file.suffix))
         return StoredModel(sha256, sum(file.stat().st_size for file in files))
 
     def _copy(self, path: Path, target: Path) -> None:
-        if not target.exists():
-            with path.open("rb") as source, replacing(target) as copy:
-                shutil.copyfileobj(source, copy)
+        with path.open("rb") as source, replacing(target) as copy:
+            shutil.copyfileobj(source, copy)
 
     def model(self, sha256: str) -> Path:
-        path = self.find_model(sha256)
-        if path is None:
-            raise StoreError(f"model {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?")
+        if (path := self.whole_model(sha256)) is None:
+            raise self._lacks("model", sha256, self.find_model(sha256))
         return path
+
+    def whole_model(self, sha256: str) -> Path | None:
+        """As `find_model`, if its files are what its name says."""
+        path = self.find_model(sha256)
+        return path if path is not None and is_whole(path, sha256) else None
+
+    def _lacks(self, what: str, sha256: str, path: Path | None) -> StoreError:
+        if path is not None and path.exists():
+            reason = "its content is not what its name says; the next 'vitsearch run' makes it again"
+            return StoreError(f"{what} {sha256[:12]} is damaged: {path}: {reason}")
+        return StoreError(f"{what} {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?")
 
     def drop_model(self, sha256: str) -> None:
         """Delete a model if it is there."""
@@ -198,20 +227,17 @@ class FileStore:
         return next((path for path in paths if os.path.isfile(path)), None)
 
     def get(self, sha256: str) -> Path:
-        path = self.find_file(sha256)
-        if path is None:
-            raise StoreError(
-                f"artifact {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?"
-            )
+        if (path := self.find_file(sha256)) is None:
+            raise self._lacks("artifact", sha256, self._path(sha256))
         return path
 
     def find_file(self, sha256: str) -> Path | None:
         """The path of a file that is no model; None when the store does not hold it."""
         path = self._path(sha256)
-        return path if os.path.isfile(path) else None
+        return path if is_whole(path, sha256) else None
 
     def holds(self, sha256: str) -> bool:
-        return self.find_file(sha256) is not None or self.find_model(sha256) is not None
+        return self.find_file(sha256) is not None or self.whole_model(sha256) is not None
 
     def is_shared(self, sha256: str) -> bool:
         return self.holds(sha256)

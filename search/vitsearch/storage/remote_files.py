@@ -12,7 +12,9 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
@@ -56,7 +58,11 @@ KEEPALIVE_S = 30
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
 """Pauses between attempts."""
 PATIENCE_S = 60.0
-"""No attempt begins later than this: a server that is away costs a minute, however long an attempt takes."""
+"""No attempt begins later than this: a server that is away costs a minute, and what the last attempt takes."""
+SILENT_S = 15.0
+"""A server that takes and says nothing for so long does not answer. What moves may take hours."""
+S3_ATTEMPTS = 2
+"""Of one request within an attempt of ours: a part of a large file is sent again without the others."""
 PATH_OF_URL = re.compile(r"(\w+://[^/\"\s]+)/[^\"\s]*")
 DOWNLOADS = 2
 """How often a file is downloaded before its content counts as damaged."""
@@ -106,7 +112,7 @@ class RemoteStore:
         return self.cache.get(sha256)
 
     def model(self, sha256: str) -> Path:
-        if path := self.cache.find_model(sha256):
+        if path := self.cache.whole_model(sha256):
             return path
         suffix = next((ending for ending in MODEL_SUFFIXES if self._has(place_of(sha256) + ending)), None)
         if suffix is None:
@@ -214,7 +220,9 @@ class RemoteStore:
     def _fetch(self, sha256: str, suffix: str = "") -> None:
         """Bring a file, or the model whose file has a `suffix`, into the cache, checked against its name. Of the
         processes of this machine one downloads it, and the others wait. Files share 256 locks."""
-        find, keep = (self.cache.find_model, self.cache.put_model) if suffix else (self.cache.find_file, self.cache.put)
+        find, keep = (
+            (self.cache.whole_model, self.cache.put_model) if suffix else (self.cache.find_file, self.cache.put)
+        )
         lock = self.cache.root / "locks" / sha256[:2]
         lock.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock), tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
@@ -228,9 +236,12 @@ class RemoteStore:
                 if name_of(path) == sha256:
                     keep(path)
                     return
+        with suppress(StoreError):  # who only reads may not delete
+            for file in files:
+                self.delete(StoredFile(place + Path(file).suffix, 0))
         raise StoreError(
-            f"{self.url}/{place}{suffix} is damaged: its content is not what its name says. Delete it, and the stage "
-            "that makes it runs again"
+            f"{self.url}/{place}{suffix} is damaged: its content is not what its name says. Where it could be deleted, "
+            "the next 'vitsearch run' makes it again; else delete it"
         )
 
     def _download(self, place: str, to: str) -> None:
@@ -320,9 +331,33 @@ def _server(url: str) -> tuple[Any, str]:
     if url.startswith("sftp://"):
         kind = _sftp()
         server, root = _connected(kind, kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
+    elif url.startswith("s3://"):
+        server, root = fsspec.url_to_fs(url, config_kwargs=_of_s3())
+        server.retries = S3_ATTEMPTS
+        server.s3.meta.events.register("before-call.s3", _send_at_once, unique_id="vitsearch")
     else:
         server, root = fsspec.url_to_fs(url)
     return server, root.rstrip("/")
+
+
+def _of_s3() -> dict[str, Any]:
+    """Settings of botocore, whose own attempts would multiply with those of s3fs and ours."""
+    silent = {"connect_timeout": SILENT_S, "read_timeout": SILENT_S, "retries": {"total_max_attempts": 1}}
+    return silent | {"connector_args": {"socket_factory": _noticing_socket}}
+
+
+def _send_at_once(params: dict[str, Any], **_: Any) -> None:
+    """Do not ask whether a server wants a file: aiohttp waits for ever for the answer."""
+    params["headers"].pop("Expect", None)
+
+
+def _noticing_socket(address: Any) -> socket.socket:
+    """A socket that fails where the other end takes nothing of what is sent: asyncio would wait for ever."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    if sys.platform == "linux":
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENT_S * 1000))
+    return made
 
 
 def _connected(kind: Any, where: dict[str, Any]) -> Any:
@@ -346,9 +381,16 @@ def _sftp() -> Any:
             self.client = paramiko.SSHClient()
             self.client.load_system_host_keys()
             self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-            self.client.connect(self.host, **self.ssh_kwargs)
-            self.client.get_transport().set_keepalive(KEEPALIVE_S)
-            self.ftp = self.client.open_sftp()
+            ending = threading.Timer(2 * SILENT_S, self.client.close)  # paramiko waits for ever for some answers
+            ending.start()
+            try:
+                silent = dict.fromkeys(("timeout", "banner_timeout", "auth_timeout", "channel_timeout"), SILENT_S)
+                self.client.connect(self.host, **silent | self.ssh_kwargs)
+                self.client.get_transport().set_keepalive(KEEPALIVE_S)
+                self.ftp = self.client.open_sftp()
+            finally:
+                ending.cancel()
+            self.ftp.get_channel().settimeout(SILENT_S)
 
     return KnownHosts
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsearch.cli.arguments import FOLDER, AsJson, StudyName
+from vitsearch.cli.arguments import FOLDER, AsJson, StudyName, stored_names
 from vitsearch.core.json_value import json_text
 from vitsearch_agent.base.printable import printable
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vitsearch.search.admin.housekeeping import Deletion, Freed, StoredDatabase
+    from vitsearch.search.admin.verifying import StoredDamage
 
 app = typer.Typer(help="List studies and their size on disk; delete, clean.")
 
@@ -100,6 +101,41 @@ def clean(
         typer.echo(json_text(PrintedCleaning(freed.files, freed.bytes, dry_run)))
         return
     typer.echo(freed_text(freed, dry_run))
+
+
+@app.command()
+def verify(
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STUDY]...",
+            help="Names, .db files or storage URLs; default: all in studies/.",
+            show_default=False,
+            autocompletion=stored_names,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every row and file, and name what is damaged.
+
+    Changes nothing: the next run makes a damaged result or file again where it needs it. Exit code 1 if anything is
+    damaged.
+    """
+    from vitsearch.search.admin.verifying import verify
+
+    damages = list(verify(studies or ()))
+    if as_json:
+        typer.echo(json_text(damages))
+    else:
+        typer.echo("\n".join(map(damage_text, damages)) or "Every row and every file is as it was written.")
+    if damages:
+        raise typer.Exit(1)
+
+
+def damage_text(damage: StoredDamage) -> str:
+    what = " ".join(part for part in (damage.place, damage.key) if part)
+    again = "; the next 'vitsearch run' makes it again where it needs it" if damage.made_again else ""
+    return printable(f"{damage.database}: {what}: {damage.what}{again}")
 
 
 def print_databases(folder: Path, databases: Sequence[StoredDatabase], console: Console | None = None) -> None:

@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitsearch.errors import StoreError, StudyError
+from vitsearch.errors import StudyError
 from vitsearch.storage.addresses import masked
-from vitsearch.storage.files import Store, name_of
+from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Destination, Ledger, ResultRows, StudyRows, snapshot, sqlite_file
 from vitsearch.storage.stores import adopt_store, store_of
 from vitsearch.study.database.opening import study_names
@@ -135,8 +135,5 @@ def _copy_files(named: ResultRows, old: Store, new: Store) -> tuple[int, int, in
 
 
 def _copy_file(sha256: str, find: Callable[[str], Path], put: Callable[[Path], object]) -> int:
-    path = find(sha256)
-    if name_of(path) != sha256:
-        raise StoreError(f"{path} is damaged: its content is not what its name says. Delete it and copy again")
-    put(path)
+    put(path := find(sha256))
     return sum(os.path.getsize(file) for file in model_files(str(path)).values())

@@ -45,6 +45,7 @@ from vitsearch.storage.ledger.rows import (
 from vitsearch.storage.ledger.schema import VERSION, make_tables, open_database, open_database_to_read
 from vitsearch.storage.ledger.snapshot import ResultRows, StudyRows, snapshot
 from vitsearch.storage.ledger.trial_rows import StudyRow, StudyTable, TrialRow, TrialRows
+from vitsearch.storage.ledger.verification import Damage, damage_of
 
 __all__ = [
     "VERSION",
@@ -52,6 +53,7 @@ __all__ = [
     "ArtifactRow",
     "BlockStructureRow",
     "Claim",
+    "Damage",
     "Destination",
     "Engine",
     "Ledger",
@@ -72,6 +74,7 @@ __all__ = [
     "TrialRows",
     "connect",
     "connect_to_read",
+    "damage_of",
     "database_files",
     "delete_rows",
     "engine_options",

@@ -1,5 +1,6 @@
-"""Whether the columns of a SQLite file have values of their types. SQLite takes any value in any column, and its sums
-count a text as 0; a server keeps its types itself. Each table is looked through once, when a database is opened.
+"""Whether a SQLite file is sound, and its columns without a digest have values of their types. SQLite takes any value
+in any column, and its sums count a text as 0; a server keeps its pages, indexes and types itself. Each table is looked
+through once, when a database is opened.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from vitsearch.core.decoding import damaged, parsed, shown
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import engine as engine_module
 from vitsearch.storage.ledger import tables
+from vitsearch.storage.ledger.seals import SEALED
 
 LARGEST = 1e300
 LAST_SECOND = 253_402_300_799
@@ -24,13 +26,18 @@ GAPS = "SELECT max(number), count(*) FROM vs_trial GROUP BY study HAVING count(*
 
 
 def require_results(engine: Engine) -> None:
-    """Raise `Damaged` for a value that the ledger never wrote into its tables."""
-    _require(engine, [table for table in tables.metadata.sorted_tables if table not in tables.STUDIES])
+    """Raise `Damaged` for pages and indexes that do not fit together, and for a value that the ledger never wrote into
+    its tables."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            if (found := connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()) != "ok":
+                raise damaged(f"storage {engine_module.shown(engine)}", str(found))
+    _require(engine, [table for table in tables.metadata.sorted_tables if table not in (*SEALED, tables.trial)])
 
 
 def require_trials(engine: Engine) -> None:
     """The same for the tables of studies. The trials of a study are numbered from 0."""
-    _require(engine, tables.STUDIES)
+    _require(engine, [tables.trial])
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             if (gap := connection.exec_driver_sql(GAPS).first()) is not None:

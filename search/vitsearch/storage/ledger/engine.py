@@ -28,7 +28,8 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.addresses import masked
-from vitsearch.storage.ledger.read_only import is_there, open_reader, require_readable, watch
+from vitsearch.storage.ledger.json_text import from_database, to_database
+from vitsearch.storage.ledger.read_only import as_text, is_there, open_reader, require_readable, watch
 
 SQLITE_TIMEOUT_S = 60
 IDLE_S = 5.0
@@ -42,11 +43,13 @@ NETWORK = {
 }
 """PostgreSQL's settings by which a machine that is gone is noticed within a minute; Linux waits a quarter of an hour.
 In seconds, but the last one in milliseconds. A URL may have others."""
+DAMAGED_STATES = ("XX001", "XX002", "42P01", "42703", "22021")
+"""PostgreSQL's codes for a damaged page or index, a table or a column that is missing, and bytes that are no text."""
 UNWRITABLE = ("database or disk is full", "readonly database", "disk I/O error", "could not extend file")
 """SQLite's and PostgreSQL's words for a full disk and a read-only one."""
 NO_DATABASE = "file is not a database"
-FOREIGN = ("no such table", "no such column", "malformed", NO_DATABASE)
-"""SQLite's words for a file or tables that are not ours. Those of a server are made and kept by their owner."""
+PASSING = ("locked", "busy", "interrupted", "unable to open")
+"""SQLite's words for what is no fault of the file; all others, and types and texts that it cannot read, are damage."""
 
 
 def connect(url: str) -> Engine:
@@ -90,7 +93,7 @@ def make_engine(url: str, to_read: bool = False, **options: Any) -> Engine:
         is_there(file)  # refuses what is no file
     opening = read_options(url) if to_read else engine_options(url)
     try:
-        return create_engine(url, **opening, **options)
+        return create_engine(url, json_serializer=to_database, json_deserializer=from_database, **opening, **options)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise StudyError(
             f"storage {masked(url)}: no driver for this database ({error}); "
@@ -197,20 +200,32 @@ def _explain_errors(engine: Engine) -> None:
         if any(unwritable in reason for unwritable in UNWRITABLE):
             reason += " (is the disk full?)" if "I/O" in reason else ""
             raise StoreError(f"storage {shown(engine)} cannot be written: {reason}") from error
-        if any(foreign in reason for foreign in FOREIGN):
+        if _is_damage(error):
             raise StudyError(f"storage {shown(engine)} {not_ours(reason)}") from error
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether an error of a driver says that the database is not as it was written."""
+    if isinstance(error, sqlite3.Error):
+        is_of_file = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError)
+        return is_of_file and not any(word in str(error) for word in PASSING)
+    if isinstance(error, UnicodeError):  # the name of a column in SQLite's own message is none any more
+        return True
+    return getattr(error, "sqlstate", None) in DAMAGED_STATES
 
 
 def not_ours(reason: str) -> str:
     """The end of a sentence about a database that is not as this program has written it."""
     if NO_DATABASE in reason:
         return f"cannot be opened: {NO_DATABASE}"
+    reason = " ".join(reason.split())[:300]
     return f"was damaged or edited: {reason}; restore a copy of it ('vitsearch db copy' makes one)"
 
 
 def _tune_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
+        connection.text_factory = as_text
         cursor = connection.cursor()
         _write_ahead(cursor)
         cursor.execute("PRAGMA synchronous=NORMAL")

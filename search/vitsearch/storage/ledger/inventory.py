@@ -5,32 +5,35 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Engine, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from vitsearch.core.decoding import damaged, decoded, expect
+from vitsearch.core.decoding import shown as shown_value
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StudyError
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.columns import LAST_SECOND
-from vitsearch.storage.ledger.engine import at_once, database_now
+from vitsearch.storage.ledger.engine import at_once, database_now, shown
+from vitsearch.storage.ledger.json_text import JsonText
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.read_only import open_reader
-from vitsearch.storage.ledger.rows import FILES_IN_DETAIL, RunState
+from vitsearch.storage.ledger.rows import RunState, artifact_files
+from vitsearch.storage.ledger.seals import broken, is_whole, whole
+from vitsearch.storage.ledger.trial_rows import OPEN, TrialRow, is_as_written
 
-_SUMMARY = """
-SELECT s.name,
-  CASE WHEN json_extract(t.record, '$.duplicate_of') IS NULL THEN t.state ELSE 'duplicate' END, COUNT(t.number)
-FROM vs_study s LEFT JOIN vs_trial t ON t.study = s.id
-GROUP BY s.name, 2 ORDER BY s.name
+_TRIALS = """
+SELECT study, json_extract(record, '$.duplicate_of') IS NOT NULL,
+  number, state, fixed, params, notes, record, asked_digest, told_digest FROM vs_trial
 """
-"""Trials by state; those that repeat another trial for themselves, whatever their state."""
 LIVE_S = 150.0
 """A run that has given no sign of life for so long has ended without a word; one is given every 30 s."""
 _RUNS = "SELECT study, MAX(seen_at) FROM vs_run WHERE purpose = 'search' GROUP BY study"
@@ -55,17 +58,26 @@ def summaries(file: Path) -> list[StudySummary] | None:
     """
     connection = open_reader(file)
     try:
-        rows = connection.execute(_SUMMARY).fetchall()
+        connection.row_factory = sqlite3.Row
+        names: dict[int, str] = {}
+        for row in connection.execute("SELECT * FROM vs_study ORDER BY name"):
+            if not is_whole(tables.study, row):
+                raise broken(tables.study, row, str(file))
+            names[row["id"]] = row["name"]
+        states: dict[str, Counter[str]] = {name: Counter() for name in names.values()}
+        for study, is_duplicate, *values, asked, told in connection.execute(_TRIALS):
+            number, state, fixed, params, notes, record = values
+            trial = TrialRow(number, state, fixed=fixed, params=params, notes=notes, record=record)
+            if not is_as_written(trial, asked, told) or study not in names:
+                raise damaged(f"{file}: trial {shown_value(number)} in vs_trial", "its digest is another")
+            states[names[study]]["duplicate" if is_duplicate else state] += 1
         ends = dict(connection.execute(_RUNS).fetchall())
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeError) as error:
         if "no such" in str(error):
             return None
         raise StudyError(f"{file}: {error}") from None
     finally:
         connection.close()
-    states: dict[str, dict[str, int]] = {}
-    for name, state, count in rows:
-        states.setdefault(name, {})[state or ""] = count
     studies = [_summary(name, counts, ends.get(name)) for name, counts in states.items()]
     for study in studies:
         expect(StudySummary, study, f"{file}: studies")
@@ -74,8 +86,9 @@ def summaries(file: Path) -> list[StudySummary] | None:
     return studies
 
 
-def _summary(name: str, counts: dict[str, int], last_run: float | None) -> StudySummary:
-    still = sum(counts.get(state, 0) for state in ("RUNNING", "WAITING"))
+def _summary(name: str, counts: Mapping[str, int], last_run: float | None) -> StudySummary:
+    """Trials by state; those that repeat another trial count for themselves, whatever their state."""
+    still = sum(counts.get(state, 0) for state in OPEN)
     return StudySummary(name, sum(counts.values()), counts.get("COMPLETE", 0), still, last_run)
 
 
@@ -104,9 +117,19 @@ class LiveRun:
         return f"by {self.driver.user} on {self.driver.host} (pid {self.driver.pid}) since {since:%Y-%m-%d %H:%M} UTC"
 
 
-def _state(stored: Any) -> RunState:
+def _state(stored: JsonText | None) -> RunState:
     """What a run has stored of what it does now."""
-    return RunState() if stored is None else decoded(lambda value: RunState(**value), stored, "vs_run: now", RunState)
+    value = None if stored is None else stored.value("vs_run: now")
+    return RunState() if value is None else decoded(lambda state: RunState(**state), value, "vs_run: now", RunState)
+
+
+def files_of(table: Table, row: Mapping[str, Any], storage: str) -> tuple[str, ...]:
+    """The digests of the files that a row names; a screened graph is deleted after its measurement."""
+    if table is tables.artifact:
+        where = f"storage {storage}: detail of {table.name} {row['artifact_key'][:12]}"
+        return () if row["kind"] == Stage.SCREEN else artifact_files(row["sha256"], row["detail"].value(where))
+    digest = row.get("checkpoint_sha256") or row.get("statistics_sha256")
+    return () if digest is None else (digest,)
 
 
 @again_when_cut
@@ -119,15 +142,14 @@ class Inventory:
 
     def named_files(self) -> set[str]:
         """The digests of all files that a row names; a screened graph is deleted after its measurement."""
-        is_kept = tables.artifact.c.kind != Stage.SCREEN.value
-        artifacts = select(tables.artifact.c.sha256).where(is_kept)
-        others = (select(tables.artifact.c.detail[name].as_string()).where(is_kept) for name in FILES_IN_DETAIL)
-        checkpoints = select(tables.training.c.checkpoint_sha256)
-        statistics = select(tables.block_structure.c.statistics_sha256)
+        storage = shown(self._engine)
         with self._at_once.connect() as connection:
-            queries = (artifacts, *others, checkpoints, statistics)
-            columns = [connection.execute(query).scalars() for query in queries]
-            return {digest for digests in columns for digest in digests if digest is not None}
+            return {
+                digest
+                for table in (tables.artifact, tables.training, tables.block_structure)
+                for row in whole(connection, select(table), table, storage)
+                for digest in files_of(table, row, storage)
+            }
 
     def files_place(self) -> FilesPlace | None:
         """Where the files of the database are; None before a run has stored any."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from sqlalchemy import (
     Column,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -33,6 +35,7 @@ from vitsearch.storage.ledger.columns import require_results
 from vitsearch.storage.ledger.costs import StageCosts
 from vitsearch.storage.ledger.engine import at_once, database_now, files_folder, shown
 from vitsearch.storage.ledger.inventory import Inventory
+from vitsearch.storage.ledger.json_text import JsonText
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.provenance import Provenance
 from vitsearch.storage.ledger.rows import (
@@ -49,6 +52,7 @@ from vitsearch.storage.ledger.rows import (
     TrainingRow,
 )
 from vitsearch.storage.ledger.schema import open_database, open_database_to_read
+from vitsearch.storage.ledger.seals import PLACE, broken, is_whole, key_of, place_in, sealed
 from vitsearch.storage.stage_cost import StageCost
 
 _TABLES: dict[type[Any], Table] = {
@@ -62,14 +66,22 @@ _TABLES: dict[type[Any], Table] = {
 
 _READ_ONCE = (BlockStructureRow, TrainingRow, ArtifactRow)
 """Rows that are found by the columns of their primary key, in this order, and do not change."""
+StoredRow: TypeAlias = Mapping[str, Any]
+
+logger = logging.getLogger(__name__)
 
 
 @again_when_cut
 class Ledger:
-    """Opened once per driver; workers have no database address."""
+    """Opened once per driver; workers have no database address.
+
+    A row that is not as it was written is never a value: who only reads gets `Damaged`; who may write drops it with a
+    warning, and its stage runs again.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._on_damage: Callable[[Table, StoredRow], None] = self._drop_damaged
         self._at_once = at_once(engine)
         self._cache: dict[tuple[Any, ...], Row] = {}
         self.costs = StageCosts(engine)
@@ -84,7 +96,9 @@ class Ledger:
     def to_read(cls, url: str) -> Ledger:
         """Open the ledger of a database that stays as it is. Raises `StudyError` where it has
         none."""
-        return cls(open_database_to_read(url, require_results))
+        ledger = cls(open_database_to_read(url, require_results))
+        ledger._on_damage = ledger._refuse_damaged
+        return ledger
 
     @property
     def files(self) -> Path:
@@ -106,7 +120,8 @@ class Ledger:
         table, values = _TABLES[type(row)], _values(row)
         try:
             with self._engine.begin() as connection:
-                connection.execute(_adding(table), values | {"made_by": cost.run_id, "versions": cost.versions})
+                made = {"made_by": cost.run_id, "versions": cost.versions, "created_at": connection.scalar(_NOW)}
+                connection.execute(_adding(table), sealed(table, values | made))
                 noted = self.costs.write_to(connection)
                 if claim is not None:
                     connection.execute(_RELEASE, _named(claim))
@@ -152,7 +167,9 @@ class Ledger:
             _first_made(measurement.graph_key, measurement.created_at),
         )
         with self._at_once.connect() as connection:
-            return {key: made_at for query in queries for key, made_at in connection.execute(query)}
+            made_at = {key: at for query in queries for key, at in connection.execute(query)}
+        expect(dict[str, float], made_at, f"storage {self.shown}: created_at of a result")
+        return made_at
 
     def revision(self) -> object:
         """Differs from an earlier one if a stage or a measurement was added since."""
@@ -162,19 +179,19 @@ class Ledger:
 
     def artifact_versions(self) -> dict[str, dict[str, str]]:
         """The versions of the libraries that made each artifact, by its key."""
-        with self._at_once.connect() as connection:
-            versions = dict(
-                connection.execute(select(tables.artifact.c.artifact_key, tables.artifact.c.versions)).all()
-            )
-        expect(dict[str, dict[str, str]], versions, f"storage {self.shown}: versions in {tables.artifact.name}")
-        return versions
+        rows = self._whole(tables.artifact)
+        return {row["artifact_key"]: self._versions(row) for row in rows}
 
     def versions(self, row: ArtifactRow) -> dict[str, str]:
         """The versions of the libraries that made an artifact."""
-        table = tables.artifact
-        query = select(table.c.versions).where(table.c.artifact_key == row.artifact_key)
-        with self._at_once.connect() as connection:
-            return dict(connection.execute(query).scalar_one())
+        (stored,) = self._whole(tables.artifact, artifact_key=row.artifact_key)
+        return self._versions(stored)
+
+    def _versions(self, row: StoredRow) -> dict[str, str]:
+        where = f"storage {self.shown}: versions in {tables.artifact.name}"
+        versions: dict[str, str] = row["versions"].value(where)
+        expect(dict[str, str], versions, where)
+        return versions
 
     def evaluation(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> EvaluationRow | None:
         """The result on the most images when there are several; `evaluated_on` may be a device's id."""
@@ -193,13 +210,11 @@ class Ledger:
     def measurements_of_graphs(self, graph_keys: Sequence[str], device_id: str) -> list[MeasurementRow]:
         """Of each of these graphs oldest first, over all environments of the device."""
         measurements: list[MeasurementRow] = []
-        names, table = tuple(field.name for field in fields(MeasurementRow)), tables.measurement
-        query = select(*(table.c[name] for name in names)).order_by(table.c.created_at, *table.primary_key)
-        with self._at_once.connect() as connection:
-            for start in range(0, len(graph_keys), tables.KEYS_AT_ONCE):
-                some = table.c.graph_key.in_(graph_keys[start : start + tables.KEYS_AT_ONCE])
-                rows = connection.execute(query.where(and_(table.c.device_id == device_id, some)))
-                measurements += [self._checked(MeasurementRow(*row)) for row in rows]
+        table = tables.measurement
+        query = _reading(table, self._engine.dialect.name, ("device_id",))
+        for start in range(0, len(graph_keys), tables.KEYS_AT_ONCE):
+            some = table.c.graph_key.in_(graph_keys[start : start + tables.KEYS_AT_ONCE])
+            measurements += self._values(MeasurementRow, self._read(table, query.where(some), device_id=device_id))
         return measurements
 
     def measurements_of_structure(self, structure: str, device_id: str, protocol: str) -> list[MeasurementRow]:
@@ -210,27 +225,29 @@ class Ledger:
         """The numbers of the measurements of a graph by a protocol, in one environment or in all."""
         where = {"graph_key": graph_key, "device_id": device_id, "protocol": protocol}
         where |= {} if environment_id is None else {"environment_id": environment_id}
-        with self._at_once.connect() as connection:
-            return sorted(connection.execute(_repeats(tuple(where)), where).scalars())
+        return sorted(row["repeat"] for row in self._whole(tables.measurement, **where))
 
     def reference_times(self, device_id: str) -> dict[ReferenceKey, StoredTimes]:
         """The times of the reference models on a device that were stored last."""
-        table, names = tables.reference_times, [field.name for field in fields(ReferenceKey)]
-        columns = (*(table.c[name] for name in names), table.c.times, table.c.started_at)
-        query = select(*columns).where(table.c.device_id == device_id)
-        with self._at_once.connect() as connection:
-            return {ReferenceKey(*row[:-2]): StoredTimes(*row[-2:]) for row in connection.execute(query)}
+        where = f"storage {self.shown}: times in {tables.reference_times.name}"
+        return {
+            ReferenceKey(*(row[field.name] for field in fields(ReferenceKey))): StoredTimes(
+                row["times"].value(where), row["started_at"]
+            )
+            for row in self._whole(tables.reference_times, device_id=device_id)
+        }
 
     def set_reference_times(self, key: ReferenceKey, times: StoredTimes) -> None:
         """Replace the times of the reference models; all measurements of this key are shown by them from now on."""
         table, values = tables.reference_times, asdict(key)
         same = and_(*(table.c[name] == value for name, value in values.items()))
+        row = sealed(table, values | asdict(times))
         with self._engine.begin() as connection:
-            if connection.execute(update(table).where(same).values(asdict(times))).rowcount:
+            if connection.execute(update(table).where(same).values(row)).rowcount:
                 return
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(table).values(values | asdict(times)))
+                connection.execute(insert(table).values(row))
         except IntegrityError:
             pass  # another driver was first, with times of the same minute
 
@@ -287,42 +304,66 @@ class Ledger:
         return rows[0]
 
     def _all(self, kind: type[R], **where: object) -> list[R]:
-        names = [field.name for field in fields(kind)]
-        with self._at_once.connect() as connection:
-            rows = connection.execute(_reading(_TABLES[kind], tuple(names), tuple(where)), where)
-            return [self._checked(kind(**dict(zip(names, row, strict=True)))) for row in rows]
+        return self._values(kind, self._whole(_TABLES[kind], **where))
 
-    def _checked(self, row: R) -> R:
-        """A row of a database that somebody may have edited. Raises `Damaged`."""
-        name, key = _TABLES[type(row)].name, next(iter(vars(row).values()))
-        expect(type(row), row, f"storage {self.shown}: {name} of {str(key)[:12]}")
-        if isinstance(row, ArtifactRow):
-            expect(Detail, row.detail, f"storage {self.shown}: {name} of {str(key)[:12]}: detail")
-        return row
+    def _whole(self, table: Table, **where: object) -> list[StoredRow]:
+        """The rows with certain values, oldest first, without those that are not as they were written."""
+        return self._read(table, _reading(table, self._engine.dialect.name, tuple(where)), **where)
+
+    def _read(self, table: Table, query: Select[Any], **where: object) -> list[StoredRow]:
+        with self._at_once.connect() as connection:
+            rows: list[StoredRow] = list(connection.execute(query, where).mappings())
+        for row in (damaged := [row for row in rows if not is_whole(table, row)]):
+            self._on_damage(table, row)
+        return [row for row in rows if row not in damaged] if damaged else rows
+
+    def _refuse_damaged(self, table: Table, row: StoredRow) -> None:
+        raise broken(table, row, self.shown)
+
+    def _drop_damaged(self, table: Table, row: StoredRow) -> None:
+        """Delete a row that says what nobody has written. Of an accuracy the file goes too: one stage makes both."""
+        logger.warning("%s; it was dropped", broken(table, row, self.shown))
+        place = text("rowid = :place" if self._engine.dialect.name == "sqlite" else "ctid = CAST(:place AS tid)")
+        with self._engine.begin() as connection:
+            connection.execute(delete(table).where(place), {"place": row[PLACE]})
+            if table is tables.evaluation:
+                connection.execute(delete(tables.artifact).where(tables.artifact.c.artifact_key == row["artifact_key"]))
+        self.forget()
+
+    def _values(self, kind: type[R], rows: Iterable[StoredRow]) -> list[R]:
+        """Rows as values. A person who edits a database may write digests too. Raises `Damaged`."""
+        table, names = _TABLES[kind], [field.name for field in fields(kind)]
+        values = []
+        for stored in rows:
+            where = f"storage {self.shown}: {table.name} of {key_of(table, stored)}"
+            parts = ((name, stored[name]) for name in names)
+            row = kind(
+                **{name: part.value(f"{where}: {name}") if isinstance(part, JsonText) else part for name, part in parts}
+            )
+            expect(kind, row, where)
+            if isinstance(row, ArtifactRow):
+                expect(Detail, row.detail, f"{where}: detail")
+            values.append(row)
+        return values
 
 
 # Statements are made once: to put one together takes longer than to run it.
 
 
 @cache
-def _reading(table: Table, names: tuple[str, ...], where: tuple[str, ...]) -> Select[Any]:
-    """These columns of the rows with certain values of others, oldest first."""
-    query = select(*(table.c[name] for name in names))
-    query = query.where(and_(*(table.c[name] == bindparam(name) for name in where)))
-    return query.order_by(table.c.created_at, *table.primary_key)
+def _reading(table: Table, dialect: str, where: tuple[str, ...]) -> Select[Any]:
+    """The rows with certain values of some columns, oldest first."""
+    query = select(*table.c, place_in(dialect)).where(*(table.c[name] == bindparam(name) for name in where))
+    order = [table.c.created_at] if "created_at" in table.c else []
+    return query.order_by(*order, *table.primary_key)
 
 
 @cache
 def _adding(table: Table) -> Insert:
-    return insert(table).values(created_at=database_now())
+    return insert(table)
 
 
-@cache
-def _repeats(where: tuple[str, ...]) -> Select[Any]:
-    columns = tables.measurement.c
-    return select(columns["repeat"]).where(and_(*(columns[name] == bindparam(name) for name in where)))
-
-
+_NOW = select(database_now())
 _C = tables.claim.c
 _EXPIRES = database_now() + bindparam("seconds", type_=Float())
 _CLAIM = insert(tables.claim).values(key=bindparam("key"), token=bindparam("token"), expires_at=_EXPIRES)

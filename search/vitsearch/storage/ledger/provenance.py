@@ -7,17 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, and_, literal, select
+from sqlalchemy import ColumnElement, Engine, Table, and_, select
 
 from vitsearch.core.decoding import expect
 from vitsearch.core.record import Keys
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
-from vitsearch.storage.ledger.engine import at_once
+from vitsearch.storage.ledger.engine import at_once, shown
 from vitsearch.storage.ledger.outage import again_when_cut
+from vitsearch.storage.ledger.seals import whole
 from vitsearch.storage.stage_cost import StageCost
 
 _C = tables.stage_cost.c
+_OF_RUN = ("cpu_seconds", "started_at", "wall_seconds", "ran_on", "run_id")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Provenance:
 
     def __init__(self, engine: Engine) -> None:
         self._at_once = at_once(engine)
+        self._storage = shown(engine)
 
     def of_trial(self, keys: Keys, devices: Collection[str]) -> list[StageResult]:
         """The stages that made the results under `keys` on these `devices`, in the order of time. Results that a
@@ -61,11 +64,15 @@ class Provenance:
         screened = select(measurements.artifact_sha256).where(of_graph)
         is_screen = artifacts.kind == Stage.SCREEN.value
         results = [
-            *self._runs(Stage.SCREEN, artifacts, and_(is_screen, artifacts.sha256.in_(screened))),
-            *self._runs(Stage.MEASURE, measurements, of_graph),
-            *self._runs(Stage.PROXY, trainings, and_(trainings.weights_key == keys.weights_key, trainings.rung == 0)),
-            *self._runs(Stage.TRAIN, trainings, and_(trainings.weights_key == keys.weights_key, trainings.rung > 0)),
-            *self._runs(Stage.EXPORT, artifacts, artifacts.artifact_key == (keys.artifact_key or "")),
+            *self._runs(Stage.SCREEN, tables.artifact, and_(is_screen, artifacts.sha256.in_(screened))),
+            *self._runs(Stage.MEASURE, tables.measurement, of_graph),
+            *self._runs(
+                Stage.PROXY, tables.training, and_(trainings.weights_key == keys.weights_key, trainings.rung == 0)
+            ),
+            *self._runs(
+                Stage.TRAIN, tables.training, and_(trainings.weights_key == keys.weights_key, trainings.rung > 0)
+            ),
+            *self._runs(Stage.EXPORT, tables.artifact, artifacts.artifact_key == (keys.artifact_key or "")),
         ]
         return sorted(results, key=lambda run: run.made_at)  # those of one millisecond stay in the order of a trial
 
@@ -88,19 +95,16 @@ class Provenance:
                         results[(name, *key)].append(made_by)
         return ResultRuns(results)
 
-    def _runs(self, stage: Stage, columns: Any, where: ColumnElement[bool]) -> list[StageResult]:
-        detail = {Stage.TRAIN: columns.get("rung"), Stage.MEASURE: columns.get("protocol")}.get(stage)
-        of_run = (_C.cpu_seconds, _C.started_at, _C.wall_seconds, _C.ran_on, _C.run_id)
-        joined = columns.created_at.table.outerjoin(tables.stage_cost, columns.made_by == _C.run_id)
-        query = select(columns.created_at, columns.versions, literal("") if detail is None else detail, *of_run)
+    def _runs(self, stage: Stage, table: Table, where: ColumnElement[bool]) -> list[StageResult]:
+        joined = table.outerjoin(tables.stage_cost, table.c.made_by == _C.run_id)
+        query = select(*table.c, *(_C[name] for name in _OF_RUN)).select_from(joined).where(where)
         with self._at_once.connect() as connection:
-            return [_result(stage, *row) for row in connection.execute(query.select_from(joined).where(where))]
+            return [_result(stage, row) for row in whole(connection, query, table, self._storage)]
 
 
-def _result(
-    stage: Stage, made_at: float, versions: dict[str, str], detail: str | int, cpu_seconds: float | None, *of_run: Any
-) -> StageResult:
-    words = f"rung {detail}" if stage == Stage.TRAIN else str(detail)
-    cost = None if cpu_seconds is None else StageCost(cpu_seconds, {}, *of_run)
+def _result(stage: Stage, row: Mapping[str, Any]) -> StageResult:
+    words = {Stage.TRAIN: f"rung {row.get('rung')}", Stage.MEASURE: str(row.get("protocol"))}.get(stage, "")
+    cost = None if row["cpu_seconds"] is None else StageCost(versions={}, **{name: row[name] for name in _OF_RUN})
+    versions = row["versions"].value(f"versions of {stage.value}")
     expect(dict[str, str], versions, f"versions of {stage.value}")
-    return StageResult(stage, words, made_at, dict(versions), cost)
+    return StageResult(stage, words, row["created_at"], versions, cost)

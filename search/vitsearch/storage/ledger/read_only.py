@@ -70,6 +70,11 @@ class ReadOnlyConnection(sqlite3.Connection):
     """The state of the file where it is read without locks."""
 
 
+def as_text(stored: bytes) -> str:
+    """A text of a SQLite file. One that is none is another text: what is read of it is compared with its digest."""
+    return str(stored, "utf-8", "replace")
+
+
 def open_reader(file: Path) -> ReadOnlyConnection:
     """Open a SQLite file to read. Raises `StudyError` for what is none that can be read."""
     require_readable(file)
@@ -126,7 +131,9 @@ def _stamp(file: Path) -> Stamp | None:
 
 
 def _connected(uri: str) -> ReadOnlyConnection:
-    return sqlite3.connect(uri, uri=True, factory=ReadOnlyConnection, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, factory=ReadOnlyConnection, check_same_thread=False)
+    connection.text_factory = as_text
+    return connection
 
 
 def _of_copy(file: Path) -> ReadOnlyConnection:

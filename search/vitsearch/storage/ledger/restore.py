@@ -12,7 +12,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import connect, shown
-from vitsearch.storage.ledger.snapshot import RESULTS, SHARED, ResultRows, Row, StudyRows
+from vitsearch.storage.ledger.seals import MADE_AGAIN, RESULTS, sealed
+from vitsearch.storage.ledger.snapshot import ResultRows, Row, StudyRows
 
 
 class Destination:
@@ -31,10 +32,10 @@ class Destination:
     def add_results(self, results: ResultRows, location: str) -> int:
         """Add the results that the database lacks, and return how many. One that it has under the same key stays.
         `location` is where their files are now."""
-        moved = [row | {"location": location} for row in results.tables[tables.artifact.name]]
+        moved = [sealed(tables.artifact, row | {"location": location}) for row in results.tables[tables.artifact.name]]
         with self._writing() as connection:
             before = _results(connection)
-            for table in SHARED:
+            for table in MADE_AGAIN:
                 rows = moved if table is tables.artifact else results.tables[table.name]
                 _add(connection, _if_missing(self._engine, table), rows)
             present = _known_costs(connection, {row["run_id"] for row in results.costs})
@@ -66,7 +67,7 @@ class Destination:
 
 
 def _add_trials(connection: Connection, study: StudyRows) -> None:
-    values = {"name": study.name, "objectives": study.objectives}
+    values = sealed(tables.study, {"name": study.name, "objectives": study.objectives})
     key = connection.execute(insert(tables.study).values(values)).inserted_primary_key
     assert key is not None
     owner = {"study": int(key[0])}

@@ -18,7 +18,7 @@ from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import connect, connect_to_read, explained, shown
 from vitsearch.storage.ledger.outage import wait_for
 
-VERSION = "0008"
+VERSION = "0009"
 _LOCK = 5_283_117_090
 """The number of PostgreSQL's advisory lock: two programs that start on an empty database make its tables in turn."""
 

@@ -16,14 +16,12 @@ from sqlalchemy import Column, Connection, Select, Table, and_, select
 from vitsearch.core.decoding import expect, parsed
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
-from vitsearch.storage.ledger.engine import connect_to_read
+from vitsearch.storage.ledger.engine import connect_to_read, shown
 from vitsearch.storage.ledger.rows import Detail, artifact_files
+from vitsearch.storage.ledger.seals import MADE_AGAIN, RESULTS, SEALED, whole
 
 Row: TypeAlias = dict[str, Any]
 
-RESULTS = (tables.block_structure, tables.training, tables.artifact, tables.evaluation, tables.measurement)
-SHARED = (*RESULTS, tables.reference_times)
-"""The tables whose rows belong to no single study."""
 MODEL = "model"
 """The kind of an exported model; other artifacts are single files."""
 KEYS = {
@@ -84,8 +82,9 @@ class ResultRows:
 
 def _files_of(artifacts: Iterable[Row]) -> Iterator[str]:
     for row in artifacts:
-        expect(Detail, row["detail"], f"{tables.artifact.name} of {row['artifact_key'][:12]}: detail")
-        yield from artifact_files(row["sha256"], row["detail"])
+        where = f"{tables.artifact.name} of {row['artifact_key'][:12]}: detail"
+        expect(Detail, detail := row["detail"].value(where), where)
+        yield from artifact_files(row["sha256"], detail)
 
 
 @contextmanager
@@ -108,33 +107,33 @@ class Snapshot:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._ids: dict[str, int] = dict(self._connection.execute(select(tables.study.c.name, tables.study.c.id)).all())
+        rows = whole(connection, select(tables.study), tables.study, shown(connection.engine))
+        self._studies = {row["name"]: row for row in rows}
 
     @property
     def names(self) -> list[str]:
         """The studies of the database."""
-        return list(self._ids)
+        return list(self._studies)
 
     def study(self, name: str, left_out: Collection[str] = ()) -> StudyRows:
         """A study without the attributes `left_out`. Trials that run are waiting ones: the driver that runs them
         is none of the copy's."""
-        study_id = self._ids[name]
-        objectives = select(tables.study.c.objectives).where(tables.study.c.id == study_id)
+        study_id = self._studies[name]["id"]
         attributes = [row for row in self._of_study(tables.study_attribute, study_id) if row["name"] not in left_out]
         trials = [_at_rest(row) for row in self._of_study(tables.trial, study_id)]
-        return StudyRows(name, self._connection.execute(objectives).scalar_one(), attributes, trials, *self._runs(name))
+        return StudyRows(name, self._studies[name]["objectives"], attributes, trials, *self._runs(name))
 
     def results(self, studies: Collection[str]) -> ResultRows:
         """The results that `studies` need: all but those that only trials of other studies name."""
         mine = {key for name in studies for key in self._keys(name)}
-        foreign = {key for name in self._ids.keys() - set(studies) for key in self._keys(name)} - mine
+        foreign = {key for name in self._studies.keys() - set(studies) for key in self._keys(name)} - mine
         rows_of = {}
-        for table in SHARED:
-            rows = self._rows(select(*_columns(table)).order_by(*table.primary_key))
+        for table in MADE_AGAIN:
+            rows = self._rows(select(*_columns(table)).order_by(*table.primary_key), table)
             key = KEYS.get(table.name)
             rows_of[table.name] = [row for row in rows if key is None or row[key] not in foreign]
         made_by = {row["made_by"] for table in RESULTS for row in rows_of[table.name]}
-        costs = self._rows(select(*_columns(tables.stage_cost)).order_by(tables.stage_cost.c.id))
+        costs = self._rows(select(*_columns(tables.stage_cost)).order_by(tables.stage_cost.c.id), tables.stage_cost)
         return ResultRows(rows_of, [row | {"run": None} for row in costs if row["run_id"] in made_by])
 
     def _runs(self, name: str) -> tuple[list[Row], list[Row]]:
@@ -143,24 +142,27 @@ class Snapshot:
         runs = self._connection.execute(select(run).where(run.c.study == name).order_by(run.c.id)).mappings().all()
         places = {row["id"]: place for place, row in enumerate(runs)}
         of_runs = select(*_columns(cost)).where(cost.c.run.in_(select(run.c.id).where(run.c.study == name)))
-        costs = self._rows(of_runs.order_by(cost.c.id))
+        costs = self._rows(of_runs.order_by(cost.c.id), cost)
         plain = [{key: value for key, value in row.items() if key not in OF_A_PROCESS} for row in runs]
         return plain, [row | {"run": places[row["run"]]} for row in costs]
 
     def _keys(self, name: str) -> Iterator[str]:
         """The keys that a study names: of its trials, of its baseline, of what was shipped."""
-        trial, attribute = tables.trial.c, tables.study_attribute.c
-        records = select(trial.record).where(and_(trial.study == self._ids[name], trial.record.is_not(None)))
-        attributes = select(attribute.value).where(attribute.study == self._ids[name])
+        trial, attribute, study_id = tables.trial.c, tables.study_attribute.c, self._studies[name]["id"]
+        records = select(trial.record).where(and_(trial.study == study_id, trial.record.is_not(None)))
+        attributes = select(attribute.value).where(attribute.study == study_id)
         for query in (records, attributes):
             for text in self._connection.execute(query).scalars():
                 yield from _keys_in(parsed(text, f"an attribute of study {name!r}"))
 
     def _of_study(self, table: Table, study_id: int) -> list[Row]:
         columns = [column for column in table.c if column is not table.c.study]
-        return self._rows(select(*columns).where(table.c.study == study_id).order_by(*table.primary_key))
+        return self._rows(select(*columns).where(table.c.study == study_id).order_by(*table.primary_key), table)
 
-    def _rows(self, query: Select[Any]) -> list[Row]:
+    def _rows(self, query: Select[Any], table: Table) -> list[Row]:
+        """The rows of a query of a table. A trial keeps its digests in the copy, whole or not."""
+        if table in SEALED:
+            return list(map(dict, whole(self._connection, query, table, shown(self._connection.engine))))
         return [dict(row) for row in self._connection.execute(query).mappings()]
 
 

@@ -38,12 +38,19 @@ KEYS_AT_ONCE = 500
 version = Table("vitsearch_version", metadata, Column("version_num", String(32), primary_key=True))
 
 
+def _digest() -> Column[object]:
+    """That of the other columns (`vitsearch.storage.ledger.seals`)."""
+    return Column("digest", String(64), nullable=False)
+
+
 def _made_columns() -> list[Column[object]]:
-    """What made a row: the run of a stage (`run_id` of `vs_stage_cost`), library versions, database time."""
+    """What made a row: the run of a stage (`run_id` of `vs_stage_cost`), library versions, database time; and its
+    digest."""
     return [
         Column("made_by", String(32), nullable=False),
         Column("versions", JSON, nullable=False),
         Column("created_at", Float, nullable=False),
+        _digest(),
     ]
 
 
@@ -124,6 +131,7 @@ reference_times = Table(
     Column("threads", Integer, primary_key=True),
     Column("times", JSON, nullable=False),
     Column("started_at", String(64), nullable=False),
+    _digest(),
 )
 
 claim = Table(
@@ -181,6 +189,7 @@ study = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("name", String(512), nullable=False, unique=True),
     Column("objectives", Text, nullable=False),
+    _digest(),
 )
 
 study_attribute = Table(
@@ -189,6 +198,7 @@ study_attribute = Table(
     Column("study", Integer, primary_key=True, autoincrement=False),
     Column("name", String(255), primary_key=True),
     Column("value", Text, nullable=False),
+    _digest(),
 )
 
 trial = Table(
@@ -207,6 +217,8 @@ trial = Table(
     Column("params", Text, nullable=False),
     Column("notes", Text, nullable=False),
     Column("record", Text),
+    Column("asked_digest", String(64), nullable=False),
+    Column("told_digest", String(64)),
     Index("vs_trial_by_state", "study", "state", "number", "trains"),
 )
 STUDIES = (study, study_attribute, trial)

@@ -1,28 +1,33 @@
 """The studies of a database and their trials: one row each, written in one transaction.
 
-What a trial was asked is written when it is asked, and its record with its state when it is told. Values and
-constraints are those of the record. JSON is kept as text here; times are seconds since 1970 by the driver's clock,
-heartbeats by the database's.
+What a trial was asked is written when it is asked, and its record with its state when it is told, each with a digest
+(`asked_digest`, `told_digest`). A finished trial that is not as it was written counts as failed, without a record and
+without parameters: the study goes on without it. Values and constraints are those of the
+record. JSON is kept as text here; times are seconds since 1970 by the driver's clock, heartbeats by the database's.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, fields
 from time import time
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from vitsearch.errors import StudyDeleted
-from vitsearch.storage.ledger.engine import at_once, database_now
+from vitsearch.storage.ledger.engine import at_once, database_now, shown
 from vitsearch.storage.ledger.outage import again_when_cut
+from vitsearch.storage.ledger.seals import digest_of, sealed, whole
 from vitsearch.storage.ledger.tables import KEYS_AT_ONCE, study, study_attribute, trial
 
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 OPEN = ("RUNNING", "WAITING")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,23 @@ class TrialRow:
     record: str | None = None
 
 
-_COLUMNS = tuple(trial.c[field.name] for field in fields(TrialRow))
+_COLUMNS = (*(trial.c[field.name] for field in fields(TrialRow)), trial.c.asked_digest, trial.c.told_digest)
+
+
+def asked_digest(number: int, fixed: str | None, params: str, notes: str) -> str:
+    """The digest of what a trial is asked."""
+    return digest_of(number, fixed, params, notes)
+
+
+def told_digest(number: int, state: str, record: str | None) -> str:
+    """The digest of how a trial has ended."""
+    return digest_of(number, state, record)
+
+
+def is_as_written(row: TrialRow, asked: str, told: str | None) -> bool:
+    """Whether a trial has these digests. That of its end is none while it is open."""
+    end = told_digest(row.number, row.state, row.record) if row.state in ENDED else None
+    return told == end and asked == asked_digest(row.number, row.fixed, row.params, row.notes)
 
 
 @dataclass(frozen=True)
@@ -66,18 +87,20 @@ class StudyTable:
     def names(self) -> list[str]:
         """In the order in which they were made."""
         with self._at_once.connect() as connection:
-            return list(connection.execute(select(study.c.name).order_by(study.c.id)).scalars())
+            query = select(study).order_by(study.c.id)
+            return [row["name"] for row in whole(connection, query, study, shown(self._engine))]
 
     def find(self, name: str) -> StudyRow | None:
         with self._at_once.connect() as connection:
-            row = connection.execute(select(study).where(study.c.name == name)).first()
-        return None if row is None else StudyRow(*row)
+            rows = list(whole(connection, select(study).where(study.c.name == name), study, shown(self._engine)))
+        return StudyRow(rows[0]["id"], name, rows[0]["objectives"]) if rows else None
 
     def add(self, name: str, objectives: Mapping[str, str]) -> None:
         """Make a study, unless another driver has."""
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(study).values(name=name, objectives=json.dumps(objectives)))
+                row = sealed(study, {"name": name, "objectives": json.dumps(objectives)})
+                connection.execute(insert(study).values(row))
         except IntegrityError:
             if self.find(name) is None:
                 raise
@@ -96,31 +119,38 @@ class TrialRows:
         is_from = and_(self._is_mine, trial.c.number >= bindparam("low"))
         self._states = select(trial.c.number, trial.c.state).where(is_from).order_by(trial.c.number)
         self._by_number = select(*_COLUMNS).where(and_(self._is_mine, trial.c.number == bindparam("of_number")))
+        self._attributes = select(study_attribute).where(study_attribute.c.study == study_id)
+        self._damaged: set[int] = set()
 
     # ---- attributes of the study
 
     def attributes(self) -> dict[str, str]:
-        a = study_attribute.c
         with self._at_once.connect() as connection:
-            return dict(connection.execute(select(a.name, a.value).where(a.study == self._study_id)).all())
+            rows = whole(connection, self._attributes, study_attribute, shown(self._engine))
+            return {row["name"]: row["value"] for row in rows}
 
     def attribute(self, name: str) -> str | None:
         with self._at_once.connect() as connection:
-            return connection.execute(select(study_attribute.c.value).where(self._named(name))).scalar()
+            return self._stored(connection, name)
 
     def change_attribute(self, name: str, change: Callable[[Any], Any]) -> Any:
         """Replace an attribute by what `change` makes of it, and return that; no other driver can change it in
         between. `change` gets None where there is none."""
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
-            text = connection.execute(select(study_attribute.c.value).where(self._named(name))).scalar()
+            text = self._stored(connection, name)
             value = change(None if text is None else json.loads(text))
+            row = sealed(study_attribute, {"name": name, "value": json.dumps(value)})
             if text is None:
-                row = {"study": self._study_id, "name": name, "value": json.dumps(value)}
-                connection.execute(insert(study_attribute).values(row))
+                connection.execute(insert(study_attribute).values(row | {"study": self._study_id}))
             else:
-                connection.execute(update(study_attribute).where(self._named(name)).values(value=json.dumps(value)))
+                connection.execute(update(study_attribute).where(self._named(name)).values(row))
         return value
+
+    def _stored(self, connection: Connection, name: str) -> str | None:
+        query = select(study_attribute).where(self._named(name))
+        rows = whole(connection, query, study_attribute, shown(self._engine))
+        return next((row["value"] for row in rows), None)
 
     def _named(self, name: str) -> ColumnElement[bool]:
         return and_(study_attribute.c.study == self._study_id, study_attribute.c.name == name)
@@ -138,12 +168,25 @@ class TrialRows:
             return []
         if len(numbers) == 1:
             with self._at_once.connect() as connection:
-                return [TrialRow(*row) for row in connection.execute(self._by_number, {"of_number": min(numbers)})]
+                rows = connection.execute(self._by_number, {"of_number": min(numbers)}).all()
+                return list(map(self._row, rows))
         few = trial.c.number.in_(sorted(numbers)) if len(numbers) <= KEYS_AT_ONCE else trial.c.number >= min(numbers)
         query = select(*_COLUMNS).where(and_(self._is_mine, few)).order_by(trial.c.number)
         with self._at_once.connect() as connection:
-            rows = [TrialRow(*row) for row in connection.execute(query)]
-        return [row for row in rows if row.number in numbers]
+            rows = [self._row(row) for row in connection.execute(query) if row.number in numbers]
+        return rows
+
+    def _row(self, stored: Row[Any]) -> TrialRow:
+        """A row as a value. Of one that is not as it was written only the number is used."""
+        *values, asked, told = stored
+        row = TrialRow(*values)
+        if is_as_written(row, asked, told):
+            return row
+        if row.number not in self._damaged:
+            self._damaged.add(row.number)
+            where = f"storage {shown(self._engine)}: trial {row.number} in {trial.name}"
+            logger.warning("%s was damaged or edited, for its digest is another; it counts as failed", where)
+        return TrialRow(row.number, "FAIL")
 
     def records(self, read: Container[int]) -> list[tuple[int, str]]:
         """The number and the record of each finished trial that has one and is not among those that were `read`."""
@@ -152,9 +195,9 @@ class TrialRows:
             numbers = connection.execute(select(trial.c.number).where(has_ended)).scalars()
             new = [number for number in numbers if number not in read]
             few = has_ended if len(new) > KEYS_AT_ONCE else and_(has_ended, trial.c.number.in_(new))
-            query = select(trial.c.number, trial.c.record).where(few).order_by(trial.c.number)
-            rows = connection.execute(query).all() if new else ()
-        return [(number, record) for number, record in rows if number not in read]
+            query = select(*_COLUMNS).where(few).order_by(trial.c.number)
+            rows = [self._row(row) for row in (connection.execute(query) if new else ()) if row.number not in read]
+        return [(row.number, row.record) for row in rows if row.record is not None]
 
     def count(self, states: Collection[str]) -> int:
         query = select(func.count()).where(and_(self._is_mine, trial.c.state.in_(states)))
@@ -174,7 +217,7 @@ class TrialRows:
                 number = self._add(connection, **running)
             else:
                 connection.execute(update(trial).where(self._numbered(number)).values(running))
-            return TrialRow(*connection.execute(self._by_number, {"of_number": number}).one())
+            return self._row(connection.execute(self._by_number, {"of_number": number}).one())
 
     def enqueue(self, fixed: str, why: str) -> None:
         """A trial that waits with these parameters."""
@@ -189,16 +232,18 @@ class TrialRows:
             self._keep_others_out(connection)
             return self._add(connection, state=state, started_at=now, ended_at=now, params=params, record=record)
 
-    def write(self, number: int, params: str, notes: str) -> None:
-        """What a trial was asked."""
+    def write(self, number: int, params: str, notes: str, fixed: str | None = None) -> None:
+        """What a trial was asked, which was enqueued with what is `fixed`."""
+        asked = {"params": params, "notes": notes, "asked_digest": asked_digest(number, fixed, params, notes)}
         with self._at_once.begin() as connection:
-            connection.execute(update(trial).where(self._numbered(number)).values(params=params, notes=notes))
+            connection.execute(update(trial).where(self._numbered(number)).values(asked))
 
     def finish(self, number: int, state: str, record: str) -> bool:
         """Write the record of a trial with its state; False, and nothing is written, where it has ended already. A
         second call with the same values (its first answer was lost) is true as well."""
         is_open = and_(self._numbered(number), trial.c.state.in_(OPEN))
-        ending = {"state": state, "record": record, "ended_at": time()}
+        digest = told_digest(number, state, record)
+        ending = {"state": state, "record": record, "told_digest": digest, "ended_at": time()}
         with self._at_once.begin() as connection:
             if connection.execute(update(trial).where(is_open).values(ending)).rowcount:
                 return True
@@ -235,10 +280,10 @@ class TrialRows:
         is_stale = and_(self._is_stale(grace_s), trial.c.number.in_(sorted(numbers)[:KEYS_AT_ONCE]))
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
-            rows = [TrialRow(*row) for row in connection.execute(select(*_COLUMNS).where(is_stale))]
+            rows = list(map(self._row, connection.execute(select(*_COLUMNS).where(is_stale)).all()))
             for row in rows:
-                ended = update(trial).where(self._numbered(row.number)).values(state="FAIL", ended_at=time())
-                connection.execute(ended)
+                lost = {"state": "FAIL", "told_digest": told_digest(row.number, "FAIL", None), "ended_at": time()}
+                connection.execute(update(trial).where(self._numbered(row.number)).values(lost))
                 self._add(connection, state="WAITING", fixed=fixed(row), enqueued=f"trial {row.number} was lost")
         return [row.number for row in rows]
 
@@ -271,8 +316,11 @@ class TrialRows:
         """A trial with the next number."""
         last = connection.execute(select(func.max(trial.c.number)).where(self._is_mine)).scalar()
         number = 0 if last is None else int(last) + 1
-        row = {"study": self._study_id, "number": number, "params": "{}", "notes": "{}"}
-        connection.execute(insert(trial).values(row | values))
+        row = {"study": self._study_id, "number": number, "fixed": None, "params": "{}", "notes": "{}"} | values
+        row["asked_digest"] = asked_digest(number, row["fixed"], row["params"], row["notes"])
+        if row["state"] in ENDED:
+            row["told_digest"] = told_digest(number, row["state"], row["record"])
+        connection.execute(insert(trial).values(row))
         return number
 
     def _numbered(self, number: int) -> ColumnElement[bool]:

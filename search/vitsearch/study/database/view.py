@@ -60,9 +60,11 @@ class StudyView:
         self._is_read = True
 
     def _is_news(self, number: int, state: str) -> bool:
-        if number >= len(self.trials) or state != self.trials[number].state.name:
+        if number >= len(self.trials):
             return True
-        return state == "RUNNING" and number not in self._own
+        if self.trials[number].state.is_finished():  # for good, also where its state was damaged
+            return False
+        return state != self.trials[number].state.name or (state == "RUNNING" and number not in self._own)
 
     def _take_in(self, numbers: Iterable[int]) -> None:
         self._know_metrics()
@@ -165,7 +167,8 @@ class StudyView:
 
     def write(self, number: int, params: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
         """What a trial was asked."""
-        self._rows.write(number, json.dumps(params), json.dumps(notes))
+        fixed = self.trials[number].fixed
+        self._rows.write(number, json.dumps(params), json.dumps(notes), None if fixed is None else json.dumps(fixed))
         self._keep(replace(self.trials[number], params=params, notes=notes))
 
     def finish(self, number: int, state: TrialState, record: str) -> bool:

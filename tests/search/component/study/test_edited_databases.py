@@ -23,7 +23,7 @@ PICKED = {
     "vs_study_attribute.data string": "data of the study: it is 'x', allowed: an object",
     "vs_study_attribute.space list": "space of the study: ",
     "vs_study_attribute.leaderboard deep": "leaderboard of the study: is nested too deeply",
-    "vs_measurement.result number": "vs_measurement row 1: result is 7",
+    "vs_measurement.result number": "result is 7, allowed: an object",
     "vs_measurement.result job_id missing": "vs_measurement of graph ",
     "vs_evaluation.tally nested": "vs_evaluation of ",
     "vs_evaluation.figures list": "vs_evaluation of ",

@@ -19,7 +19,8 @@ from support.disks import fill, small_disk
 from support.reading import commands, outcomes, state_of
 from vitsearch.cli.app import app
 from vitsearch.errors import StoreError, StudyError
-from vitsearch.storage.ledger import Ledger, snapshot
+from vitsearch.storage.ledger import Ledger, snapshot, tables
+from vitsearch.storage.ledger.seals import sealed
 from vitsearch.study.database.opening import delete_study, study_names
 from vitsearch.study.lookup import find, opened
 from vitsearch.study.study import Study
@@ -159,13 +160,14 @@ def test_a_run_that_begins_while_a_study_is_open_is_seen(study):
 
 def killed_in_a_run(folder: Path) -> None:
     """Leave a log with a newer row, as a run that was killed does."""
+    digest = sealed(tables.study_attribute, {"name": "newest", "value": "1"})["digest"]
     program = (
         "import os, sqlite3, sys\n"
         "writer = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-        "writer.execute(\"INSERT INTO vs_study_attribute (study, name, value) VALUES (1, 'newest', '1')\")\n"
+        "writer.execute(\"INSERT INTO vs_study_attribute VALUES (1, 'newest', '1', ?)\", sys.argv[2:])\n"
         f"os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(folder / "fake.db")], check=False)
+    subprocess.run([sys.executable, "-c", program, str(folder / "fake.db"), digest], check=False)
     assert (folder / "fake.db-wal").stat().st_size
 
 

@@ -74,7 +74,16 @@ def test_a_row_whose_file_is_gone_is_made_again_and_replaced(ledger, store, capl
     assert row == ledger.artifact("k") != ROW
     assert store.holds(row.sha256)
     assert ledger.evaluation("k", "split") is None, "it was that of another file"
-    assert caplog.messages == [f"files are gone from {store.root}: the stages that made them run again"]
+    assert caplog.messages == [f"files in {store.root} are gone or damaged: the stages that made them run again"]
+
+
+def test_a_row_whose_file_has_other_bytes_is_made_again(ledger, store):
+    first, again = Maker(ledger, store), Maker(ledger, store)
+    row = asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, first.find, first.make))
+    (path,) = [path for path in store.root.rglob("*") if path.is_file()]
+    path.write_bytes(b"other bytes")
+    assert asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, again.find, again.make)) == row
+    assert (again.runs, store.holds(row.sha256)) == (1, True)
 
 
 def test_a_row_that_has_lost_one_of_several_files_is_made_again(ledger, store):

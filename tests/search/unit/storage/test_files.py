@@ -54,6 +54,27 @@ def test_a_missing_file_is_reported_with_the_store(store):
     assert not store.holds("ab" * 32)
 
 
+@pytest.mark.parametrize("kind", ["file", "model"])
+def test_a_file_with_other_bytes_than_its_name_says_is_none_and_is_replaced(store, file, kind):
+    put, get = (store.put, store.get) if kind == "file" else (lambda path: store.put_model(path).sha256, store.model)
+    name = put(file)
+    assert get(name).read_bytes() == b"weights"
+    get(name).write_bytes(b"weigths")
+    assert not store.holds(name)
+    with pytest.raises(StoreError, match=f"{name[:12]} is damaged: .* the next 'vitsearch run' makes it again"):
+        get(name)
+    assert put(file) == name
+    assert get(name).read_bytes() == b"weights"
+
+
+def test_a_file_is_read_once_to_compare_it(store, file, monkeypatch):
+    name = store.put(file)
+    store.get(name)
+    monkeypatch.setattr("vitsearch.storage.files.name_of", lambda path: pytest.fail(f"{path} was read again"))
+    assert store.holds(name)
+    store.get(name)
+
+
 @pytest.mark.parametrize("step", ["copyfileobj", "replace"])
 def test_a_failed_put_leaves_no_file(store, file, monkeypatch, step):
     def crash(*_paths):

@@ -214,9 +214,18 @@ def test_a_damaged_file_is_refused_and_not_kept(folder_store, file, tmp_path):
     name = folder_store.put(file)
     (path,) = on_server(tmp_path)
     path.write_bytes(b"weigths")
-    with pytest.raises(StoreError, match="is damaged: its content is not what its name says. Delete it, and the stage"):
+    with pytest.raises(StoreError, match="is damaged: its content is not what its name says. Where"):
         elsewhere(folder_store).get(name)
     assert folder_store.cache.find_file(name) is None
+    assert not folder_store.holds(name)  # its stage runs again
+    folder_store.put(file)
+    assert elsewhere(folder_store).get(name).read_bytes() == b"weights"
+
+
+def test_a_damaged_copy_in_the_cache_is_downloaded_again(folder_store, file):
+    name = folder_store.put(file)
+    folder_store.get(name).write_bytes(b"weigths")
+    assert folder_store.get(name).read_bytes() == b"weights"
 
 
 def test_a_download_that_lost_bytes_is_repeated(folder_store, file, monkeypatch):

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from support.marks import long
 from vitsearch import api
 from vitsearch.core.json_value import json_of
-from vitsearch.errors import StoreError, StudyError
+from vitsearch.errors import StudyError
 from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.search.admin.copying import copy
 from vitsearch.search.admin.housekeeping import delete, plan_deletion
@@ -247,8 +247,7 @@ def test_files_that_are_gone_are_counted_and_made_again(study, other):
 def test_a_file_with_other_bytes_than_its_name_says_is_not_copied(study, other):
     model = next((study.folder / "artifacts").rglob("*.onnx"))
     model.write_text("damaged")
-    with pytest.raises(StoreError, match="is damaged"):
-        copy(study.space.storage, other)
+    assert copy(study.space.storage, other).files_gone == 1
 
 
 def test_the_outage_of_a_run_is_not_one_of_the_copy(study, other):

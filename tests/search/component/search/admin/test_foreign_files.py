@@ -8,6 +8,7 @@ import shutil
 import pytest
 from sqlalchemy import create_engine, text
 
+from support.seals import reseal
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.search.admin.housekeeping import Freed, clean, delete, plan_deletion
 from vitsearch.search.study_folders import StudyFolders
@@ -87,6 +88,7 @@ def edit(database, statement, **values):
 def rename(database, name):
     edit(database, "UPDATE vs_study SET name = :name", name=name)
     edit(database, "UPDATE vs_run SET study = :name", name=name)
+    reseal(database)
 
 
 def test_a_shared_place_keeps_the_files_of_others(stored, tmp_path):

@@ -9,6 +9,7 @@ import sqlite3
 import pytest
 from sqlalchemy import text
 
+from support.seals import reseal
 from vitsearch.core.decoding import Damaged
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StudyDeleted, StudyError
@@ -49,12 +50,13 @@ def test_a_trial_that_repeats_another_is_no_further_model(space, tmp_path):
     for number, duplicate_of in enumerate((None, 0)):
         record = json.dumps({"outcome": "confirmed", "duplicate_of": duplicate_of})
         connection.execute(
-            "INSERT INTO vs_trial (study, number, state, params, notes, record) "
-            "VALUES (1, ?, 'COMPLETE', '{}', '{}', ?)",
+            "INSERT INTO vs_trial (study, number, state, params, notes, record, asked_digest) "
+            "VALUES (1, ?, 'COMPLETE', '{}', '{}', ?, '')",
             (number, record),
         )
     connection.commit()
     connection.close()
+    reseal(tmp_path / "fake.db")
     (summary,) = summaries(tmp_path / "fake.db")
     assert (summary.trials, summary.models) == (2, 1)
 
