@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any, Iterator, Optional
 
-from vitsearch_agent.base import locks, processes, tokens
+from vitsearch_agent.base import locks, processes, python, tokens
 from vitsearch_agent.base.system import user_cache_folder
 from vitsearch_agent.client.client import DeviceClient
 from vitsearch_agent.errors import AgentError, DeviceUnreachable, InvalidRequest
@@ -191,7 +191,7 @@ class EmbeddedAgent:
     def _spawn(self) -> "subprocess.Popen[bytes]":
         if os.path.exists(self._path("port.json")):
             os.remove(self._path("port.json"))
-        command = [self._python, "-m", "vitsearch_agent", "serve", "--exit-with-stdin"]
+        command = python.run_module(self._python, "vitsearch_agent", "serve", "--exit-with-stdin")
         command += ["--state", self._state, "--port-file", self._path("port.json")]
         command += ["--token-file", self._path(tokens.FILE_NAME)]
         # Shared by all studies of this user on this machine: the longer it is known, the better.
@@ -202,6 +202,7 @@ class EmbeddedAgent:
             # A session of its own: Ctrl-C in a terminal reaches only this process, which then ends the agent in order.
             return subprocess.Popen(
                 command,
+                cwd=os.sep,  # the folder of a user may be on a disk that is to be taken away
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from vitsearch.core.json_value import json_text
 from vitsearch.errors import PlanError, VitsearchError
 from vitsearch.storage.atomic_files import no_room
 from vitsearch_agent.base.printable import printable, printable_lines
+from vitsearch_agent.base.python import SAFE_PATH
 
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """By Python's default, 700, the garbage collector walks through the records of a large study again and again."""
@@ -284,6 +286,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main() -> None:
     """The one place where our errors become a message and an exit code."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    os.environ[SAFE_PATH] = "1"  # for the processes that libraries start: a folder is not code
     try:
         app()
     except VitsearchError as error:
