@@ -13,7 +13,7 @@ import typer
 
 from vitsearch import __version__
 from vitsearch.cli import bundles, converters, device_commands, first_files, plans, report_commands
-from vitsearch.cli.arguments import AsJson, command_text, same_command
+from vitsearch.cli.arguments import AsJson, command_text, resumable
 from vitsearch.cli.results import commands, databases, retarget, studies
 from vitsearch.core.image_size import LEAST_PIXELS, MOST_PIXELS, ImageSize
 from vitsearch.core.json_value import json_text
@@ -116,14 +116,13 @@ def run(
     loaded = judged.require().space
     observing = Observing(log_file, settings_of(observer, mlflow=mlflow, prometheus=metrics))
     stream = sys.stderr if as_json else sys.stdout
-    try:
-        with live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress:
-            ended = api.run(
-                loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress, observing=observing
-            )
-    except KeyboardInterrupt:
-        typer.echo(f"Stopped; nothing is lost. Resume with: {same_command()}", err=True)
-        raise typer.Exit(130) from None
+    with (
+        resumable(),
+        live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress,
+    ):
+        ended = api.run(
+            loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress, observing=observing
+        )
     if as_json:
         from vitsearch.cli.printed import PrintedRun
 

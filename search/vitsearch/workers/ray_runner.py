@@ -188,7 +188,10 @@ class RayRunner:
         except tuple(self._losses):
             raise
         except self._ray.exceptions.RayError as error:
-            raise WorkersLost(f"Ray failed in stage {job.stage}: {str(error).splitlines()[0]}") from error
+            raise WorkersLost(
+                f"Ray failed in stage {job.stage}: {in_one_line(error)}; nothing is lost: run the same command again to "
+                "resume"
+            ) from error
 
     async def _result_of(self, job: Job[Any], log: Path, mailbox: Mailbox, cpus: int) -> Any:
         """Ask Ray for a worker on so many processors, and wait for what it returns. Raises `WorkersLost` if the head of
@@ -263,9 +266,7 @@ def _start(ray: Any, resources: Resources) -> Callable[[], None]:
 def _join(ray: Any, address: str) -> Callable[[], None]:
     """Join a cluster, with the token of the user's environment, and return what leaves it."""
     try:
-        ray.init(
-            address=address, logging_level=logging.ERROR, log_to_driver=False, job_config=_without_folders(ray)
-        )
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, job_config=_without_folders(ray))
     except Exception as error:
         raise WorkersLost(f"the Ray cluster at {address} cannot be joined: {in_one_line(error)}") from error
     leave: Callable[[], None] = ray.shutdown
@@ -304,17 +305,20 @@ def configure_ray() -> None:
 @contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
     """Ignore SIGINT, so that processes started inside inherit this: only the driver handles Ctrl-C and shuts Ray down.
+    SIGTERM does afterwards what it did before: Ray makes it print a stack of C++.
 
     Does nothing outside the main thread, where Python cannot set signal handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    terminates = signal.getsignal(signal.SIGTERM)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, terminates)
 
 
 def run_task(job: Job[R]) -> tuple[R, StageCost]:

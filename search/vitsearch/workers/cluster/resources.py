@@ -80,9 +80,7 @@ def require_cluster(address: str, wait_s: float = CLUSTER_S) -> None:
     try:
         if port.isdigit() and "://" not in address:  # finds in a moment what is wrong most often
             socket.create_connection((host.strip("[]"), int(port)), wait_s).close()
-        joined = subprocess.run(
-            run_code(sys.executable, JOIN, address), capture_output=True, text=True, timeout=wait_s
-        )
+        joined = subprocess.run(run_code(sys.executable, JOIN, address), capture_output=True, text=True, timeout=wait_s)
     except (TimeoutError, subprocess.TimeoutExpired):
         raise ResourceError(f"{where} within {wait_s:g} s") from None
     except OSError as error:
