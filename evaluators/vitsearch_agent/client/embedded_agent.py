@@ -6,6 +6,7 @@ and when that one ends, the next one that needs the agent starts it again.
 """
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -198,7 +199,7 @@ class EmbeddedAgent:
         command += ["--references", os.path.join(user_cache_folder(), "references.json")]
         if self._cpus is not None:
             command += ["--cpus", self._cpus]
-        with open(self._path("agent.log"), "ab") as log:
+        with open(self._path("agent.log"), "ab", opener=functools.partial(os.open, mode=0o600)) as log:
             # A session of its own: Ctrl-C in a terminal reaches only this process, which then ends the agent in order.
             return subprocess.Popen(
                 command,

@@ -62,6 +62,7 @@ class AgentSettings(NamedTuple):
 def serve(settings: AgentSettings, version: str) -> None:
     """Run an agent until SIGTERM, SIGINT or, with `exit_with_stdin`, the end of stdin. Main thread only."""
     processes.keep_memory_small()
+    os.umask(0o077)  # models, queue and log are for this user alone, in a folder that somebody else has made too
     encrypted = wants_tls(settings)
     if os.geteuid() == 0:
         logger.warning("%s", restrictions.ROOT_WARNING)
@@ -199,6 +200,9 @@ def _lock_state(state: str) -> IO[Any]:
     """Create the state folder if necessary and lock it; closing the returned file releases the lock."""
     try:
         os.makedirs(state, mode=0o700, exist_ok=True)
+        mode = os.stat(state).st_mode & 0o777
+        if mode & 0o002:
+            raise AgentError("state", f"--state {state}: everybody may write in it (mode {mode:o}): chmod 700 {state}")
         lock = locks.try_lock(os.path.join(state, locks.STATE))
     except OSError as error:
         raise AgentError(

@@ -286,6 +286,7 @@ def main() -> None:
     """The one place where our errors become a message and an exit code."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     os.environ[SAFE_PATH] = "1"  # for the processes that libraries start: a folder is not code
+    os.umask(os.umask(0o077) | 0o002)  # who can write in a study decides what is trained: never anybody
     try:
         app()
     except VitsearchError as error:

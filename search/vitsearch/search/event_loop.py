@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 
 def run_to_end(main: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`, and SIGTERM ends it as Ctrl-C does; where the thread has a running loop, in a thread of its own,
-    which Ctrl-C ends as cleanly."""
+    """As `asyncio.run`, and SIGTERM ends it as Ctrl-C does; where the thread has a running loop, in a thread of its
+    own, which Ctrl-C ends as cleanly."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

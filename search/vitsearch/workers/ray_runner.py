@@ -189,8 +189,8 @@ class RayRunner:
             raise
         except self._ray.exceptions.RayError as error:
             raise WorkersLost(
-                f"Ray failed in stage {job.stage}: {in_one_line(error)}; nothing is lost: run the same command again to "
-                "resume"
+                f"Ray failed in stage {job.stage}: {in_one_line(error)}; nothing is lost: run the same command again "
+                "to resume"
             ) from error
 
     async def _result_of(self, job: Job[Any], log: Path, mailbox: Mailbox, cpus: int) -> Any:

@@ -66,8 +66,8 @@ def _images(folder: Path, parent: Path, problems: Problems) -> list[Path]:
             files.append(path)
         elif not files and others > MOST_OTHERS:
             raise DataError(
-                f"{folder}: no image among its first {MOST_OTHERS:,} files and folders; name the folder that holds your "
-                "images"
+                f"{folder}: no image among its first {MOST_OTHERS:,} files and folders; name the folder that holds "
+                "your images"
             )
     return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 

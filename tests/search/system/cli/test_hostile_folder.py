@@ -15,7 +15,7 @@ import typer
 
 from support import PYTHON_PATH
 from support.hostile_folder import HostileFolder
-from support.real_search import APART, RealSearch, write_images
+from support.real_search import APART, write_images
 from vitsearch.cli.app import app
 
 WALK = """
@@ -71,7 +71,13 @@ def walk(folder: Path, commands: Sequence[Sequence[str]]) -> str:
     environment = os.environ | {"PYTHONPATH": PYTHON_PATH, "PIP_NO_INDEX": "1", "COLUMNS": "200"}
     code = [sys.executable, "-P", "-c", WALK, json.dumps(commands)]
     done = subprocess.run(
-        code, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        code,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        umask=0,
     )
     assert done.returncode == 0, done.stdout.decode()
     return done.stdout.decode()
@@ -134,3 +140,5 @@ def test_a_search_and_each_command_on_its_study_run_no_module_of_the_folder(host
     assert hostile.marks() == [], printed
     assert "The front: vitsearch front hostile.db" in printed
     assert (hostile.folder / "bundle" / "SHA256SUMS").exists(), printed
+    written = [*hostile.folder.rglob("*"), *Path(os.environ["HOME"]).rglob("*")]
+    assert [path for path in written if not path.is_symlink() and path.stat().st_mode & 0o002] == [], "umask 000"
