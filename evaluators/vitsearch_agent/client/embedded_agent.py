@@ -6,6 +6,7 @@ and when that one ends, the next one that needs the agent starts it again.
 """
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -15,7 +16,7 @@ import sys
 import time
 from typing import Any, Iterator, Optional
 
-from vitsearch_agent.base import locks, processes, tokens
+from vitsearch_agent.base import locks, processes, python, tokens
 from vitsearch_agent.base.system import user_cache_folder
 from vitsearch_agent.client.client import DeviceClient
 from vitsearch_agent.errors import AgentError, DeviceUnreachable, InvalidRequest
@@ -191,17 +192,18 @@ class EmbeddedAgent:
     def _spawn(self) -> "subprocess.Popen[bytes]":
         if os.path.exists(self._path("port.json")):
             os.remove(self._path("port.json"))
-        command = [self._python, "-m", "vitsearch_agent", "serve", "--exit-with-stdin"]
+        command = python.run_module(self._python, "vitsearch_agent", "serve", "--exit-with-stdin")
         command += ["--state", self._state, "--port-file", self._path("port.json")]
         command += ["--token-file", self._path(tokens.FILE_NAME)]
         # Shared by all studies of this user on this machine: the longer it is known, the better.
         command += ["--references", os.path.join(user_cache_folder(), "references.json")]
         if self._cpus is not None:
             command += ["--cpus", self._cpus]
-        with open(self._path("agent.log"), "ab") as log:
+        with open(self._path("agent.log"), "ab", opener=functools.partial(os.open, mode=0o600)) as log:
             # A session of its own: Ctrl-C in a terminal reaches only this process, which then ends the agent in order.
             return subprocess.Popen(
                 command,
+                cwd=os.sep,  # the folder of a user may be on a disk that is to be taken away
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

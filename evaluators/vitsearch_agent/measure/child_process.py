@@ -18,6 +18,7 @@ from typing import IO, Any, Callable, Dict, List, Mapping, NamedTuple, Optional,
 from vitsearch_agent.base import processes
 from vitsearch_agent.base.canonical_json import parse_json
 from vitsearch_agent.base.plain_files import clear, create_plain, open_plain, read_plain, remove_tree
+from vitsearch_agent.base.python import run_module
 from vitsearch_agent.errors import FAILURE_KINDS, AgentError, MeasurementFailed, StorageFull
 from vitsearch_agent.measure.memory_limit import MemoryLimit
 from vitsearch_agent.measure.seen import PeakMemory, Seen, children_cpu_s
@@ -106,7 +107,7 @@ def run_child(
     clear(answer_path)
     evidence, memory = _MemoryEvidence(job.get("group")), PeakMemory()
     temporary = tempfile.mkdtemp(prefix="tmp-", dir=os.path.abspath(folder))
-    command = [python, "-m", "vitsearch_agent.measure.child.main", os.path.abspath(job_path)]
+    command = run_module(python, "vitsearch_agent.measure.child.main", os.path.abspath(job_path))
     # In the usual folder for temporary files it could change those of others.
     environment = dict(child_environment(python, folder), TMPDIR=temporary)
     start = Start(command, environment, os.path.abspath(job_path), temporary)

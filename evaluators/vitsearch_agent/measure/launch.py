@@ -16,6 +16,7 @@ import sys
 from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_agent import runtimes
+from vitsearch_agent.base.python import run_code
 from vitsearch_agent.base.system import System
 from vitsearch_agent.config import RuntimeConfig
 from vitsearch_agent.errors import InvalidRequest
@@ -112,7 +113,7 @@ def candidates(name: str, config: RuntimeConfig, system: System) -> Iterator[Can
 
 
 def _has(python: str, needs: Needs, system: System) -> bool:
-    return system.run([python, "-c", _FIND, *needs.libraries]).reason is None
+    return system.run(run_code(python, _FIND, *needs.libraries)).reason is None
 
 
 def _tool(names: Sequence[str]) -> Candidate:

@@ -19,6 +19,7 @@ from collections import OrderedDict
 from typing import IO, Mapping, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_agent.base import processes
+from vitsearch_agent.base.python import run_module
 from vitsearch_agent.base.system import THIS_MACHINE, System
 from vitsearch_agent.conditions.environment import available_mb
 
@@ -77,7 +78,7 @@ class WarmParent:
         self._socket, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "vitsearch_agent.measure.child.parent", runtime, str(os.getpid())],
+                run_module(sys.executable, "vitsearch_agent.measure.child.parent", runtime, str(os.getpid())),
                 cwd=os.sep,
                 env=dict(environment, **ONE_THREAD),
                 stdin=theirs.fileno(),

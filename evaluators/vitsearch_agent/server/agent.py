@@ -63,6 +63,7 @@ class AgentSettings(NamedTuple):
 def serve(settings: AgentSettings, version: str) -> None:
     """Run an agent until SIGTERM, SIGINT or, with `exit_with_stdin`, the end of stdin. Main thread only."""
     processes.keep_memory_small()
+    os.umask(0o077)  # models, queue and log are for this user alone, in a folder that somebody else has made too
     encrypted = wants_tls(settings)
     if os.geteuid() == 0:
         logger.warning("%s", restrictions.ROOT_WARNING)
@@ -212,12 +213,15 @@ def _lock_state(state: str) -> IO[Any]:
 
 
 def _make_private(state: str) -> None:
-    """Keep other users out of a state folder that somebody has made; AgentError where many are meant to use it."""
+    """Keep other users out of a state folder that somebody has made; AgentError where all may write in it, and so may
+    have left something there."""
     mode = stat.S_IMODE(os.stat(state).st_mode)
     if mode & stat.S_ISVTX:
         raise AgentError(
             "state", f"--state {state}: its mode is {mode:04o}, so that all users share it; name another one"
         )
+    if mode & stat.S_IWOTH:
+        raise AgentError("state", f"--state {state}: everybody may write in it (mode {mode:o}): chmod 700 {state}")
     if mode & 0o077:
         os.chmod(state, 0o700)
         logger.warning(

@@ -20,6 +20,7 @@ from vitsearch.core.networks import Network, NetworkFacts, OnnxNetwork, PythonNe
 from vitsearch.core.plan import Distillation
 from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES
 from vitsearch.errors import NetworkError, VitsearchError
+from vitsearch_agent.base.python import SAFE_PATH, run_module
 
 if TYPE_CHECKING:
     from vitsearch.models.backbone import Backbone
@@ -65,7 +66,7 @@ def _examine(network: Network, weights: str, resolutions: tuple[ImageSize, ...],
     with TemporaryDirectory() as folder:
         request_file, result = Path(folder) / "request.json", Path(folder) / "result.json"
         request_file.write_text(json.dumps(request))
-        command = [sys.executable, "-m", __name__, os.fspath(request_file), os.fspath(result)]
+        command = run_module(sys.executable, __name__, os.fspath(request_file), os.fspath(result))
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, env=_environment())
         except subprocess.TimeoutExpired:
@@ -87,7 +88,8 @@ def _examine(network: Network, weights: str, resolutions: tuple[ImageSize, ...],
 
 def _environment() -> dict[str, str]:
     """That of this process, with the modules that it finds, on no GPU."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "CUDA_VISIBLE_DEVICES": ""}
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**os.environ, "PYTHONPATH": path, SAFE_PATH: "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def _newest(network: Network) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +13,14 @@ import typer
 
 from vitsearch import __version__
 from vitsearch.cli import bundles, converters, device_commands, first_files, plans, report_commands
-from vitsearch.cli.arguments import AsJson, command_text, same_command
+from vitsearch.cli.arguments import AsJson, command_text, resumable
 from vitsearch.cli.results import commands, databases, retarget, studies
 from vitsearch.core.image_size import LEAST_PIXELS, MOST_PIXELS, ImageSize
 from vitsearch.core.json_value import json_text
 from vitsearch.errors import PlanError, VitsearchError
 from vitsearch.storage.atomic_files import no_room
 from vitsearch_agent.base.printable import printable, printable_lines
+from vitsearch_agent.base.python import SAFE_PATH
 
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """By Python's default, 700, the garbage collector walks through the records of a large study again and again."""
@@ -114,14 +116,13 @@ def run(
     loaded = judged.require().space
     observing = Observing(log_file, settings_of(observer, mlflow=mlflow, prometheus=metrics))
     stream = sys.stderr if as_json else sys.stdout
-    try:
-        with live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress:
-            ended = api.run(
-                loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress, observing=observing
-            )
-    except KeyboardInterrupt:
-        typer.echo(f"Stopped; nothing is lost. Resume with: {same_command()}", err=True)
-        raise typer.Exit(130) from None
+    with (
+        resumable(),
+        live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress,
+    ):
+        ended = api.run(
+            loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress, observing=observing
+        )
     if as_json:
         from vitsearch.cli.printed import PrintedRun
 
@@ -284,6 +285,8 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main() -> None:
     """The one place where our errors become a message and an exit code."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    os.environ[SAFE_PATH] = "1"  # for the processes that libraries start: a folder is not code
+    os.umask(os.umask(0o077) | 0o002)  # who can write in a study decides what is trained: never anybody
     try:
         app()
     except VitsearchError as error:

@@ -4,7 +4,10 @@ help stays fast."""
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -42,6 +45,23 @@ def command_text(*arguments: str) -> str:
 def same_command() -> str:
     """The command that is running."""
     return command_text(*sys.argv[1:])
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a command that the same command resumes, and say so."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped; nothing is lost. Resume with: {same_command()}", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

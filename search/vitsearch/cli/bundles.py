@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsearch.cli.arguments import AsJson, StudyName, command_text
+from vitsearch.cli.arguments import AsJson, StudyName, command_text, resumable
 from vitsearch.core.metrics import METRICS
 from vitsearch.errors import BundleError, DeviceLost
 from vitsearch_agent.base.printable import printable
@@ -106,7 +106,8 @@ def ship(
 
     observers = settings_of(observer, mlflow=mlflow)
     options = ShipOptions(to, again, not no_images, allow_emulated, observers, sign, tuple(chip or ()))
-    bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
+    with resumable():
+        bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
     typer.echo(json_text(PrintedBundle.of(bundle)) if as_json else summary(bundle))
 
 

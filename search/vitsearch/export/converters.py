@@ -99,7 +99,7 @@ def install(name: str, verify: Callable[[Path], None], say: Callable[[str], None
         say(f"The {name} converter is already installed in {folder}.")
         return
     say(f"Making an environment for the {name} converter in {folder}: {CONVERTERS[name].size}.")
-    _step([sys.executable, "-m", "venv", "--clear", str(folder)])
+    _step([sys.executable, "-I", "-m", "venv", "--clear", str(folder)])
     _step([str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check", *requirements_of(name)])
     say("Converting a small model to verify it.")
     try:

@@ -14,11 +14,15 @@ T = TypeVar("T")
 
 
 def run_to_end(main: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`; where the thread has a running loop, in a thread of its own, which Ctrl-C ends as cleanly."""
+    """As `asyncio.run`, and SIGTERM ends it as Ctrl-C does; where the thread has a running loop, in a thread of its
+    own, which Ctrl-C ends as cleanly."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(main)
+        try:
+            return asyncio.run(_until_sigterm(main))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
     return _run_beside(main)
 
 
@@ -43,8 +47,16 @@ def _run_beside(main: Coroutine[Any, Any, T]) -> T:
             raise
 
 
-def stop_on_sigterm() -> None:
-    """Let SIGTERM cancel the present task. Does nothing outside the main thread, where Python cannot handle signals."""
-    task = asyncio.current_task()
-    if task is not None and threading.current_thread() is threading.main_thread():
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+async def _until_sigterm(main: Coroutine[Any, Any, T]) -> T:
+    """Let SIGTERM cancel the present task. Outside the main thread Python cannot handle signals."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    if threading.current_thread() is not threading.main_thread():
+        return await main
+    before = signal.getsignal(signal.SIGTERM)
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await main
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)

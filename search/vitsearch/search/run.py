@@ -29,7 +29,7 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.check.connections import hub_probes, probes_of_driver, try_patiently
 from vitsearch.search.driver import Driver, SearchEnd
-from vitsearch.search.event_loop import run_to_end, stop_on_sigterm
+from vitsearch.search.event_loop import run_to_end
 from vitsearch.search.observers import FinalFront
 from vitsearch.search.observers.observe import Observing, observed
 from vitsearch.search.open_device import cores_kept_free, described, open_device
@@ -138,11 +138,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             closing.callback(device.end_pause)
         slots, driver = resources.trainers, DriverId.current()
         session = Session(space, study, ledger, runner, device, driver, slots, progress)
-        try:
-            workspace = home.workspace(space, data_spec(space, study.attributes.get("data")), store)
-            ended = run_to_end(drive(session, workspace, options))
-        except asyncio.CancelledError:  # SIGTERM, see stop_on_sigterm
-            raise KeyboardInterrupt from None
+        workspace = home.workspace(space, data_spec(space, study.attributes.get("data")), store)
+        ended = run_to_end(drive(session, workspace, options))
         observers.finished(partial(FinalFront.read, study, ledger))
         return ended
 
@@ -159,7 +156,6 @@ def _try_what_is_needed(space: SearchSpace, progress: Progress, options: Options
 
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     """The search from its data to its front, with what was opened for it."""
-    stop_on_sigterm()
     context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
     with doing(context.clock.run):
         async with announce_other_runs(session.ledger, session.study.name, session.progress):

@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 MAX_DEPTH = 24
+MAX_NODES = 20_000
+"""Keys and values of a file. The largest of ours has some hundred."""
 Path = tuple[str | int, ...]
 Scalar = str | int | float | bool | None
 
@@ -99,7 +101,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         self.refused: list[tuple[int, str]] = []
-        self._depth = 0
+        self._depth = self._nodes = 0
         super().__init__(text)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -113,6 +115,9 @@ class _Loader(yaml.SafeLoader):
             event.implicit = (True, False) if isinstance(event, yaml.ScalarEvent) else True
         if self._depth == MAX_DEPTH:
             raise Unreadable(line, f"nested deeper than {MAX_DEPTH} levels")
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise Unreadable(line, f"more than {MAX_NODES:,} keys and values, which no space file needs")
         self._depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1

@@ -28,7 +28,6 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 
 from vitsearch.workers.process_tree import (
@@ -41,6 +40,7 @@ from vitsearch.workers.process_tree import (
     process_id,
     token_of,
 )
+from vitsearch_agent.base.python import run_module
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class ProcessGuard:
 
     def _start(self) -> None:
         """Return when the guard watches."""
-        command = [sys.executable, str(Path(__file__)), self._token, str(os.getpid()), *map(str, self._before)]
+        command = run_module(sys.executable, __name__, self._token, str(os.getpid()), *map(str, self._before))
         self._process = subprocess.Popen(
             command,
             bufsize=0,

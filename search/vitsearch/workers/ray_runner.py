@@ -188,7 +188,10 @@ class RayRunner:
         except tuple(self._losses):
             raise
         except self._ray.exceptions.RayError as error:
-            raise WorkersLost(f"Ray failed in stage {job.stage}: {str(error).splitlines()[0]}") from error
+            raise WorkersLost(
+                f"Ray failed in stage {job.stage}: {in_one_line(error)}; nothing is lost: run the same command again "
+                "to resume"
+            ) from error
 
     async def _result_of(self, job: Job[Any], log: Path, mailbox: Mailbox, cpus: int) -> Any:
         """Ask Ray for a worker on so many processors, and wait for what it returns. Raises `WorkersLost` if the head of
@@ -255,6 +258,7 @@ def _start(ray: Any, resources: Resources) -> Callable[[], None]:
         "num_cpus": resources.trainers * resources.cpus,
         "object_store_memory": OBJECT_STORE_BYTES,
         "include_dashboard": False,
+        "job_config": _without_folders(ray),
     }
     return OwnRay.start(ray, arguments).close
 
@@ -262,11 +266,22 @@ def _start(ray: Any, resources: Resources) -> Callable[[], None]:
 def _join(ray: Any, address: str) -> Callable[[], None]:
     """Join a cluster, with the token of the user's environment, and return what leaves it."""
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, job_config=_without_folders(ray))
     except Exception as error:
         raise WorkersLost(f"the Ray cluster at {address} cannot be joined: {in_one_line(error)}") from error
     leave: Callable[[], None] = ray.shutdown
     return leave
+
+
+def _without_folders(ray: Any) -> Any:
+    """Settings of a job whose workers look for modules where every Python does.
+
+    Ray would put the present folder and that of the program before the packages of each worker, unless the job brings a
+    folder of its own.
+    """
+    config = ray.job_config.JobConfig()
+    config._runtime_env_has_working_dir = lambda: True
+    return config
 
 
 def configure_ray() -> None:
@@ -276,6 +291,8 @@ def configure_ray() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Ray would start a cluster of its own for a call without one, such as that of a stage which outlives its run.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    # Under `uv run` Ray would send the present folder to each worker, as code, and let it make an environment of it.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     # Silences Ray's warning about GPU variables on CPU-only workers; we rely on neither behaviour.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray prints a paragraph about each dead worker to stdout, log_to_driver or not; this drops all of its lines.
@@ -288,17 +305,20 @@ def configure_ray() -> None:
 @contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
     """Ignore SIGINT, so that processes started inside inherit this: only the driver handles Ctrl-C and shuts Ray down.
+    SIGTERM does afterwards what it did before: Ray makes it print a stack of C++.
 
     Does nothing outside the main thread, where Python cannot set signal handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    terminates = signal.getsignal(signal.SIGTERM)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, terminates)
 
 
 def run_task(job: Job[R]) -> tuple[R, StageCost]:

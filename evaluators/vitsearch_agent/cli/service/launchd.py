@@ -33,6 +33,7 @@ def property_list(command: Sequence[str], options: ServiceOptions, state: str) -
         "ThrottleInterval": 60,
         "ProcessType": "Interactive",  # other types are throttled, and the measurements with them
         "Umask": 0o077,
+        "WorkingDirectory": "/",  # not a home, whose files are not code: `python -m` looks for modules there
         "StandardErrorPath": os.path.join(state, "agent.log"),
         _INSTALLED: json.dumps(options.to_json(), sort_keys=True),
     }

@@ -32,6 +32,8 @@ StartLimitBurst=60
 
 [Service]
 {account}UMask=0077
+# Not a home, whose files are not code: `python -m` looks for modules here.
+WorkingDirectory=/
 ExecStart={command}
 # Restart after any exit, except 78: a person must fix the configuration, see the log.
 Restart=always

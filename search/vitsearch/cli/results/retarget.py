@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsearch.cli.arguments import AsJson, StudyName, command_text, same_command
+from vitsearch.cli.arguments import AsJson, StudyName, command_text, resumable
 from vitsearch_agent.base.printable import printable
 
 if TYPE_CHECKING:
@@ -64,11 +64,8 @@ def retarget(
 
     stored = api.open_study(study)
     target = Target(device or stored.device(), backend, provider, quantization, threads)
-    try:
+    with resumable():
         retargeted = stored.retarget(target, every, PlainLines((), sys.stderr))
-    except KeyboardInterrupt:
-        typer.echo(f"Stopped; nothing is lost. Resume with: {same_command()}", err=True)
-        raise typer.Exit(130) from None
     front = stored.front(target.name)
     if as_json:
         typer.echo(json_text(PrintedRetargeting.of(retargeted, front)))

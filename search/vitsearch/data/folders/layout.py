@@ -44,6 +44,10 @@ class SplitFolders:
         return "ROOT itself" if folder == self.root else folder.relative_to(self.root).as_posix()
 
 
+OF_THE_KERNEL = ("/proc", "/sys")
+"""Their folders have no end: links in them lead to all that a machine has."""
+
+
 def split_folders(spec: DataSpec) -> SplitFolders:
     """The folders of the splits of `spec.root`, by the keys of `spec` and by their names.
 
@@ -52,6 +56,8 @@ def split_folders(spec: DataSpec) -> SplitFolders:
     root = Path(spec.root or "").expanduser()
     if not root.is_dir():
         raise DataError(f"data.root: {root} is not a folder")
+    if any(root.resolve().is_relative_to(place) for place in OF_THE_KERNEL):
+        raise DataError(f"data.root: {root} shows the state of the kernel; name the folder that holds your images")
     layout = _Layout(root, tuple(_folder_names(root)), {role: getattr(spec, key) for role, key in KEYS.items()})
     return layout.folders()
 

@@ -10,8 +10,12 @@ from vitsearch.core.data_sources import UNLABELLED
 from vitsearch.data.folders.headers import HeaderCache, ImageFile
 from vitsearch.data.pixels import UNREADABLE, reason
 from vitsearch.data.problems import Problems, some
+from vitsearch.errors import DataError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+MOST_OTHERS = 100_000
+"""A folder with more files and folders before its first image is refused: it is another one than was meant."""
 
 Classes = dict[str, list[ImageFile]]
 
@@ -20,7 +24,8 @@ def scan_classes(folder: Path, cache: HeaderCache, problems: Problems) -> Classe
     """The image files of each class, both sorted by name. A class is a subfolder with all folders below it.
 
     Adds to `problems`: a folder without classes, a class without images, files that are not images or cannot be
-    read, links to nothing and links in a circle. Ignores hidden files and files with other endings.
+    read, links to nothing and links in a circle. Ignores hidden files and files with other endings. Raises `DataError`
+    for a folder with more than `MOST_OTHERS` others before its first image.
     """
     members = {entry.name: _images(entry, folder, problems) for entry in _class_folders(folder, problems)}
     if not members and not len(problems):
@@ -54,16 +59,27 @@ def _class_folders(folder: Path, problems: Problems) -> list[Path]:
 
 
 def _images(folder: Path, parent: Path, problems: Problems) -> list[Path]:
-    files = _walk(folder, (parent.resolve(), folder.resolve()), problems)
+    files: list[Path] = []
+    walk = _walk(folder, (parent.resolve(), folder.resolve()), problems)
+    for others, path in enumerate(walk, 1):
+        if path is not None:
+            files.append(path)
+        elif not files and others > MOST_OTHERS:
+            raise DataError(
+                f"{folder}: no image among its first {MOST_OTHERS:,} files and folders; name the folder that holds "
+                "your images"
+            )
     return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def _walk(folder: Path, around: tuple[Path, ...], problems: Problems) -> Iterator[Path]:
+def _walk(folder: Path, around: tuple[Path, ...], problems: Problems) -> Iterator[Path | None]:
+    """The images below a folder, and None for each other file and folder."""
     for path in _entries(folder, problems):
         if _is_folder(path, around, problems):
+            yield None
             yield from _walk(path, (*around, path.resolve()), problems)
-        elif path.suffix.lower() in SUFFIXES and path.is_file():
-            yield path
+        else:
+            yield path if path.suffix.lower() in SUFFIXES and path.is_file() else None
 
 
 def _entries(folder: Path, problems: Problems) -> list[Path]:

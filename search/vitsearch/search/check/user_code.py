@@ -10,6 +10,7 @@ from functools import cache
 from typing import ParamSpec, TypeVar
 
 from vitsearch.core.networks import Networks
+from vitsearch_agent.base.python import safe_path
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,4 +35,7 @@ def caller(backbone: str, networks: Networks, function: Callable[P, R]) -> Calla
 @cache
 def _process() -> ProcessPoolExecutor:
     """One process for all calls; it ends with this one."""
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    with safe_path():
+        pool.submit(int).result()  # which starts it
+    return pool

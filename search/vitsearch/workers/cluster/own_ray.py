@@ -27,6 +27,7 @@ from typing import IO, Any
 from vitsearch.errors import ResourceError, WorkersLost
 from vitsearch.workers.process_tree import kill_marked
 from vitsearch_agent.base.printable import printable
+from vitsearch_agent.base.python import SAFE_PATH
 
 START_S = 90.0
 """A start that takes longer is ended, and tried once more. Ray's own limits add up to several minutes."""
@@ -84,6 +85,7 @@ class OwnRay:
         variables = {
             "RAY_AUTH_MODE": "token",
             TOKEN: self._token,
+            SAFE_PATH: "1",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's word for: the address of this node is that of loopback
         }
         log = logging.getLogger("ray")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitsearch.errors import ResourceError
+from vitsearch_agent.base.python import run_code
 
 CLUSTER_S = 60.0
 """A cluster has to answer within this time."""
@@ -79,7 +80,7 @@ def require_cluster(address: str, wait_s: float = CLUSTER_S) -> None:
     try:
         if port.isdigit() and "://" not in address:  # finds in a moment what is wrong most often
             socket.create_connection((host.strip("[]"), int(port)), wait_s).close()
-        joined = subprocess.run([sys.executable, "-c", JOIN, address], capture_output=True, text=True, timeout=wait_s)
+        joined = subprocess.run(run_code(sys.executable, JOIN, address), capture_output=True, text=True, timeout=wait_s)
     except (TimeoutError, subprocess.TimeoutExpired):
         raise ResourceError(f"{where} within {wait_s:g} s") from None
     except OSError as error:

@@ -11,7 +11,8 @@ import pytest
 
 from vitsearch_agent.base import processes
 from vitsearch_agent.cli.app import WRONG_CONFIGURATION
-from vitsearch_agent.errors import InvalidRequest, TransferFailed
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.errors import DeviceUnreachable, InvalidRequest, TransferFailed
 from vitsearch_agent.server import agent as agent_module
 from vitsearch_agent.server.agent import AgentSettings, log_address
 
@@ -179,3 +180,27 @@ def test_an_agent_whose_measuring_thread_failed_ends_with_an_error(tmp_path):
     assert ended.returncode == 2
     assert b"RuntimeError: unexpected" in ended.stderr
     assert b"vitsearch-agent: the measuring thread failed" in ended.stderr
+
+
+def test_what_an_agent_writes_is_for_its_user_alone(tmp_path, blob, tiny_protocol):
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o755)
+    before = os.umask(0)
+    try:
+        with EmbeddedAgent(str(state)) as agent, agent.client("test") as client:
+            client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+            written = list(state.rglob("*"))
+            open_to_others = [path for path in written if path.stat().st_mode & 0o077 and not path.is_socket()]
+    finally:
+        os.umask(before)
+    assert written
+    assert open_to_others == []
+
+
+def test_a_state_folder_in_which_everybody_may_write_is_refused(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o777)
+    with pytest.raises(DeviceUnreachable, match="everybody may write in it \\(mode 777\\)"):
+        EmbeddedAgent(str(state)).__enter__()

@@ -90,7 +90,7 @@ def test_a_converter_that_cannot_be_started_is_a_failed_export(root):
 # ---- installing
 
 MAKES_VENV = """
-if call[:2] == ["-m", "venv"]:
+if call[:3] == ["-I", "-m", "venv"]:
     import shutil
     target = Path(call[-1]) / "bin"
     target.mkdir(parents=True)
@@ -110,7 +110,7 @@ def test_install_makes_the_environment_verifies_it_and_does_nothing_the_second_t
     verified, said = [], []
     converters.install("litert", verified.append, said.append)
     venv, pip = python.calls
-    assert venv == ["-m", "venv", "--clear", str(root / "litert")]
+    assert venv == ["-I", "-m", "venv", "--clear", str(root / "litert")]
     assert pip[:4] == ["-I", "-m", "pip", "install"]
     assert tuple(pip[5:]) == converters.requirements_of("litert")
     assert verified == [root / "litert" / "bin" / "python"]

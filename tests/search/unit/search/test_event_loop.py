@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,11 +12,10 @@ import threading
 import pytest
 
 from support import PYTHON_PATH
-from vitsearch.search.event_loop import run_to_end, stop_on_sigterm
+from vitsearch.search.event_loop import run_to_end
 
 
 async def answer():
-    stop_on_sigterm()
     await asyncio.sleep(0)
     return threading.current_thread()
 
@@ -78,3 +79,18 @@ def test_an_interrupt_in_a_notebook_ends_it_cleanly():
     env = {"PYTHONPATH": PYTHON_PATH}
     done = subprocess.run([sys.executable, "-c", IN_A_NOTEBOOK], capture_output=True, text=True, env=env, check=True)
     assert (done.stdout, done.stderr) == ("ended\ninterrupted\n", "")
+
+
+def test_sigterm_ends_it_as_an_interrupt_does_and_means_afterwards_what_it_did():
+    ended, before = [], signal.getsignal(signal.SIGTERM)
+
+    async def search():
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("cleanly")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_to_end(search())
+    assert (ended, signal.getsignal(signal.SIGTERM)) == (["cleanly"], before)

@@ -60,8 +60,9 @@ def test_a_missing_file_is_reported_with_the_nearest_name(tmp_path):
         (b'study: "\\UFFFFFFFF"\n', "line 1: not valid YAML: a \\U escape does not name a character"),
         (b"[" * 60 + b"]" * 60, "line 1: nested deeper than 24 levels"),
         (b"a" * 1_000_001, "the file is too large for a space file; allowed: up to 1,000,000 bytes"),
+        (b"a: 1\n" * 60_000, "line 10001: more than 20,000 keys and values, which no space file needs"),
     ],
-    ids=["utf8", "nul", "escape", "deep", "large"],
+    ids=["utf8", "nul", "escape", "deep", "large", "many"],
 )
 def test_unparsable_bytes_are_refused(tmp_path, data, message):
     path = tmp_path / "s.yaml"
@@ -69,6 +70,14 @@ def test_unparsable_bytes_are_refused(tmp_path, data, message):
     with pytest.raises(SpaceError) as caught:
         load(path)
     assert caught.value.problems == (message,)
+
+
+def test_of_very_many_problems_the_first_are_named(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("".join(f"key_{number}: 1\n" for number in range(5_000)))
+    with pytest.raises(SpaceError, match=r"the file has 4,\d+ more problems, which are not named") as caught:
+        load(path)
+    assert len(caught.value.problems) < 300
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

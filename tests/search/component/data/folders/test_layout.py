@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, load
+from vitsearch.data.folders import scan
 from vitsearch.data.folders.layout import SplitFolders, split_folders
 from vitsearch.errors import DataError
 
@@ -219,3 +221,19 @@ def test_unlabelled_test_images_are_refused_and_can_be_left_out(tmp_path):
         load(DataSpec("folder", root=str(tmp_path), image_size=ImageSize.square(8)))
     assert "data.test_split: none" in str(caught.value)
     assert load(DataSpec("folder", root=str(tmp_path), image_size=ImageSize.square(8), test_split="none")).test is None
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs /proc")
+def test_folders_of_the_kernel_are_refused_before_they_are_read():
+    with pytest.raises(DataError, match="/proc/self shows the state of the kernel"):
+        split_folders(DataSpec("folder", root="/proc/self"))
+
+
+def test_a_folder_with_very_many_files_and_no_image_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, "MOST_OTHERS", 10)
+    for name in ("a", "b"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        for number in range(20):
+            (tmp_path / name / f"{number}.txt").touch()
+    with pytest.raises(DataError, match="no image among its first 10 files and folders"):
+        load(DataSpec("folder", root=str(tmp_path)))

@@ -140,6 +140,32 @@ def _environment():
 
 
 @pytest.mark.long
+def test_sigterm_prints_no_stack_of_ray_and_a_worker_looks_for_modules_in_no_folder_of_the_driver(place, tmp_path):
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(tmp_path)!r})
+sys.argv = [{str(tmp_path / "script.py")!r}]
+from pathlib import Path
+from vitsearch.workers.cluster.resources import Resources
+from vitsearch.workers.ray_runner import RayRunner
+import ray
+runner = RayRunner(Resources(1, 1, 0), Path({str(tmp_path)!r}))
+
+@ray.remote
+def paths():
+    import sys
+    return sys.path
+
+print({str(tmp_path)!r} in ray.get(paths.remote()), flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    (tmp_path / "script.py").touch()
+    command = [sys.executable, "-P", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=_environment())
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "False\n", "")
+
+
+@pytest.mark.long
 @pytest.mark.skipif(not PROC.exists(), reason="needs /proc")
 def test_nothing_is_left_at_the_end(place, tmp_path):
     before = descendants(os.getpid())
