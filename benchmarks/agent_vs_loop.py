@@ -49,11 +49,12 @@ TOOL_ROUNDS = 9
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
     options = parser.parse_args()
     os.sched_setaffinity(0, {options.cpu})
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: export(name, Path(folder)) for name in MODELS}
+        files = {name: export(name, Path(folder)) for name in options.models}
         comparisons = {name: compare(path, Path(folder), options.rounds) for name, path in files.items()}
         print(
             "| model | loop, CPU ms | agent, CPU ms | agent over loop | 95 % | OpenVINO: agent / benchmark_app, ms |\n"
