@@ -42,8 +42,8 @@ class MetricsServer(Listener):
         started: list[tuple[str, list[tuple[str, str]]]] = []
         try:
             body = b"".join(self._app(environ, lambda status, headers: started.append((status, headers))))
-        except ValueError as error:  # prometheus_client reads the versions in `Accept` as numbers
-            return "400 Bad Request", [("Content-Type", "text/plain; charset=utf-8")], str(error).encode()
+        except TypeError:  # prometheus_client compares the version in `Accept` with numbers
+            return "400 Bad Request", [("Content-Type", "text/plain; charset=utf-8")], b"the header Accept is not valid"
         ((status, headers),) = started
         return status, headers, body
 
