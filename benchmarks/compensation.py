@@ -2,11 +2,12 @@
 
 In fp32 and static int8, with and without token pruning, on bases that ship with vitsearch. Nothing is trained.
 
-python benchmarks/compensation.py
+python benchmarks/compensation.py [--plans 5]
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,9 @@ PRECISIONS = ("fp32", "int8_ptq")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--plans", type=int, help="the first rows")
+    count = parser.parse_args().plans
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -53,7 +57,7 @@ def main() -> None:
         head = ("base", "plan", *(f"{what}, {p}" for what in ("cut", "compensated") for p in PRECISIONS))
         for cells in (head, ["---"] * len(head)):
             print("| " + " | ".join(cells) + " |")
-        for backbone, cut in PLANS:
+        for backbone, cut in PLANS[:count]:
             seen = [f"{value:.4f}" for value in accuracies(workspace, backbone, Compression(**cut), folder)]
             print(
                 "| " + " | ".join([backbone, ", ".join(f"{k} {v}" for k, v in cut.items()), *seen]) + " |", flush=True

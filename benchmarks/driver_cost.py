@@ -39,17 +39,18 @@ from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.driver import Driver
+from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, engine_options, tune
 from vitsearch.storage.stage_cost import StageCost
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.study.suggest import make_sampler
-from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_judged, fake_stage_config
+from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner, fake_judged, fake_stage_config
 
 HEADS = [0.0, 0.17, 0.33, 0.5, 0.67]
 FFN = {"low": 0.0, "high": 0.9, "step": 0.05}
@@ -151,16 +152,24 @@ def space_for(folder: Path, trials: int, sampler: str) -> SearchSpace:
 def vitsearch(folder: Path, trials: int, sampler: str) -> None:
     """Run baseline, leaderboard, all stages of every trial and the last measurement."""
     space = space_for(folder, trials, sampler)
-    ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
-    runner, device = EverBetter(trials=trials), FakeDevice()
-    session = Session(space, study, ledger, runner, device, me, 1, Silent(), ENDLESS)
-    workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
-    context = StageContext.of(workspace, ledger, runner, me, Silent())
-    pipeline = Pipeline(fake_stage_config(), context, device)
-    plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: ImageSize.square(28))
-    ended = asyncio.run(Driver(session, pipeline, plans).run())
+    ledger, study = Ledger.open(space.storage), Study.open(space)
+    ended = search(folder, study, ledger, EverBetter(trials=trials), FakeDevice())
     if len(trainings(study.records())) < trials:
         raise SystemExit(f"the search ended early: {ended.reason}")
+
+
+def search(
+    folder: Path, study: Study, ledger: Ledger, runner: EverBetter, device: FakeDevice, slots: int = 1
+) -> SearchEnd:
+    """Search as `vitsearch run` does, with the stages of `runner` and the figures of `device`."""
+    space, config, me = study.space(), fake_stage_config(), DriverId.current()
+    adopt_data(study, DATA)
+    adopt_judge(study, config.judged_by)
+    session = Session(space, study, ledger, runner, device, me, slots, Silent(), ENDLESS)
+    workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
+    pipeline = Pipeline(config, StageContext.of(workspace, ledger, runner, me, Silent()), device)
+    plans = PlanSpace(space, device.name, lambda backbone, knob, value: None, lambda backbone: ImageSize.square(28))
+    return asyncio.run(Driver(session, pipeline, plans).run())
 
 
 def plain_optuna(folder: Path, trials: int, sampler: str) -> None:

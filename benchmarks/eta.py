@@ -12,32 +12,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from driver_cost import ENDLESS, EverBetter, space_for
+from driver_cost import EverBetter, search, space_for
 
-from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline import jobs
-from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.jobs import Workspace
-from vitsearch.pipeline.pipeline import Pipeline
-from vitsearch.pipeline.progress import Silent
-from vitsearch.search.driver import Driver
-from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
-from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.accounting import account
-from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
-from vitsearch.testing.fakes import FakeDevice, fake_stage_config
+from vitsearch.testing.fakes import FakeDevice
 from vitsearch_agent.wire.protocol import CONFIRM, Measurement, MeasureProtocol
 
 STAGES_S = {Stage.TRAIN: 3.0, Stage.PROXY: 0.15, Stage.SCREEN: 0.1, Stage.EXPORT: 0.25}
@@ -85,20 +76,16 @@ class SleepingDevice(FakeDevice):
 
 
 def run(folder: Path, trials: int, trainers: int, devices: int, sampler: str, times: float) -> dict[str, float]:
-    boards = {f"board{number}": {"url": f"http://board{number}:8470"} for number in range(devices)}
+    boards = [f"http://board{number}:8470" for number in range(devices)]
     space = SearchSpace.from_json(space_for(folder, trials, sampler).to_json() | {"devices": boards})
-    ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
+    ledger, study = Ledger.open(space.storage), Study.open(space)
     ledger.costs.start_run(space.study, trainers, trainers)
     runner = SleepingRunner(trials=trials, trainers=trainers, times=times)
-    device = SleepingDevice("board0", parallel=devices, times=times)
-    session = Session(space, study, ledger, runner, device, me, trainers, Silent(), ENDLESS)
-    workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
-    pipeline = Pipeline(fake_stage_config(), StageContext.of(workspace, ledger, runner, me, Silent()), device)
-    plans = PlanSpace(space, "board0", lambda backbone, knob, value: None, lambda backbone: ImageSize.square(28))
+    device = SleepingDevice(space.device_names[0], parallel=devices, times=times)
     started, cpu = time.monotonic(), time.process_time()
-    asyncio.run(Driver(session, pipeline, plans).run())
+    search(folder, study, ledger, runner, device, trainers)
     wall, cpu = time.monotonic() - started, time.process_time() - cpu
-    ledger.costs.write()
+    ledger.costs.end_run()
     return shares(space, ledger, study, wall, trainers, devices) | {"driver_cpu_share": cpu / wall}
 
 
@@ -110,7 +97,7 @@ def shares(
     return {
         "trials": float(len(study.records())),
         "wall_s": wall,
-        "eta": costs.eta or 0.0,
+        "eta": math.nan if costs.eta is None else costs.eta,
         "trainers_busy": worked.trainers / trainers / wall,
         "devices_busy": worked.devices / devices / wall,
     }

@@ -194,7 +194,9 @@ class StageRunner:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("words", nargs="*", help="only rows whose name contains one of them")
-    words = parser.parse_args().words
+    parser.add_argument("--rounds", type=int, default=timing.ROUNDS)
+    options = parser.parse_args()
+    words = options.words
     torch.set_num_threads(1)
     wanted = [(name, requested) for name, requested in plans() if not words or any(word in name for word in words)]
     with tempfile.TemporaryDirectory() as folder:
@@ -203,7 +205,7 @@ def main() -> None:
         for name, requested in wanted:
             rows.append(runner.row(name, requested))
             print(f"{len(rows)} of {len(wanted)}: {rows[-1]}", file=sys.stderr, flush=True)
-        cost = timing.cpu_ms({row.name: row.file for row in rows})
+        cost = timing.cpu_ms({row.name: row.file for row in rows}, options.rounds)
         whole = cost.get(UNPRUNED, math.nan)
         for cells in (HEAD, ("---",) * len(HEAD), *(row.cells(cost[row.name], whole) for row in rows)):
             print(f"| {' | '.join(cells)} |")

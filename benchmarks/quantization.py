@@ -12,12 +12,11 @@ import argparse
 import copy
 import tempfile
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
-from timing import cpu_ms
+from timing import ROUNDS, cpu_ms
 from torch import nn
 
 from vitsearch import backbones
@@ -29,6 +28,7 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import QuantizationAware, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import sensitive_layers
+from vitsearch.data.fashion_mnist import subset_split
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
 from vitsearch.export.graph.onnx_file import write_onnx
@@ -42,7 +42,11 @@ RECIPE = Recipe((0, 2), 2048, 64, 1e-4, 0.05, 8, 0.5, 2.0, 0)
 SETTINGS = QuantizationAware()
 FACTOR, CHANNELS = 60.0, 4
 CALIBRATION_IMAGES = 32
-SPLITS = ("train", "validation")
+MODELS = {
+    "base": "vit_fmnist_p4, the base",
+    "outliers": f"vit_fmnist_p4, {CHANNELS} channels of each norm times {FACTOR:g}",
+    "deit": "deit_tiny_patch16_224, random weights",
+}
 HEAD = ("precision", "accuracy", "CPU ms", "of fp32", "size MB")
 
 
@@ -50,9 +54,9 @@ class Data:
     """The 14,000 images of Fashion-MNIST that ship with vitsearch."""
 
     def __init__(self) -> None:
-        with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
-            self.train, self.validation = (archive[f"{name}_images"][..., None] for name in SPLITS)
-            self.train_labels, self.labels = (archive[f"{name}_labels"].astype(np.int64) for name in SPLITS)
+        train, validation = subset_split("train"), subset_split("validation")
+        self.train, self.train_labels = train.images, train.labels
+        self.validation, self.labels = validation.images, validation.labels
         chosen = np.random.default_rng(0).permutation(len(self.train))[:CALIBRATION_IMAGES]
         self.calibration = to_tensor(self.train[chosen], ImageSize.square(28), Preprocessing(MEAN, STD))
 
@@ -79,21 +83,27 @@ class Data:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    data = Data()
-    model = (
-        backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)).model
-    )
-    hard = copy.deepcopy(model)
-    add_outliers(hard, FACTOR, CHANNELS)
-    with tempfile.TemporaryDirectory() as folder:
-        for title, subject in (("the base", model), (f"{CHANNELS} channels of each norm times {FACTOR:g}", hard)):
-            print(f"\nvit_fmnist_p4, {title}\n")
-            with tempfile.TemporaryDirectory(dir=folder) as inner:
-                show(fashion(subject, data, Path(inner)), data)
-        print("\ndeit_tiny_patch16_224, random weights\n")
-        show(deit(Path(folder)))
+    for name in options.models:
+        print(f"\n{MODELS[name]}\n")
+        with tempfile.TemporaryDirectory() as folder:
+            if name == "deit":
+                show(deit(Path(folder)), options.rounds)
+            else:
+                data = Data()
+                show(fashion(base(with_outliers=name == "outliers"), data, Path(folder)), options.rounds, data)
+
+
+def base(with_outliers: bool) -> nn.Module:
+    spec = ModelSpec("vit_fmnist_p4", "builtin", ImageSize.square(28), 10, 1)
+    model = backbones.find("vit_fmnist_p4").build(spec).model
+    if with_outliers:
+        add_outliers(model, FACTOR, CHANNELS)
+    return model
 
 
 def fashion(model: nn.Module, data: Data, folder: Path) -> dict[str, Path]:
@@ -151,16 +161,16 @@ def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -
     return final
 
 
-def show(files: dict[str, Path], data: Data | None = None) -> None:
-    for line in lines(files, data):
+def show(files: dict[str, Path], rounds: int, data: Data | None = None) -> None:
+    for line in lines(files, rounds, data):
         print("| " + " | ".join(line) + " |", flush=True)
 
 
-def lines(files: dict[str, Path], data: Data | None) -> Iterator[tuple[str, ...]]:
+def lines(files: dict[str, Path], rounds: int, data: Data | None) -> Iterator[tuple[str, ...]]:
     head = tuple(cell for cell in HEAD if data or cell != "accuracy")
     yield head
     yield ("---",) * len(head)
-    cost = cpu_ms(files)
+    cost = cpu_ms(files, rounds)
     for name, path in files.items():
         accuracy = (f"{data.accuracy(path):.4f}",) if data else ()
         yield (

@@ -4,7 +4,7 @@ Every plan starts from rung 0 and is trained with each recipe: for 1 epoch of 4,
 for 3 in one. CPU-seconds are those of the training alone, one thread. KL is that on the holdout of the training
 images, which decides what a rung keeps; accuracy is that on the 2,000 validation images, which decides nothing.
 
-    python benchmarks/recipes.py run FILE [--backbone NAME]
+    python benchmarks/recipes.py run FILE [--backbone NAME] [--trainings NUMBER]
     python benchmarks/recipes.py report FILE
 
 `run` writes every row when it is done, and goes on after the last one. The whole takes about an hour.
@@ -18,7 +18,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -197,12 +197,12 @@ def measure(trainings: Trainings, attempt: Try, rows: dict[str, Any]) -> Iterato
         yield f"{attempt.key} | {done}", described | row | {"kept": kept, "cpu_s": report.cpu_seconds}
 
 
-def run(path: Path, only: str | None) -> None:
+def run(path: Path, only: str | None, count: int | None) -> None:
     torch.set_num_threads(1)
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         trainings = Trainings(Path(folder))
-        for attempt in tries(only):
+        for attempt in islice(tries(only), count):
             last = sum(SCHEDULES.get(attempt.schedule, (1,)))
             if f"{attempt.key} | {last}" in rows:
                 continue
@@ -232,8 +232,12 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("file", type=Path)
     parser.add_argument("--backbone", choices=CUTS)
+    parser.add_argument("--trainings", type=int, help="the first ones")
     options = parser.parse_args()
-    run(options.file, options.backbone) if options.what == "run" else report(options.file)
+    if options.what == "run":
+        run(options.file, options.backbone, options.trainings)
+    else:
+        report(options.file)
 
 
 if __name__ == "__main__":

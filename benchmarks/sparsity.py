@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from quantization import MEAN, STD, Data
-from timing import cpu_ms
+from timing import ROUNDS, cpu_ms
 from torch import nn
 
 from vitsearch import backbones
@@ -41,7 +41,7 @@ class Table:
         chosen = np.random.default_rng(0).permutation(len(self.data.train))[:RECALIBRATION_IMAGES]
         self.images = to_tensor(self.data.train[chosen], ImageSize.square(28), Preprocessing(MEAN, STD))
 
-    def print(self) -> None:
+    def print(self, rounds: int) -> None:
         rows, files = {}, {}
         for kind in KINDS:
             plain, fitted = copy.deepcopy(self.model), copy.deepcopy(self.model)
@@ -55,7 +55,7 @@ class Table:
             accuracies = [self.data.accuracy(path) for path in (self.file(plain, "plain"), files[kind], small)]
             sizes = [size / 1e6 for path in (files[kind], small) for size in sizes_of(path)]
             rows[kind] = [f"{value:.4f}" for value in accuracies], [f"{value:.2f}" for value in sizes]
-        cost = cpu_ms(files)
+        cost = cpu_ms(files, rounds)
         lines = [(kind, *seen, f"{cost[kind]:.2f}", *sizes) for kind, (seen, sizes) in rows.items()]
         for cells in (HEAD, ["---"] * len(HEAD), *lines):
             print("| " + " | ".join(cells) + " |")
@@ -73,9 +73,11 @@ def sizes_of(path: Path) -> tuple[int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("backbone", nargs="?", default="vit_fmnist_p4")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        Table(parser.parse_args().backbone, Path(folder)).print()
+        Table(options.backbone, Path(folder)).print(options.rounds)
 
 
 if __name__ == "__main__":

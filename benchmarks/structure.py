@@ -1,6 +1,6 @@
 """Print what dropping blocks and pruning the width of the residual stream cost the plain ViT base, as a Markdown table.
 
-    python benchmarks/structure.py
+    python benchmarks/structure.py [--cuts 10]
 
 vit_fmnist_p4 on 2,000 validation images: after the cut, refitted in closed form, tuned for one epoch of 4,096 images.
 Blocks are ranked in two ways: by Taylor scores, and by the KL when each alone is dropped (not tuned).
@@ -8,6 +8,7 @@ Blocks are ranked in two ways: by Taylor scores, and by the KL when each alone i
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -37,13 +38,16 @@ DEPTHS, WIDTHS = (1 / 6, 2 / 6, 3 / 6), (0.125, 0.25, 0.5)
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cuts", type=int, help="the first rows")
+    cuts = parser.parse_args().cuts
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        for row in rows(Path(folder)):
+        for row in rows(Path(folder), cuts):
             print("| " + " | ".join(row) + " |", flush=True)
 
 
-def rows(folder: Path) -> Iterator[tuple[str, ...]]:
+def rows(folder: Path, most: int | None) -> Iterator[tuple[str, ...]]:
     yield "cut", "MMACs", "M parameters", "cut only", "refitted", "KL", "tuned"
     yield ("---",) * 7
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
@@ -61,7 +65,7 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
     cuts = [(f"depth {ratio:.0%}", Compression(depth_pruning_ratio=ratio), taylor) for ratio in DEPTHS]
     cuts += [(f"depth {ratio:.0%}, by KL", Compression(depth_pruning_ratio=ratio), by_kl) for ratio in DEPTHS]
     cuts += [(f"embedding {ratio:.1%}", Compression(embed_pruning_ratio=ratio), taylor) for ratio in WIDTHS]
-    for name, cut, scores in [("none", Compression(), taylor), *cuts]:
+    for name, cut, scores in [("none", Compression(), taylor), *cuts][:most]:
         resolved = resolve(
             Plan(BASE, "builtin", ImageSize.square(28), None, cut, "logits", RECIPE, (FP32,)), block_structure, scores
         )

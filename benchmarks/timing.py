@@ -17,11 +17,11 @@ WARM_UP, ROUNDS, RUNS = 5, 60, 5
 """`RUNS` consecutive runs are timed together, because one may be shorter than the resolution of the clock."""
 
 
-def cpu_ms(files: Mapping[str, Path]) -> dict[str, float]:
+def cpu_ms(files: Mapping[str, Path], rounds: int = ROUNDS) -> dict[str, float]:
     """Median CPU milliseconds of one inference at batch 1, by the name of the file."""
     sessions = {name: _session(path) for name, path in files.items()}
     seen: dict[str, list[float]] = {name: [] for name in sessions}
-    for round_ in range(WARM_UP + ROUNDS):
+    for round_ in range(WARM_UP + rounds):
         for name, (session, feed) in sessions.items():
             start = time.process_time()
             for _ in range(RUNS):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timing import cpu_ms
+from timing import ROUNDS, cpu_ms
 from torch import nn
 
 from vitsearch import backbones, data
@@ -44,23 +44,25 @@ RECIPE = Recipe((0, 1), 4096, 64, 1e-4, 0.05, 8, 0.5, 2.0, seed=0)
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("table", choices=["time", "accuracy"])
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="of the accuracy table")
-    parser.add_argument("--ratios", nargs="+", default=RATIOS, type=float)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--ratios", nargs="+", default=RATIOS, type=float, help="of the accuracy table")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the time table")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = times() if options.table == "time" else accuracies(options.methods, options.ratios)
+    is_time = options.table == "time"
+    rows = times(options.methods, options.rounds) if is_time else accuracies(options.methods, options.ratios)
     for cells in rows:
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def times() -> Iterator[tuple[str, ...]]:
+def times(methods: Sequence[str], rounds: int) -> Iterator[tuple[str, ...]]:
     """CPU milliseconds, and the speed-up over the unpruned model in fp32."""
     yield "method", "tokens behind the blocks", "MMACs", "nodes", *PRECISIONS
     yield ("---",) * (4 + len(PRECISIONS))
     images = np.random.default_rng(0).normal(size=(8, 3, 224, 224)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         files, rows = {}, {}
-        for method in (None, *METHODS):
+        for method in (None, *methods):
             model, left = pruned(DEIT, method, RATIO)
             plain = Path(folder) / f"{method}.onnx"
             nodes = write_onnx(model, (1, 3, 224, 224), plain).nodes
@@ -71,7 +73,7 @@ def times() -> Iterator[tuple[str, ...]]:
                 files[f"{method} {precision}"] = Path(folder) / f"{method}.{precision}.onnx"
                 learned = fake_quant.learned(model) if precision == "int8_qat" else ()
                 quantize.quantize(plain, files[f"{method} {precision}"], precision, images, learned)
-        medians = cpu_ms(files)
+        medians = cpu_ms(files, rounds)
     for method, cells in rows.items():
         took = [medians[f"{method} {precision}"] for precision in PRECISIONS]
         yield *cells, *(f"{ms:.2f} ({medians['None fp32'] / ms:.2f})" for ms in took)

@@ -1,6 +1,6 @@
 """Does a plan that starts from the nearest larger trained plan of its backbone need fewer epochs?
 
-    python benchmarks/warm_start.py run FILE
+    python benchmarks/warm_start.py run FILE [--plans 5]
     python benchmarks/warm_start.py report FILE
 
 Each plan is trained for 1 epoch of 4,096 images and for 3 from rung 0, and for 1 and 2 from a *parent*: a plan of the
@@ -142,12 +142,14 @@ def trained(trainings: Trainings, model: nn.Module, attempt: Try, epochs: int) -
     return model, row
 
 
-def rows_of(trainings: Trainings, backbone: str, done: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows_of(
+    trainings: Trainings, backbone: str, count: int | None, done: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     lr, pixels, cut = PARENTS[backbone]
     resolution = ImageSize.square(pixels)
     family = Family.of(trainings, backbone, resolution)
     whole = Try(backbone, resolution, cut, lr, False, "parent")
-    children = [replace(whole, cut=child) for child in CHILDREN[backbone]]
+    children = [replace(whole, cut=child) for child in CHILDREN[backbone][:count]]
     if all(f"{child.plan} | {way}" in done for child in children for way in WAYS):
         return
     parent, row = trained(trainings, trainings.start(whole), whole, 3)
@@ -160,13 +162,13 @@ def rows_of(trainings: Trainings, backbone: str, done: dict[str, Any]) -> Iterat
                 yield f"{child.plan} | {way}", trained(trainings, model, child, epochs)[1]
 
 
-def run(path: Path) -> None:
+def run(path: Path, count: int | None) -> None:
     torch.set_num_threads(1)
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         trainings = Trainings(Path(folder))
         for backbone in PARENTS:
-            for key, row in rows_of(trainings, backbone, rows):
+            for key, row in rows_of(trainings, backbone, count, rows):
                 rows[key] = row
                 path.write_text(json.dumps(rows, indent=1))
 
@@ -193,8 +195,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("file", type=Path)
+    parser.add_argument("--plans", type=int, help="of each backbone, the first ones")
     options = parser.parse_args()
-    run(options.file) if options.what == "run" else report(options.file)
+    run(options.file, options.plans) if options.what == "run" else report(options.file)
 
 
 if __name__ == "__main__":

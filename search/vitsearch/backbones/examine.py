@@ -21,6 +21,8 @@ from vitsearch.core.plan import Distillation
 from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES
 from vitsearch.errors import NetworkError, VitsearchError
 from vitsearch_agent.base.python import SAFE_PATH, run_module
+from vitsearch_agent.base.system import System
+from vitsearch_agent.conditions.environment import available_mb
 
 if TYPE_CHECKING:
     from vitsearch.models.backbone import Backbone
@@ -105,11 +107,25 @@ def _newest(network: Network) -> int:
 def main(request_file: str, result_file: str) -> None:
     """Examine the network of a request, and write what was found or what is wrong with it."""
     request = json.loads(Path(request_file).read_text())
+    _limit_memory()
     try:
         answer: dict[str, Any] = _facts(request).to_json()
+    except MemoryError:
+        name = request["network"]["name"]
+        answer = {"error": f"{name}: building, tracing and cutting it took more memory than this machine has left"}
     except VitsearchError as error:
         answer = {"error": str(error)}
     Path(result_file).write_text(json.dumps(answer))
+
+
+def _limit_memory() -> None:
+    """Let this process have as much memory as is available now: with more, the kernel ends other programs too."""
+    import resource  # not on Windows
+
+    available = available_mb(System())
+    if available is not None:
+        limit = int(available * 1e6)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _facts(request: dict[str, Any]) -> NetworkFacts:

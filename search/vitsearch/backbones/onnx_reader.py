@@ -38,6 +38,8 @@ STANDARD, ONNXRUNTIME = ("", "ai.onnx"), "com.microsoft"
 CHANNELS = (1, 3)
 TOGETHER = 3
 """Images that are run one by one and at once, to see whether the batch can be open."""
+MOST_IMAGES = 1024
+"""In a run of a file that fixes their number."""
 SEED = 0
 AXES = {"nchw": "(batch, channels, height, width)", "nhwc": "(batch, height, width, channels)"}
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
@@ -74,8 +76,8 @@ def read_onnx(network: OnnxNetwork) -> OnnxFile:
         NetworkError: It cannot be searched.
     """
     model = _loaded(network)
-    _refuse_files_beside(network, model)
     model = _inlined(network, model)
+    _refuse_files_beside(network, model)
     _refuse_domains(network, model)
     source = _input_of(network, model)
     sizes = _sizes(network, source)
@@ -148,7 +150,12 @@ def _inlined(network: OnnxNetwork, model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     from onnx import inliner
 
-    return inliner.inline_local_functions(model)
+    try:
+        return inliner.inline_local_functions(model)
+    except MemoryError:
+        raise
+    except Exception as error:  # onnx and onnxruntime raise errors of their own kinds
+        raise _problem(network, f"has functions that cannot be inlined: {first_line(error)}") from error
 
 
 def _refuse_domains(network: OnnxNetwork, model: onnx.ModelProto) -> None:
@@ -202,6 +209,10 @@ def _sizes(network: OnnxNetwork, source: onnx.ValueInfoProto) -> list[int]:
         is_other = sizes[1 if channel == 3 else 3] in CHANNELS
         hint = f"; its images look like {AXES[other]}: layout: {other}" if is_other else ""
         raise _problem(network, f"takes {shown}, which is not {AXES[network.layout]} of 1 or 3 channels{hint}")
+    if not 0 <= sizes[0] <= MOST_IMAGES:
+        raise _problem(
+            network, f"takes {shown}: {sizes[0]} images in a run; allowed: 1 to {MOST_IMAGES}, or any number"
+        )
     own = [sizes[side] for side in sides]
     if any(side not in (0, wanted) for side, wanted in zip(own, network.resolution.sides, strict=True)):
         wanted = f"; write resolution: {ImageSize(*own).to_json()}" if all(own) else ""

@@ -9,6 +9,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_S = 10.0
 """A connection is closed when no whole request has arrived on it for so long."""
+CONNECTIONS, BACKLOG = 500, 64
+"""Of this many at the same time, further ones are closed at once: without a bound they use up the files that a process
+may open. The backlog is how many the event loop accepts before it looks."""
 
 
 class BoundedProtocol(H11Protocol):
@@ -19,6 +22,8 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            return transport.abort()  # type: ignore[no-any-return]
         self._wait_for_request()
 
     def on_response_complete(self) -> None:

@@ -33,6 +33,11 @@ class LiveStudy:
         self.version = 0
         self.gone: str | None = None
 
+    @property
+    def is_read(self) -> bool:
+        """Whether there is something to show."""
+        return bool(self._data)
+
     def find(self) -> bool:
         """Whether the study is there; one that was made again in its place is opened."""
         if self.gone is None and self._study.is_there():

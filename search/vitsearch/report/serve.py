@@ -6,7 +6,7 @@
                            study cannot be read
 
 Any other path, and any other token, gets an empty 404; a name that is not one of this machine gets a 421, a study that
-was deleted a 410. A connection on which no request arrives soon is closed.
+was deleted a 410, one that cannot be read a 503. A connection on which no request arrives soon is closed.
 """
 
 from __future__ import annotations
@@ -69,12 +69,11 @@ def config(app: Starlette) -> uvicorn.Config:
     """The settings of the server of `application`."""
     import uvicorn  # as above
 
-    from vitsearch.report.bounded_protocol import BoundedProtocol
+    from vitsearch.report.bounded_protocol import BACKLOG, BoundedProtocol
 
-    # The access log would show the token.
-    return uvicorn.Config(
-        app, http=BoundedProtocol, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=2
-    )
+    # The access log would show the token; a warning is a line for each request that is not valid.
+    logs = {"log_level": "error", "access_log": False}
+    return uvicorn.Config(app, http=BoundedProtocol, ws="none", backlog=BACKLOG, timeout_graceful_shutdown=2, **logs)
 
 
 def missing() -> ResourceError:
@@ -172,20 +171,25 @@ class _StudyReader:
         from starlette.responses import HTMLResponse
 
         await self._look()
-        if self._study.gone is not None:
-            return self._is_gone()
+        if refusal := await self._refusal():
+            return refusal
         return HTMLResponse(await self._in_thread(self._study.page), headers=HEADERS)
 
-    def _is_gone(self) -> Response:
+    async def _refusal(self) -> Response | None:
+        """The answer where there is nothing to show: the study is gone, or could not be read yet."""
         from starlette.responses import PlainTextResponse
 
-        return PlainTextResponse(f"{self._study.gone}\n", 410, HEADERS)
+        if not self._study.is_read:
+            await self._look()
+        if self._study.gone is not None:
+            return PlainTextResponse(f"{self._study.gone}\n", 410, HEADERS)
+        return None if self._study.is_read else PlainTextResponse(f"{self._problem}\n", 503, HEADERS)
 
     async def data(self, request: Request) -> Response:
         from starlette.responses import Response
 
-        if self._study.gone is not None:
-            return self._is_gone()
+        if refusal := await self._refusal():
+            return refusal
         content = await self._in_thread(self._study.data)
         return Response(content, media_type="application/json", headers=HEADERS)
 

@@ -40,7 +40,10 @@ class MetricsServer(Listener):
         environ = {"REQUEST_METHOD": head.method, "PATH_INFO": path, "QUERY_STRING": query}
         environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in head.headers.items()}
         started: list[tuple[str, list[tuple[str, str]]]] = []
-        body = b"".join(self._app(environ, lambda status, headers: started.append((status, headers))))
+        try:
+            body = b"".join(self._app(environ, lambda status, headers: started.append((status, headers))))
+        except TypeError:  # prometheus_client compares the version in `Accept` with numbers
+            return "400 Bad Request", [("Content-Type", "text/plain; charset=utf-8")], b"the header Accept is not valid"
         ((status, headers),) = started
         return status, headers, body
 

@@ -62,6 +62,12 @@ def test_code_that_waits_for_ever_is_one_problem(tmp_path, monkeypatch):
         examine(written(tmp_path, "import time\ntime.sleep(600)"), "none", ())
 
 
+def test_a_network_takes_no_more_memory_than_the_machine_has_left(tmp_path):
+    code = "import resource\nassert resource.getrlimit(resource.RLIMIT_DATA)[0] == -1, 'bounded'"
+    with pytest.raises(NetworkError, match="AssertionError: bounded"):
+        examine(written(tmp_path, code), "none", ())
+
+
 def test_a_catalogue_keeps_the_problem_of_a_network_beside_the_others(tmp_path):
     catalogue = Catalogue.examined([(written(tmp_path, "def make(): return 3"), "none")], ())
     assert catalogue.problems == {"ours": "ours: examined_network:make returned int, not a torch.nn.Module"}

@@ -303,6 +303,28 @@ def bytes_as_images(model):
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
 
 
+def many_images(model):
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2**62
+
+
+def constant_of_a_function(model):
+    """Its numbers are in a file elsewhere."""
+    secret = TensorProto(name="secret", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    secret.external_data.add(key="location", value="/etc/hostname")
+    standard, node = model.opset_import[0], helper.make_node("Constant", [], ["secret"], value=secret)
+    model.functions.append(helper.make_function("ours", "Secret", [], ["secret"], [node], [standard]))
+    model.graph.node.insert(0, helper.make_node("Secret", [], ["secret"], domain="ours"))
+    model.opset_import.append(helper.make_opsetid("ours", 1))
+
+
+def function_of_itself(model):
+    domains = [model.opset_import[0], helper.make_opsetid("ours", 1)]
+    node = helper.make_node("Endless", ["x"], ["y"], domain="ours")
+    model.functions.append(helper.make_function("ours", "Endless", ["x"], ["y"], [node], domains))
+    model.graph.node.append(helper.make_node("Endless", [model.graph.output[0].name], ["unused"], domain="ours"))
+    model.opset_import.append(domains[1])
+
+
 def flat_images(model):
     del model.graph.input[0].type.tensor_type.shape.dim[3]
 
@@ -314,6 +336,9 @@ def flat_images(model):
         (second_input, "has 2 inputs ("),
         (own_operator, "uses operators that the runtimes do not have: my.company.Gelu2"),
         (bytes_as_images, "takes images as uint8, and the agent measures with float (float32)"),
+        (many_images, "4611686018427387904 images in a run; allowed: 1 to 1024, or any number"),
+        (constant_of_a_function, "keeps its weights in other files (/etc/hostname)"),
+        (function_of_itself, "has functions that cannot be inlined: "),
         (flat_images, "takes (1, 3, 16), and images are (batch, channels, height, width)"),
     ],
 )

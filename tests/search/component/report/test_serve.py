@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -218,6 +219,44 @@ def test_events_outlast_the_bound_of_a_request(finished, monkeypatch):
     monkeypatch.setattr("vitsearch.report.serve.BEAT_S", 1.0)
     with server(f"{finished.folder / 'fake.db'}") as port, closing(Events(port)) as events:
         assert [events.next()[0] for _ in range(3)] == ["version"] * 3
+
+
+INVALID = [f"GET / HTTP/1.1\r\nX: {'a' * 10**6}\r\n\r\n", "no request\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+INVALID += ["POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 9\r\n\r\n", "\x16\x03\x01\x02"]
+INVALID += ["GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"]
+
+
+@pytest.mark.long
+def test_more_connections_than_files_cost_the_terminal_no_line(finished):
+    """And requests that are not valid neither; the page is there again when the connections are closed."""
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024));"
+    program = [sys.executable, "-c", f"{limited} from vitsearch.cli.app import main; main()"]
+    command = [*program, "serve", f"{finished.folder / 'fake.db'}", "--port", "0"]
+    environment = os.environ | {"PYTHONPATH": PYTHON_PATH, "COLUMNS": "200"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as served:
+        try:
+            port, token = re.search(r":(\d+)/([^/]+)/", served.stdout.readline().decode()).groups()
+            for request in INVALID:
+                with socket.create_connection(("127.0.0.1", int(port))) as client, suppress(OSError):
+                    client.sendall(request.encode("latin-1"))
+                    client.recv(1 << 16)
+            with ExitStack() as closing_all:
+                for _ in range(1200):
+                    closing_all.enter_context(socket.create_connection(("127.0.0.1", int(port))))
+                time.sleep(1.0)
+            assert answer(int(port), f"/{token}/data.json")[0] == 200
+        finally:
+            served.terminate()
+        assert served.stdout.read().decode().splitlines() == ["Ctrl-C ends it; the run goes on."]
+
+
+@pytest.mark.parametrize("path", ["", "data.json"])
+def test_a_study_that_cannot_be_read_is_said_in_a_line(finished, monkeypatch, path):
+    with server(f"{finished.folder / 'fake.db'}") as port:
+        with monkeypatch.context() as broken:
+            broken.setattr(LiveStudy, "look", lambda self: 1 / 0)
+            assert answer(port, f"/{TOKEN}/{path}")[:2] == (503, "ZeroDivisionError: division by zero\n")
+        assert answer(port, f"/{TOKEN}/{path}")[0] == 200
 
 
 def delete(study):

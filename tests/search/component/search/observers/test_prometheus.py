@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import sys
+import urllib.error
 import urllib.request
 from collections import Counter
 from contextlib import ExitStack, closing
@@ -210,6 +211,13 @@ def test_only_get_is_answered_with_metrics(finished):
         with socket.create_connection((address.hostname, address.port)) as client:
             client.sendall(b"no request\r\n\r\n")
             assert client.recv(100).startswith(b"HTTP/1.1 400 Bad Request")
+
+
+def test_a_header_that_cannot_be_read_is_answered(finished):
+    with serve_metrics("0", finished.space) as url:
+        request = urllib.request.Request(url, headers={"Accept": "text/plain; version=x.y.z"})
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(request, timeout=30)
 
 
 @pytest.mark.long
