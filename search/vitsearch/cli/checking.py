@@ -83,8 +83,14 @@ def check_all(request: CheckRequest, report: Report) -> None:
             from vitsearch.devices import descriptions
             from vitsearch.search import check
 
-            described = [descriptions.find_named(name) for name in request.devices]
             file = check.check_file(request.space, request.overrides)
+        described, unnamed = [], None
+        for name in request.devices:
+            try:
+                described.append(descriptions.find_named(name))
+            except VitsearchError as error:
+                unnamed = error
+                typer.echo(printable_lines(f"--as {name}: {error}"), err=True)
         report.warn(file.warnings)
         tried = _connected(file, report) if request.connect else None
         with report.under_way("reading the images"):
@@ -112,6 +118,8 @@ def check_all(request: CheckRequest, report: Report) -> None:
         from vitsearch.search.check.printed import PrintedCheck
 
         typer.echo(json_text(PrintedCheck.of(review, tried, costs)))
+    if unnamed is not None:
+        raise typer.Exit(unnamed.exit_code)
     if tried is not None and tried.problems:
         raise typer.Exit(max(problem.exit_code for problem in tried.problems))
 
@@ -135,13 +143,13 @@ def backbone_table(backbones: Sequence[BackboneCosts]) -> Rows:
 
 
 def _connected(file: CheckedFile, report: Report) -> Connections | None:
-    from vitsearch.search.check.connections import try_connections
+    from vitsearch.search.check.connections import STUDY, try_connections
 
     if file.connectable is None:
         typer.echo("--connect was skipped: correct the problems above first", err=True)
         return None
     with report.under_way("asking what a run needs"):
-        tried = try_connections(file.connectable)
+        tried = try_connections(file.connectable, () if file.is_whole else (STUDY,))
     report.part(printable_lines(tried.describe()))
     report.warn(tried.notes)
     if tried.problems:

@@ -134,13 +134,14 @@ class DistillationTargets:
 class BaseJob(Job[Base]):
     """Load the starting weights; train them when their head is new. `targets` and `truth_sha256` are the outputs of the
     reference of the study for the images to learn from and for the validation images, None where the task has none and
-    for the reference itself."""
+    for the reference itself. `checkpoint` is the file that keeps each epoch of the training until it is finished."""
 
     stage = Stage.BASE
     source: Source
     recipe: Recipe
     targets: DistillationTargets | None = None
     truth_sha256: str | None = None
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)

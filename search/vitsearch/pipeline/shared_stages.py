@@ -32,6 +32,7 @@ from vitsearch.pipeline.jobs import (
     Source,
     SubsetJob,
 )
+from vitsearch.storage.files import place_of
 from vitsearch.storage.ledger import BlockStructureRow, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_agent.base.canonical_json import digest
@@ -114,9 +115,10 @@ class SharedStages:
     async def _base(self, source: Source, starting_digest: str, recipe: Recipe) -> Base:
         """The model with the user's classes, at its base resolution; trained when its classifier is new."""
         key, rung = self._base_key(source, starting_digest, recipe), recipe.rungs[-1]
+        checkpoint = self._workspace.scratch.root / place_of(key)
 
         async def make() -> tuple[TrainingRow, StageCost]:
-            job = BaseJob(self._workspace, source, recipe)
+            job = BaseJob(self._workspace, source, recipe, checkpoint=checkpoint)
             if self._reference is not None and source != self._reference:
                 targets, truth = await self._base_targets(recipe), await self.truth("validation")
                 job = replace(job, targets=targets, truth_sha256=truth)
@@ -126,6 +128,7 @@ class SharedStages:
         row = await self._context.single_flight.get(
             StageKey(Stage.BASE, key), lambda: self._ledger.training(key, rung), make
         )
+        checkpoint.unlink(missing_ok=True)
         return Base(row.checkpoint_sha256 or "", row.qualities, row.n)
 
     def _base_key(self, source: Source, starting_digest: str, recipe: Recipe) -> str:

@@ -49,7 +49,7 @@ class StudyFolders:
 
     @property
     def scratch(self) -> FileStore:
-        """Models that are deleted after their measurement."""
+        """Models that are deleted after their measurement, and trainings of bases that go on."""
         return FileStore(self.own / "scratch")
 
     @property

@@ -18,7 +18,7 @@ def weighted(space: SearchSpace) -> Mapping[str, Mapping[str, float]]:
     """The weights that are given to classes by their names, by the key of the training in the section `task`."""
     task = space.task
     trainings: dict[str, Training] = {"base": task.base, "fine_tune": task.fine_tune}
-    if isinstance(task.teacher, TeacherSection):
+    if isinstance(task.teacher, TeacherSection) and task.teacher.class_weights != task.base.class_weights:
         trainings["teacher"] = task.teacher
     class_weights = {key: training.class_weights for key, training in trainings.items()}
     return {key: weights for key, weights in class_weights.items() if not isinstance(weights, str)}

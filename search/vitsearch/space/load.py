@@ -6,6 +6,7 @@ text --nodes--> tree --files: extends, overrides; globs--> tree --sections--> Se
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
@@ -24,11 +25,15 @@ from vitsearch.space.error_messages import problems_of
 from vitsearch.space.files import Problems, override, read
 from vitsearch.space.globs import Matching, expand
 from vitsearch.space.model import SearchSpace
-from vitsearch.space.nodes import Node
+from vitsearch.space.nodes import Node, Path
 from vitsearch.space.problems import Problem, SourceMap, report_lines
 from vitsearch.space.task import Data
 from vitsearch.tasks import Task
 
+PLACEHOLDERS: dict[Path, Any] = {("objectives",): {}, ("space", "resolution"): 224}
+"""What stands for keys that a file lacks, where the rest of it is judged all the same."""
+MOST_REPAIRS = 5
+"""A key without its invalid parts may be invalid as a whole then, and so on."""
 NO_BUDGET = ("", "none", "null", "~")
 """What may be written for no budget, in lower case."""
 
@@ -45,13 +50,15 @@ class Draft(NamedTuple):
     """What a space file says, valid or not.
 
     `reading_problems` are those of reading it, `problems` those of its values; `space` is `None` where a value
-    is invalid. `searched` and `data` have what is valid in itself.
+    is invalid, and `rest` is then what is left without the invalid ones, if anything can be judged of that.
+    `searched` and `data` have what is valid in itself.
     """
 
     source: SourceMap
     reading_problems: Problems
     problems: list[Problem]
     space: SearchSpace | None
+    rest: SearchSpace | None
     searched: SearchedValues
     data: Data | None
 
@@ -115,8 +122,9 @@ def judge(path: str | os.PathLike[str], overrides: Sequence[str], look_up: LookU
     matching = look_up((), ()).matching
     draft = read_draft(path, overrides, matching)
     backbones = look_up(draft.searched.networks(), draft.searched.resolutions())
-    if draft.space is not None:
-        backbones = backbones.for_task(draft.space.purpose)
+    if draft.rest is not None:
+        backbones = backbones.for_task(draft.rest.purpose)
+        draft = draft._replace(rest=draft.rest.with_facts(backbones.facts))
     supports = backbones.supports
     problems, unused = find_unsupported(draft.searched, supports)
     if draft.space is not None:
@@ -180,7 +188,10 @@ def draft_of(tree: Node, name: str, reading_problems: Problems) -> Draft:
     if space is not None:
         problems += _moved_tokens(space, source)
         space = space if problems else space.with_task_facts()
-    return Draft(source, reading_problems, problems, space, SearchedValues.of(raw), valid_data(raw))
+    if not (has_task := all(problem.path != ("task", "kind") for problem in problems)):
+        space = None
+    rest = _rest(raw, has_task) if space is None else space
+    return Draft(source, reading_problems, problems, space, rest, SearchedValues.of(raw), valid_data(raw))
 
 
 def _fill_in_folders(raw: dict[str, Any], folder: FilePath) -> None:
@@ -209,6 +220,37 @@ def _moved_tokens(space: SearchSpace, source: SourceMap) -> Iterator[Problem]:
                 yield Problem((*path, "url"), f"{section.url!r} is not the address beside the token {where}")
             if pin is not None and (pin.is_override or pin.file != token.file):
                 yield Problem((*path, "fingerprint"), f"this is not the certificate beside the token {where}")
+
+
+def _rest(raw: dict[str, Any], has_task: bool) -> SearchSpace | None:
+    """What is left of a file without its invalid values; None where that is no space. No backbone is removed: the
+    others would have other places."""
+    raw = copy.deepcopy(raw)
+    wrong: list[Path] = [] if has_task else [("task", "kind")]
+    for _ in range(MOST_REPAIRS):
+        for path in sorted(wrong, key=str, reverse=True):  # of a list the last items first
+            _repair(raw, path)
+        try:
+            return SearchSpace.model_validate(raw)
+        except ValidationError as error:
+            wrong = [problem.at or problem.path for problem in problems_of(error)]
+        if any(path[:2] == ("space", "backbone") and len(path) < 4 for path in wrong):
+            return None
+    return None
+
+
+def _repair(raw: dict[str, Any], path: Path) -> None:
+    """Remove what is at a path in place, or put its placeholder there if it is missing."""
+    section: Any = raw
+    for depth, part in enumerate(path, 1):
+        has_part = part < len(section) if isinstance(part, int) else part in section
+        if not has_part:
+            section |= {part: PLACEHOLDERS[path]} if path in PLACEHOLDERS else {}
+            return
+        if depth == len(path) or not isinstance(section[part], dict | list):
+            del section[part]
+            return
+        section = section[part]
 
 
 def _validated(raw: dict[str, Any]) -> tuple[SearchSpace | None, list[Problem]]:

@@ -43,5 +43,12 @@ class Average:
             else:
                 mean.copy_(value)
 
+    @torch.no_grad()
+    def take_up(self, state: State, updates: int) -> None:
+        """Continue as the average of so many steps."""
+        self._updates = updates
+        for name, value in state.items():
+            self._state[name].copy_(value)
+
     def state(self) -> State:
         return self._state

@@ -33,6 +33,7 @@ from vitsearch.models.surgery import unfused_attention
 from vitsearch.tasks import CLASSIFICATION, Task, TrainingTargets
 from vitsearch.training.augment import Views
 from vitsearch.training.average import Average, State
+from vitsearch.training.checkpoint import Checkpoint
 from vitsearch.training.distillation import Method, TargetBatch, feature_width, features_of
 from vitsearch.training.distillation import method as distillation_method
 from vitsearch.training.optimizer import (
@@ -148,6 +149,50 @@ class _Batch:
 
 
 @dataclass(frozen=True, eq=False)
+class _Training:
+    """All that changes while a training takes its steps, beside `losses`. Its state is that after a step; the batches
+    and the rates of the steps follow from the recipe."""
+
+    model: nn.Module
+    method: Method
+    average: Average
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+    def state(self, losses: list[float]) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "method": [parameter.detach() for parameter in self.method.parameters()],
+            "average": self.average.state(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+            "losses": losses,
+        }
+
+    def take_up(self, state: dict[str, Any] | None) -> list[float]:
+        """Continue at a `state` in place; returns its losses, none where there is no state of this model."""
+        if state is None or _shapes(state["model"]) != _shapes(self.model.state_dict()):
+            return []
+        self.model.load_state_dict(state["model"])
+        with torch.no_grad():
+            for parameter, value in zip(self.method.parameters(), state["method"], strict=True):
+                parameter.copy_(value)
+        self.average.take_up(state["average"], len(state["losses"]))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None and torch.cuda.is_initialized():
+            torch.cuda.set_rng_state(state["random_cuda"])
+        return list(state["losses"])
+
+
+def _shapes(state: State) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
+
+
+@dataclass(frozen=True, eq=False)
 class _Losses:
     method: Method
     auxiliary_loss: AuxiliaryLoss | None
@@ -176,8 +221,9 @@ def training_order(pool: int, recipe: Recipe, epochs_before: float, epochs: floa
     return stream[offset : offset + max(stop - start, 1)].astype(np.int64)
 
 
-def fine_tune(model: nn.Module, spec: TrainingSpec) -> TrainReport:
-    """Train `model` in place and leave it in evaluation mode on `spec.device`.
+def fine_tune(model: nn.Module, spec: TrainingSpec, checkpoint: Checkpoint | None = None) -> TrainReport:
+    """Train `model` in place and leave it in evaluation mode on `spec.device`. With a `checkpoint`, each epoch that
+    ends is kept there, and what is there is not trained again.
 
     AdamW, linear warm-up then cosine to 0, gradient norm at most 1, with the loss of
     `vitsearch.training.distillation`. On one machine the same spec and weights give the same result. The batches
@@ -200,7 +246,7 @@ def fine_tune(model: nn.Module, spec: TrainingSpec) -> TrainReport:
         spec.auxiliary_loss(model) if spec.auxiliary_loss else nullcontext() as auxiliary_loss,
     ):
         average = Average(model, len(batches))
-        losses = _train(model, spec, batches, _Losses(method, auxiliary_loss), precision, average)
+        losses = _train(model, spec, batches, _Losses(method, auxiliary_loss), precision, average, checkpoint)
     model.eval()
     tenth = max(1, len(losses) // 10)
     first, last = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
@@ -224,6 +270,7 @@ def _train(
     loss_parts: _Losses,
     precision: Precision,
     average: Average,
+    checkpoint: Checkpoint | None,
 ) -> list[float]:
     """Take one step for each batch and add each result to `average`; returns the losses."""
     recipe, views, method = spec.recipe, _views(model, spec), loss_parts.method
@@ -232,8 +279,10 @@ def _train(
         optimizer.add_param_group({"params": method.parameters(), "lr": recipe.lr, "weight_decay": 0.0})
     schedule = schedule_of(optimizer, len(batches), recipe)
     scaler = gradient_scaler(spec.device, precision)
-    losses, progress = [], TrainingProgress(spec.epochs, len(batches), spec.task.metrics[0].name)
-    for step, rows in enumerate(batches):
+    training = _Training(model, method, average, optimizer, scaler)
+    losses = training.take_up(checkpoint.load() if checkpoint else None)
+    progress = TrainingProgress(spec.epochs, len(batches), spec.task.metrics[0].name, len(losses))
+    for step, rows in list(enumerate(batches))[len(losses) :]:
         schedule.step_update(step)
         optimizer.zero_grad(set_to_none=True)
         batch = _batch(spec, views, rows, precision)
@@ -253,7 +302,13 @@ def _train(
         teacher = None if batch.teacher is None else batch.teacher.outputs
         figure = spec.task.batch_figure(method.outputs(outputs).detach(), batch.targets, teacher)
         progress.step(figure, len(batch.inputs))
+        if checkpoint and _ends_epoch(step, len(batches), spec.epochs):
+            checkpoint.save(training.state(losses))
     return losses
+
+
+def _ends_epoch(step: int, steps: int, epochs: float) -> bool:
+    return step + 1 == steps or math.floor((step + 1) / steps * epochs) > math.floor(step / steps * epochs)
 
 
 def _views(model: nn.Module, spec: TrainingSpec) -> Views | None:

@@ -18,16 +18,19 @@ SLOW_STEPS = 2
 
 class TrainingProgress:
     """Counts the `steps` of a training of `epochs` epochs, and tells the work that it belongs to. `metric` names the
-    figure that it shows."""
+    figure that it shows; `before` steps were taken before a kill."""
 
-    def __init__(self, epochs: float, steps: int, metric: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, epochs: float, steps: int, metric: str, before: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._epochs = epochs
         self._steps = steps
         self._metric = metric
         self._clock = clock
         self._work = current()
         self._timed_from_s = self._reported_s = clock()
-        self._done = 0
+        self._before = before
+        self._done = before
         self._sum = self._seen = 0.0
 
     def step(self, figure: float, images: int) -> None:
@@ -36,7 +39,7 @@ class TrainingProgress:
         self._seen = MEMORY * self._seen + images
         self._done += 1
         now = self._clock()
-        if self._done == SLOW_STEPS:
+        if self._done == self._before + SLOW_STEPS:
             self._timed_from_s = now
         if self._done == self._steps or now - self._reported_s >= REPORT_S:
             self._reported_s, self._work.text = now, self._text(now)
@@ -46,7 +49,7 @@ class TrainingProgress:
         text = f"epoch {epoch}/{math.ceil(self._epochs)}, train {self._metric} {self._sum / self._seen:.2f}"
         if self._done == self._steps:
             return f"{text}, evaluating"
-        if (timed := self._done - SLOW_STEPS) <= 0:
+        if (timed := self._done - self._before - SLOW_STEPS) <= 0:
             return text
         left_s = (now - self._timed_from_s) / timed * (self._steps - self._done)
         return f"{text}, {duration(left_s)} left"

@@ -41,6 +41,7 @@ from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
 from vitsearch.tasks import CLASSIFICATION
 from vitsearch.training import average, distillation, fine_tune
+from vitsearch.training.checkpoint import Checkpoint
 from vitsearch.workers.exporting import Written, deployed, export, float_layers
 from vitsearch.workers.images import (
     batches,
@@ -330,7 +331,7 @@ def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> 
         teacher_outputs=None if job.targets is None else _mapped(job.workspace.store, job.targets.outputs_sha256),
         live_teacher=_live_teacher(teacher, job.workspace) if teacher else None,
     )
-    fine_tune.fine_tune(model, training)
+    fine_tune.fine_tune(model, training, None if job.checkpoint is None else Checkpoint(job.checkpoint))
 
 
 def _training_spec(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.TrainingSpec:

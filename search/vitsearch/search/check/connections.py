@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -86,10 +86,12 @@ class Connections:
         return pool is not None and any(answer.text for answer in self.answers if answer.probe.one_of == pool)
 
 
-def try_connections(space: SearchSpace) -> Connections:
-    """Ask everything that a run on this machine needs, at the same time, for some seconds."""
+def try_connections(space: SearchSpace, without: Container[str] = ()) -> Connections:
+    """Ask everything that a run on this machine needs, but what it is done `without`, at the same time, for some
+    seconds."""
     remember_destinations(space.devices, os.environ)
-    return Connections(ask_all([*probes_of_driver(space), *hub_probes(space)], ANSWER_S))
+    probes = [probe for probe in (*probes_of_driver(space), *hub_probes(space)) if probe.what not in without]
+    return Connections(ask_all(probes, ANSWER_S))
 
 
 def try_patiently(probes: Sequence[Probe], note: Callable[[str], None]) -> Connections:

@@ -94,7 +94,7 @@ def check_devices(checked: Checked, described: Sequence[DeviceDescription]) -> C
     has none.
     """
     draft = checked.judged.draft
-    valid = checked.require([] if draft.space is None else list(_problems(draft.space, described)))
+    valid = checked.require([] if draft.rest is None else list(_problems(draft.rest, described)))
     plans = plan_space(valid.space, deployable_on(described)).count()
     devices = tuple(
         JudgedDevice(

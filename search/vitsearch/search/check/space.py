@@ -30,6 +30,8 @@ from vitsearch.space.networks import NetworkSection
 from vitsearch.space.nodes import Path
 from vitsearch.space.problems import Problem
 
+ADDRESSES = frozenset({"study", "storage", "files", "devices"})
+"""The keys of a file that say where something is."""
 ANY_SIZE = ImageSize.square(224)  # without a valid resolution any size serves, because only problems are looked for
 
 
@@ -112,9 +114,15 @@ class CheckedFile:
 
     @property
     def connectable(self) -> SearchSpace | None:
-        """The space, where nothing is wrong with its addresses: a file with problems gets no secret sent."""
+        """What is valid of the space, where nothing is wrong with its addresses: else a secret might go elsewhere."""
         draft = self.judged.draft
-        return None if draft.lines() else draft.space
+        wrong = {problem.path[0] for problem in draft.problems if problem.path}
+        return None if draft.reading_problems or wrong & ADDRESSES else draft.rest
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no value is invalid in itself."""
+        return not self.judged.draft.lines()
 
 
 @dataclass(frozen=True)
@@ -210,11 +218,12 @@ def check_data(file: CheckedFile) -> CheckedData:
 
 
 def check_weights_of(file: CheckedFile, data: CheckedData) -> CheckedWeights:
-    """The third step: what needs the space and its data, such as finished weights. Nothing where either is wrong."""
-    space = file.judged.draft.space
-    if data.spec is None or data.review is None or space is None or file.judged.unsupported:
+    """The third step: what needs backbones and the data, such as finished weights. Nothing where either is wrong."""
+    space = file.judged.draft.rest
+    if data.spec is None or data.review is None or space is None:
         return CheckedWeights([], [], {})
-    weights = check_weights(space, data.spec, data.review.estimate.channels)
+    refused = [problem.path for problem in file.judged.unsupported]
+    weights = check_weights(space, data.spec, data.review.estimate.channels, refused)
     layout = data.review.layout
     names = None if layout is None else layout.class_names  # of too many images; a run reads them
     return weights if names is None else replace(weights, problems=[*weights.problems, *unknown_names(space, names)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,12 @@ from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.pareto import wilson
 from vitsearch.core.preprocessing import USUAL, Preprocessing, normalisation_text
 from vitsearch.data import DataSpec
-from vitsearch.errors import PlanError, WeightsError
+from vitsearch.errors import NetworkError, PlanError, UnknownName, WeightsError
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.search.check.user_code import caller
 from vitsearch.search.starting_weights import Start, starts
 from vitsearch.space import SearchSpace
+from vitsearch.space.nodes import Path
 from vitsearch.space.problems import Problem
 from vitsearch.tasks import CLASSIFICATION, Task
 
@@ -44,14 +45,19 @@ class CheckedWeights:
     tried: dict[str, str]
 
 
-def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedWeights:
+def check_weights(space: SearchSpace, spec: DataSpec, channels: int, refused: Sequence[Path] = ()) -> CheckedWeights:
     """Judge what the file says of its weights, and classify some images with those of the user's own files. Files of
-    other classes are left out: they are trained. Files for another task than classification are built alone."""
+    other classes are left out: they are trained. Files for another task than classification are built alone. Weights
+    are `refused` where something is wrong with them already."""
     checked = CheckedWeights([], [], {})
     own: list[tuple[Start, Preprocessing]] = []
     for start in starts(space):
+        if any(path[: len(start.path)] == start.path for path in refused):
+            continue
         try:
             preprocessing = start.preprocessing(channels)
+        except (NetworkError, UnknownName):  # a name that is refused at another place
+            continue
         except PlanError as error:
             checked.problems.append(Problem(start.path, str(error)))
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -138,6 +139,18 @@ def test_a_step_that_is_quick_is_not_named(monkeypatch, capsys):
     with Report(as_json=False).under_way("being quick"):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_a_device_is_asked_though_another_part_is_wrong(fine):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    text = fine.read_text().replace("objectives", "objectves").replace("vit_fmnist_p4", "vit_fmnist_p5")
+    fine.write_text(f"{text}devices: {{nano: {{url: '{address}'}}}}\n")
+    done = CliRunner().invoke(app, ["check", "--no-costs", "--connect", "--as", "jetson_nan", str(fine)])
+    for named in ("device nano: ", address, "'objectves'", "'vit_fmnist_p5'", "--as jetson_nan: "):
+        assert named in done.output
+    assert "study: " not in done.output  # the objectives that it would be compared by are not known
 
 
 def test_a_file_with_problems_gets_no_token_sent(fine, monkeypatch):

@@ -20,7 +20,7 @@ def train(work):
     def steps(count, figure=1.0, epochs=4.0):
         now = [0.0]
         with doing(work):
-            progress = TrainingProgress(epochs, 20, "accuracy", lambda: now[0])
+            progress = TrainingProgress(epochs, 20, "accuracy", clock=lambda: now[0])
         for step in range(count):
             now[0] += 30.0 if step == 0 else 3.0
             progress.step(figure, 2)

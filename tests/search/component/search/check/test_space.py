@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from support import REPOSITORY
 from vitsearch.backbones.builtin import BUILTIN
@@ -66,6 +67,35 @@ def test_mistakes_of_different_kinds_are_found_together(problems, tmp_path):
         "line 9: space.quantization[2]: 'bf16'",
     ):
         assert expected in text
+
+
+UNKNOWN = "vit_fmnist_p4, vit_fmnist_p5"
+KNOWN = "'vit_fmnist_p4'? Known"
+NAMED = "1e-4, class_weights: {Shrit: 4}"
+ONE_ROUND = [
+    ({"backbone": f"[{UNKNOWN}]", "lr": NAMED}, [KNOWN, "'Shrit'"]),
+    ({"backbone": f"[{UNKNOWN}]", "lr": NAMED, "quantization": "int9"}, [KNOWN, "'Shrit'", "int9"]),
+    ({"backbone": "[{name: vit_fmnist_p4, weights: 'file:/no/weights'}]", "lr": NAMED}, ["/no/weights", "'Shrit'"]),
+    ({"backbone": "[{CHANCE}]", "quantization": "int9"}, ["which is chance", "int9"]),
+    ({"backbone": f"[{{CHANCE}}, {UNKNOWN[15:]}]", "lr": NAMED}, ["which is chance", KNOWN, "'Shrit'"]),
+    ({"lr": f"{NAMED}}}\n  teacher: {{backbone: vit_tniy", "quantization": "int9"}, ["vit_tniy", "'Shrit'", "int9"]),
+    ({"lr": f"{NAMED}}}\n  kind: clasification\n  proxy: {{", "quantization": "int9"}, ["clasification", "'Shrit'"]),
+    ({"lr": f"{NAMED}}}\nserach: {{trials: 3", "backbone": f"[{UNKNOWN}]"}, ["did you mean 'search'", "'Shrit'"]),
+    ({"backbone": "[{name: vit_fmnist_p4, mean: [0.5, 0.5], std: 0.5}]", "lr": NAMED}, ["has 2 numbers", "'Shrit'"]),
+    ({"backbone": "[{name: mine, python: 'no_module:make', resolution: 28}]", "lr": NAMED}, ["no_module", "'Shrit'"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "named"), ONE_ROUND)
+def test_a_mistake_of_one_kind_hides_none_of_another(problems, tmp_path, changes, named, monkeypatch):
+    monkeypatch.setattr("vitsearch.search.check.weights.MOST_IMAGES", 100)
+    state = {name: value.float() for name, value in load_file(BUILTIN["vit_fmnist_p4"].path()).items()}
+    save_file(state | {"head.weight": torch.zeros_like(state["head.weight"])}, tmp_path / "chance.safetensors")
+    own = f"{{name: vit_fmnist_p4, weights: 'file:{tmp_path}/chance.safetensors', mean: 0.286, std: 0.353}}"
+    changes = {key: value.replace("{CHANCE}", own) for key, value in changes.items()}
+    lines = problems(**changes)
+    for text in named:
+        assert sum(text in line for line in lines) == 1, (text, lines)
 
 
 @pytest.mark.parametrize(
