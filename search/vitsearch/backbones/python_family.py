@@ -23,6 +23,7 @@ from vitsearch.backbones.weights_file import State, read_state, without_prefix
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import PythonNetwork, channels_refused
 from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError, first_line
+from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
 from vitsearch.models.surgery import redraw_zero_norms
@@ -235,6 +236,13 @@ class ExaminedNetwork:
                 raise NetworkError(f"{network.name}: its outputs for random images have NaN or infinity")
             if not torch.equal(logits, self.model(images)):
                 raise NetworkError(f"{network.name}: its outputs for the same images differ from call to call")
+            alone = torch.cat([self.model(image) for image in images.split(1)])
+        if alone.shape != logits.shape or bool((alone - logits).abs().max() > PARITY_LIMIT * logits.abs().max()):
+            raise NetworkError(
+                f"{network.name}: what it gives for an image depends on the other images of the batch, and a device "
+                "runs one image at a time; use no mean, norm or attention over the first axis"
+            )
+        _refuse_training(network, make(network, classes=CLASSES, channels=self.channels[0], resolution=size), images)
         sums = logits.sum(1)
         if bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             raise NetworkError(
@@ -249,6 +257,20 @@ class ExaminedNetwork:
         except StageError as error:
             raise NetworkError(f"{network.name}: no ONNX file can be written of it: {error}") from error
         self.architecture, self.exporter = architecture.digest, architecture.exporter
+
+
+def _refuse_training(network: PythonNetwork, model: nn.Module, images: torch.Tensor) -> None:
+    """Refuse a network that gives something else while it is trained, such as the logits of auxiliary heads too."""
+    try:
+        with torch.no_grad():
+            output = model.train()(images)
+    except Exception as error:  # the user's own code
+        raise NetworkError(f"{network.name}: in training (model.train()) it fails: {first_line(error)}") from error
+    if not torch.is_tensor(output):
+        raise NetworkError(
+            f"{network.name}: in training (model.train()) it gives {type(output).__name__}, and expected are the "
+            "logits alone; make it without auxiliary heads (aux_logits=False in torchvision)"
+        )
 
 
 def examine_network(network: PythonNetwork) -> ExaminedNetwork:

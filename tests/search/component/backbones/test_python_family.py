@@ -200,6 +200,9 @@ SOFTMAX = (
     "return self.out(self.drop(self.blocks(self.stem(x)).mean((2, 3))))",
     "return self.out(self.stem(x).mean((2, 3))).softmax(1)",
 )
+LAST = SOFTMAX[0]
+MIXING = LAST, f"y = {LAST.removeprefix('return ')}; return y - y.mean(0)"
+AUXILIARY = LAST, f"y = {LAST.removeprefix('return ')}; return (y, y) if self.training else y"
 FIXED = NET + "\n    def fixed():\n        return Net(11, 3)\n"
 
 
@@ -347,6 +350,8 @@ def test_what_its_author_declares_is_cut_too(network):
         (NET.replace(*SOFTMAX), "make", "its outputs are probabilities, which sum to 1; return the logits"),
         (NET.replace("self.drop(", "torch.dropout("). replace(".mean((2, 3))", ".mean((2, 3)), 0.5, True"), "make",
          "its outputs for the same images differ from call to call"),
+        (NET.replace(*MIXING), "make", "what it gives for an image depends on the other images of the batch"),
+        (NET.replace(*AUXILIARY), "make", r"in training \(model.train\(\)\) it gives tuple, and expected are"),
     ],
 )  # fmt: skip
 def test_what_is_no_network_is_refused_in_one_line(network, code, entry, message):
