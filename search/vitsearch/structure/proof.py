@@ -12,6 +12,8 @@ from vitsearch.structure.trace import Arguments, copied
 
 TOLERANCE = 1e-5
 """Of the largest value, where two ways to compute it are equal in exact arithmetic."""
+WHOLE_TOLERANCE = 1e-4
+"""The same at the end of a deep model, whose layers add their errors up. A wrong cut differs by 0.1 and more."""
 SENSITIVITY = 50
 """The mask must change the output by so many times the difference between mask and cut, or the proof says nothing."""
 LONGEST = 120
@@ -113,6 +115,26 @@ def difference(whole: torch.Tensor, masked: torch.Tensor, cut: torch.Tensor) -> 
     if error * SENSITIVITY > change:
         return f"the mask changes the output by only {change:.1e}, and mask and cut differ by {error:.1e}"
     return None
+
+
+def wrong_by(masked: torch.Tensor, cut: torch.Tensor) -> str | None:
+    """Compare the outputs of a whole model that is masked and one that is cut, in all parts at once.
+
+    Args:
+        masked: The output of the masked model.
+        cut: The output of the cut model.
+
+    Returns:
+        None if they are equal but for rounding; else the measured reason.
+    """
+    if masked.shape != cut.shape:
+        return f"the cut model gives {cut.numel()} numbers instead of {masked.numel()}"
+    if not bool(masked.isfinite().all()):
+        return None  # at this scale the model itself gives no numbers
+    error, largest = float((masked - cut).abs().max()), float(masked.abs().max())
+    if error <= WHOLE_TOLERANCE * largest:
+        return None
+    return f"the whole model, cut, differs from the masked one by {error / (largest or 1.0):.1e} of the largest value"
 
 
 def failure(error: Exception) -> str:
