@@ -49,10 +49,22 @@ def draw_vectors(model: nn.Module) -> None:
             deviation, wanted = float(module.weight.std(correction=0)), module.weight[0].numel() ** -0.5
             if 0 < deviation < wanted:
                 module.weight.mul_(wanted / deviation)
+        for name, values in frozen_vectors(module).items():
+            low, high = (-0.1, 0.1) if "mean" in name or "bias" in name else (0.5, 1.0)
+            values.copy_(uniform(values, low, high))
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
             assert module.running_var is not None
             module.running_mean.copy_(uniform(module.running_mean, -0.1, 0.1))
             module.running_var.copy_(uniform(module.running_var, 0.75, 1.25))
+
+
+def frozen_vectors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The numbers for each channel of a norm that cannot be trained: it has buffers in the place of parameters."""
+    if any(True for _ in module.parameters(recurse=False)) or isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return {}
+    buffers = dict(module.named_buffers(recurse=False))
+    is_norm = {"weight", "bias", "running_mean", "running_var"} <= buffers.keys()
+    return buffers if is_norm else {}
 
 
 @torch.no_grad()
