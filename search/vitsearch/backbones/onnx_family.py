@@ -97,7 +97,8 @@ class OnnxFamily(SingleNetwork[OnnxNetwork]):
         if (reason := self.supports(spec.backbone, "resolution", spec.resolution)) is not None:
             raise PlanError(reason)
         if spec.weights == "none":  # the cost of a file does not depend on its weights, so they are those of the file
-            return Built(_model_of(read(self.network).model, self._shape(1), 0), head_is_new=False)
+            file = read(self.network)
+            return Built(_model_of(file.model, self._shape(file.channels), 0), head_is_new=False)
         path = weights_path(spec.backbone, spec.weights)
         if path.resolve() != Path(self.network.path).resolve():
             state = read_state(path)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import traceback
 import warnings
 from dataclasses import asdict, replace
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitsearch.backbones.architecture import architecture_of
 from vitsearch.backbones.found_family import STRUCTURE, FoundFamily
@@ -23,10 +27,11 @@ from vitsearch.backbones.weights_file import State, read_state, without_prefix
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import PythonNetwork, channels_refused
 from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError, first_line
+from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
 from vitsearch.models.surgery import redraw_zero_norms
-from vitsearch.structure.find import DECLARED, find_structure
+from vitsearch.structure.find import DECLARED, SCALES, find_structure
 from vitsearch.structure.values import Heads, Structure, Width
 
 CLASSES = 7
@@ -228,6 +233,8 @@ class ExaminedNetwork:
                 f"('resolution: {size.to_json()}'): {problems[CHANNELS[0]]}"
             )
         self.model = make(network, classes=CLASSES, channels=self.channels[0], resolution=size)
+        if any(isinstance(module, torch.jit.ScriptModule) for module in self.model.modules()):
+            raise NetworkError(f"{network.name}: it is a TorchScript module, which cannot be cut; return it unscripted")
         images = torch.randn(IMAGES, self.channels[0], *size.sides, generator=torch.Generator().manual_seed(SEED))
         with torch.no_grad():
             logits = self.model(images)
@@ -235,6 +242,14 @@ class ExaminedNetwork:
                 raise NetworkError(f"{network.name}: its outputs for random images have NaN or infinity")
             if not torch.equal(logits, self.model(images)):
                 raise NetworkError(f"{network.name}: its outputs for the same images differ from call to call")
+            alone = torch.cat([self.model(image) for image in images.split(1)])
+        if alone.shape != logits.shape or bool((alone - logits).abs().max() > PARITY_LIMIT * logits.abs().max()):
+            raise NetworkError(
+                f"{network.name}: what it gives for an image depends on the other images of the batch, and a device "
+                "runs one image at a time; use no mean, norm or attention over the first axis"
+            )
+        _refuse_branches(network, self.model, images)
+        _refuse_training(network, make(network, classes=CLASSES, channels=self.channels[0], resolution=size), images)
         sums = logits.sum(1)
         if bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             raise NetworkError(
@@ -249,6 +264,56 @@ class ExaminedNetwork:
         except StageError as error:
             raise NetworkError(f"{network.name}: no ONNX file can be written of it: {error}") from error
         self.architecture, self.exporter = architecture.digest, architecture.exporter
+
+
+class _ValuesRead(TorchDispatchMode):
+    """Records each number that Python reads out of a tensor, with the line of code that does: `float(x)`, `if x:`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[tuple[str, bool | float]] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten._local_scalar_dense.default:
+            torch_folder = os.path.dirname(torch.__file__)
+            frames = traceback.extract_stack()[:-1]
+            frame = next((it for it in reversed(frames) if not it.filename.startswith(torch_folder)), frames[-1])
+            self.read.append((f"{os.path.basename(frame.filename)} line {frame.lineno}", result))
+        return result
+
+
+def _refuse_branches(network: PythonNetwork, model: nn.Module, images: torch.Tensor) -> None:
+    """Refuse a network in which Python decides by what images show: a file would hold one of its ways alone."""
+    reads = []
+    for factor, offset in SCALES:
+        with torch.no_grad(), _ValuesRead() as values:
+            model(images[:1] * factor + offset)
+        reads.append(values.read)
+    for other in reads[1:]:
+        pairs = zip_longest(reads[0], other)
+        place = next(((here or there)[0] for here, there in pairs if here != there), None)
+        if place is not None:
+            raise NetworkError(
+                f"{network.name}: {place} reads a number out of a tensor that depends on the images, and what Python "
+                "makes of it is fixed in an exported file; compute it with tensors, such as torch.where"
+            )
+
+
+def _refuse_training(network: PythonNetwork, model: nn.Module, images: torch.Tensor) -> None:
+    """Refuse a network that gives something else while it is trained, such as the logits of auxiliary heads too."""
+    try:
+        with torch.no_grad():
+            output = model.train()(images)
+    except Exception as error:  # the user's own code
+        raise NetworkError(f"{network.name}: in training (model.train()) it fails: {first_line(error)}") from error
+    if not torch.is_tensor(output):
+        raise NetworkError(
+            f"{network.name}: in training (model.train()) it gives {type(output).__name__}, and expected are the "
+            "logits alone; make it without auxiliary heads (aux_logits=False in torchvision)"
+        )
 
 
 def examine_network(network: PythonNetwork) -> ExaminedNetwork:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,11 +14,13 @@ from torch import nn
 from vitsearch.models.surgery import PassThrough, is_pointwise
 from vitsearch.structure import heads as attention
 from vitsearch.structure import widths as channels
-from vitsearch.structure.proof import difference, draw_vectors, failure, run, settle_batch_norms
+from vitsearch.structure.proof import difference, draw_vectors, failure, run, settle_batch_norms, wrong_by
 from vitsearch.structure.residual import addition_of, blocks_among, residual_modules
 from vitsearch.structure.trace import Trace, is_mixer
 from vitsearch.structure.values import Heads, Part, Refusal, Structure, Width
 
+SCALES = ((1.0, 0.0), (0.05, 0.5), (3.0, 0.5))
+"""Factor and offset of the images of the last proof: what depends on their size goes another way there."""
 NOT_SIDE_BY_SIDE = "its heads depend on each other, or do not lie side by side"
 
 
@@ -47,7 +50,8 @@ def find_structure(model: nn.Module, images: torch.Tensor, declared: Sequence[He
     widths = [width for width in own if isinstance(width, Width)]
     found_widths, refused_widths = _accepted_widths(trace, heads, widths, _stem(trace, residual))
     parts = _with_droppable(trace, images, list(_parts(trace, heads, found_widths, residual)))
-    return Structure(tuple(parts), (*refused, *refused_heads, *refused_widths))
+    parts, refused_parts = _proved_together(trace, images, parts)
+    return Structure(tuple(parts), (*refused, *refused_heads, *refused_widths, *refused_parts))
 
 
 def half(units: int) -> list[int]:
@@ -235,6 +239,50 @@ def _runs_without(trace: Trace, images: torch.Tensor, names: Sequence[str]) -> b
         for name in names:
             model.set_submodule(name, trace.modules[name])
     return [torch.is_tensor(output) and output.shape] == [torch.is_tensor(trace.output) and trace.output.shape]
+
+
+def _proved_together(trace: Trace, images: torch.Tensor, parts: list[Part]) -> tuple[list[Part], list[Refusal]]:
+    """The parts whose cuts are right on the whole model, all at once. A module may keep its channels for another one to
+    read, which the proof on the module alone does not see."""
+    if _wrong_together(trace, images, parts) is None:
+        return parts, []
+    kept, refused = list[Part](), list[Refusal]()
+    for part in parts:
+        reason = _wrong_together(trace, images, [part]) or _wrong_together(trace, images, [*kept, part])
+        if reason is None:
+            kept.append(part)
+        else:
+            item = part.width or part.heads
+            assert item is not None
+            kind = type(trace.modules[part.name]).__name__
+            refused.append(Refusal("width" if part.width else "heads", item.consumer, kind, reason))
+    return kept, refused
+
+
+def _wrong_together(trace: Trace, images: torch.Tensor, parts: Sequence[Part]) -> str | None:
+    """Why the model with the cuts of these parts is not the masked one, for two images at several scales."""
+    pair = torch.cat([images, images.flip(-1)])
+    smaller = copy.deepcopy(trace.model)
+    try:
+        for part in parts:
+            if part.heads is not None:
+                attention.keep_heads(smaller, part.heads, half(part.heads.count))
+            if part.width is not None:
+                channels.keep_channels(smaller, part.width, half(part.width.units))
+        for factor, offset in SCALES:
+            arguments = (pair * factor + offset,), dict[str, Any]()
+            with ExitStack() as masks:
+                for part in parts:
+                    if part.heads is not None:
+                        masks.enter_context(attention.masked(trace.model, part.heads, half(part.heads.count)))
+                    if part.width is not None:
+                        masks.enter_context(channels.masked(trace.model, part.width, half(part.width.units)))
+                expected = run(trace.model, arguments)
+            if (reason := wrong_by(expected, run(smaller, arguments))) is not None:
+                return reason
+    except Exception as error:  # noqa: BLE001 - whatever a model raises when it is cut wrongly is the reason
+        return failure(error)
+    return None
 
 
 def _placed(trace: Trace, part: Part, block: str | None) -> Part:

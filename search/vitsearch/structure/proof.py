@@ -12,6 +12,8 @@ from vitsearch.structure.trace import Arguments, copied
 
 TOLERANCE = 1e-5
 """Of the largest value, where two ways to compute it are equal in exact arithmetic."""
+WHOLE_TOLERANCE = 1e-4
+"""The same at the end of a deep model, whose layers add their errors up. A wrong cut differs by 0.1 and more."""
 SENSITIVITY = 50
 """The mask must change the output by so many times the difference between mask and cut, or the proof says nothing."""
 LONGEST = 120
@@ -47,10 +49,22 @@ def draw_vectors(model: nn.Module) -> None:
             deviation, wanted = float(module.weight.std(correction=0)), module.weight[0].numel() ** -0.5
             if 0 < deviation < wanted:
                 module.weight.mul_(wanted / deviation)
+        for name, values in frozen_vectors(module).items():
+            low, high = (-0.1, 0.1) if "mean" in name or "bias" in name else (0.5, 1.0)
+            values.copy_(uniform(values, low, high))
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
             assert module.running_var is not None
             module.running_mean.copy_(uniform(module.running_mean, -0.1, 0.1))
             module.running_var.copy_(uniform(module.running_var, 0.75, 1.25))
+
+
+def frozen_vectors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The numbers for each channel of a norm that cannot be trained: it has buffers in the place of parameters."""
+    if any(True for _ in module.parameters(recurse=False)) or isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return {}
+    buffers = dict(module.named_buffers(recurse=False))
+    is_norm = {"weight", "bias", "running_mean", "running_var"} <= buffers.keys()
+    return buffers if is_norm else {}
 
 
 @torch.no_grad()
@@ -113,6 +127,26 @@ def difference(whole: torch.Tensor, masked: torch.Tensor, cut: torch.Tensor) -> 
     if error * SENSITIVITY > change:
         return f"the mask changes the output by only {change:.1e}, and mask and cut differ by {error:.1e}"
     return None
+
+
+def wrong_by(masked: torch.Tensor, cut: torch.Tensor) -> str | None:
+    """Compare the outputs of a whole model that is masked and one that is cut, in all parts at once.
+
+    Args:
+        masked: The output of the masked model.
+        cut: The output of the cut model.
+
+    Returns:
+        None if they are equal but for rounding; else the measured reason.
+    """
+    if masked.shape != cut.shape:
+        return f"the cut model gives {cut.numel()} numbers instead of {masked.numel()}"
+    if not bool(masked.isfinite().all()):
+        return None  # at this scale the model itself gives no numbers
+    error, largest = float((masked - cut).abs().max()), float(masked.abs().max())
+    if error <= WHOLE_TOLERANCE * largest:
+        return None
+    return f"the whole model, cut, differs from the masked one by {error / (largest or 1.0):.1e} of the largest value"
 
 
 def failure(error: Exception) -> str:

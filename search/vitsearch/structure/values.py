@@ -9,7 +9,7 @@ from typing import Any
 
 from vitsearch_agent.base.canonical_json import digest as canonical_digest
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised when the same model may get another structure: results that depend on the old one are not used again."""
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from vitsearch.models.surgery import keep_columns, keep_entries, keep_rows, replace_noted_size
+from vitsearch.structure.proof import frozen_vectors
 from vitsearch.structure.trace import Trace, common_scope, inputs_of, is_mixer, outputs_of
 from vitsearch.structure.values import Width
 
@@ -136,11 +137,12 @@ def below(width: Width, scope: str) -> Width:
 
 
 def _acting(trace: Trace) -> list[str]:
-    """Modules with parameters of their own, and no children with parameters, in the order of execution."""
+    """Modules with parameters of their own, and no children with parameters, in the order of execution. Those of a
+    frozen norm are buffers."""
 
     def acts(module: nn.Module) -> bool:
         if next(module.parameters(recurse=False), None) is None:
-            return False
+            return bool(frozen_vectors(module)) and next(module.children(), None) is None
         return is_mixer(module) or not any(True for child in module.children() for _ in child.parameters())
 
     return [name for name in trace.order if acts(trace.modules[name])]

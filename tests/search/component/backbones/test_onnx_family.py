@@ -224,6 +224,11 @@ def test_another_file_than_that_of_the_study_is_refused(exported):
         built(known)
 
 
+def test_the_cost_of_a_file_of_colour_images_is_counted_without_its_weights(exported):
+    """As `vitsearch check` does."""
+    assert macs.count(built(exported(net()), weights="none"), IMAGES[:1]) == macs.count(net(), IMAGES[:1])
+
+
 def test_macs_and_parameters_are_counted_on_the_graph(exported):
     assert macs.count(built(exported(net())), IMAGES[:1]) == macs.count(net(), IMAGES[:1])
 

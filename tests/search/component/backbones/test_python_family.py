@@ -200,6 +200,10 @@ SOFTMAX = (
     "return self.out(self.drop(self.blocks(self.stem(x)).mean((2, 3))))",
     "return self.out(self.stem(x).mean((2, 3))).softmax(1)",
 )
+LAST = SOFTMAX[0]
+MIXING = LAST, f"y = {LAST.removeprefix('return ')}; return y - y.mean(0)"
+AUXILIARY = LAST, f"y = {LAST.removeprefix('return ')}; return (y, y) if self.training else y"
+BRANCH = LAST, f"y = {LAST.removeprefix('return ')}; return -y if float(x.mean()) > 0.3 else y"
 FIXED = NET + "\n    def fixed():\n        return Net(11, 3)\n"
 
 
@@ -347,6 +351,11 @@ def test_what_its_author_declares_is_cut_too(network):
         (NET.replace(*SOFTMAX), "make", "its outputs are probabilities, which sum to 1; return the logits"),
         (NET.replace("self.drop(", "torch.dropout("). replace(".mean((2, 3))", ".mean((2, 3)), 0.5, True"), "make",
          "its outputs for the same images differ from call to call"),
+        (NET.replace(*MIXING), "make", "what it gives for an image depends on the other images of the batch"),
+        (NET.replace("return Net(classes, channels)", "return torch.jit.script(Net(classes, channels))"), "make",
+         "it is a TorchScript module"),
+        (NET.replace(*BRANCH), "make", r"own_network_\d+.py line 23 reads a number out of a tensor that"),
+        (NET.replace(*AUXILIARY), "make", r"in training \(model.train\(\)\) it gives tuple, and expected are"),
     ],
 )  # fmt: skip
 def test_what_is_no_network_is_refused_in_one_line(network, code, entry, message):
@@ -366,6 +375,11 @@ def test_a_module_that_is_nowhere_is_refused_with_the_places_and_the_machine(tmp
         NetworkError, match=rf"no module 'nowhere_at_all' on .*: neither installed there nor in {tmp_path}"
     ):
         examine_network(PythonNetwork("ours", "nowhere_at_all.nets:make", str(tmp_path), ImageSize.square(16)))
+
+
+def test_a_number_that_images_do_not_change_may_be_read(network):
+    code = NET.replace(LAST, f"y = {LAST.removeprefix('return ')}; return y if float(self.out.bias.sum()) < 9 else -y")
+    assert examine_network(network(code)).channels
 
 
 @pytest.mark.long

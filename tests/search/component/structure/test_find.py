@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from support import small_networks
 from vitsearch.structure import heads, widths
@@ -24,6 +25,7 @@ NETWORKS = {
         small_networks.convolutions(nn.Conv2d(32, 32, 3, padding=1, groups=8))
     ),
     "norm of groups": small_networks.on_maps(small_networks.convolutions(nn.GroupNorm(8, 32))),
+    "frozen batch norm": small_networks.on_maps(small_networks.convolutions(FrozenBatchNorm2d(32))),
     "layer norm": small_networks.OnTokens(small_networks.perceptron(nn.LayerNorm(small_networks.HIDDEN))),
     "gate of two layers": small_networks.OnTokens(small_networks.Gated()),
     "gate in one layer": small_networks.OnTokens(small_networks.Halves()),
