@@ -242,7 +242,7 @@ class ExaminedNetwork:
                 raise NetworkError(f"{network.name}: its outputs for random images have NaN or infinity")
             if not torch.equal(logits, self.model(images)):
                 raise NetworkError(f"{network.name}: its outputs for the same images differ from call to call")
-            alone = torch.cat([self.model(image) for image in images.split(1)])
+            alone = torch.cat([self.model(images[index : index + 1]) for index in range(IMAGES)])
         if alone.shape != logits.shape or bool((alone - logits).abs().max() > PARITY_LIMIT * logits.abs().max()):
             raise NetworkError(
                 f"{network.name}: what it gives for an image depends on the other images of the batch, and a device "
@@ -266,11 +266,11 @@ class ExaminedNetwork:
         self.architecture, self.exporter = architecture.digest, architecture.exporter
 
 
-class _ValuesRead(TorchDispatchMode):
+class _ValuesRead(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own base class
     """Records each number that Python reads out of a tensor, with the line of code that does: `float(x)`, `if x:`."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.read: list[tuple[str, bool | float]] = []
 
     def __torch_dispatch__(

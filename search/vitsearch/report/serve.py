@@ -72,8 +72,15 @@ def config(app: Starlette) -> uvicorn.Config:
     from vitsearch.report.bounded_protocol import BACKLOG, BoundedProtocol
 
     # The access log would show the token; a warning is a line for each request that is not valid.
-    logs = {"log_level": "error", "access_log": False}
-    return uvicorn.Config(app, http=BoundedProtocol, ws="none", backlog=BACKLOG, timeout_graceful_shutdown=2, **logs)
+    return uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=2,
+        log_level="error",
+        access_log=False,
+    )
 
 
 def missing() -> ResourceError:

@@ -49,9 +49,9 @@ def draw_vectors(model: nn.Module) -> None:
             deviation, wanted = float(module.weight.std(correction=0)), module.weight[0].numel() ** -0.5
             if 0 < deviation < wanted:
                 module.weight.mul_(wanted / deviation)
-        for name, values in frozen_vectors(module).items():
+        for name, buffer in frozen_vectors(module).items():
             low, high = (-0.1, 0.1) if "mean" in name or "bias" in name else (0.5, 1.0)
-            values.copy_(uniform(values, low, high))
+            buffer.copy_(uniform(buffer, low, high))
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
             assert module.running_var is not None
             module.running_mean.copy_(uniform(module.running_mean, -0.1, 0.1))
