@@ -60,7 +60,7 @@ def test_any_content_of_a_tree_gives_values_or_none(files, output, folder):
         system = System(root, run=lambda argv: Output(output, None))
         assert canonical_json(fingerprint("0", (), system))
         monitor = Monitor(system, SCREEN, lambda: False)
-        monitor.run("latency", dict, os.path.join(root, "seen.json"))
+        monitor.run("latency", dict)
         (seen,) = monitor.observations
         json.dumps(seen.to_json(), allow_nan=False)
         assert (seen.temperature is None) == ("temperature" in seen.reasons)
