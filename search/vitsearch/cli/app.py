@@ -115,7 +115,7 @@ def run(
     observing = Observing(log_file, settings_of(observer, mlflow=mlflow, prometheus=metrics))
     stream = sys.stderr if as_json else sys.stdout
     try:
-        with live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress:
+        with live.progress(tuple(loaded.objectives), plain or as_json or not sys.stdout.isatty(), stream) as progress:
             ended = api.run(
                 loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress, observing=observing
             )
