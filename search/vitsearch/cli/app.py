@@ -116,10 +116,8 @@ def run(
     loaded = judged.require().space
     observing = Observing(log_file, settings_of(observer, mlflow=mlflow, prometheus=metrics))
     stream = sys.stderr if as_json else sys.stdout
-    with (
-        resumable(),
-        live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress,
-    ):
+    is_plain = plain or as_json or not sys.stdout.isatty()
+    with resumable(), live.progress(tuple(loaded.objectives), is_plain, stream) as progress:
         ended = api.run(
             loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress, observing=observing
         )

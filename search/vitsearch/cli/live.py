@@ -22,7 +22,6 @@ from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.progress import PlainLines, Progress, describe, on_front
-from vitsearch.space import SearchSpace
 from vitsearch_agent.base.printable import printable
 
 LONG_S = 30.0
@@ -30,9 +29,8 @@ LONG_S = 30.0
 
 
 @contextmanager
-def progress(space: SearchSpace, plain: bool, stream: TextIO | None = None) -> Iterator[Progress]:
+def progress(objectives: tuple[str, ...], plain: bool, stream: TextIO | None = None) -> Iterator[Progress]:
     """The view of a run. `stream` takes plain lines; default: standard output."""
-    objectives = tuple(space.objectives)
     if plain:
         yield PlainLines(objectives, stream or sys.stdout)
         return

@@ -205,11 +205,7 @@ class AgentDevice:
         measurements belong to the new environment."""
         now = self._client.await_device(self._options())
         if now.device_id != self.info.device_id:
-            before, after = (DeviceIdentity.of(info).describe(self.name) for info in (self.info, now))
-            raise DeviceLost(
-                f"another device answers at the address of {self.name}, and measurements of two devices do not "
-                f"compare: {before}; now {after}"
-            )
+            raise DeviceLost(_another(self.name, DeviceIdentity.of(self.info), DeviceIdentity.of(now)))
         self.info = now
 
     async def outputs(self, artifact: Path, images: Path, deployment: Deployment, reduction: str) -> DeviceOutputs:
@@ -287,3 +283,24 @@ def refuse_unmetered(name: str, info: DeviceInfo, metrics: Iterable[str]) -> Non
             f"device {name} has no usable power meter, but {', '.join(metered)} needs one: remove it from the "
             "objectives and limits, or run 'vitsearch-agent power' on the device to see what is missing"
         )
+
+
+def _another(name: str, before: DeviceIdentity, now: DeviceIdentity) -> str:
+    """Why a run does not go on with the device that answers now, and what a person can do."""
+    differing = before.differences(now)
+    seen = f"it differs by {' and '.join(differing)}" if differing else "its hardware is the same, as far as it says"
+    ways = ["connect the one that measured, and the same command resumes"]
+    if before.may_be_same(now):
+        ways = [f"if it is the same device, run: vitsearch devices accept {name} STUDY; then the same command resumes"]
+    ways.append(
+        "to measure the models of the study on this one, run: vitsearch devices add URL NEW_NAME; vitsearch retarget "
+        "STUDY --device NEW_NAME"
+    )
+    return "\n".join(
+        [
+            f"another device answers at the address of {name}, and measurements of two devices do not compare ({seen})",
+            f"  measured on  {before.describe(name)}",
+            f"  found now    {now.describe(name)}",
+            *(f"  {way}" for way in ways),
+        ]
+    )

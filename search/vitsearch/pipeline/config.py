@@ -34,7 +34,8 @@ class StageConfig:
     file leave it to them. `reference` is the model whose outputs all others are to give, for a task that has one.
     `confirms`: the objectives and limits need the confirmation measurement of every model; otherwise its screening
     measurement decides until the end. `device_images` says by the name of a device on how many images it evaluates the
-    models of the front, `fleet_weights` are the weights of several devices, None for the worst case."""
+    models of the front, `fleet_weights` are the weights of several devices, None for the worst case.
+    `has_test`: there are images that the search never uses, which judge what is shipped."""
 
     data: DataIdentity
     base_recipe: Recipe
@@ -54,6 +55,7 @@ class StageConfig:
     is_labelled: bool = True
     confirms: bool = False
     fleet_weights: Mapping[str, float] | None = None
+    has_test: bool = False
 
     @property
     def judged_by(self) -> str:

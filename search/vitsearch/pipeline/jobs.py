@@ -97,11 +97,12 @@ class Job(Generic[R_co]):
 class DataReady:
     """`description` is what the study stores and compares on resume (fingerprint, class names, sizes). `notes` are
     to be said before accuracies of this data are believed. `samples` are a few validation images beside what is true of
-    them, as PNG files in base64 (`Task.samples`)."""
+    them, as PNG files in base64 (`Task.samples`). `has_test`: there are images that the search never uses."""
 
     description: dict[str, Any]
     notes: tuple[str, ...] = ()
     samples: tuple[tuple[str, str], ...] = ()
+    has_test: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vitsearch.core.activity import doing
 from vitsearch.devices.agent_device import DeviceGroup
@@ -71,7 +71,7 @@ class Workplace:
         adopt_data(self.study, ready.description)
         refuse_unknown_names(self.space, ready.description["class_names"])
         plans = plan_space(self.space, deployable_on(self.device.devices))
-        config = stage_config_of(plans, ready.description)
+        config = replace(stage_config_of(plans, ready.description), has_test=ready.has_test)
         adopt_judge(self.study, config.judged_by)
         pipeline = Pipeline(config, context, self.device)
         outages = OutageHandler(pipeline, self.study, context.single_flight.driver, self.progress, stall)

@@ -93,12 +93,10 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             if not other.driver.is_of_here:  # those of this machine are said above
                 progress.note(f"another run of study {space.study!r} is active ({other.describe()}); this run joins it")
         ledger.costs.start_run(space.study, cores_of(space, cores, options.ray_address), resources.trainers)
-        study = Study.open(space)
+        study = Study.join(space)
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
-        if study.space_change is not None:
-            progress.note(f"the space file has changed: {study.space_change.describe()}; finished trials are kept")
         dropped = frozenset(backbone.backbone for backbone in dropped_backbones(study))
         plans = replace(plan_space(space, form_of=FileForms(study)), dropped=dropped)
         if outside := study.waiting_outside(plans):
@@ -169,8 +167,6 @@ async def _drive(session: Session, context: StageContext, options: Options) -> S
             ready, _ = await context.run(DataJob(context.workspace))
     finally:
         showing.cancel()
-    adopt_data(session.study, ready.description)
-    adopt_samples(session.study, ready.samples)
     for note in ready.notes:
         session.progress.note(f"data: {note}")
     refuse_unknown_names(session.space, ready.description["class_names"])
@@ -181,6 +177,12 @@ async def _drive(session: Session, context: StageContext, options: Options) -> S
     for reason in dict.fromkeys(filter(None, map(can_run, deployments_of(session.space, device.name)))):
         session.progress.note(f"not searched: {reason}")
     config = stage_config_of(plans, ready.description)
+    adopt_data(session.study, ready.description)
     adopt_judge(session.study, config.judged_by)
+    adopt_samples(session.study, ready.samples)
+    session.study.adopt(session.space)  # last: a refusal changes nothing
+    if session.study.space_change is not None:
+        change = session.study.space_change.describe()
+        session.progress.note(f"the space file has changed: {change}; finished trials are kept")
     pipeline = Pipeline(config, context, session.device)
     return await Driver(session, pipeline, plans).run(options.retry_failed)

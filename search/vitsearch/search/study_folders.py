@@ -165,7 +165,9 @@ class StudyFolders:
                 f"study {self.study!r}: its files cannot be written to {self.own}: {error.strerror}"
             ) from error
         if lock is None:
-            raise StudyError(f"study {self.study!r} is used {_by(locks.holder(self._lock))}")
+            raise StudyError(
+                f"study {self.study!r} is used {_by(holder := locks.holder(self._lock))}; {_advice(holder)}"
+            )
         with lock:
             yield
 
@@ -190,6 +192,14 @@ def _by(holder: locks.Holder | None) -> str:
     if holder is None:
         return "by another process"
     return f"by {holder.user} (pid {holder.pid} on {holder.host}) since {holder.since}"
+
+
+def _advice(holder: locks.Holder | None) -> str:
+    how = "" if holder is None else f" (kill -INT {holder.pid})"
+    return (
+        f"wait until that has ended, or stop it with Ctrl-C{how}, then run this command again: nothing is lost, and "
+        "the command that was stopped resumes when it is run again"
+    )
 
 
 def _reference(space: SearchSpace) -> ReferenceModel | None:

@@ -163,7 +163,8 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     model = KeyedModel(final.plan, final.keys)
     await pipeline.restore(model, final.rung)
     if again or not _is_evaluated(opened, final):
-        context.progress.note("evaluating the test images, which the search never uses")
+        images = "the test images, which the search never uses" if pipeline.config.has_test else "the validation images"
+        context.progress.note(f"evaluating {images}")
     await on_test(pipeline, final.plan, final.keys, again)
     pipeline.stop_workers()
     context.progress.note(f"confirming {chosen.name} on {DeviceIdentity.of(device.info).label(device.name)}")

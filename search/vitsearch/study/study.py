@@ -46,7 +46,7 @@ from vitsearch.study.database.stored_forms import record_of
 from vitsearch.study.database.trial_forms import Parameters, StoredTrial, comparable, drawn_params, frozen
 from vitsearch.study.database.view import StudyView
 from vitsearch.study.database.word_lists import WordLists
-from vitsearch.study.identity import adopt_space
+from vitsearch.study.identity import adopt_space, refuse_other_space
 from vitsearch.study.places import Places
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
@@ -93,14 +93,32 @@ class Study:
 
     @classmethod
     def open(cls, space: SearchSpace) -> Study:
-        """Create the study or join it. Other objectives are refused, with the difference."""
+        """Create the study or join it, to go on with this space. Other objectives are refused, with the difference."""
+        study = cls.join(space)
+        try:
+            study.adopt(space)
+        except BaseException:
+            study.close()
+            raise
+        return study
+
+    @classmethod
+    def join(cls, space: SearchSpace) -> Study:
+        """Create the study or join it. It keeps the space that it has: the run may still be refused."""
         engine = open_studies(space.storage)
         with closed_on_error(engine):
             StudyTable(engine).add(space.study, space.objectives)
             study = cls(space.study, engine)
-            study.space_change = adopt_space(study, space)
+            if "space" in study.attributes:
+                refuse_other_space(study, space)
+            else:
+                adopt_space(study, space)
             study._seed_sampler(space)
         return study
+
+    def adopt(self, space: SearchSpace) -> None:
+        """Go on with this space; `space_change` is what it has changed."""
+        self.space_change = adopt_space(self, space)
 
     @classmethod
     def read(cls, storage_url: str, name: str) -> Study:

@@ -67,7 +67,7 @@ def describe_data(job: jobs.DataJob) -> jobs.DataReady:
     notes = (*review.notes(spec, job.workspace.cache), *review.notes_of_masks(images))
     pairs = task.samples(images.validation.images, images.validation.labels)
     samples = tuple((base64.b64encode(image).decode(), base64.b64encode(truth).decode()) for image, truth in pairs)
-    return jobs.DataReady(images.to_json(), notes, samples)
+    return jobs.DataReady(images.to_json(), notes, samples, images.read_test is not None)
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:

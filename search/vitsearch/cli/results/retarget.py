@@ -46,6 +46,7 @@ def retarget(
         typer.Option(metavar="PRECISION", help="Default: that of each model in the study.", show_default=False),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Measure all models.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find a study's front on another device, without training.
@@ -56,16 +57,17 @@ def retarget(
     """
     # optuna and sqlalchemy; ray to measure: only for those who retarget
     from vitsearch import api
+    from vitsearch.cli import live
     from vitsearch.cli.results.front import print_front
     from vitsearch.core.json_value import json_text
-    from vitsearch.pipeline.progress import PlainLines
     from vitsearch.study.printed.models import PrintedRetargeting
     from vitsearch.study.retargeted import Target
 
     stored = api.open_study(study)
     target = Target(device or stored.device(), backend, provider, quantization, threads)
-    with resumable():
-        retargeted = stored.retarget(target, every, PlainLines((), sys.stderr))
+    is_plain = plain or as_json or not sys.stdout.isatty()
+    with resumable(), live.progress((), is_plain, sys.stderr) as progress:
+        retargeted = stored.retarget(target, every, progress)
     front = stored.front(target.name)
     if as_json:
         typer.echo(json_text(PrintedRetargeting.of(retargeted, front)))

@@ -19,7 +19,7 @@ from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch_agent.client.client import DeviceClient
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 from vitsearch_agent.errors import JobCancelled
-from vitsearch_agent.wire.protocol import SCREEN, DeviceInfo, RuntimeInfo
+from vitsearch_agent.wire.protocol import SCREEN, DeviceInfo, Hardware, RuntimeInfo
 
 DEPLOYMENT = Deployment("local", "onnxruntime", "cpu", "fp32")
 QUICK = SCREEN._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.1)
@@ -163,8 +163,20 @@ def test_an_environment_that_keeps_changing_means_a_lost_device(device, tmp_path
 
 def test_another_device_at_the_address_means_a_lost_device(device, tmp_path):
     device.info = device.info._replace(environment_id="ab" * 32, device_id="the one before")
-    with pytest.raises(DeviceLost, match="another device answers at the address of local"):
+    with pytest.raises(DeviceLost, match="another device answers at the address of local") as caught:
         measure(device, write_model(tmp_path / "e.onnx", "e"))
+    assert "its hardware is the same, as far as it says" in str(caught.value)
+    assert "vitsearch devices accept local STUDY; then the same command resumes" in str(caught.value)
+
+
+def test_another_board_at_the_address_is_refused_in_words_with_what_to_do(device, tmp_path):
+    hardware = Hardware("nano-1", "Jetson Nano", "Cortex-A57", serial="ab" * 32)
+    device.info = device.info._replace(environment_id="ab" * 32, device_id="the one before", hardware=hardware)
+    with pytest.raises(DeviceLost) as caught:
+        measure(device, write_model(tmp_path / "e.onnx", "e"))
+    for text in ("it differs by processor", "Jetson Nano, Cortex-A57", "connect the one that measured, and the same"):
+        assert text in str(caught.value)
+    assert "devices accept" not in str(caught.value)
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ from support.real_search import write_images
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec
 from vitsearch.devices.pausing_device import PausingDevice
-from vitsearch.errors import ResourceError
+from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search import run, stage_config
@@ -170,3 +170,39 @@ def test_a_run_says_at_its_start_what_is_known_against_the_data(space, ledger, t
     unequal, leaked = (note for note in progress.notes if note.startswith("data: "))
     assert unequal.startswith("data: unequal classes in train: 'dark' 40 images, 'light' 10 (4.0 to 1)")
     assert leaked.startswith("data: 50 of 50 validation images are also training images, so every accuracy is too high")
+
+
+@pytest.mark.parametrize("refused_by", ["refuse_unable_on", "refuse_unknown_names", "adopt_data"])
+def test_a_refused_run_leaves_the_space_of_its_study_as_it_was(space, monkeypatch, refused_by):
+    def refuse(*_: object) -> None:
+        raise StudyError("refused")
+
+    class Runner(FakeRunner):
+        resources = Resources(1, 1, 0.0)
+
+    class Idle:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        async def run(self, retry_failed: bool) -> None:
+            pass
+
+    for name, fake in {
+        "_try_what_is_needed": lambda *_: None, "ProcessGuard": nullcontext, "LocalWorkers": lambda *_: IdleWorkers(),
+        "RayRunner": lambda *_: Runner(), "open_device": lambda *_: nullcontext(FakeDevice()), "plan_space": plans_of,
+        "refuse_unable_on": lambda *_: None, "refuse_other_channels": lambda *_: None, "Driver": Idle,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(run, name, fake)
+    run.run(space, Silent())
+    changed = space.model_copy(update={"limits": {}})
+    with monkeypatch.context() as patch:
+        patch.setattr(run, refused_by, refuse)
+        with pytest.raises(StudyError, match="refused"):
+            run.run(changed, Silent())
+    with closing(Study.read(space.storage, space.study)) as study:
+        assert study.space() == space
+        assert "space_changes" not in study.attributes
+    run.run(changed, Silent())
+    with closing(Study.read(space.storage, space.study)) as study:
+        assert study.space() == changed
+        assert len(study.attributes["space_changes"]) == 1

@@ -85,6 +85,8 @@ def test_a_command_that_needs_the_study_alone_is_refused_while_it_runs(home, oth
     with pytest.raises(StudyError, match=rf"^study 'fake' is used by \S+ \(pid {other.pid} on \S+\) since") as refused:
         home.alone().__enter__()
     assert refused.value.exit_code == 2
+    assert f"wait until that has ended, or stop it with Ctrl-C (kill -INT {other.pid})" in str(refused.value)
+    assert "the command that was stopped resumes when it is run again" in str(refused.value)
 
 
 def test_a_run_waits_for_no_command_that_has_the_study_alone(home):

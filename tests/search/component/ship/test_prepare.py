@@ -83,6 +83,17 @@ def test_a_model_is_evaluated_and_confirmed_once_and_again_only_on_request(shop)
     assert shop.made() == (counts[0] + 1, counts[1] + 1)
 
 
+@pytest.mark.parametrize("has_test", [True, False])
+def test_test_images_are_named_only_where_there_are_some(shop, monkeypatch, has_test):
+    notes: list[str] = []
+    monkeypatch.setattr(Silent, "note", lambda _, text: notes.append(text))
+    wide = shop.study.pipeline
+    monkeypatch.setattr(type(shop.study), "pipeline", lambda _, ledger: wide(ledger, has_test=has_test))
+    shop.prepare()
+    assert ("evaluating the test images, which the search never uses" in notes) == has_test
+    assert ("evaluating the validation images" in notes) != has_test
+
+
 def test_the_accuracy_on_the_test_images_is_found_in_the_ledger(shop):
     final = shop.prepare()
     tested = shop.with_opened(lambda opened, _: find(opened.ledger, final.keys.artifact_key, opened.judged_by))

@@ -12,6 +12,7 @@ from vitsearch.core.networks import NetworkFacts
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.study.identity import adopt_data
+from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA
 
 
@@ -68,6 +69,16 @@ def test_what_was_changed_is_kept_with_the_trials_that_had_ended(open_study, sto
     changes = [(change["trials"], change["lines"]) for change in study.attributes["space_changes"]]
     assert changes == [(1, ["search.trials: 8 -> 99"]), (1, ["search.trials: 99 -> 100"])]
     assert study.space_change.lines == ("search.trials: 99 -> 100",)
+
+
+def test_a_run_that_is_refused_after_it_has_joined_changes_nothing(open_study, storage):
+    _, before = open_study(storage)
+    joined = Study.join(before.space.model_copy(update={"limits": {}}))
+    assert joined.space().limits == before.space.limits != {}
+    assert "space_changes" not in joined.attributes
+    joined.adopt(joined.space().model_copy(update={"limits": {}}))
+    assert joined.space().limits == {}
+    assert joined.space_change is not None
 
 
 def test_a_study_that_moves_has_not_changed(open_study):
