@@ -6,7 +6,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
@@ -27,7 +27,7 @@ class Checkpoint:
         with replacing(self.path) as file:
             file.write(bytes(DIGEST_BYTES))
             hashed = _Hashed(file)
-            torch.save(state, hashed)
+            torch.save(state, cast(IO[bytes], hashed))  # it is written only
             file.seek(0)
             file.write(hashed.sha256.digest())
 

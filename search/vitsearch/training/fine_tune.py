@@ -167,7 +167,7 @@ class _Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+            "random_cuda": torch.cuda.get_rng_state() if _uses_cuda() else None,
             "losses": losses,
         }
 
@@ -183,9 +183,13 @@ class _Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and torch.cuda.is_initialized():
+        if state["random_cuda"] is not None and _uses_cuda():
             torch.cuda.set_rng_state(state["random_cuda"])
         return list(state["losses"])
+
+
+def _uses_cuda() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def _shapes(state: State) -> dict[str, torch.Size]:

@@ -123,7 +123,7 @@ def _state(stored: JsonText | None) -> RunState:
     return RunState() if value is None else decoded(lambda state: RunState(**state), value, "vs_run: now", RunState)
 
 
-def files_of(table: Table, row: Mapping[str, Any], storage: str) -> tuple[str, ...]:
+def files_of(table: Table, row: Mapping[Any, Any], storage: str) -> tuple[str, ...]:
     """The digests of the files that a row names; a screened graph is deleted after its measurement."""
     if table is tables.artifact:
         where = f"storage {storage}: detail of {table.name} {row['artifact_key'][:12]}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from sqlalchemy import (
     Column,
@@ -52,7 +52,7 @@ from vitsearch.storage.ledger.rows import (
     TrainingRow,
 )
 from vitsearch.storage.ledger.schema import open_database, open_database_to_read
-from vitsearch.storage.ledger.seals import PLACE, broken, is_whole, key_of, place_in, sealed
+from vitsearch.storage.ledger.seals import PLACE, StoredRow, broken, is_whole, key_of, place_in, sealed
 from vitsearch.storage.stage_cost import StageCost
 
 _TABLES: dict[type[Any], Table] = {
@@ -66,7 +66,6 @@ _TABLES: dict[type[Any], Table] = {
 
 _READ_ONCE = (BlockStructureRow, TrainingRow, ArtifactRow)
 """Rows that are found by the columns of their primary key, in this order, and do not change."""
-StoredRow: TypeAlias = Mapping[str, Any]
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import JSON, ColumnElement, Connection, Float, Select, Table, literal_column
 
@@ -26,6 +26,8 @@ SEALED = (*MADE_AGAIN, tables.study, tables.study_attribute)
 DIGEST = "digest"
 GIVEN = ("id", "study", DIGEST)
 """Columns that a database numbers by itself, which differ in a copy, and the digest."""
+StoredRow: TypeAlias = Mapping[Any, Any]
+"""A row by the names of its columns, as SQLAlchemy gives it."""
 PLACE = "place"
 """Where a row is in its table, whatever its columns say: SQLite's number of it, PostgreSQL's address."""
 
@@ -42,12 +44,12 @@ def sealed(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **stored, DIGEST: row_digest(table, stored)}
 
 
-def is_whole(table: Table, row: Mapping[str, Any]) -> bool:
+def is_whole(table: Table, row: StoredRow) -> bool:
     """Whether a row that was read is as it was written."""
     return bool(row[DIGEST] == row_digest(table, row))
 
 
-def broken(table: Table, row: Mapping[str, Any], storage: str) -> Damaged:
+def broken(table: Table, row: StoredRow, storage: str) -> Damaged:
     """The error for a row that is not as it was written."""
     can_be_made = table in MADE_AGAIN
     advice = "the next 'vitsearch run' makes it again" if can_be_made else "restore a copy of the database"
@@ -55,14 +57,14 @@ def broken(table: Table, row: Mapping[str, Any], storage: str) -> Damaged:
     return Damaged(f"{where} was damaged or edited, for its digest is another; {advice}")
 
 
-def key_of(table: Table, row: Mapping[str, Any]) -> str:
+def key_of(table: Table, row: StoredRow) -> str:
     """Names a row within its table."""
     names = [column.name for column in table.primary_key if column.name not in GIVEN]
     names = names or ["graph_key" if table is tables.measurement else "name"]
     return " ".join(str(row[name])[: 40 if name == "name" else 12] for name in names)
 
 
-def whole(connection: Connection, query: Select[Any], table: Table, storage: str) -> Iterator[Mapping[str, Any]]:
+def whole(connection: Connection, query: Select[Any], table: Table, storage: str) -> Iterator[StoredRow]:
     """The rows of a query that has all columns of a table. Raises `Damaged` at one that is not as it was written."""
     for row in connection.execute(query).mappings():
         if not is_whole(table, row):
@@ -81,7 +83,7 @@ def _kinds(table: Table) -> dict[str, type]:
     return {column.name: type(column.type) for column in table.c if column.name not in GIVEN}
 
 
-def row_digest(table: Table, row: Mapping[str, Any]) -> str:
+def row_digest(table: Table, row: StoredRow) -> str:
     """The digest of a row as it is stored."""
     return digest_of(*(row[name] for name in _kinds(table)))
 

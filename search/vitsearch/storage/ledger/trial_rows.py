@@ -168,8 +168,7 @@ class TrialRows:
             return []
         if len(numbers) == 1:
             with self._at_once.connect() as connection:
-                rows = connection.execute(self._by_number, {"of_number": min(numbers)}).all()
-                return list(map(self._row, rows))
+                return [self._row(row) for row in connection.execute(self._by_number, {"of_number": min(numbers)})]
         few = trial.c.number.in_(sorted(numbers)) if len(numbers) <= KEYS_AT_ONCE else trial.c.number >= min(numbers)
         query = select(*_COLUMNS).where(and_(self._is_mine, few)).order_by(trial.c.number)
         with self._at_once.connect() as connection:
@@ -178,7 +177,7 @@ class TrialRows:
 
     def _row(self, stored: Row[Any]) -> TrialRow:
         """A row as a value. Of one that is not as it was written only the number is used."""
-        *values, asked, told = stored
+        *values, asked, told = tuple(stored)
         row = TrialRow(*values)
         if is_as_written(row, asked, told):
             return row
