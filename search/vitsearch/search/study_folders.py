@@ -165,9 +165,8 @@ class StudyFolders:
                 f"study {self.study!r}: its files cannot be written to {self.own}: {error.strerror}"
             ) from error
         if lock is None:
-            raise StudyError(
-                f"study {self.study!r} is used {_by(holder := locks.holder(self._lock))}; {_advice(holder)}"
-            )
+            holder = locks.holder(self._lock)
+            raise StudyError(f"study {self.study!r} is used {_by(holder)}; {_advice(holder)}")
         with lock:
             yield
 

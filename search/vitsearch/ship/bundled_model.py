@@ -22,7 +22,7 @@ from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
 from vitsearch.storage.stores import store_of
-from vitsearch.study.front import Point, read_front, records_on
+from vitsearch.study.front import Front, Point, read_models, records_on
 from vitsearch.study.results.detail import place_of, point_of
 from vitsearch.tasks import Tally, Task
 from vitsearch_agent.wire.paired import ReferenceTimes
@@ -74,7 +74,8 @@ class BundledModel:
     the task that the study names first, `validation` what the search chose the model by.
     `trial` is None for the baseline. `target` is that of `vitsearch retarget`; None for the study's own device.
     `standing` is None for the baseline itself. `labelled_by` is the network whose own fp32 outputs are the labels; None
-    where the images have labels. `contexts` are the files that were compiled for chips.
+    where the images have labels. `contexts` are the files that were compiled for chips, `warnings` those
+    that `front` shows of the model.
     """
 
     study: str
@@ -100,6 +101,7 @@ class BundledModel:
     standing: Standing | None = None
     labelled_by: str | None = None
     contexts: tuple[ShippedContext, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -197,7 +199,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
     measurements = results.last(final.keys.graph_key)
     pooled = results.pooled(final.keys.graph_key)
     assert pooled is not None  # a prepared model was measured
-    store = store_of(opened.ledger)
+    store, models = store_of(opened.ledger), read_models(study, ledger, _target(opened))
     of_file = {name: artifact.detail[name] for name in ("macs_m", "params_m")} | {"size_mb": artifact.size_bytes / 1e6}
     return BundledModel(
         study=study.name,
@@ -219,16 +221,27 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
         measurements=tuple(sorted(measurements, key=lambda measurement: measurement.protocol.id == opened.protocol)),
         metrics=pooled.metrics | Metrics.of(of_file),
         versions=ledger.versions(artifact),
-        target=None if opened.retargeted is None else opened.retargeted.target.name,
-        standing=_standing(opened, chosen),
+        target=_target(opened),
+        standing=_standing(opened, chosen, models),
+        warnings=_shown(chosen, models, final, artifact).warnings,
         labelled_by=None if (section := opened.space.labelled_by) is None else section.name,
     )
 
 
-def _standing(opened: Opened, chosen: Chosen) -> Standing | None:
+def _target(opened: Opened) -> str | None:
+    return None if opened.retargeted is None else opened.retargeted.target.name
+
+
+def _shown(chosen: Chosen, models: Front, final: Final, artifact: ArtifactRow) -> Point:
+    """The model as `front` shows it; of a longer training with the file of that."""
+    point = next(each for each in (*models.shown(), *models.others) if each.trial == chosen.trial)
+    shares = dict(artifact.detail.get("shares", {}))
+    return replace(point, shares=shares, on_device=None) if final.is_longer else point
+
+
+def _standing(opened: Opened, chosen: Chosen, models: Front) -> Standing | None:
     if chosen.trial is None:
         return None
-    device = None if opened.retargeted is None else opened.retargeted.target.name
-    models, record = read_front(opened.study, opened.ledger, device), records_on(opened.study, device)[chosen.trial]
+    record = records_on(opened.study, _target(opened))[chosen.trial]
     place = place_of(models, point_of(models, chosen.trial, record), record)
     return Standing(place, models.objectives, models.baseline)

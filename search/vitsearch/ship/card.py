@@ -140,6 +140,9 @@ def _quality(model: BundledModel) -> Iterator[str]:
         for line in result.tally.warnings("the model"):
             yield f"**On the {result.split} images {escaped(line)}.**"
             yield ""
+    for line in model.warnings:
+        yield f"**{escaped(line.rstrip('.'))}.**"
+        yield ""
     if model.on_test is None:
         yield "The data has no test images. The search chose by the validation images, so these figures are too good by"
         yield "an unknown amount."

@@ -119,9 +119,21 @@ class Point:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What its precision does not keep, and what is known against its combination of model and deployment. Where
-        the study has figures of its own, these are said."""
-        return warnings_of(self.plan, self.shares, self.time_ratios)
+        """What its precision does not keep, what is known against its combination of model and deployment, and where
+        the device judges it otherwise. Where the study has figures of its own, these are said."""
+        known = warnings_of(self.plan, self.shares, self.time_ratios)
+        return known if self._disagreement is None else (*known, self._disagreement)
+
+    @property
+    def _disagreement(self) -> str | None:
+        """The quality on the device, when chance does not explain its difference to the worker's."""
+        there = self.on_device
+        here = None if there is None else self.metrics.value(there.metric)
+        if there is None or here is None or there.agrees(here):
+            return None
+        low, high = there.interval
+        figure = f"{there.metric} {there.value:.3f} ({low:.3f} to {high:.3f}) on {there.n} images"
+        return f"{figure} on the device itself, but {here:.3f} on the worker"
 
     @property
     def meets_limits(self) -> bool | None:

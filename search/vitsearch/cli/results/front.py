@@ -179,8 +179,6 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
     for line, names in _warnings(shown).items():
         console.print(printable(f"{', '.join(names)}: {line}"), style="yellow", markup=False)
     for point in shown:
-        if text := disagreement(point):
-            console.print(text, style="yellow", markup=False)
         if text := on_test(point):
             console.print(text, markup=False)
 
@@ -200,17 +198,6 @@ def _warnings(shown: Sequence[Point]) -> dict[str, list[str]]:
         for warning in point.warnings:
             models_of.setdefault(warning, []).append(point.name)
     return models_of
-
-
-def disagreement(point: Point) -> str | None:
-    """The quality on the device, when chance does not explain its difference to the worker's."""
-    there = point.on_device
-    here = None if there is None else point.metrics.value(there.metric)
-    if there is None or here is None or there.agrees(here):
-        return None
-    low, high = there.interval
-    figure = f"{there.metric} {there.value:.3f} ({low:.3f} to {high:.3f}) on {there.n} images"
-    return f"{point.name} has {figure} on the device itself, but {here:.3f} on the worker"
 
 
 def on_test(point: Point) -> str | None:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from vitsearch.api import StoredStudy
-from vitsearch.cli.results.front import QUIET, disagreement
+from vitsearch.cli.results.front import QUIET
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import EMULATED, counted, heading
 from vitsearch.cli.terminal import Terminal
@@ -90,8 +90,6 @@ def print_detail(detail: TrialDetail, console: Console | None = None) -> None:
         line(warning, "yellow")
     if detail.point.flags:
         line(f"flags of all its measurements: {', '.join(detail.point.flags)}", "yellow")
-    if disagreeing := disagreement(detail.point):
-        line(disagreeing, "yellow")
     line("")
     console.print(knobs_table(detail))
     if detail.stages:

@@ -352,6 +352,12 @@ def test_data_without_test_images_is_judged_by_the_validation_images_and_says_so
     assert json.loads(files["measurements.json"])["qualities"].keys() == {"validation"}
 
 
+def test_the_card_has_the_warnings_of_the_front(task):
+    model = replace(task.model, warnings=("int8_static in name only: 0 % of its MACs",))
+    said = contents(model, with_images=False)["README.md"].decode()
+    assert "**int8\\_static in name only: 0 % of its MACs.**" in said
+
+
 def test_the_card_says_what_the_accuracy_hides(task):
     rare = Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20)))
     names = ["none", "scratch", "local"]

@@ -275,7 +275,7 @@ def test_the_device_may_disagree_beyond_chance(front_of, capsys, correct, agrees
     assert on_device["agrees"] == agrees
     print_front(front)
     assert (
-        "has accuracy 0.700 (0.604 to 0.781) on 100 images on the device itself" in capsys.readouterr().out
+        "accuracy 0.700 (0.604 to 0.781) on 100 images on the device itself" in capsys.readouterr().out
     ) is not agrees
 
 
