@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from vitsearch_agent import runtimes
+from vitsearch_agent.base.python import run_module
 from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
 from vitsearch_agent.measure import child_process
 from vitsearch_agent.measure.child_process import StopSignal, run_child
@@ -71,7 +72,7 @@ def test_the_command_line_of_the_child_does_not_depend_on_the_job(monkeypatch, t
             run_child(job, str(tmp_path), 1.0, StopSignal())
     for argv, environment, folder in started:
         job_file = str(tmp_path / "job.json")
-        assert argv == [sys.executable, "-m", "vitsearch_agent.measure.child.main", job_file]
+        assert argv == run_module(sys.executable, "vitsearch_agent.measure.child.main", job_file)
         assert folder == os.sep
         assert os.path.dirname(environment.pop("TMPDIR")) == str(tmp_path)
         environments.append(environment)
