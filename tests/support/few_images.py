@@ -1,7 +1,5 @@
 """Run a program with few images in `builtin:fashion-mnist-14k`: `python few_images.py ASSET SCRIPT ARGUMENT...`."""
 
-from __future__ import annotations
-
 import runpy
 import sys
 from pathlib import Path

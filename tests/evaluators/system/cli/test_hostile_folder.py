@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from support import AGENT_HOME
 from support.hostile_folder import HostileFolder
 from support.marks import long
 from vitsearch_agent.base import processes, single_file
@@ -63,6 +64,7 @@ def test_an_embedded_agent_and_what_it_measures_run_no_module_of_the_folder(
     version, hostile, python_of, blob, tmp_path, tiny_protocol, monkeypatch
 ):
     monkeypatch.chdir(hostile.folder)
+    monkeypatch.setenv("PYTHONPATH", AGENT_HOME)
     with EmbeddedAgent(str(tmp_path / "state"), python=python_of(version)) as agent, agent.client("test") as client:
         client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
     assert hostile.marks() == []

@@ -19,7 +19,7 @@ def disk(tmp_path):
     """A file system of 12 MB where `serve_agent` keeps its state."""
     mount = tmp_path / "served"
     mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(mount)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=0700", "tmpfs", str(mount)]
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     mounted = subprocess.run(command, stderr=subprocess.PIPE)

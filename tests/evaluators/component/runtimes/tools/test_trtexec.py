@@ -172,6 +172,7 @@ class TestShapes:
 
 
 def test_an_agent_measures_with_trtexec(tool, plain_onnx, serve_agent, tiny_protocol):
+    tool.install("v8201", sleeps=True)  # an agent compares what it reports with the time that it was there
     writable = [os.path.dirname(tool.path)]  # the fake one records its calls beside itself
     served = serve_agent(config={"runtimes": {"trtexec": {"tool": tool.path, "writable": writable}}})
     with served.client() as client:
@@ -179,9 +180,9 @@ def test_an_agent_measures_with_trtexec(tool, plain_onnx, serve_agent, tiny_prot
         measurement = client.measure(
             plain_onnx(), "trtexec", {"precision": "fp16"}, tiny_protocol._replace(processes=2, max_processes=2)
         )
-        protocol = tiny_protocol._replace(soak_s=0.1, throughput_s=1.0, streams=2, power_s=1.0)
+        protocol = tiny_protocol._replace(soak_s=0.1, throughput_s=0.1, streams=2, power_s=1.0)
         complete = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, protocol)
-        tool.install("v8201", most_streams=1)
+        tool.install("v8201", most_streams=1, sleeps=True)
         partial = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, protocol, repeat=1)
     assert (info.available, info.version, info.program) == (True, "8.2.1", tool.path)
     assert (measurement.processes, measurement.latency_ms.p50, measurement.cpu_ms) == (2, 2.5, None)
