@@ -39,7 +39,7 @@ SMALLEST = {
     "ladder_length": "--seeds 2 --rounds 2",
     "ladders": "--seeds 2 --budget-s 20",
     "large_study": "--trials 20",
-    "nodes": "--cycles 1",
+    "nodes": "--cycles 2",
     "noise collect": "--rounds 1 --busy 0 --models matrix_vector --runtimes onnxruntime --protocols screen",
     "npu": "--models vit_fmnist_p4 --chips sm8650",
     "operators": "fp16 --rounds 1",
@@ -56,7 +56,7 @@ SMALLEST = {
     "runtimes families": "--runtimes onnxruntime --rounds 1 --models deit_tiny_patch16_224",
     "samplers run": "--samplers random --seeds 2 --trainings 2",
     "sparsity": "--rounds 1",
-    "streams": "--blocks 1",
+    "streams": "--blocks 2",
     "structure": "--cuts 2",
     "task_proxy": "--plans 2",
     "token_pruning accuracy": "--methods topk --ratios 0.7",
@@ -70,8 +70,8 @@ QUICK = [
 ]
 STUDIES = {"STUDY", "STUDY...", "plain_vit", "three_families", "families"}
 """What the pages call a study that has ended."""
-JUDGES = {"agent_overhead", "agent_vs_loop", "alternation", "noise"}
-"""Exit with 1 where a figure misses its goal, as it may at this size."""
+JUDGES = {"agent_overhead", "agent_vs_loop", "alternation", "noise", "remeasure_front"}
+"""Exit with the number of figures that miss their goal, as they may at this size."""
 TIMEOUT_S = 900
 
 
@@ -203,7 +203,7 @@ def run(arguments: list[str], command: Command, few: Path, folder: Path) -> str:
     ended = subprocess.run(
         program, cwd=folder, env=os.environ | environ, capture_output=True, text=True, timeout=TIMEOUT_S
     )
-    allowed = {0, 1} if command.script in JUDGES else {0}
-    assert ended.returncode in allowed, ended.stdout[-2000:] + ended.stderr[-4000:]
+    is_fine = ended.returncode == 0 or (command.script in JUDGES and "usage: " not in ended.stderr)
+    assert is_fine, ended.stdout[-2000:] + ended.stderr[-4000:]
     assert "Traceback" not in ended.stderr, ended.stderr[-4000:]
     return ended.stdout
