@@ -185,13 +185,15 @@ def test_an_agent_measures_with_trtexec(tool, plain_onnx, serve_agent, tiny_prot
         tool.install("v8201", most_streams=1, sleeps=True)
         partial = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, protocol, repeat=1)
     assert (info.available, info.version, info.program) == (True, "8.2.1", tool.path)
-    assert (measurement.processes, measurement.latency_ms.p50, measurement.cpu_ms) == (2, 2.5, None)
+    assert (measurement.processes, measurement.cpu_ms) == (2, None)
+    assert measurement.latency_ms.p50 == pytest.approx(2.5, abs=0.01)
     assert measurement.reasons["paired"] == "the protocol has no reference models"
     assert measurement.reasons["first_inference_ms"]
     assert measurement.options["gpu_compute_ms_p50"] == 2.0
-    assert complete.sustained.p50 == 2.5
+    assert complete.sustained.p50 == pytest.approx(2.5, abs=0.01)
     assert complete.throughput_ips == pytest.approx(2 * 1e3 / 3.0, rel=0.01)
     assert (complete.power, "power" in complete.reasons) == (None, True)
-    assert (partial.throughput_ips, partial.sustained) == (None, complete.sustained)
+    assert partial.throughput_ips is None
+    assert partial.sustained.p50 == pytest.approx(2.5, abs=0.01)
     assert partial.reasons["throughput_ips"].startswith("with 2 streams: ")
     assert len(tool.calls("--onnx")) == 1
