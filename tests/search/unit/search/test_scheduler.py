@@ -274,7 +274,7 @@ def test_a_candidate_waits_for_the_last_training_which_may_fail():
 
 
 def test_candidates_are_dropped_when_no_training_is_left(confirmed):
-    assert answers(scheduler_of({0: confirmed(0.85, 2.0)}, wanted=1), candidate(1, 0.9, 2.5)) == {1: ENDED}
+    assert answers(scheduler_of({0: confirmed(0.85, 2.0, keys=KEYS)}, wanted=1), candidate(1, 0.9, 2.5)) == {1: ENDED}
 
 
 def test_the_end_of_the_search_drops_all_candidates():

@@ -60,7 +60,7 @@ def test_a_missing_file_is_reported_with_the_nearest_name(tmp_path):
         (b'study: "\\UFFFFFFFF"\n', "line 1: not valid YAML: a \\U escape does not name a character"),
         (b"[" * 60 + b"]" * 60, "line 1: nested deeper than 24 levels"),
         (b"a" * 1_000_001, "the file is too large for a space file; allowed: up to 1,000,000 bytes"),
-        (b"a: 1\n" * 60_000, "line 10001: more than 20,000 keys and values, which no space file needs"),
+        (b"a: 1\n" * 60_000, "line 10000: more than 20,000 keys and values, which no space file needs"),
     ],
     ids=["utf8", "nul", "escape", "deep", "large", "many"],
 )

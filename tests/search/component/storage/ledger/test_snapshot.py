@@ -72,7 +72,7 @@ def test_all_of_a_study_is_read(make, storage):
     assert trial["started_at"] <= trial["ended_at"]
     assert trial["params"] == '{"x": [0.5, 0.0, 1.0]}'
     assert json.loads(study.objectives) == {"accuracy": "maximize", "ms": "minimize"}
-    assert study.attributes == [{"name": "space", "value": '{"of": "it"}'}]
+    assert [(it["name"], it["value"]) for it in study.attributes] == [("space", '{"of": "it"}')]
 
 
 def test_a_trial_that_runs_waits_in_the_snapshot(make, storage):
