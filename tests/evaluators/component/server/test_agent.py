@@ -86,7 +86,8 @@ def test_a_second_agent_on_one_state_is_refused(agent, tmp_path):
 
 
 def test_a_state_folder_that_others_can_read_becomes_private(serve_agent, tmp_path):
-    (tmp_path / "served").mkdir(mode=0o755)
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served").chmod(0o755)
     served = serve_agent()
     assert stat.S_IMODE(os.stat(served.state).st_mode) == 0o700
     assert (
