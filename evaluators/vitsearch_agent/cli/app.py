@@ -9,6 +9,7 @@ from typing import Callable, Dict, Optional, Sequence, Set
 from vitsearch_agent import __version__, config
 from vitsearch_agent.base import tokens
 from vitsearch_agent.base.printable import printable
+from vitsearch_agent.base.python import safe_path
 from vitsearch_agent.base.system import THIS_MACHINE
 from vitsearch_agent.cli.parser import parser
 from vitsearch_agent.cli.service.options import DEFAULT
@@ -32,7 +33,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     arguments = parser().parse_args(argv)
     log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
     try:
-        return _COMMANDS[arguments.command](arguments)
+        with safe_path():  # from 3.13 on, Python imports `linecache` before the first line of `-c`
+            return _COMMANDS[arguments.command](arguments)
     except MeasurementFailed as failure:
         complain(failure)
         return 1
