@@ -90,9 +90,9 @@ def test_the_service_survives_crashes_wrong_configurations_and_boots(machine):
     assert "--fingerprint sha256:" in output
     assert "account: vitsearch, state: vitsearch 700\n" in output
     assert "cgroup: 0::/system.slice/vitsearch-agent.service" in output
-    assert "  user     NO   a model runs as the agent's own user, uid " in output
+    assert "  user      NO   a model runs as the agent's own user, uid " in output
     assert has_landlock() is ("  files     yes  Landlock ABI " in output)
-    assert "  network  yes  network namespace\n" in output, "the unit lets a child of its user make one"
+    assert "  network   yes  network namespace\n" in output, "the unit lets a child of its user make one"
     assert "restarted after KILL\nrestarted after TERM\n" in output
     assert ":9000 --fingerprint" in output, "the same host, another port"
     assert "wrong configuration: exit 78, restarts 0\n" in output
