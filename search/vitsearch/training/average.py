@@ -45,7 +45,7 @@ class Average:
 
     @torch.no_grad()
     def take_up(self, state: State, updates: int) -> None:
-        """Continue as the average of so many steps."""
+        """Continue as the average of this number of steps."""
         self._updates = updates
         for name, value in state.items():
             self._state[name].copy_(value)

@@ -34,7 +34,7 @@ UNCLAIMED_MB, UNCLAIMED_SHARE = 96.0, 0.25
 """Memory that a sound process had and does not report: that of the references, which it loads after it has read its
 peak, and of its samples. It was at most 48 MB in 487 processes of three runtimes, at a load of 5 to 28."""
 FASTER_THAN_FASTEST = 4.0
-"""The rate of runs without a pause is at most so many times that of the shortest run between pauses."""
+"""The rate of runs without a pause is at most this multiple of that of the shortest run between pauses."""
 
 
 def of_sizes(reported: RunShapes, expected: Optional[RunShapes]) -> Optional[str]:
@@ -123,7 +123,7 @@ class Bounds(NamedTuple):
             )
 
     def _least_sampling_s(self, runs: int) -> float:
-        """Return how long so many runs have been sampled at least (`timed_loop.is_enough`)."""
+        """Return for how long this number of runs was sampled at least (`timed_loop.is_enough`)."""
         if runs >= MOST_RUNS:
             return 0.0
         return self.protocol.max_s if runs < self.protocol.min_runs else min(self.protocol.min_s, self.protocol.max_s)

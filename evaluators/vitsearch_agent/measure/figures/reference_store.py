@@ -36,7 +36,7 @@ DISTURBED_ABOVE = 1.05
 """A machine counts as disturbed when half of the processes exceed the quiet times by this factor."""
 _FEWEST_TO_JUDGE = 5
 FEWEST_WITNESSES, WITNESSED_WITHIN = 3, 1.5
-"""Of three models or more, one with a time that is so many times below or above those of every other does not count. A
+"""Of three models or more, one with a time that differs by this factor from those of every other does not count. A
 machine that really becomes faster shows it to the next model too."""
 _KEYS_KEPT = 32
 

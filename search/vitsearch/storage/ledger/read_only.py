@@ -71,7 +71,7 @@ class ReadOnlyConnection(sqlite3.Connection):
 
 
 def as_text(stored: bytes) -> str:
-    """A text of a SQLite file. One that is none is another text: what is read of it is compared with its digest."""
+    """A text of a SQLite file. Bytes that are no text become another one: what is read is compared with its digest."""
     return str(stored, "utf-8", "replace")
 
 
