@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -22,7 +20,6 @@ from support import PYTHON_PATH
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
-from vitsearch.training import checkpoint as checkpoint_module
 from vitsearch.training import fine_tune
 from vitsearch.training.checkpoint import Checkpoint
 
@@ -106,13 +103,12 @@ def test_a_training_that_had_ended_takes_no_step(checkpoint):
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:-9], lambda data: data[:5000] + b"?" + data[5001:], lambda _: b""]
 )
-def test_a_damaged_checkpoint_is_not_believed(checkpoint, damage, caplog, monkeypatch):
-    logger = logging.getLogger("of this test")  # what a library has done to the others does not count
-    monkeypatch.setattr(checkpoint_module, "logger", logger)
+def test_a_damaged_checkpoint_is_not_believed(checkpoint, damage, warnings_of):
+    warnings = warnings_of("vitsearch.training.checkpoint")
     train(checkpoint, tiny(), 10)
     checkpoint.path.write_bytes(damage(checkpoint.path.read_bytes()))
     assert train(checkpoint, tiny())["steps"] == 16
-    assert re.search(r"a_base is damaged: the training begins again", caplog.text)
+    assert warnings == [f"{checkpoint.path} is damaged: the training begins again"]
 
 
 def test_a_checkpoint_of_another_architecture_is_not_believed(checkpoint):
