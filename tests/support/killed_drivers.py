@@ -1,4 +1,4 @@
-"""Drivers of a fake study that end by SIGKILL: `python -m support.killed_drivers FOLDER` forks one for each line it reads.
+"""Drivers of a fake study that end by SIGKILL: `python -m support.killed_drivers FOLDER` forks one for each line read.
 
 A line is JSON: the `space` of the study, and where the driver kills itself: `at` a statement of the database, counted
 from the start, just before it or (`after`) when it was executed. What is imported once serves them all. The answer is a
