@@ -236,7 +236,11 @@ def _renewed(network: OnnxNetwork, model: onnx.ModelProto) -> onnx.ModelProto:
     del model.opset_import[:]
     model.opset_import.extend(kept)
     standard = [entry for entry in kept if entry.domain in STANDARD]
-    model.ir_version = helper.find_min_ir_version_for(standard)
+    try:
+        model.ir_version = helper.find_min_ir_version_for(standard)
+    except ValueError as error:
+        known = onnx.defs.onnx_opset_version()
+        raise _problem(network, f"has opset {opset_of(model)}, and the installed onnx reads up to {known}") from error
     return model
 
 

@@ -41,10 +41,13 @@ def read_state(path: Path) -> State:
         raise WeightsError(
             f"{path} holds no weights but {_content(state)}; expected is a state dict, which maps names to tensors"
         )
-    return {
-        key.removeprefix("module."): value.float() if value.is_floating_point() else value
-        for key, value in state.items()
-    }
+    try:
+        return {
+            key.removeprefix("module."): value.float() if value.is_floating_point() else value
+            for key, value in state.items()
+        }
+    except NotImplementedError as error:  # torch has types that it can store and not read, such as float4
+        raise WeightsError(f"{path} holds weights that cannot be read as float32: {first_line(error)}") from error
 
 
 def without_prefix(state: State, wanted: Iterable[str]) -> State:

@@ -199,9 +199,14 @@ def _explain_errors(engine: Engine) -> None:
         reason = str(error)
         if any(unwritable in reason for unwritable in UNWRITABLE):
             reason += " (is the disk full?)" if "I/O" in reason else ""
+            reason += "; make room there, then run the same command again" if _is_full(reason) else ""
             raise StoreError(f"storage {shown(engine)} cannot be written: {reason}") from error
         if _is_damage(error):
             raise StudyError(f"storage {shown(engine)} {not_ours(reason)}") from error
+
+
+def _is_full(reason: str) -> bool:
+    return "disk is full" in reason or "extend file" in reason
 
 
 def _is_damage(error: BaseException) -> bool:

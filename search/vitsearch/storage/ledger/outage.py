@@ -1,7 +1,8 @@
 """What happens when the database server is away: it restarts, or the network is cut.
 
 A program that has the database open waits. A connection that cannot be made is tried again (`wait_for`), and what
-was under way when a connection was cut is done again (`again_when_cut`). A server that has never answered is
+was under way when a connection was cut is done again (`again_when_cut`). The connections of a server that is silent are
+cut from here (`silent_server.py`). A server that has never answered is
 reported at once: its address may be wrong. SQLite has no server.
 """
 
@@ -21,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from vitsearch.errors import StoreError
 from vitsearch.storage.ledger.engine import shown
+from vitsearch.storage.ledger.silent_server import cut_when_silent
 
 OUTAGE_S = 900.0
 """How long a server that has answered before is waited for."""
@@ -40,6 +42,7 @@ def wait_for(engine: Engine) -> None:
     """
     if engine.dialect.name == "sqlite":
         return
+    cut_when_silent(engine)
     where = f"database {shown(engine)}"
 
     @event.listens_for(engine, "handle_error")

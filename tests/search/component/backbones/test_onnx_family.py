@@ -371,6 +371,13 @@ def test_a_file_that_onnxruntime_does_not_run_is_refused(exported):
 # ---- its files
 
 
+def test_an_opset_that_no_installed_library_knows_is_refused(exported):
+    def renew(model):
+        model.opset_import[0].version = 999
+
+    assert "has opset 999, and the installed onnx reads up to" in refusal(edited(exported(net()), renew))
+
+
 def deployment(runtime, precision, batch=1, ops=None):
     return Deployment("local", runtime, "gpu" if runtime == "tensorrt" else "cpu", precision, batch, ops)
 

@@ -61,6 +61,19 @@ def test_trials_of_a_driver_that_lives_are_left_alone(open_study):
     assert {trial.state for trial in trials(study).values()} == {TrialState.RUNNING}
 
 
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+def test_a_clock_of_the_database_that_jumps_takes_no_trial_from_a_driver_that_lives(open_study, jump_s):
+    study, plans = open_study()
+    trial = study.ask(plans, replace(ME, host="elsewhere"))
+    silent_since(study, trial, jump_s)
+    other, _ = open_study()
+    assert other.recover() == 0
+    assert {each.state for each in trials(study).values()} == {TrialState.RUNNING}
+    study.beat([trial])
+    without_patience(other).recover()
+    assert {each.state for each in trials(study).values()} == {TrialState.RUNNING}
+
+
 def test_a_driver_knows_whether_another_one_runs_on_its_machine(open_study):
     study, plans = open_study()
     other, _ = open_study()
