@@ -15,18 +15,20 @@ from vitsearch.data.pixels import GREY, turned_size
 from vitsearch.data.store import write_to_cache
 from vitsearch_agent.base.canonical_json import digest
 
-SCHEMA = 2  # raise it when the meaning of an entry changes
+SCHEMA = 3  # raise it when the meaning of an entry changes
 _TAIL = 256  # bytes
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """`width` and `height` in pixels, of the image turned as its EXIF data says."""
+    """`width` and `height` in pixels, of the image turned as its EXIF data says; `format` as its contents say, whatever
+    its name ends in."""
 
     path: Path
     width: int
     height: int
     mode: str
+    format: str
 
     @property
     def is_grey(self) -> bool:
@@ -56,16 +58,16 @@ class HeaderCache:
             entry = [*stamp, *_read_header(path), None]
             self._changed = True
         self._seen[name] = entry
-        return ImageFile(path, *entry[2:5])
+        return ImageFile(path, *entry[2:6])
 
     def sha256(self, file: ImageFile) -> str:
         """The digest of a file's bytes; `header` must have read the file before."""
         entry = self._seen[self._name(file.path)]
-        if entry[5] is None:
+        if entry[6] is None:
             with file.path.open("rb") as stream:
-                entry[5] = hashlib.file_digest(stream, "sha256").hexdigest()
+                entry[6] = hashlib.file_digest(stream, "sha256").hexdigest()
             self._changed = True
-        return str(entry[5])
+        return str(entry[6])
 
     def save(self) -> None:
         """Store what was read, if anything changed."""
@@ -79,16 +81,16 @@ class HeaderCache:
         if self._file is None or not self._file.is_file():
             return {}
         try:
-            return {name: entry for name, entry in json.loads(self._file.read_bytes()).items() if len(entry) == 6}
+            return {name: entry for name, entry in json.loads(self._file.read_bytes()).items() if len(entry) == 7}
         except (ValueError, AttributeError, TypeError):
             return {}
 
 
-def _read_header(path: Path) -> tuple[int, int, str]:
+def _read_header(path: Path) -> tuple[int, int, str, str]:
     with path.open("rb") as stream:
         with Image.open(stream) as image:
-            header = *turned_size(image), image.mode
-            whole = _ends_well(stream, image.format or "")
+            header = *turned_size(image), image.mode, image.format or ""
+            whole = _ends_well(stream, header[3])
         if not whole:  # the file may be cut short, which only decoding shows
             stream.seek(0)
             with Image.open(stream) as image:

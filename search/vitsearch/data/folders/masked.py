@@ -2,7 +2,8 @@
 ROOT/images with ROOT/masks; and ROOT/classes.txt, the name of a class in each line.
 
 The mask of `images/a/b.jpg` is `masks/a/b.png`: as large as the image, and of each pixel the index of its class, in the
-order of classes.txt, or 255 for a pixel that counts for nothing.
+order of classes.txt, or 255 for a pixel that counts for nothing. The index is the number that is stored, whatever the
+file's bits and palette make of it for the eye.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ from vitsearch_agent.verify.segmentation import IGNORED
 IMAGES, MASKS, CLASSES = "images", "masks", "classes.txt"
 INDEXED = ("1", "L", "P")
 """Modes of files whose pixels are one number of up to 8 bits."""
-LOSSY = (".jpg", ".jpeg")
+STORED_MASKS = "masks 2"
+"""Part of the key of decoded masks; another one when files are decoded to other indices."""
+PNG = "PNG"
+_HEADER_BYTES = 26  # of a PNG file up to its bits for a number and its type of colour
+_GREY, _FULL = 0, 255
 
 
 @dataclass(frozen=True)
@@ -201,7 +206,7 @@ def decode(parts: Mapping[str, MaskedPart], survey: MaskedSurvey, cache_dir: Pat
     wanted = {}
     for name, part in parts.items():
         wanted[name] = ArrayRequest((len(part), *size.sides, channels), part.images.sha256s)
-        wanted[f"{name} {MASKS}"] = ArrayRequest((len(part), *size.sides, 1), (MASKS, *part.masks.sha256s))
+        wanted[f"{name} {MASKS}"] = ArrayRequest((len(part), *size.sides, 1), (STORED_MASKS, *part.masks.sha256s))
 
     def rows(names: frozenset[str]) -> Iterator[tuple[str, Bytes]]:
         problems = Problems(str(survey.images.root))
@@ -279,11 +284,11 @@ def _part(folder: Path | None, cache_dir: Path | None, problems: Problems) -> Ma
         )
         turned = " (height x width, each turned as its own EXIF data says)"
         problems.add(f"{folder}: masks of another size than their image ({len(other)}): {seen}{turned}")
-    deep = [mask for _, mask in pairs if mask.mode in (*DEEP, "F")]
-    _say(problems, folder, "masks of 16 or more bits for a pixel; write 8", deep)
-    lossy = [mask for _, mask in pairs if mask.path.suffix.lower() in LOSSY]
-    _say(problems, folder, "masks in JPEG files, which do not keep the indices of classes; write PNG", lossy)
-    colour = [mask for _, mask in pairs if mask.mode not in (*INDEXED, *DEEP, "F")]
+    deep = [mask for _, mask in pairs if mask.format == PNG and mask.mode in DEEP]
+    _say(problems, folder, "masks of 16 bits for a pixel; write 8", deep)
+    other_format = [mask for _, mask in pairs if mask.format != PNG]
+    _say(problems, folder, "masks in other files than PNG, which may not keep the indices of classes", other_format)
+    colour = [mask for _, mask in pairs if mask.format == PNG and mask.mode not in (*INDEXED, *DEEP)]
     _say(problems, folder, "masks with several numbers for a pixel instead of the index of its class", colour)
     none = np.zeros(len(pairs), np.int64)
     return MaskedPart(
@@ -333,7 +338,7 @@ def decode_mask(path: Path, size: ImageSize | None) -> Masks:
     """Decode a mask.
 
     Args:
-        path: A file whose pixels are one number, which is read as it is stored, without a palette.
+        path: A PNG file whose pixels are one number of up to 8 bits, which is read as it is stored.
         size: That of the result, cut and resized as the image is, by the nearest pixel; None for its own.
 
     Returns:
@@ -342,9 +347,21 @@ def decode_mask(path: Path, size: ImageSize | None) -> Masks:
     Raises:
         OSError: It cannot be read, or one of the other `UNREADABLE`.
     """
-    with path.open("rb") as stream, Image.open(stream) as opened:  # a stream, as for images (pixels.py)
-        turned = ImageOps.exif_transpose(opened)
-        values = Image.fromarray(np.asarray(turned).astype(np.uint8))
+    with path.open("rb") as stream:  # a stream, as for images (pixels.py)
+        spread = _spread(stream.read(_HEADER_BYTES))
+        stream.seek(0)
+        with Image.open(stream) as opened:
+            seen = np.asarray(ImageOps.exif_transpose(opened)).astype(np.uint8)
+    if (seen % spread).any():
+        raise ValueError("its pixels are read in an unknown way; write 8 bits")
+    values = Image.fromarray(seen // spread)
     if size is not None:
         values = ImageOps.fit(values, (size.width, size.height), Image.Resampling.NEAREST)
     return np.asarray(values, dtype=np.uint8)
+
+
+def _spread(header: bytes) -> int:
+    """What Pillow multiplies the numbers of a PNG file by: those of 2 and 4 bits without a palette are spread over the
+    greys of 8, so 1 of 4 bits becomes 17."""
+    bits, colour_type = header[-2:]
+    return _FULL // (2**bits - 1) if colour_type == _GREY and bits in (2, 4) else 1

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from support.png_files import COLOUR, COLOUR_ALPHA, GREY, GREY_ALPHA, PALETTE, png
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, load
+from vitsearch.data.folders.masked import decode_mask
 from vitsearch.data.review import notes, notes_of_masks, review
 from vitsearch.errors import DataError
 
@@ -63,6 +65,65 @@ def test_what_was_decoded_before_is_the_same_from_the_cache(tmp_path):
     assert first.identity == second.identity
     assert np.array_equal(first.validation.labels, second.validation.labels)
     assert load(spec_of(tmp_path / "data"), None).identity == first.identity
+
+
+@pytest.mark.parametrize("transparent", [b"", b"\0\1"])
+@pytest.mark.parametrize(
+    ("bits", "colour_type"), [(bits, colour_type) for bits in (1, 2, 4, 8) for colour_type in (GREY, PALETTE)]
+)
+def test_the_index_of_a_class_is_the_number_in_the_file(tmp_path, bits, colour_type, transparent):
+    values = np.arange(24 * 37).reshape(24, 37) % 2**bits  # of 37 pixels of 1 to 4 bits, no row fills its bytes
+    (tmp_path / "mask.png").write_bytes(png(values, bits, colour_type, transparent))
+    assert np.array_equal(decode_mask(tmp_path / "mask.png", None), values)
+    twice = decode_mask(tmp_path / "mask.png", ImageSize(48, 74))
+    assert np.array_equal(twice, values.repeat(2, 0).repeat(2, 1))
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_masks_of_few_bits_are_read_as_those_of_8(tmp_path, bits):
+    before = load(spec_of(write(write(tmp_path), "val")), None)
+    for path in tmp_path.glob("*/masks/*.png"):
+        values = np.asarray(Image.open(path)).copy()
+        values[0, 0] = 0  # 255 needs 8 bits
+        Image.fromarray(values).save(path)
+    of_8_bits = load(spec_of(tmp_path), None)
+    for path in tmp_path.glob("*/masks/*.png"):
+        path.write_bytes(png(np.asarray(Image.open(path)), bits, GREY))
+    few = load(spec_of(tmp_path), None)
+    assert few.identity == of_8_bits.identity != before.identity
+    assert review(spec_of(tmp_path)).layout.splits["train"].counts == (4, 4, 4)
+
+
+def test_the_largest_number_of_few_bits_is_a_class_and_not_ignored(tmp_path):
+    write(write(tmp_path), "val")
+    (tmp_path / "train" / "masks" / "1.png").write_bytes(png(np.full((24, 32), 15), 4, GREY))
+    with pytest.raises(DataError, match="1.png.*15"):
+        review(spec_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour_type", "numbers", "said"),
+    [
+        (16, GREY, 1, "masks of 16 bits for a pixel; write 8"),
+        *((bits, COLOUR, 3, "masks with several numbers for a pixel") for bits in (8, 16)),
+        *((bits, GREY_ALPHA, 2, "masks with several numbers for a pixel") for bits in (8, 16)),
+        *((bits, COLOUR_ALPHA, 4, "masks with several numbers for a pixel") for bits in (8, 16)),
+    ],
+)
+def test_other_png_files_are_refused_by_name(tmp_path, bits, colour_type, numbers, said):
+    write(write(tmp_path), "val")
+    values = np.ones((24, 32, numbers), np.int64)
+    (tmp_path / "train" / "masks" / "1.png").write_bytes(png(values, bits, colour_type))
+    with pytest.raises(DataError, match=rf"{said}.* \(1\): masks/1\.png"):
+        load(spec_of(tmp_path), None)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "GIF", "BMP", "TIFF", "PPM"])
+def test_a_mask_of_another_format_is_refused_whatever_it_is_called(tmp_path, file_format):
+    path = write(write(tmp_path), "val") / "train" / "masks" / "1.png"
+    Image.new("L", (32, 24), 1).save(path, format=file_format)
+    with pytest.raises(DataError, match=r"masks in other files than PNG.* \(1\): masks/1\.png"):
+        load(spec_of(tmp_path), None)
 
 
 def turn(root, name, ending, turned=6):
@@ -138,11 +199,11 @@ WRONG = {
     ),
     "a mask of 16 bits": (
         lambda root: Image.fromarray(np.zeros((24, 32), np.uint16)).save(root / "masks" / "2.png"),
-        "masks of 16 or more bits for a pixel; write 8 (1): masks/2.png",
+        "masks of 16 bits for a pixel; write 8 (1): masks/2.png",
     ),
     "a mask in a JPEG file": (
         lambda root: Image.open((root / "masks" / "2.png").rename(root / "2.png")).save(root / "masks" / "2.JPG"),
-        "masks in JPEG files, which do not keep the indices of classes; write PNG (1): masks/2.JPG",
+        "masks in other files than PNG, which may not keep the indices of classes (1): masks/2.JPG",
     ),
     "a line without a class": (
         lambda root: (root.parent / "classes.txt").write_text("road\n\ntree\n \nsky\n\n"),
