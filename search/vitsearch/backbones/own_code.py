@@ -6,12 +6,15 @@ Only workers and the process that examines a network call it, because importing 
 from __future__ import annotations
 
 import inspect
+import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -62,15 +65,14 @@ def make(network: PythonNetwork, *, classes: int, channels: int, resolution: Ima
         resolution: The size of the images. The function gets the side of square ones, height and width of others.
 
     Returns:
-        The module in evaluation mode, with weights that are drawn from a fixed seed.
+        The module in evaluation mode, with weights that are drawn from fixed seeds of torch, numpy and `random`.
 
     Raises:
         NetworkError: The function cannot be imported, fails, or returns something else.
     """
     function, accepted = _function(network), parameters_of(network)
     arguments = {"classes": classes, "channels": channels, "resolution": img_size(resolution)}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with _seeded():
         try:
             model = function(**{name: value for name, value in arguments.items() if name in accepted})
         except Exception as error:
@@ -78,6 +80,21 @@ def make(network: PythonNetwork, *, classes: int, channels: int, resolution: Ima
     if not isinstance(model, nn.Module):
         raise NetworkError(f"{_named(network)} returned {type(model).__name__}, not a torch.nn.Module")
     return model.eval()
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Code in it draws the same numbers each time; code after it what it would have drawn."""
+    own, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        random.seed(SEED)
+        np.random.seed(SEED)
+        try:
+            yield
+        finally:
+            random.setstate(own)
+            np.random.set_state(of_numpy)
 
 
 def code_digest(model: nn.Module) -> str:

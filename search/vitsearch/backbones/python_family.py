@@ -249,7 +249,9 @@ class ExaminedNetwork:
                 "runs one image at a time; use no mean, norm or attention over the first axis"
             )
         _refuse_branches(network, self.model, images)
-        _refuse_training(network, make(network, classes=CLASSES, channels=self.channels[0], resolution=size), images)
+        again = make(network, classes=CLASSES, channels=self.channels[0], resolution=size)
+        _refuse_other_weights(network, self.model, again)
+        _refuse_training(network, again, images)
         sums = logits.sum(1)
         if bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             raise NetworkError(
@@ -299,6 +301,18 @@ def _refuse_branches(network: PythonNetwork, model: nn.Module, images: torch.Ten
             raise NetworkError(
                 f"{network.name}: {place} reads a number out of a tensor that depends on the images, and what Python "
                 "makes of it is fixed in an exported file; compute it with tensors, such as torch.where"
+            )
+
+
+def _refuse_other_weights(network: PythonNetwork, first: nn.Module, second: nn.Module) -> None:
+    """Refuse a network whose weights are drawn anew each time: every worker would have another one."""
+    there = second.state_dict()
+    for name, tensor in first.state_dict().items():
+        if name not in there or not torch.equal(tensor, there[name]):
+            raise NetworkError(
+                f"{network.name}: made twice, its {name!r} has other values each time, and each worker makes it anew; "
+                "draw them with torch, numpy.random or random, whose seeds are fixed, or from a generator with a seed "
+                "of its own, made in the function"
             )
 
 

@@ -46,19 +46,19 @@ class _Watch:
     def around(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def call(first: Any, *arguments: Any, **options: Any) -> Any:
-            due = threading.get_ident()
-            self._begin(due, first)
+            thread = threading.get_ident()
+            self._begin(thread, first)
             try:
                 return method(first, *arguments, **options)
             finally:
                 with self._changed:
-                    del self._due[due]
+                    self._due.pop(thread, None)  # one method may call another
 
         return call
 
-    def _begin(self, due: int, first: Any) -> None:
+    def _begin(self, thread: int, first: Any) -> None:
         with self._changed:
-            self._due[due] = (time.monotonic(), first)
+            self._due[thread] = (time.monotonic(), first)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._watch, name="silent database server", daemon=True)
                 self._thread.start()
@@ -72,10 +72,10 @@ class _Watch:
                     self._thread = None
                     return
                 overdue = time.monotonic() - SILENT_S
-                silent = [(due, entry) for due, entry in self._due.items() if entry[0] <= overdue]
+                silent = [(thread, entry) for thread, entry in self._due.items() if entry[0] <= overdue]
             if silent and not self._answers():
-                for due, entry in silent:
-                    self._cut(due, entry)
+                for thread, entry in silent:
+                    self._cut(thread, entry)
 
     def _answers(self) -> bool:
         """Whether the server answers a new connection."""
@@ -84,10 +84,10 @@ class _Watch:
             return True
         return False
 
-    def _cut(self, due: int, entry: tuple[float, Any]) -> None:
+    def _cut(self, thread: int, entry: tuple[float, Any]) -> None:
         """End the connection from here: who waits for an answer on it sees it closed."""
         with self._changed, suppress(OSError):
-            if self._due.get(due) is entry:  # it was not answered meanwhile
+            if self._due.get(thread) is entry:  # it was not answered meanwhile
                 with socket.socket(fileno=os.dup(_number_of(entry[1]))) as own:
                     own.shutdown(socket.SHUT_RDWR)
 

@@ -4,6 +4,7 @@ import itertools
 import textwrap
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -47,6 +48,12 @@ NET = """
     def make(classes, channels):
         return Net(classes, channels)
 """
+DRAWN = NET.replace("import torch\n", "import numpy as np\n    import torch\n", 1).replace(
+    "        return Net(classes, channels)",
+    "        net, draw = Net(classes, channels), {}\n"
+    "        net.stem.weight.data = torch.tensor(draw.normal(size=net.stem.weight.shape), dtype=torch.float32)\n"
+    "        return net",
+)
 numbers = itertools.count()
 
 
@@ -355,6 +362,7 @@ def test_what_its_author_declares_is_cut_too(network):
         (NET.replace("return Net(classes, channels)", "return torch.jit.script(Net(classes, channels))"), "make",
          "it is a TorchScript module"),
         (NET.replace(*BRANCH), "make", r"own_network_\d+.py line 23 reads a number out of a tensor that"),
+        (DRAWN.format("np.random.default_rng()"), "make", "made twice, its 'stem.weight' has other values each time"),
         (NET.replace(*AUXILIARY), "make", r"in training \(model.train\(\)\) it gives tuple, and expected are"),
     ],
 )  # fmt: skip
@@ -375,6 +383,17 @@ def test_a_module_that_is_nowhere_is_refused_with_the_places_and_the_machine(tmp
         NetworkError, match=rf"no module 'nowhere_at_all' on .*: neither installed there nor in {tmp_path}"
     ):
         examine_network(PythonNetwork("ours", "nowhere_at_all.nets:make", str(tmp_path), ImageSize.square(16)))
+
+
+@pytest.mark.parametrize("generator", ["np.random", "np.random.default_rng(3)"])
+def test_weights_that_numpy_draws_are_the_same_in_each_process(network, generator):
+    np.random.seed(7)
+    before = np.random.get_state()[1].copy()
+    own = network(DRAWN.format(generator))
+    weights = built(own).model.state_dict()["stem.weight"]
+    assert (np.random.get_state()[1] == before).all(), "the numbers of others are not used up"
+    np.random.seed(8)
+    assert torch.equal(built(own).model.state_dict()["stem.weight"], weights)
 
 
 def test_a_number_that_images_do_not_change_may_be_read(network):
