@@ -48,6 +48,7 @@ COLUMNS = [
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", default=list(BASES))
+    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES))
     parser.add_argument("--rounds", type=int, default=12)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -57,7 +58,8 @@ def main() -> int:
         unpruned = base(name)
         for subject in (unpruned, pruned(unpruned)):
             with tempfile.TemporaryDirectory() as folder:
-                report(subject, list(files_of(subject, name, Path(folder))), options.rounds)
+                files = files_of(subject, name, options.runtimes, Path(folder))
+                report(subject, list(files), options.rounds)
     return 0
 
 
@@ -79,8 +81,8 @@ def pruned(unpruned: Subject) -> Subject:
         return replace(unpruned, name=f"{name}, pruned", model=models.compressed(spec, workspace, None).eval())
 
 
-def files_of(subject: Subject, backbone: str, folder: Path) -> Iterator[Row]:
-    for runtime in RUNTIMES:
+def files_of(subject: Subject, backbone: str, runtimes: list[str], folder: Path) -> Iterator[Row]:
+    for runtime in runtimes:
         if missing := EXPORTERS.get(runtime)().missing():
             yield Row(runtime, "", note=missing)
             continue

@@ -187,9 +187,9 @@ def in_turn(shapes: dict[Shape, list[Plan]]) -> Iterator[tuple[Shape, list[Plan]
 
 def build(lines: Lines, seconds: float, part: int, parts: int) -> None:
     """Every shape, then the files that take longest to write; of `parts` processes this is number `part`."""
-    end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
         builder = Builder(Path(folder))
+        end = time.monotonic() + seconds
         mine = list(builder.cuts.items())[part::parts]
         for key, cut in mine:
             if f"shape:{key}" not in lines.rows and time.monotonic() < end:
@@ -319,9 +319,9 @@ def keep_only(path: Path) -> None:
 
 
 def train(lines: Lines, seconds: float) -> None:
-    end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
         builder = Builder(Path(folder))
+        end = time.monotonic() + seconds
         for key in chosen_to_train(lines, builder):
             cut = builder.cuts[key]
             checkpoint: str | None = None

@@ -42,13 +42,13 @@ class Subject:
 
 def measure(lines: Lines, seconds: float) -> None:
     """The CPU time of files, until all are measured or the time is up."""
-    end = time.monotonic() + seconds
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
         subjects = [subject for subject in subjects_of(lines) if subject.unit not in lines.rows]
         random.Random(len(lines.rows)).shuffle(subjects)
         subjects = list(opening(subjects, lines))  # before OpenVINO has threads in this process
         references = reference_sessions(Path(folder))
+        end = time.monotonic() + seconds
         for start in range(0, len(subjects), BATCH_OF_FILES):
             if time.monotonic() > end:
                 return

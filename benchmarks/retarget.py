@@ -89,7 +89,7 @@ def _candidate_of(row: dict[str, Any]) -> RetargetCandidate:
 def measure(where: str, target: Target, rounds: int, file: Path) -> None:
     """Measure every graph of a study on a target until it was measured `rounds` times, and add them to `file`."""
     progress = PlainLines((), sys.stderr)
-    with lookup.opened(where) as (study, ledger):
+    with lookup.opened_to_change(where) as (study, ledger):
         space = target.space(study.space()).model_copy(update={"storage": lookup.find(where).storage})
         with finished_session.opened(study, ledger, space, progress) as place:
             surface = asyncio.run(_surface(replace(place, runner=UntrainedRunner(place.runner)), target, rounds))
@@ -248,6 +248,11 @@ def report(files: list[Path]) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for line in (line for file in files for line in file.read_text().splitlines()):
         surface = Surface.from_json(json.loads(line))
+        if len(surface.candidates) == 1:
+            print(
+                f"{surface.space.study} on {surface.target.name} has no graph but that of the baseline", file=sys.stderr
+            )
+            continue
         path = walk(surface)
         reached = f"{len(path.front & set(path.order))} of {len(path.front)}"
         for name in _costs(surface):

