@@ -189,8 +189,8 @@ def build(lines: Lines, seconds: float, part: int, parts: int) -> None:
     """Every shape, then the files that take longest to write; of `parts` processes this is number `part`."""
     with tempfile.TemporaryDirectory() as folder:
         builder = Builder(Path(folder))
-        end = time.monotonic() + seconds
         mine = list(builder.cuts.items())[part::parts]
+        end = time.monotonic() + seconds
         for key, cut in mine:
             if f"shape:{key}" not in lines.rows and time.monotonic() < end:
                 lines.add(f"shape:{key}", shape_row(builder, cut, lines.files / key))
@@ -321,8 +321,9 @@ def keep_only(path: Path) -> None:
 def train(lines: Lines, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         builder = Builder(Path(folder))
+        keys = chosen_to_train(lines, builder)
         end = time.monotonic() + seconds
-        for key in chosen_to_train(lines, builder):
+        for key in keys:
             cut = builder.cuts[key]
             checkpoint: str | None = None
             before: jobs.Evaluation | None = None
