@@ -34,6 +34,11 @@ class Problems:
     def is_unreadable(self, image: Path | str) -> bool:
         return str(image) in self._unreadable
 
+    def unreadable_below(self, folder: Path) -> set[str]:
+        """The files in a folder that cannot be read, by their path below it without the ending."""
+        paths = [Path(name) for name in self._unreadable if Path(name).is_relative_to(folder)]
+        return {path.relative_to(folder).with_suffix("").as_posix() for path in paths}
+
     def __len__(self) -> int:
         return len(self._lines) + len(self._unreadable)
 

@@ -10,7 +10,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -349,12 +349,13 @@ def _of_masked(survey: MaskedSurvey, spec: DataSpec) -> Contents:
     if survey.test is not None:
         parts["test"] = survey.test.read()
     where = {"train": folders.train, "validation": folders.validation, "test": folders.test}
+    present = cache(lambda: survey.present(parts))
 
     def images(name: str) -> MaskedImages:
         part, folder = parts[name], where[name]
         origin = _drawn(spec) if folder is None else SplitOrigin(_folder(folder, survey.images))
         named = _of_part(part.images, survey.images, origin)
-        return MaskedImages(partial(survey.present, part), named.sha256s, named.names, origin)
+        return MaskedImages(lambda: present()[name], named.sha256s, named.names, origin)
 
     test = images("test") if "test" in parts else None
     return Contents(

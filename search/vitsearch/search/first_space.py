@@ -55,29 +55,20 @@ BOARDS = {
 
 @dataclass(frozen=True)
 class FirstSpace:
-    """What was written. `problems` are those of the data: the file needs another line before it can run."""
+    """What was written."""
 
     file: Path
     board: str
     has_masks: bool
-    review: Review | None
-    problems: str | None
+    review: Review
 
     def describe(self) -> str:
         """What it is for, and what to type next."""
         lines = [f"{self.file} is a space file for {BOARDS[self.board].about}."]
-        if self.review is not None:
-            layout = self.review.layout
-            classes = f", {len(layout.class_names)} classes" if layout else ""
-            masks = " with masks" if self.has_masks else ""
-            lines.append(f"Data: {self.review.estimate.images:,} images{masks}{classes}.")
-        if self.problems is not None:
-            what = (
-                "The data has problems; mend them, remove the file and write it again:"
-                if self.has_masks
-                else "The data needs another line in it:"
-            )
-            lines += [what, self.problems]
+        layout = self.review.layout
+        classes = f", {len(layout.class_names)} classes" if layout else ""
+        masks = " with masks" if self.has_masks else ""
+        lines.append(f"Data: {self.review.estimate.images:,} images{masks}{classes}.")
         lines += ["Next:", f"  vitsearch check {self.file}", f"  vitsearch run {self.file}"]
         if self.board != HERE:
             lines[-1:-1] = [
@@ -88,18 +79,17 @@ class FirstSpace:
 
 @dataclass(frozen=True)
 class _Data:
-    """The folder as the user wrote it, the resolutions that go with it, and its review or its problems."""
+    """The folder as the user wrote it, the resolutions that go with it, and its review."""
 
     root: str
     has_masks: bool
     resolutions: list[ImageSize]
-    review: Review | None
-    problems: str | None
+    review: Review
 
     @property
     def is_unequal(self) -> bool:
         """Whether an accuracy would hide the smallest class: the limit is that of the warning of `check`."""
-        if self.has_masks or self.review is None or self.review.layout is None:
+        if self.has_masks or self.review.layout is None:
             return False
         counts = self.review.layout.splits["train"].counts
         return max(counts) > MOST_UNEQUAL * min(counts)
@@ -116,6 +106,7 @@ def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
 
     Raises:
         SpaceError: The file exists, or the board does not report what the goal needs.
+        DataError: With all problems of the data, and what to do. Nothing is written.
         UnknownName: There is no such board or goal.
     """
     if board not in BOARDS:
@@ -126,9 +117,12 @@ def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
         allowed = ", ".join(name for name in GOALS if name != "energy")
         raise SpaceError("--goal energy", [f"{BOARDS[board].about}: reports no energy; allowed: {allowed}"])
     _refuse_existing(file)
-    seen = _look(data, shipped_spaces.text(BOARDS[board].file))
+    try:
+        seen = _look(data, shipped_spaces.text(BOARDS[board].file))
+    except DataError as error:
+        raise DataError(f"{error}\n{_nothing_written(file, board)}") from error
     _write(file, _filled(_Wishes(file, board, goal, seen)))
-    return FirstSpace(file, board, seen.has_masks, seen.review, seen.problems)
+    return FirstSpace(file, board, seen.has_masks, seen.review)
 
 
 def meters(board: str) -> bool:
@@ -161,17 +155,22 @@ def _write(file: Path, text: str) -> None:
 
 
 def _look(root: str, text: str) -> _Data:
-    """What `check` sees in the data, in the size of the largest model of a space file; or what it refuses."""
+    """What `check` sees in the data, in the size of the largest model of a space file."""
     sizes = [ImageSize.of(value) for value in yaml.safe_load(text)["space"]["resolution"]]
     spec = DataSpec("folder", root=str(Path(root).expanduser()), image_size=smallest_enclosing(sizes))
     masked = is_masked(Path(spec.root or ""))
-    try:
-        if masked:
-            spec = replace(spec, labels="masks")
-            sizes = _in_shape_of(_usual_size(spec), sizes)
-        return _Data(root, masked, sizes, review(replace(spec, image_size=smallest_enclosing(sizes))), None)
-    except DataError as error:
-        return _Data(root, masked, sizes, None, str(error))
+    if masked:
+        spec = replace(spec, labels="masks")
+        sizes = _in_shape_of(_usual_size(spec), sizes)
+    return _Data(root, masked, sizes, review(replace(spec, image_size=smallest_enclosing(sizes))))
+
+
+def _nothing_written(file: Path, board: str) -> str:
+    """What to do about data with problems."""
+    return (
+        f"{file} was not written: mend the data and type the command again. Where lines for task.data are named "
+        f"above: vitsearch init {file} --example {BOARDS[board].file}, and write them and the root into it"
+    )
 
 
 def _usual_size(spec: DataSpec) -> ImageSize:

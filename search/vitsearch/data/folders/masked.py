@@ -8,7 +8,7 @@ file's bits and palette make of it for the eye.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,24 +98,26 @@ class MaskedSurvey:
         problems.raise_any()
         return {"train": train.of_rows(np.flatnonzero(~chosen)), "validation": train.of_rows(np.flatnonzero(chosen))}
 
-    def present(self, part: MaskedPart) -> NDArray[np.bool_]:
-        """Look up which classes are in each image.
+    def present(self, parts: Mapping[str, MaskedPart]) -> dict[str, NDArray[np.bool_]]:
+        """Look up which classes are in each image, of all splits at once, so that all problems are.
 
         Args:
-            part: Of this survey.
+            parts: Of this survey, by the name of the split.
 
         Returns:
-            (images, classes).
+            (images, classes) of each.
 
         Raises:
             DataError: Masks cannot be read, or have values that are no class.
         """
-        problems, seen = Problems(str(self.images.root)), np.zeros((len(part), len(self.class_names)), dtype=bool)
-        for row, file in enumerate(part.masks.files):
-            mask = _checked(file.path, None, len(self.class_names), problems)
-            if mask is not None:
-                values = np.unique(mask)
-                seen[row, values[values != IGNORED]] = True
+        problems, classes = Problems(str(self.images.root)), len(self.class_names)
+        seen = {name: np.zeros((len(part), classes), dtype=bool) for name, part in parts.items()}
+        for name, part in parts.items():
+            for row, file in enumerate(part.masks.files):
+                mask = _checked(file.path, None, classes, problems)
+                if mask is not None:
+                    values = np.unique(mask)
+                    seen[name][row, values[values != IGNORED]] = True
         problems.raise_any()
         return seen
 
@@ -153,6 +155,8 @@ def survey_masked(spec: DataSpec, cache_dir: Path | None) -> MaskedSurvey:
     parts = [part for part in (train, validation) if part is not None]
     files = tuple(file for part in parts for file in part.images.files)
     size = spec.image_size or common_size(((file.width, file.height) for file in files), problems)
+    if len(problems):  # all is said at once, so what only decoding shows too
+        _decode_all([part for part in (train, validation, test) if part is not None], len(names), problems)
     problems.raise_any()
     assert train is not None
     channels = spec.channels or (1 if all(file.is_grey for file in files) else 3)
@@ -234,6 +238,18 @@ def decode(parts: Mapping[str, MaskedPart], survey: MaskedSurvey, cache_dir: Pat
     }
 
 
+def _decode_all(parts: Sequence[MaskedPart], classes: int, problems: Problems) -> None:
+    """Add what only decoding shows of the pairs whose headers are fine."""
+    for part in parts:
+        for image, mask in zip(part.images.files, part.masks.files, strict=True):
+            try:
+                decode_image(image.path, ImageSize.square(1), 1)
+            except UNREADABLE as error:
+                problems.add_unreadable(image.path, reason(error))
+            if mask.format == PNG and mask.mode in INDEXED:
+                _checked(mask.path, None, classes or IGNORED, problems)  # without classes any index may be one
+
+
 def _read_test(test: MaskedPart, survey: MaskedSurvey, cache_dir: Path | None) -> Split:
     return decode({"test": test.read()}, survey, cache_dir)["test"]
 
@@ -272,8 +288,11 @@ def _part(folder: Path | None, cache_dir: Path | None, problems: Problems) -> Ma
     images, masks = (
         _files(folder / name, cache, problems) for name, cache in zip((IMAGES, MASKS), caches, strict=True)
     )
-    _say(problems, folder, "images without a mask", [images[name] for name in sorted(images.keys() - masks.keys())])
-    _say(problems, folder, "masks without an image", [masks[name] for name in sorted(masks.keys() - images.keys())])
+    damaged = [problems.unreadable_below(folder / name) for name in (IMAGES, MASKS)]  # they are there
+    bare = sorted(images.keys() - masks.keys() - damaged[1])
+    alone = sorted(masks.keys() - images.keys() - damaged[0])
+    _say(problems, folder, "images without a mask", [images[name] for name in bare])
+    _say(problems, folder, "masks without an image", [masks[name] for name in alone])
     names = sorted(images.keys() & masks.keys())
     pairs = [(images[name], masks[name]) for name in names]
     other = [(image, mask) for image, mask in pairs if (mask.width, mask.height) != (image.width, image.height)]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vitsearch.core.image_size import ImageSize
-from vitsearch.errors import SpaceError, UnknownName
+from vitsearch.errors import DataError, SpaceError, UnknownName
 from vitsearch.search import first_space
 from vitsearch.search.check import check_space
 from vitsearch.search.first_space import BOARDS, GOALS, HERE, meters, write, write_example
@@ -54,8 +54,7 @@ def data(tmp_path):
     ("board", "goal"), [(board, goal) for board in BOARDS for goal in GOALS if goal != "energy" or meters(board)]
 )
 def test_a_file_for_every_board_and_goal_is_valid(data, tmp_path, board, goal):
-    written = write(tmp_path / "parts.yaml", board, data, goal)
-    assert written.problems is None
+    write(tmp_path / "parts.yaml", board, data, goal)
     space = check_space(tmp_path / "parts.yaml").require().space
     assert (space.study, space.task.data.root) == ("parts", data)
     ((name, other),) = [(name, word) for name, word in space.objectives.items() if name != "accuracy"]
@@ -83,11 +82,11 @@ def test_wide_images_keep_the_resolutions_of_their_shape(tmp_path):
     assert list(space.objectives) == ["mean_iou", "size_mb"]
 
 
-def test_masks_with_problems_are_named_in_the_file_that_is_written(streets, tmp_path):
+def test_masks_with_problems_are_named_and_nothing_is_written(streets, tmp_path):
     (tmp_path / "streets" / "train" / "masks" / "0.png").unlink()
-    written = write(tmp_path / "streets.yaml", HERE, streets, "latency")
-    assert "0.png" in written.problems
-    assert "kind: segmentation" in (tmp_path / "streets.yaml").read_text()
+    with pytest.raises(DataError, match=r"images/0.png(.|\n)*streets.yaml was not written: mend the data"):
+        write(tmp_path / "streets.yaml", HERE, streets, "latency")
+    assert not (tmp_path / "streets.yaml").exists()
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -118,13 +117,12 @@ def test_without_openvino_a_file_for_here_asks_for_none(data, tmp_path, monkeypa
     assert check_space(tmp_path / "parts.yaml").require().space.space.backend == ("onnxruntime",)
 
 
-def test_data_that_needs_another_line_says_which(tmp_path):
+def test_data_that_needs_another_line_says_which_and_where_to_write_it(tmp_path):
     photos(tmp_path / "photos" / "Train", COUNTS)
     photos(tmp_path / "photos" / "Valid", COUNTS)
-    written = write(tmp_path / "parts.yaml", HERE, str(tmp_path / "photos"), "latency")
-    assert "train_split: Train" in written.problems
-    assert (tmp_path / "parts.yaml").exists()
-    assert "The data needs another line in it:" in written.describe()
+    with pytest.raises(DataError, match=r"train_split: Train(.|\n)*parts.yaml --example intel_cpu"):
+        write(tmp_path / "parts.yaml", HERE, str(tmp_path / "photos"), "latency")
+    assert not (tmp_path / "parts.yaml").exists()
 
 
 def test_a_file_that_is_there_stays(data, tmp_path):

@@ -234,6 +234,30 @@ def test_check_names_the_files_that_are_wrong(tmp_path, case):
     assert expected in str(error.value)
 
 
+def test_six_faults_are_named_at_once(tmp_path):
+    train = write(write(tmp_path, count=9), "val") / "train"
+    (train / "masks" / "0.png").unlink()
+    (train / "images" / "1.png").unlink()
+    Image.new("L", (8, 8)).save(train / "masks" / "2.png")
+    Image.new("RGB", (32, 24)).save(train / "masks" / "3.png")
+    Image.new("L", (32, 24), 9).save(train / "masks" / "4.png")
+    (train / "masks" / "5.png").write_text("no image")
+    Image.new("L", (32, 24), 7).save(tmp_path / "val" / "masks" / "1.png")
+    with pytest.raises(DataError) as error:
+        review(spec_of(tmp_path))
+    said = str(error.value)
+    for words in (
+        "images without a mask (1): images/0.png",
+        "masks without an image (1): masks/1.png",
+        "masks/2.png is 8x8",
+        "several numbers for a pixel instead of the index of its class (1): masks/3.png",
+        "train/masks/4.png: has the value 9",
+        "train/masks/5.png: not an image, or damaged",
+        "val/masks/1.png: has the value 7",
+    ):
+        assert words in said
+
+
 def without(root, *classes):
     """The masks of the folder with other values, as `classes` says of each."""
     for path in (root / "train" / "masks").iterdir():
