@@ -22,7 +22,7 @@ _KEYS = {
     "builtin:fashion-mnist-14k": (),
     "builtin:fashion-mnist": ("root",),
     "builtin:fashion-mosaic": (),
-    "folder": ("root", *_IMAGES, *_SPLITS, "labels"),
+    "folder": ("root", *_IMAGES, *_SPLITS, "labels", "group"),
     "tar": ("root", *_IMAGES),
     "torch": ("root", *_IMAGES, *_SPLITS, "download"),
     "hfds": ("root", *_IMAGES, *_SPLITS, "download", "input_key", "target_key", "class_names"),

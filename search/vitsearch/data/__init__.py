@@ -7,6 +7,7 @@ masks.py          what masks say of whole images
 folders/          the user's own folders of images, and of images with masks
 timm_sets/        every set that timm reads
 splits.py         Split: images, labels and digest        holdout.py   choice of the images that are held out
+groups.py         images that are held out together
 pixels.py         decoding of one image to uint8          store.py     decoded images on disk
 statistics.py     size, mean and deviation of images      estimate.py  memory and time of a data set, in advance
 review.py         classes and splits, and warnings about data that judges badly        layout.py   both in words
@@ -24,6 +25,7 @@ from typing import Any
 
 from vitsearch.core.data_sources import SOURCES
 from vitsearch.data.builtin import is_builtin, load_builtin
+from vitsearch.data.folders.grouped_masks import load_grouped
 from vitsearch.data.folders.masked import load_masked
 from vitsearch.data.folders.reader import load_folder
 from vitsearch.data.image_data import ImageData, describe_difference
@@ -50,7 +52,9 @@ def _read(spec: DataSpec, cache_dir: Path | None) -> ImageData:
         return load_builtin(spec)
     if spec.source != "folder":
         return load_timm(spec, cache_dir)
-    return load_masked(spec, cache_dir) if spec.has_masks else load_folder(spec, cache_dir)
+    if not spec.has_masks:
+        return load_folder(spec, cache_dir)
+    return load_masked(spec, cache_dir) if spec.group is None else load_grouped(spec, cache_dir)
 
 
 def licence(spec: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsearch.data.arrays import Labels
+from vitsearch.data.groups import draw_units, units
 from vitsearch.data.problems import Problems
 
 SEED = 0
@@ -16,15 +17,23 @@ HOLDOUT_SHARE = 0.1
 
 
 def held_out(
-    sha256s: Sequence[str], labels: Labels, names: Sequence[str], share: float, seed: int, problems: Problems
+    sha256s: Sequence[str],
+    labels: Labels,
+    names: Sequence[str],
+    share: float,
+    seed: int,
+    problems: Problems,
+    groups: Sequence[str] = (),
 ) -> NDArray[np.bool_]:
     """A mask (n,) that is True for the validation images: `share` of each class, at least one image. `labels` (n,) are
     indices into `names`.
 
     Images are ranked by the sha256 of the seed and their content. So a renamed or added file moves no other file to the
     other side, and copies of one image stay on the same side. A class with fewer than two different images is added to
-    `problems`.
+    `problems`. Where images belong to `groups` (n,), whole groups are chosen.
     """
+    if groups:
+        return _held_out_groups(sha256s, labels, names, share, seed, problems, groups)
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label).tolist()
@@ -38,7 +47,7 @@ def held_out(
     return chosen
 
 
-def set_aside(labels: Labels, most: int, firsts: Labels | None = None) -> Labels:
+def set_aside(labels: Labels, most: int, firsts: Labels | None = None, joined: Labels | None = None) -> Labels:
     """Choose the training images that judge models during the search.
 
     A tenth of each class, but at most `most` in all, and at least one image of two. The images of a class are spread
@@ -51,10 +60,15 @@ def set_aside(labels: Labels, most: int, firsts: Labels | None = None) -> Labels
         most: How many may judge.
         firsts: The first row with the same image as each row has, (N,); None where no image is there twice. Of copies
             the first alone is drawn.
+        joined: The first row of the unit of each row, (N,), where images belong to groups: whole units are drawn.
 
     Returns:
         Their rows, ascending.
     """
+    if joined is not None:
+        count, names = min(most, max(int(len(labels) * HOLDOUT_SHARE), 1)), [str(row) for row in range(len(labels))]
+        chosen = draw_units(joined, labels, count, SEED, names)
+        return np.flatnonzero(chosen if chosen.any() else draw_units(joined, labels * 0, count, SEED, names))
     rows = np.arange(len(labels)) if firsts is None else np.unique(firsts)
     count = min(most, max(int(len(rows) * HOLDOUT_SHARE), min(1, len(rows) - 1)))
     classes, place = labels[rows], np.empty(len(rows))
@@ -78,6 +92,27 @@ def rows_to_learn(count: int, holdout: Labels, firsts: Labels | None) -> Labels:
     """
     contents = np.arange(count) if firsts is None else firsts
     return np.flatnonzero(~np.isin(contents, contents[holdout]))
+
+
+def _held_out_groups(
+    sha256s: Sequence[str],
+    labels: Labels,
+    names: Sequence[str],
+    share: float,
+    seed: int,
+    problems: Problems,
+    groups: Sequence[str],
+) -> NDArray[np.bool_]:
+    joined = units(groups, sha256s)
+    for label in np.unique(labels):
+        if len(np.unique(joined[labels == label])) < 2:
+            problems.add(
+                f"data.group: all images of class {names[label]!r} belong together (group "
+                f"{groups[int(np.argmax(labels == label))]!r}); a class needs at least 2 groups, one to train on and "
+                "one to validate on"
+            )
+    count = max(round(len(labels) * share), 1)
+    return draw_units(joined, labels, count, seed, groups)
 
 
 def too_few(name: str, count: int) -> str:

@@ -55,12 +55,13 @@ class ImageData:
     def holdout(self) -> Labels:
         """Ascending rows of `train` on which compressed models are compared with their base. Nothing is trained,
         fitted or calibrated on them."""
-        return set_aside(image_classes(self.train.labels), self.holdout_images, self.train.firsts)
+        return set_aside(image_classes(self.train.labels), self.holdout_images, self.train.firsts, self.train.units)
 
     @cached_property
     def learned(self) -> Labels:
         """The other rows of `train`, ascending, without copies of an image that judges."""
-        return rows_to_learn(len(self.train), self.holdout, self.train.firsts)
+        joined = self.train.firsts if self.train.units is None else self.train.units
+        return rows_to_learn(len(self.train), self.holdout, joined)
 
     @cached_property
     def identity(self) -> DataIdentity:
@@ -76,6 +77,7 @@ class ImageData:
                 "holdout": len(self.holdout),
             }
             | ({} if self.train.firsts is None else {"images": len(set(self.train.firsts.tolist()))})
+            | ({} if self.train.units is None else {"units": self.train.units.tolist()})
         )
         return DataIdentity(fingerprint, classes=len(self.class_names), channels=self.channels)
 

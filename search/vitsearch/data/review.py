@@ -22,7 +22,8 @@ from vitsearch.data.arrays import Labels
 from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS
-from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey, survey_masked
+from vitsearch.data.folders.grouped_masks import survey_grouped
+from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
@@ -62,6 +63,7 @@ class Images:
     sha256s: Sequence[str]
     names: Sequence[str]
     origin: SplitOrigin
+    units: Labels | None = None
 
     def counts(self, classes: int, rows: Labels | None = None) -> tuple[int, ...]:
         """Count the images of each class; of some rows alone where they are given."""
@@ -78,6 +80,7 @@ class MaskedImages:
     sha256s: Sequence[str]
     names: Sequence[str]
     origin: SplitOrigin
+    units: Labels | None = None
 
     @cached_property
     def present(self) -> NDArray[np.bool_]:
@@ -112,7 +115,7 @@ class Contents:
     cut_images: str | None = None
 
     def layout(self) -> Layout:
-        in_holdout = set_aside(self.train.labels, self.holdout_images, first_rows(self.train.sha256s))
+        in_holdout = set_aside(self.train.labels, self.holdout_images, first_rows(self.train.sha256s), self.train.units)
         classes = len(self.class_names)
         drawn = "drawn" if self.class_names == (UNLABELLED,) else "drawn from its classes"
         origin = SplitOrigin(
@@ -233,7 +236,7 @@ def review(spec: DataSpec) -> Review:
     Raises `DataError` with every problem of the data.
     """
     if spec.source == "folder" and spec.has_masks:
-        return _review_masked(survey_masked(spec, None), spec)
+        return _review_masked(survey_grouped(spec, None), spec)
     if spec.source == "folder":
         return _review_folder(survey_folder(spec, None), spec)
     estimated = estimate(spec)
@@ -322,7 +325,7 @@ def _not_compared(estimated: DataEstimate) -> str:
 
 def _contents(spec: DataSpec, cache_dir: Path | None) -> Contents:
     if spec.source == "folder" and spec.has_masks:
-        return _of_masked(survey_masked(spec, cache_dir), spec)
+        return _of_masked(survey_grouped(spec, cache_dir), spec)
     if spec.source == "folder":
         return _of_folder(survey_folder(spec, cache_dir), spec)
     return _of_builtin(spec) if is_builtin(spec.source) else _of_timm(spec, cache_dir)
@@ -355,7 +358,7 @@ def _of_masked(survey: MaskedSurvey, spec: DataSpec) -> Contents:
         part, folder = parts[name], where[name]
         origin = _drawn(spec) if folder is None else SplitOrigin(_folder(folder, survey.images))
         named = _of_part(part.images, survey.images, origin)
-        return MaskedImages(lambda: present()[name], named.sha256s, named.names, origin)
+        return MaskedImages(lambda: present()[name], named.sha256s, named.names, origin, named.units)
 
     test = images("test") if "test" in parts else None
     return Contents(
@@ -390,13 +393,14 @@ def _folder(folder: Path, survey: FolderSurvey) -> str:
 def _drawn(spec: DataSpec) -> SplitOrigin:
     of_class = " of each class" if spec.is_labelled else ""
     share = f"{100 * spec.validation_share:.3g} % of the images{of_class}"
-    source = f"{share}, drawn with seed {spec.seed}; train has the others"
+    whole = "" if spec.group is None else " in whole groups"
+    source = f"{share}, drawn{whole} with seed {spec.seed}; train has the others"
     return SplitOrigin(source, spec.validation_share, spec.seed)
 
 
 def _of_part(part: FolderPart, survey: FolderSurvey, origin: SplitOrigin) -> Images:
     names = [str(file.path.relative_to(survey.root)) for file in part.files]
-    return Images(part.labels, part.sha256s, names, origin)
+    return Images(part.labels, part.sha256s, names, origin, part.units)
 
 
 def _of_timm(spec: DataSpec, cache_dir: Path | None) -> Contents:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vitsearch.core.data_sources import LABELS, has_masks, missing_root, source_problem
 from vitsearch.core.image_size import LEAST_PIXELS, MOST_PIXELS, ImageSize
+from vitsearch.data.groups import group_problem
 from vitsearch.errors import DataError
 
 
@@ -23,7 +24,8 @@ class DataSpec:
     name the columns of hfds and the members of wds. `class_names` name classes whose labels are only numbers.
     With `labels` none, the folders below those of the splits are no classes; with masks they hold images and masks.
     `download` allows fetching a set from the network. `holdout_images` is the largest number of training images
-    (never more than a tenth of them) that judge models during the search and train none.
+    (never more than a tenth of them) that judge models during the search and train none. `group` is a regex that finds
+    the group of an image in its path; a group is never split (see `vitsearch.data.groups`).
 
     Raises `DataError` for a value that is not allowed.
     """
@@ -43,6 +45,7 @@ class DataSpec:
     download: bool = False
     holdout_images: int = 2000
     labels: str = "folders"
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if problem := source_problem(self.source):
@@ -63,6 +66,8 @@ class DataSpec:
             raise DataError(f"data.holdout_images: {self.holdout_images!r}; allowed: at least 1")
         if self.labels not in LABELS:
             raise DataError(f"data.labels: {self.labels!r}; allowed: {', '.join(LABELS)}")
+        if self.group is not None and (problem := group_problem(self.group)):
+            raise DataError(f"data.group: {problem}")
         if self.class_names is not None and len(set(self.class_names)) != len(self.class_names):
             raise DataError("data.class_names: a name is listed twice")
 

@@ -21,12 +21,14 @@ class Split:
     """Images and labels. `images` is uint8 (N, H, W, C) with C 1 or 3, possibly a read-only memory map; `labels`
     is int64 (N,), indices into the class names, or uint8 (N, H, W), masks of such indices, possibly a map too; `sha256`
     depends on the contents and their order, not on paths. `firsts` is int64 (N,), the first row with the same file as
-    each row has; None where no file is there twice."""
+    each row has; None where no file is there twice. `units` is int64 (N,), the first row of the unit of each row, where
+    images belong to groups (see `vitsearch.data.groups`)."""
 
     images: Bytes
     labels: Truths
     sha256: str
     firsts: Labels | None = None
+    units: Labels | None = None
 
     @classmethod
     def of(cls, images: Bytes, labels: Truths) -> Split:

@@ -238,6 +238,15 @@ def data_source(value: str) -> str:
     return value
 
 
+def group_regex(value: str) -> str:
+    """Check the regex that finds the group of an image."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise problem(f"{value!r} is not a regular expression ({error}); allowed: what Python's re takes") from None
+    return value
+
+
 def weights_name(value: str) -> str:
     if value in ("builtin", "hub", "none") or re.match(r"file:.+", value):
         return value

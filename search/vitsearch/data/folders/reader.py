@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.folders.headers import HeaderCache, ImageFile
 from vitsearch.data.folders.layout import SplitFolders, split_folders
 from vitsearch.data.folders.scan import Classes, scan_classes, scan_unlabelled
+from vitsearch.data.groups import group_names, refuse_unfit, units
 from vitsearch.data.holdout import held_out, too_few
 from vitsearch.data.image_data import ImageData
 from vitsearch.data.pixels import UNREADABLE, decode_image, reason
@@ -37,12 +39,14 @@ Scan = Callable[[Path, HeaderCache, Problems], Classes]
 
 @dataclass(frozen=True)
 class FolderPart:
-    """Image files of one split with their labels; `sha256s` is empty until `read`."""
+    """Image files of one split with their labels; `sha256s` is empty until `read`, `groups` where
+    images belong to none."""
 
     files: tuple[ImageFile, ...]
     labels: Labels
     cache: HeaderCache
     sha256s: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, classes: Classes, names: tuple[str, ...], cache: HeaderCache) -> FolderPart:
@@ -60,11 +64,23 @@ class FolderPart:
 
     def unread(self, rows: Labels) -> FolderPart:
         """Some of the files, whose contents are not read yet."""
-        return replace(self, files=tuple(self.files[row] for row in rows), labels=self.labels[rows], sha256s=())
+        return replace(self, **self._chosen(rows), sha256s=())
 
     def of_rows(self, rows: Labels) -> FolderPart:
-        files, sha256s = tuple(self.files[row] for row in rows), tuple(self.sha256s[row] for row in rows)
-        return replace(self, files=files, labels=self.labels[rows], sha256s=sha256s)
+        return replace(self, **self._chosen(rows), sha256s=tuple(self.sha256s[row] for row in rows))
+
+    def grouped(self, root: Path, pattern: str, problems: Problems) -> FolderPart:
+        """The same files with the groups that a regex finds in their paths below `root`."""
+        paths = [file.path.relative_to(root).as_posix() for file in self.files]
+        return replace(self, groups=group_names(paths, pattern, problems))
+
+    @property
+    def units(self) -> Labels | None:
+        return units(self.groups, self.sha256s) if self.groups else None
+
+    def _chosen(self, rows: Labels) -> dict[str, Any]:
+        groups = tuple(self.groups[row] for row in rows) if self.groups else ()
+        return {"files": tuple(self.files[row] for row in rows), "labels": self.labels[rows], "groups": groups}
 
 
 @dataclass(frozen=True)
@@ -115,11 +131,30 @@ def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
     if len(problems) > so_far:
         problems.advise(f"to use no test images, set data.{KEYS['test']}: {NONE}")
     train = FolderPart.of(classes, names, cache)
+    if spec.group is not None:
+        train, validation, test = grouped_parts(train, validation, test, folders.root, spec.group, problems)
     files = train.files + (validation.files if validation else ())
     size = spec.image_size or common_size(((file.width, file.height) for file in files), problems)
     problems.raise_any()
     channels = spec.channels or (1 if all(file.is_grey for file in files) else 3)
     return FolderSurvey(folders, names, train, validation, test, size, channels)
+
+
+def grouped_parts(
+    train: FolderPart,
+    validation: FolderPart | None,
+    test: FolderPart | None,
+    root: Path,
+    pattern: str,
+    problems: Problems,
+) -> tuple[FolderPart, FolderPart | None, FolderPart | None]:
+    """The parts with their groups. Adds to `problems`: images without a group, groups that cannot be split."""
+    found = len(problems)
+    with_groups = [part and part.grouped(root, pattern, problems) for part in (train, validation, test)]
+    if len(problems) == found:
+        named = zip(("train", "validation", "test"), with_groups, strict=True)
+        refuse_unfit({name: part.groups for name, part in named if part is not None}, validation is None, problems)
+    return with_groups[0] or train, with_groups[1], with_groups[2]
 
 
 def load_folder(spec: DataSpec, cache_dir: Path | None) -> ImageData:
@@ -143,7 +178,9 @@ def survey_parts(survey: FolderSurvey, spec: DataSpec) -> dict[str, FolderPart]:
     if survey.validation is not None:
         return {"train": train, "validation": survey.validation.read()}
     problems = Problems(str(survey.root))
-    chosen = held_out(train.sha256s, train.labels, survey.names, spec.validation_share, spec.seed, problems)
+    chosen = held_out(
+        train.sha256s, train.labels, survey.names, spec.validation_share, spec.seed, problems, train.groups
+    )
     problems.raise_any()
     return {"train": train.of_rows(np.flatnonzero(~chosen)), "validation": train.of_rows(np.flatnonzero(chosen))}
 
@@ -161,7 +198,8 @@ def _decode(parts: Mapping[str, FolderPart], survey: FolderSurvey, cache_dir: Pa
                     problems.add_unreadable(file.path, reason(error))
         problems.raise_any()
 
-    return stored_splits(parts, size, channels, rows, cache_dir)
+    splits = stored_splits(parts, size, channels, rows, cache_dir)
+    return {name: replace(split, units=parts[name].units) for name, split in splits.items()}
 
 
 def _read_test(test: FolderPart, survey: FolderSurvey, cache_dir: Path | None) -> Split:

@@ -45,7 +45,7 @@ def test_each_source_has_its_own_keys():
     assert kind_of("builtin:fashion-mnist") == "builtin:fashion-mnist"
     assert "root" in unfitting_keys("builtin:fashion-mnist-14k")
     assert set(unfitting_keys("folder")) >= {"download", "input_key", "class_names"}
-    assert unfitting_keys("hfds/x") == ("labels",)
+    assert unfitting_keys("hfds/x") == ("labels", "group")
     assert "download" in unfitting_keys("wds/x")
 
 
