@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,20 @@ def test_images_with_masks_have_groups_too(tmp_path):
     layout = review.review(wanted).layout
     assert layout is not None
     assert (layout.splits["validation"].images, layout.splits["holdout"].images) == (4, 4)
+
+
+def test_near_duplicates_across_a_draw_propose_the_groups(tmp_path):
+    for name, parts in (("bolt", range(10)), ("nut", range(10, 20))):
+        (tmp_path / name).mkdir()
+        for part in parts:
+            pixels = GENERATOR.integers(0, 200, (32, 32), np.uint8)
+            for shot in range(3):
+                Image.fromarray(pixels + np.uint8(9 * shot)).save(tmp_path / name / f"p{part}_{shot}.png")
+    plain = DataSpec("folder", root=str(tmp_path), image_size=ImageSize.square(32), validation_share=0.2)
+    (line,) = [line for line in review.review(plain).warnings if "nearly equal" in line]
+    assert line.endswith("write in task.data: group: '(.*)_[^/_]*$'")
+    grouped = dataclasses.replace(plain, group="(.*)_[^/_]*$")
+    assert not [line for line in review.review(grouped).warnings if "nearly equal" in line]
 
 
 def test_a_wrong_regex_names_the_key():
