@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vitsearch.core.image_size import ImageSize
-from vitsearch.data import DataSpec, load, review
+from vitsearch.data import DataSpec, describe_difference, load, review
 from vitsearch.data.folders.reader import survey_folder, survey_parts
 from vitsearch.errors import DataError
 
@@ -54,6 +54,18 @@ def test_groups_across_the_folders_of_the_splits_are_refused(tmp_path):
         images(tmp_path / split / "nut", range(parts.start + 20, parts.stop + 20))
     with pytest.raises(DataError, match="2 of 16 groups have images in more than one split, such as 'p5' in train and"):
         survey_folder(spec(tmp_path), None)
+
+
+def test_other_groups_of_the_same_images_are_a_difference_in_words(tmp_path):
+    images(tmp_path / "train" / "bolt", range(20))
+    images(tmp_path / "train" / "nut", range(20, 40))
+    images(tmp_path / "val" / "bolt", range(40, 50))
+    images(tmp_path / "val" / "nut", range(50, 60))
+    by_part, by_ten = (load(dataclasses.replace(spec(tmp_path), group=group)) for group in (r"p\d+_", r"\w+/p\d\d?"))
+    assert by_part.train.sha256 == by_ten.train.sha256
+    assert describe_difference(by_part.to_json(), by_ten.to_json()) == []
+    tens = load(dataclasses.replace(spec(tmp_path), group=r"val/\w+/p\d+_|train/\w+/p\d\d"[:0] or r"\w+/\w+/p\d"))
+    assert len(describe_difference(by_part.to_json(), tens.to_json())) == 1
 
 
 def test_images_without_classes_have_groups_too(tmp_path):
