@@ -105,6 +105,13 @@ def test_near_duplicates_across_a_draw_propose_the_groups(tmp_path):
     assert not [line for line in review.review(grouped).warnings if "nearly equal" in line]
 
 
+def test_a_class_that_no_training_would_see_is_refused(tmp_path):
+    images(tmp_path / "bolt", range(2))
+    images(tmp_path / "nut", range(2, 4))
+    with pytest.raises(DataError, match="leave no image of 'bolt|leave no image of 'nut"):
+        load(spec(tmp_path, validation_share=0.5))
+
+
 def test_a_wrong_regex_names_the_key():
     with pytest.raises(DataError, match=r"data.group: '\(' is not a regular expression"):
         DataSpec("folder", root=".", group="(")
