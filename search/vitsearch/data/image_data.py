@@ -136,11 +136,12 @@ def describe_difference(stored: Mapping[str, Any], current: Mapping[str, Any]) -
         for key in ("image_size", "channels", "holdout_images")
         if stored[key] != current[key]
     ]
-    return (
+    found = (
         _class_lines(stored["class_names"], current["class_names"])
         + lines
         + _split_lines(stored["splits"], current["splits"])
     )
+    return found or ["task.data.group: the same images, which belong together in another way than in the study"]
 
 
 def _class_lines(stored: list[str], current: list[str]) -> list[str]:

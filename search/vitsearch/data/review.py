@@ -6,9 +6,10 @@ Every image is read once, so that copies are found by their content.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -18,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsearch.core.data_sources import UNLABELLED
-from vitsearch.data.arrays import Labels
+from vitsearch.core.image_size import ImageSize
+from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS
 from vitsearch.data.folders.grouped_masks import survey_grouped
+from vitsearch.data.folders.headers import ImageFile
 from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
@@ -30,6 +33,8 @@ from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
 from vitsearch.data.image_data import ImageData
 from vitsearch.data.layout import Layout, SplitCounts, SplitOrigin
 from vitsearch.data.masks import present_in, rarest
+from vitsearch.data.near_duplicates import SIDE, alike, fingerprints, group_of_pairs
+from vitsearch.data.pixels import UNREADABLE, decode_image
 from vitsearch.data.problems import some
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split, first_rows
@@ -39,6 +44,7 @@ from vitsearch.errors import DataError
 from vitsearch_agent.verify.segmentation import IGNORED
 
 MOST_COMPARED = 200_000  # images; to read more takes longer than a check should
+MOST_NEARLY_COMPARED = 30_000  # images; more take longer, as each is compared with each
 LIKE_MASKS = (MASKS, "mask", "labels", "annotations", "segmentation")  # what folders of masks are called
 FEWEST_TO_JUDGE = 10  # validation images of a class; with fewer, one image is more than 10 points of its accuracy
 MOST_UNEQUAL = 3  # largest to smallest class of train; beyond, an accuracy says little of the small ones
@@ -291,7 +297,8 @@ def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
     skipped = [*_found(estimated.too_dark), *skipped_files(survey)]
     if estimated.images <= MOST_COMPARED:
         contents = _of_folder(survey, spec)
-        return Review(estimated, contents.layout(), [*contents.warnings(), *skipped])
+        near = _found(_nearly_alike(survey, survey_parts(survey, spec), spec))
+        return Review(estimated, contents.layout(), [*contents.warnings(), *near, *skipped])
     contents = _of_folder(_without_copies(survey), spec)
     return Review(estimated, contents.layout(), [_not_compared(estimated), *contents.counted(), *skipped])
 
@@ -302,7 +309,45 @@ def _review_masked(survey: MaskedSurvey, spec: DataSpec) -> Review:
         not_read = f"{_not_compared(estimated)}, nor were classes counted"
         return Review(estimated, None, _found(not_read, _cut_images(survey.images), estimated.too_dark))
     contents = _of_masked(survey, spec)
-    return Review(estimated, contents.layout(), [*contents.warnings(), *_found(estimated.too_dark)])
+    parts = {name: part.images for name, part in survey.parts(spec).items()}
+    near = _found(_nearly_alike(survey.images, parts, spec))
+    return Review(estimated, contents.layout(), [*contents.warnings(), *near, *_found(estimated.too_dark)])
+
+
+def _nearly_alike(survey: FolderSurvey, parts: Mapping[str, FolderPart], spec: DataSpec) -> str | None:
+    """The pairs of nearly equal images, copies aside, of which one trains and the other validates."""
+    train, validation = parts["train"], parts["validation"]
+    if len(train.files) + len(validation.files) > MOST_NEARLY_COMPARED:
+        return f"near-duplicates were not looked for (this check compares up to {MOST_NEARLY_COMPARED:,} images)"
+    one, other = (fingerprints(_pictures(part)) for part in (validation, train))
+    found = [(row, at) for row, at in alike(one, other).tolist() if validation.sha256s[row] != train.sha256s[at]]
+    if not found:
+        return None
+    names = [(_path(validation.files[row], survey), _path(train.files[at], survey)) for row, at in found]
+    line = (
+        f"{len(found)} pair{'s'[: len(found) > 1]} of nearly equal images, of {len({row for row, _ in found})} of "
+        f"{len(validation.files)} validation images, are in train and validation, such as {names[0][0]} and "
+        f"{names[0][1]}; if they show one thing, the accuracies are too high"
+    )
+    if spec.group is not None or survey.validation is not None:
+        return line
+    paths = [_path(file, survey) for part in (train, validation) for file in part.files]
+    pattern = group_of_pairs(paths, names)
+    way = f"write in task.data: group: '{pattern}'" if pattern else "task.data.group keeps images of one thing together"
+    return f"{line}: {way}"
+
+
+def _pictures(part: FolderPart) -> Bytes:
+    """Small and grey; black for a file that cannot be decoded, which a run says."""
+    pictures, small = np.zeros((len(part.files), SIDE, SIDE), np.uint8), ImageSize.square(SIDE)
+    for row, file in enumerate(part.files):
+        with contextlib.suppress(*UNREADABLE):
+            pictures[row] = decode_image(file.path, small, 1)[..., 0]
+    return pictures
+
+
+def _path(file: ImageFile, survey: FolderSurvey) -> str:
+    return file.path.relative_to(survey.root).as_posix()
 
 
 def _without_copies(survey: FolderSurvey) -> FolderSurvey:

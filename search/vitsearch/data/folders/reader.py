@@ -25,7 +25,7 @@ from vitsearch.data.folders.headers import HeaderCache, ImageFile
 from vitsearch.data.folders.layout import SplitFolders, split_folders
 from vitsearch.data.folders.scan import Classes, scan_classes, scan_unlabelled
 from vitsearch.data.groups import group_names, refuse_unfit, units
-from vitsearch.data.holdout import held_out, too_few
+from vitsearch.data.holdout import held_out, set_aside, too_few
 from vitsearch.data.image_data import ImageData
 from vitsearch.data.pixels import UNREADABLE, decode_image, reason
 from vitsearch.data.problems import Problems, some
@@ -182,7 +182,17 @@ def survey_parts(survey: FolderSurvey, spec: DataSpec) -> dict[str, FolderPart]:
         train.sha256s, train.labels, survey.names, spec.validation_share, spec.seed, problems, train.groups
     )
     problems.raise_any()
-    return {"train": train.of_rows(np.flatnonzero(~chosen)), "validation": train.of_rows(np.flatnonzero(chosen))}
+    left = train.of_rows(np.flatnonzero(~chosen))
+    if left.units is not None:
+        holdout = set_aside(left.labels, spec.holdout_images, None, left.units)
+        learned = set(np.delete(left.labels, holdout).tolist())
+        if lost := [name for label, name in enumerate(survey.names) if label not in learned]:
+            problems.add(
+                f"data.group: the groups that validate and judge leave no image of {some(map(repr, lost))} to train on;"
+                " a class needs 3 groups"
+            )
+            problems.raise_any()
+    return {"train": left, "validation": train.of_rows(np.flatnonzero(chosen))}
 
 
 def _decode(parts: Mapping[str, FolderPart], survey: FolderSurvey, cache_dir: Path | None) -> dict[str, Split]:
