@@ -1,7 +1,5 @@
 """ONNX files that want files of others, memory, or all the time: each is refused or fails with one reason."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -37,13 +37,12 @@ def kill_at(statement: int, after: bool) -> None:
 
 def run(conftest: Any, folder: Path, asked: dict[str, Any]) -> None:
     def note(job: Any) -> None:
-        match job:
-            case BaseJob():
-                name = "base"
-            case TrainJob():
-                name = digest([job.spec.resolved.to_json(), job.start, job.end])
-            case _:
-                return
+        if isinstance(job, BaseJob):
+            name = "base"
+        elif isinstance(job, TrainJob):
+            name = digest([job.spec.resolved.to_json(), job.start, job.end])
+        else:
+            return
         with (folder / "begun").open("a") as stream:
             stream.write(name + "\n")
 
