@@ -6,8 +6,6 @@ line for each: how the driver ended, as `os.waitstatus_to_exitcode` says it. Eac
 of the base too, is a line in FOLDER/begun.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import itertools
 import json
@@ -60,7 +58,8 @@ def serve(folder: Path) -> Iterator[int]:
     conftest = sys.modules["conftest"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(conftest)
     for line in sys.stdin:
-        if (child := os.fork()) == 0:
+        child = os.fork()
+        if child == 0:
             code = 1
             try:
                 run(conftest, folder, json.loads(line))
