@@ -243,6 +243,8 @@ def _repair(raw: dict[str, Any], path: Path) -> None:
     """Remove what is at a path in place, or put its placeholder there if it is missing."""
     section: Any = raw
     for depth, part in enumerate(path, 1):
+        if isinstance(section, list) != isinstance(part, int):  # a key spelt like a tag is missing in the path
+            return
         has_part = part < len(section) if isinstance(part, int) else part in section
         if not has_part:
             section |= {part: PLACEHOLDERS[path]} if path in PLACEHOLDERS else {}
