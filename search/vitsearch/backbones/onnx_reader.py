@@ -239,8 +239,8 @@ def _renewed(network: OnnxNetwork, model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         model.ir_version = helper.find_min_ir_version_for(standard)
     except ValueError as error:
-        known = onnx.defs.onnx_opset_version()
-        raise _problem(network, f"has opset {opset_of(model)}, and the installed onnx reads up to {known}") from error
+        newest = onnx.defs.onnx_opset_version()
+        raise _problem(network, f"has opset {opset_of(model)}, and the installed onnx reads up to {newest}") from error
     return model
 
 

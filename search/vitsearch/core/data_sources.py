@@ -5,6 +5,8 @@ Both `vitsearch.space` and `vitsearch.data` use this module, so it imports nothi
 
 from __future__ import annotations
 
+import re
+
 from vitsearch.errors import did_you_mean
 
 SOURCES = ("builtin:fashion-mnist-14k", "builtin:fashion-mnist", "builtin:fashion-mosaic", "folder", "tar")
@@ -57,6 +59,15 @@ def source_problem(source: str) -> str | None:
         return f"{kind}/ is not supported; use hfds/ for Hugging Face sets and parquet files, wds/ for tar shards"
     near = did_you_mean(source, SOURCES)
     return f"{source!r} is not a valid source; allowed: {ALLOWED_SOURCES}{near}"
+
+
+def group_problem(pattern: str) -> str | None:
+    """Why a regex cannot name the groups of images, or `None` when it can."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"{pattern!r} is not a regular expression ({error}); allowed: what Python's re.search takes"
+    return None
 
 
 def unfitting_keys(source: str) -> tuple[str, ...]:

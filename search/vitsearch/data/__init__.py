@@ -26,7 +26,6 @@ from typing import Any
 
 from vitsearch.core.data_sources import SOURCES
 from vitsearch.data.builtin import is_builtin, load_builtin
-from vitsearch.data.folders.grouped_masks import load_grouped
 from vitsearch.data.folders.masked import load_masked
 from vitsearch.data.folders.reader import load_folder
 from vitsearch.data.image_data import ImageData, describe_difference
@@ -53,9 +52,7 @@ def _read(spec: DataSpec, cache_dir: Path | None) -> ImageData:
         return load_builtin(spec)
     if spec.source != "folder":
         return load_timm(spec, cache_dir)
-    if not spec.has_masks:
-        return load_folder(spec, cache_dir)
-    return load_masked(spec, cache_dir) if spec.group is None else load_grouped(spec, cache_dir)
+    return load_masked(spec, cache_dir) if spec.has_masks else load_folder(spec, cache_dir)
 
 
 def licence(spec: Mapping[str, Any]) -> str | None:

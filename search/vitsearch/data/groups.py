@@ -20,15 +20,6 @@ from vitsearch.data.problems import Problems, some
 KEY = "data.group"
 
 
-def group_problem(pattern: str) -> str | None:
-    """Why a regex cannot name groups, or `None` when it can."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        return f"{pattern!r} is not a regular expression ({error}); allowed: what Python's re.search takes"
-    return None
-
-
 def group_names(paths: Sequence[str], pattern: str, problems: Problems) -> tuple[str, ...]:
     """Find the group of each image.
 
@@ -40,8 +31,8 @@ def group_names(paths: Sequence[str], pattern: str, problems: Problems) -> tuple
     Returns:
         As many names; `""` for an image without a group.
     """
-    found = [re.search(pattern, path) for path in paths]
-    names = tuple("" if match is None else match[min(1, match.re.groups)] or "" for match in found)
+    matches = [re.search(pattern, path) for path in paths]
+    names = tuple("" if match is None else match[min(1, match.re.groups)] or "" for match in matches)
     without = [path for path, name in zip(paths, names, strict=True) if not name]
     if without:
         problems.add(
@@ -72,12 +63,12 @@ def refuse_unfit(groups: Mapping[str, Sequence[str]], draws_validation: bool, pr
     for split, names in groups.items():
         for name in dict.fromkeys(names):
             splits[name].append(split)
-    crossing = {name: found for name, found in splits.items() if len(found) > 1}
+    crossing = {name: where for name, where in splits.items() if len(where) > 1}
     if crossing:
-        name, found = next(iter(crossing.items()))
+        name, where = next(iter(crossing.items()))
         problems.add(
             f"{KEY}: {len(crossing)} of {len(splits)} groups have images in more than one split, such as {name!r} in "
-            f"{' and '.join(found)}; move the images of a group into one, or give one folder that is split by group"
+            f"{' and '.join(where)}; move the images of a group into one, or give one folder that is split by group"
         )
 
 
@@ -102,8 +93,8 @@ def units(groups: Sequence[str], sha256s: Sequence[str]) -> Labels:
     first: dict[tuple[int, str], int] = {}
     for row, names in enumerate(zip(groups, sha256s, strict=True)):
         for key in enumerate(names):
-            one, other = sorted((root(first.setdefault(key, row)), root(row)))
-            parent[other] = one
+            lower, higher = sorted((root(first.setdefault(key, row)), root(row)))
+            parent[higher] = lower
     return np.array([root(row) for row in range(len(groups))], np.int64)
 
 

@@ -33,7 +33,9 @@ def held_out(
     `problems`. Where images belong to `groups` (n,), whole groups are chosen.
     """
     if groups:
-        return _held_out_groups(sha256s, labels, names, share, seed, problems, groups)
+        joined = units(groups, sha256s)
+        _refuse_whole_classes(joined, labels, names, problems, groups)
+        return draw_units(joined, labels, max(round(len(labels) * share), 1), seed, groups)
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label).tolist()
@@ -68,7 +70,9 @@ def set_aside(labels: Labels, most: int, firsts: Labels | None = None, joined: L
     if joined is not None:
         count, names = min(most, max(int(len(labels) * HOLDOUT_SHARE), 1)), [str(row) for row in range(len(labels))]
         chosen = draw_units(joined, labels, count, SEED, names)
-        return np.flatnonzero(chosen if chosen.any() else draw_units(joined, labels * 0, count, SEED, names))
+        if not chosen.any():  # each unit is all of a class: one is drawn nevertheless
+            chosen = draw_units(joined, np.zeros_like(labels), count, SEED, names)
+        return np.flatnonzero(chosen)
     rows = np.arange(len(labels)) if firsts is None else np.unique(firsts)
     count = min(most, max(int(len(rows) * HOLDOUT_SHARE), min(1, len(rows) - 1)))
     classes, place = labels[rows], np.empty(len(rows))
@@ -94,25 +98,17 @@ def rows_to_learn(count: int, holdout: Labels, firsts: Labels | None) -> Labels:
     return np.flatnonzero(~np.isin(contents, contents[holdout]))
 
 
-def _held_out_groups(
-    sha256s: Sequence[str],
-    labels: Labels,
-    names: Sequence[str],
-    share: float,
-    seed: int,
-    problems: Problems,
-    groups: Sequence[str],
-) -> NDArray[np.bool_]:
-    joined = units(groups, sha256s)
+def _refuse_whole_classes(
+    joined: Labels, labels: Labels, names: Sequence[str], problems: Problems, groups: Sequence[str]
+) -> None:
+    """Add the classes whose images are all in one unit to `problems`."""
     for label in np.unique(labels):
-        if len(np.unique(joined[labels == label])) < 2:
+        rows = np.flatnonzero(labels == label)
+        if len(np.unique(joined[rows])) < 2:
             problems.add(
-                f"data.group: all images of class {names[label]!r} belong together (group "
-                f"{groups[int(np.argmax(labels == label))]!r}); a class needs at least 2 groups, one to train on and "
-                "one to validate on"
+                f"data.group: all images of class {names[label]!r} belong together (group {groups[rows[0]]!r}); a "
+                "class needs at least 2 groups, one to train on and one to validate on"
             )
-    count = max(round(len(labels) * share), 1)
-    return draw_units(joined, labels, count, seed, groups)
 
 
 def too_few(name: str, count: int) -> str:

@@ -33,22 +33,23 @@ def fingerprints(pictures: Bytes) -> Floats:
     Returns:
         float32 (n, 1024) of length 1, moved to the middle; zeros for flat pictures.
     """
-    found = [_fingerprints(pictures[at : at + _AT_ONCE]) for at in range(0, len(pictures), _AT_ONCE)]
-    return np.concatenate(found) if found else np.zeros((0, SIDE * SIDE), np.float32)
+    blocks = [_fingerprints(pictures[at : at + _AT_ONCE]) for at in range(0, len(pictures), _AT_ONCE)]
+    return np.concatenate(blocks) if blocks else np.zeros((0, SIDE * SIDE), np.float32)
 
 
-def alike(some: Floats, others: Floats) -> Labels:
+def alike(first: Floats, second: Floats) -> Labels:
     """Find pairs of two sides.
 
     Args:
-        some: `fingerprints` of one side, (n, 1024).
-        others: Those of the other, (m, 1024).
+        first: `fingerprints` of one side, (n, 1024).
+        second: Those of the other, (m, 1024).
 
     Returns:
         int64 (pairs, 2), rows of both.
     """
-    found = [np.argwhere(some[at : at + _AT_ONCE] @ others.T > ALIKE) + [at, 0] for at in range(0, len(some), _AT_ONCE)]
-    return np.concatenate(found).astype(np.int64) if found else np.zeros((0, 2), np.int64)
+    starts = range(0, len(first), _AT_ONCE)
+    blocks = [np.argwhere(first[at : at + _AT_ONCE] @ second.T > ALIKE) + [at, 0] for at in starts]
+    return np.concatenate(blocks).astype(np.int64) if blocks else np.zeros((0, 2), np.int64)
 
 
 def group_of_pairs(paths: Sequence[str], pairs: Sequence[tuple[str, str]]) -> str | None:
@@ -66,7 +67,7 @@ def group_of_pairs(paths: Sequence[str], pairs: Sequence[tuple[str, str]]) -> st
         pattern = f"(.*){mark}[^/{mark}]*$"
         groups = {path: match[1] for path in paths if (match := re.search(pattern, path))}
         folders = Counter(group.rpartition("/")[0] for group in set(groups.values()))
-        fits = len(groups) == len(paths) and all(groups[one] == groups[other] for one, other in pairs)
+        fits = len(groups) == len(paths) and all(groups[first] == groups[second] for first, second in pairs)
         if fits and len(set(groups.values())) > 2 and min(folders.values()) > 1:
             return pattern
     return None

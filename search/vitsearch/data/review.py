@@ -24,9 +24,8 @@ from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS
-from vitsearch.data.folders.grouped_masks import survey_grouped
 from vitsearch.data.folders.headers import ImageFile
-from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey
+from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey, survey_masked
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
@@ -242,7 +241,7 @@ def review(spec: DataSpec) -> Review:
     Raises `DataError` with every problem of the data.
     """
     if spec.source == "folder" and spec.has_masks:
-        return _review_masked(survey_grouped(spec, None), spec)
+        return _review_masked(survey_masked(spec, None), spec)
     if spec.source == "folder":
         return _review_folder(survey_folder(spec, None), spec)
     estimated = estimate(spec)
@@ -319,13 +318,13 @@ def _nearly_alike(survey: FolderSurvey, parts: Mapping[str, FolderPart], spec: D
     train, validation = parts["train"], parts["validation"]
     if len(train.files) + len(validation.files) > MOST_NEARLY_COMPARED:
         return f"near-duplicates were not looked for (this check compares up to {MOST_NEARLY_COMPARED:,} images)"
-    one, other = (fingerprints(_pictures(part)) for part in (validation, train))
-    found = [(row, at) for row, at in alike(one, other).tolist() if validation.sha256s[row] != train.sha256s[at]]
-    if not found:
+    pictures = [fingerprints(_pictures(part)) for part in (validation, train)]
+    pairs = [(row, at) for row, at in alike(*pictures).tolist() if validation.sha256s[row] != train.sha256s[at]]
+    if not pairs:
         return None
-    names = [(_path(validation.files[row], survey), _path(train.files[at], survey)) for row, at in found]
+    names = [(_path(validation.files[row], survey), _path(train.files[at], survey)) for row, at in pairs]
     line = (
-        f"{len(found)} pair{'s'[: len(found) > 1]} of nearly equal images, of {len({row for row, _ in found})} of "
+        f"{len(pairs)} pair{'s'[: len(pairs) > 1]} of nearly equal images, of {len({row for row, _ in pairs})} of "
         f"{len(validation.files)} validation images, are in train and validation, such as {names[0][0]} and "
         f"{names[0][1]}; if they show one thing, the accuracies are too high"
     )
@@ -370,7 +369,7 @@ def _not_compared(estimated: DataEstimate) -> str:
 
 def _contents(spec: DataSpec, cache_dir: Path | None) -> Contents:
     if spec.source == "folder" and spec.has_masks:
-        return _of_masked(survey_grouped(spec, cache_dir), spec)
+        return _of_masked(survey_masked(spec, cache_dir), spec)
     if spec.source == "folder":
         return _of_folder(survey_folder(spec, cache_dir), spec)
     return _of_builtin(spec) if is_builtin(spec.source) else _of_timm(spec, cache_dir)

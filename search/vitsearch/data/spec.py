@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitsearch.core.data_sources import LABELS, has_masks, missing_root, source_problem
+from vitsearch.core.data_sources import LABELS, group_problem, has_masks, missing_root, source_problem
 from vitsearch.core.image_size import LEAST_PIXELS, MOST_PIXELS, ImageSize
-from vitsearch.data.groups import group_problem
 from vitsearch.errors import DataError
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AllowInfNan, Field, GetCoreSchemaHandler, Strict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from vitsearch.core.data_sources import source_problem
+from vitsearch.core.data_sources import group_problem, source_problem
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.precisions import AUTO, MOST_BATCH
 from vitsearch.storage.addresses import files_problem, masked
@@ -240,10 +240,8 @@ def data_source(value: str) -> str:
 
 def group_regex(value: str) -> str:
     """Check the regex that finds the group of an image."""
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise problem(f"{value!r} is not a regular expression ({error}); allowed: what Python's re takes") from None
+    if wrong := group_problem(value):
+        raise problem(wrong)
     return value
 
 

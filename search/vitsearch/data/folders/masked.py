@@ -8,8 +8,8 @@ file's bits and palette make of it for the eye.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes, Labels, Masks
 from vitsearch.data.folders.headers import HeaderCache, ImageFile
 from vitsearch.data.folders.layout import split_folders
-from vitsearch.data.folders.reader import FolderPart, FolderSurvey
+from vitsearch.data.folders.reader import FolderPart, FolderSurvey, grouped_parts, present_parts
 from vitsearch.data.folders.scan import scan_unlabelled
 from vitsearch.data.holdout import held_out
 from vitsearch.data.image_data import ImageData
@@ -94,7 +94,8 @@ class MaskedSurvey:
             return {"train": train, "validation": self.validation.read()}
         problems, images = Problems(str(self.images.root)), train.images
         none = np.zeros(len(train), np.int64)
-        chosen = held_out(images.sha256s, none, (UNLABELLED,), spec.validation_share, spec.seed, problems)
+        share, seed = spec.validation_share, spec.seed
+        chosen = held_out(images.sha256s, none, (UNLABELLED,), share, seed, problems, images.groups)
         problems.raise_any()
         return {"train": train.of_rows(np.flatnonzero(~chosen)), "validation": train.of_rows(np.flatnonzero(chosen))}
 
@@ -152,15 +153,20 @@ def survey_masked(spec: DataSpec, cache_dir: Path | None) -> MaskedSurvey:
     names = _class_names(folders.root / CLASSES, problems)
     read = partial(_part, cache_dir=cache_dir, problems=problems)
     train, validation, test = read(folders.train), read(folders.validation), read(folders.test)
-    parts = [part for part in (train, validation) if part is not None]
-    files = tuple(file for part in parts for file in part.images.files)
+    parts = present_parts({"train": train, "validation": validation, "test": test})
+    if spec.group is not None and train is not None:
+        images = {name: part.images for name, part in parts.items()}
+        grouped = grouped_parts(images, folders.root, spec.group, problems)
+        parts = {name: replace(part, images=grouped[name]) for name, part in parts.items()}
+        train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
+    files = tuple(file for name, part in parts.items() if name != "test" for file in part.images.files)
     size = spec.image_size or common_size(((file.width, file.height) for file in files), problems)
     if len(problems):  # all is said at once, so what only decoding shows too
-        _decode_all([part for part in (train, validation, test) if part is not None], len(names), problems)
+        _decode_all(parts.values(), len(names), problems)
     problems.raise_any()
     assert train is not None
     channels = spec.channels or (1 if all(file.is_grey for file in files) else 3)
-    images = FolderSurvey(
+    survey = FolderSurvey(
         folders,
         (UNLABELLED,),
         train.images,
@@ -169,7 +175,7 @@ def survey_masked(spec: DataSpec, cache_dir: Path | None) -> MaskedSurvey:
         size,
         channels,
     )
-    return MaskedSurvey(images, names, train, validation, test)
+    return MaskedSurvey(survey, names, train, validation, test)
 
 
 def load_masked(spec: DataSpec, cache_dir: Path | None) -> ImageData:
@@ -233,12 +239,13 @@ def decode(parts: Mapping[str, MaskedPart], survey: MaskedSurvey, cache_dir: Pat
             (masks := arrays[f"{name} {MASKS}"][..., 0]),
             digest_of_files(part.images.sha256s, masks),
             first_rows(part.images.sha256s),
+            part.images.units,
         )
         for name, part in parts.items()
     }
 
 
-def _decode_all(parts: Sequence[MaskedPart], classes: int, problems: Problems) -> None:
+def _decode_all(parts: Iterable[MaskedPart], classes: int, problems: Problems) -> None:
     """Add what only decoding shows of the pairs whose headers are fine."""
     for part in parts:
         for image, mask in zip(part.images.files, part.masks.files, strict=True):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from vitsearch.data.split_words import KEYS, NONE
 from vitsearch.data.splits import Split, stored_splits
 from vitsearch.data.statistics import common_size, mean_and_std
 
+T = TypeVar("T")
 Scan = Callable[[Path, HeaderCache, Problems], Classes]
 
 
@@ -132,7 +133,9 @@ def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
         problems.advise(f"to use no test images, set data.{KEYS['test']}: {NONE}")
     train = FolderPart.of(classes, names, cache)
     if spec.group is not None:
-        train, validation, test = grouped_parts(train, validation, test, folders.root, spec.group, problems)
+        named = {"train": train, "validation": validation, "test": test}
+        parts = grouped_parts(present_parts(named), folders.root, spec.group, problems)
+        train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
     files = train.files + (validation.files if validation else ())
     size = spec.image_size or common_size(((file.width, file.height) for file in files), problems)
     problems.raise_any()
@@ -140,21 +143,30 @@ def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
     return FolderSurvey(folders, names, train, validation, test, size, channels)
 
 
+def present_parts(parts: Mapping[str, T | None]) -> dict[str, T]:
+    """Those of the splits that there are, in the same order."""
+    return {name: part for name, part in parts.items() if part is not None}
+
+
 def grouped_parts(
-    train: FolderPart,
-    validation: FolderPart | None,
-    test: FolderPart | None,
-    root: Path,
-    pattern: str,
-    problems: Problems,
-) -> tuple[FolderPart, FolderPart | None, FolderPart | None]:
-    """The parts with their groups. Adds to `problems`: images without a group, groups that cannot be split."""
-    found = len(problems)
-    with_groups = [part and part.grouped(root, pattern, problems) for part in (train, validation, test)]
-    if len(problems) == found:
-        named = zip(("train", "validation", "test"), with_groups, strict=True)
-        refuse_unfit({name: part.groups for name, part in named if part is not None}, validation is None, problems)
-    return with_groups[0] or train, with_groups[1], with_groups[2]
+    parts: Mapping[str, FolderPart], root: Path, pattern: str, problems: Problems
+) -> dict[str, FolderPart]:
+    """Give images their groups.
+
+    Args:
+        parts: By the name of the split; the first is that of the training.
+        root: The folder of the data.
+        pattern: `task.data.group`.
+        problems: Images without a group are added to them, and groups that cannot be split.
+
+    Returns:
+        The same files with their groups.
+    """
+    before = len(problems)
+    grouped = {name: part.grouped(root, pattern, problems) for name, part in parts.items()}
+    if len(problems) == before:
+        refuse_unfit({name: part.groups for name, part in grouped.items()}, "validation" not in parts, problems)
+    return grouped
 
 
 def load_folder(spec: DataSpec, cache_dir: Path | None) -> ImageData:

@@ -26,7 +26,7 @@ from vitsearch.storage.ledger import files_folder
 KILLS = 30
 TRIALS = 12
 STATEMENTS = 300
-"""A driver is killed at one of its first so many statements; a run of `TRIALS` has some hundreds."""
+"""Each driver is killed at one of its first statements, up to this number; a run of `TRIALS` has some hundreds."""
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.data.groups import group_names, group_problem, refuse_unfit, units
+from vitsearch.core.data_sources import group_problem
+from vitsearch.data.groups import group_names, refuse_unfit, units
 from vitsearch.data.holdout import held_out, rows_to_learn, set_aside
 from vitsearch.data.problems import Problems
 from vitsearch.errors import DataError
