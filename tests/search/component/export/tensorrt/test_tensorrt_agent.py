@@ -36,7 +36,8 @@ def build_call(tmp_path, subject, precision, version, banner):
     shutil.copy(os.path.join(SUPPORT, "fake_trtexec.py"), tool / "fake.py")
     (tool / "trtexec").write_text(f'#!/bin/sh\nexec {sys.executable} {tool / "fake.py"} "$@"\n')
     (tool / "trtexec").chmod(0o755)
-    (tool / "tensorrt.json").write_text(json.dumps({"banner": banner}))
+    about = {"banner": banner, "sleeps": True}  # an agent compares what it reports with the time that it was there
+    (tool / "tensorrt.json").write_text(json.dumps(about))
     state = tmp_path / "agent"
     state.mkdir()
     settings = {"tool": str(tool / "trtexec"), "writable": [str(tool)]}  # the fake one records its calls there
