@@ -209,7 +209,7 @@ def find_python(version):
     candidates.append(sys.executable)
     question = "import sys; print('%d.%d' % sys.version_info[:2])"
     for python in filter(os.path.exists, candidates):
-        answer = subprocess.run([python, "-c", question], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        answer = subprocess.run([python, "-I", "-c", question], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         if answer.stdout.decode().strip() == version:
             return python
     if os.environ.get("CI"):
