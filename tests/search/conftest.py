@@ -45,7 +45,6 @@ from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner, fake_stage_config
 from vitsearch.workers.ray_runner import configure_ray
-from vitsearch_agent.base.python import SAFE_PATH
 
 configure_ray()  # before any test imports Ray: what it prints is set then
 
@@ -310,11 +309,3 @@ def warnings_of(monkeypatch) -> Callable[[str], list[str]]:
         return heard
 
     return heard_of
-
-
-@pytest.fixture(autouse=True)
-def unsafe_path():
-    """The program's `main` asks the processes behind it to ignore their folder; in a test that would outlive it."""
-    os.environ.pop(SAFE_PATH, None)
-    yield
-    os.environ.pop(SAFE_PATH, None)

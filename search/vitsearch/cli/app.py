@@ -20,7 +20,7 @@ from vitsearch.core.json_value import json_text
 from vitsearch.errors import PlanError, VitsearchError
 from vitsearch.storage.atomic_files import no_room
 from vitsearch_agent.base.printable import printable, printable_lines
-from vitsearch_agent.base.python import SAFE_PATH
+from vitsearch_agent.base.python import safe_path
 
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """By Python's default, 700, the garbage collector walks through the records of a large study again and again."""
@@ -283,10 +283,10 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main() -> None:
     """The one place where our errors become a message and an exit code."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    os.environ[SAFE_PATH] = "1"  # for the processes that libraries start: a folder is not code
     os.umask(os.umask(0o077) | 0o002)  # who can write in a study decides what is trained: never anybody
     try:
-        app()
+        with safe_path():
+            app()
     except VitsearchError as error:
         typer.echo(printable_lines(str(error)), err=True)
         sys.exit(error.exit_code)

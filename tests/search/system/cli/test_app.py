@@ -23,6 +23,7 @@ from vitsearch.search.observers.observe import Observing
 from vitsearch.space import load
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
+from vitsearch_agent.base.python import SAFE_PATH
 
 SMALL = Path(SPACE_FILES, "small.yaml")
 HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "timm", "numpy", "pydantic", "plotly", "onnxruntime")
@@ -78,6 +79,12 @@ def test_help_names_every_command():
     commands = ("run", "check", "status", "front", "show", "compare", "explain", "plan", "capabilities", "doctor")
     commands += ("schema", "devices", "studies", "report", "serve", "dashboard")
     assert all(command in shown for command in commands)
+
+
+def test_what_a_command_asks_of_its_processes_ends_with_it(vitsearch, monkeypatch):
+    monkeypatch.delenv(SAFE_PATH, raising=False)
+    assert vitsearch("--version").returncode == 0
+    assert SAFE_PATH not in os.environ
 
 
 @pytest.mark.long
