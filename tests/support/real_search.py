@@ -75,6 +75,7 @@ class RealSearch:
     folder: Path
     study: str
     trials: int
+    program: str = "support.quick_search"
 
     @classmethod
     def write(cls, folder: Path, study: str, space: str, trials: int) -> "RealSearch":
@@ -83,7 +84,7 @@ class RealSearch:
         return cls(folder, study, trials)
 
     def start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "support.quick_search", "run", f"{self.study}.yaml", "--plain"]
+        command = [sys.executable, "-m", self.program, "run", f"{self.study}.yaml", "--plain"]
         with (self.folder / "run.log").open("ab") as log:
             return subprocess.Popen(
                 [*command, f"search.trials={self.trials}"],
@@ -101,7 +102,7 @@ class RealSearch:
 
     def command(self, *arguments: str) -> str:
         """What a command of `vitsearch` prints, in the folder of the study."""
-        command = [sys.executable, "-m", "support.quick_search", *arguments]
+        command = [sys.executable, "-m", self.program, *arguments]
         ended = subprocess.run(command, cwd=self.folder, env=self._environment(), capture_output=True, text=True)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout

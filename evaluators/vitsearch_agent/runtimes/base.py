@@ -295,7 +295,7 @@ def is_out_of_memory(error: Exception) -> bool:
         True for a MemoryError, and for a message that speaks of memory.
     """
     text = str(error).lower()
-    signs = ("bad_alloc", "out of memory", "failed to allocate", "memory allocation")
+    signs = ("bad_alloc", "out of memory", "failed to allocate", "memory allocation", "t allocate memory")
     return isinstance(error, MemoryError) or any(sign in text for sign in signs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,21 +19,22 @@ PART = ".part"
 def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Open a new file beside `path`; when the block ends without an error, put it in the place of `path`.
 
-    The content is on the disk before the replacement, so a crash leaves the old file. `mode` holds from the first
-    byte on. Makes the folder where it is missing. An error in the block removes the new file; a killed process leaves
-    it behind, under a name that ends in `PART`. Raises OSError when the file cannot be written.
+    The content is on the disk before the replacement, so a crash leaves the old file. `mode`, without what the umask
+    takes away, holds from the first byte on. Makes the folder where it is missing. An error in the block removes the
+    new file; a killed process leaves it behind, under a name that ends in `PART`. Raises OSError when the file cannot
+    be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}-", suffix=PART)
+    part = path.with_name(f"{path.stem}-{secrets.token_hex(8)}{PART}")
+    handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)  # mkstemp would keep other users' workers out
     try:
         with os.fdopen(handle, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)  # mkstemp gives 0600, which would keep other users' workers out
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(name, path)
+        os.replace(part, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

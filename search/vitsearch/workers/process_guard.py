@@ -77,8 +77,12 @@ class ProcessGuard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process is not None:
-            self._process.communicate(GOODBYE + b"\n")
-            if self._process.returncode:  # it was killed before it had ended the others
+            try:
+                self._process.communicate(GOODBYE + b"\n", ANSWER_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
+            if self._process.returncode:  # it was killed, or is stopped, before it had ended the others
                 self._tree().kill(empty_scans=1)
             os.environ.pop(MARK, None)
 

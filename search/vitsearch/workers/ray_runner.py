@@ -43,6 +43,7 @@ from vitsearch.workers.cluster.resources import (
 )
 from vitsearch.workers.cluster.worker_losses import WorkerLosses
 from vitsearch.workers.crash_log import NativeCrash, stderr_to
+from vitsearch_agent.runtimes.base import is_out_of_memory
 
 R = TypeVar("R")
 NODES_S = 30.0
@@ -184,6 +185,8 @@ class RayRunner:
                 raise cause from error
             if full := no_room(cause):
                 raise StoreError(f"{job.stage}: {full}; make room and run the same command again") from error
+            if is_out_of_memory(cause):
+                raise worker_losses.without_memory(job.stage, in_one_line(cause)) from error
             raise StageError(job.stage, type(cause).__name__, str(cause)) from error
         except tuple(self._losses):
             raise

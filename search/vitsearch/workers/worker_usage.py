@@ -22,11 +22,13 @@ while the other one measures (`LocalWorkers.make_room`)."""
 @dataclass(frozen=True)
 class WorkerUsage:
     """Of one worker since it started: seconds on a core, and seconds in which it was ready but had no core (None where
-    the kernel does not count them). `reads_disk`: it waits for the disk at this moment."""
+    the kernel does not count them). `reads_disk`: it waits for the disk at this moment. `is_stopped`: a signal, or a
+    debugger, has stopped it."""
 
     cpu_s: float
     ready_s: float | None
     reads_disk: bool
+    is_stopped: bool = False
 
 
 def worker_usage(driver: int | None = None) -> dict[int, WorkerUsage]:
@@ -61,10 +63,21 @@ def why_slow(before: Mapping[int, WorkerUsage], now: Mapping[int, WorkerUsage], 
     return None
 
 
+def stopped(before: Mapping[int, WorkerUsage], now: Mapping[int, WorkerUsage]) -> str | None:
+    """Which workers are stopped since `before`, and what lets them continue; None when none is."""
+    pids = [str(pid) for pid in sorted(before.keys() & now.keys()) if before[pid].is_stopped and now[pid].is_stopped]
+    return (
+        f"is stopped: a signal has stopped its process; to let it continue: kill -CONT {' '.join(pids)}"
+        if pids
+        else None
+    )
+
+
 def _usage(folder: Path) -> WorkerUsage:
-    user, system = stat_fields(folder)[11:13]
+    state, user, system = (stat_fields(folder)[index] for index in (0, 11, 12))
     states = [stat_fields(thread)[0] for thread in _threads(folder)]
-    return WorkerUsage((int(user) + int(system)) / os.sysconf("SC_CLK_TCK"), _ready_s(folder), "D" in states)
+    cpu_s = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return WorkerUsage(cpu_s, _ready_s(folder), "D" in states, state in "Tt")
 
 
 def _threads(folder: Path) -> Iterator[Path]:

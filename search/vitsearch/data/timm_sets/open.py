@@ -6,16 +6,21 @@ timm's readers load torch, and `datasets` is optional: only the function that op
 from __future__ import annotations
 
 import os
+import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitsearch.core.data_sources import kind_of
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.timm_sets.messages import raises_data_error
 from vitsearch.data.timm_sets.read import MapSplit, OpenSplit, StreamSplit
 from vitsearch.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _WDS_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
 _LOADED_FROM_PATHS = ("folder", "image_folder", "imagenet", "inat", "inaturalist", "places365")
@@ -106,7 +111,23 @@ def _open_wds(spec: DataSpec, split: str) -> OpenSplit:
     if not len(dataset):
         raise DataError(f"{root}: _info.json has num_samples 0 for split {split!r}; at least 1 is needed")
     where, stamp = f"{spec.source}, split {split!r}", [entry for path in shards for entry in _stamp(path)]
-    return StreamSplit(where, stamp, len(dataset), lambda: iter(dataset), "timm.data.readers.reader_wds")
+
+    def start() -> Iterator[tuple[Image.Image, Any]]:
+        for path in shards:
+            _require_tar(path)
+        yield from dataset
+
+    return StreamSplit(where, stamp, len(dataset), start, "timm.data.readers.reader_wds")
+
+
+def _require_tar(path: Path) -> None:
+    """Refuse a shard whose headers name more than the file has: webdataset would read for ever, or skip the rest."""
+    try:
+        with tarfile.open(path) as tar:
+            for _ in tar:
+                pass
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error) as error:
+        raise DataError(f"{path} is not a tar file, or is cut off or damaged") from error
 
 
 _OPEN: dict[str, Callable[[DataSpec, str], OpenSplit]] = {

@@ -130,7 +130,21 @@ class StreamSplit:
 
 def _unreadable(errors: Sequence[BaseException], first_row: int) -> Iterator[Sample]:
     for row, error in enumerate(errors, first_row):
-        yield Sample(row, UnreadableImage(f"it has no {error}" if isinstance(error, KeyError) else reason(error)))
+        yield Sample(row, UnreadableImage(_why(error)))
+
+
+def _why(error: BaseException) -> str:
+    """Why a sample of a stream cannot be read. webdataset adds what it was reading to the arguments of an error."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    text = str(error.args[0]) if error.args else ""
+    if "duplicate file name" in text:
+        return f"its shard has two files {text.partition(':')[0]}"
+    if text.startswith("invalid literal for int"):
+        return f"its label is no whole number but {text.rpartition(': ')[2]}"
+    if text.startswith("didn't find "):
+        return "it has none of " + text.removeprefix("didn't find ").partition(" in ")[0]
+    return reason(error)
 
 
 @contextmanager

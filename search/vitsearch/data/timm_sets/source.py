@@ -160,7 +160,10 @@ def _scan(split: OpenSplit) -> Index:
             sizes.add((header.width, header.height))
             grey = grey and header.mode in GREY
     if not len(problems) and len(labels) != len(split):
-        problems.add(f"{len(split)} images are declared, {len(labels)} were read; timm skips labels below 0")
+        problems.add(
+            f"{len(split)} images are declared, {len(labels)} were read; a shard is cut off, or labels are below 0, "
+            "which timm skips"
+        )
     if not labels and not len(problems):
         problems.add("no images")
     problems.raise_any()

@@ -14,7 +14,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.pipeline.context import StageContext
 from vitsearch.search.watch.current_activity import Now
-from vitsearch.workers.worker_usage import WorkerUsage, why_slow, worker_usage
+from vitsearch.workers.worker_usage import WorkerUsage, stopped, why_slow, worker_usage
 
 QUIET_S = 60.0
 """A run in which no stage has ended for this time says what it waits for, if it finds something."""
@@ -95,16 +95,17 @@ class StallWatch:
 
     async def _find(self) -> str | None:
         ages_s = self._clock.ages_s()
-        if slow := self._slow_workers():
+        if slow := self._slow_workers(may_pause=any(stage.needs_device for stage in ages_s)):
             return f"{self._work(ages_s)} {slow}"
         return self._late(ages_s)
 
-    def _slow_workers(self) -> str | None:
-        """Compares the last look with the first that saw the same workers: Ray may have started them since."""
+    def _slow_workers(self, may_pause: bool) -> str | None:
+        """Compares the last look with the first that saw the same workers: Ray may have started them since. While
+        something is measured (`may_pause`), the run itself may have stopped them."""
         last_s, now = self._looks[-1]
         seen = ((looked_s, before) for looked_s, before in self._looks if before.keys() & now.keys())
         first_s, before = next(seen, (last_s, now))
-        return why_slow(before, now, last_s - first_s)
+        return (None if may_pause else stopped(before, now)) or why_slow(before, now, last_s - first_s)
 
     def _work(self, ages_s: Mapping[Stage, float]) -> str:
         """What the workers do, in words: `training of trial 3`."""

@@ -48,6 +48,12 @@ NO_MEMORY = WorkerLoss(
 )
 
 
+def without_memory(stage: Stage, error: str) -> StageError:
+    """The failure of a stage whose worker lives and got no more memory; `error` is what it raised, in one line."""
+    reason = f"its worker got no more memory ({error}); give the trainers more, or search smaller models or batches"
+    return StageError(stage, NO_MEMORY.kind, reason)
+
+
 class WorkerLosses:
     """The workers that one stage has lost so far."""
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -63,6 +64,26 @@ def test_a_process_is_started_where_its_parent_was_killed(parent_of, report):
     os.kill(parent.pid, signal.SIGKILL)
     assert report(parent)["load_ms"] is not None
     assert parent_of() is not parent
+
+
+def test_a_process_is_started_where_its_parent_is_stopped(parent_of, report, monkeypatch):
+    parent = parent_of()
+    report(parent)
+    monkeypatch.setattr(warm_parents, "FORK_S", 0.5)
+    os.kill(parent.pid, signal.SIGSTOP)
+    assert report(parent)["load_ms"] is not None
+    assert parent.is_over
+    assert parent_of() is not parent
+
+
+@pytest.mark.long
+def test_a_parent_that_is_stopped_for_a_while_still_serves(parent_of, report):
+    parent = parent_of()
+    report(parent)
+    os.kill(parent.pid, signal.SIGSTOP)
+    threading.Timer(1.0, os.kill, (parent.pid, signal.SIGCONT)).start()
+    assert report(parent)["load_ms"] is None
+    assert parent_of() is parent
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")

@@ -1,10 +1,15 @@
-"""Hostile ONNX files end in one reason each; the agent answers, and measures a sound model after each."""
+"""Hostile ONNX files end in one reason each: the agent answers, and measures a sound model after each; `verify` of a
+bundle of one, whose author wrote right checksums, fails in one sentence."""
 
+import json
 import time
 
 import pytest
 
+from support.bundles import PREPROCESSING, PROTOCOL, manifest, saved, write_bundle
+from vitsearch_agent.cli import app
 from vitsearch_agent.errors import AgentError
+from vitsearch_agent.verify import model_runner
 
 pytestmark = pytest.mark.long
 
@@ -37,3 +42,46 @@ def test_each_hostile_model_has_one_reason_and_a_sound_one_measures_after_it(ser
             assert client.measure(str(model), "onnxruntime", {}, tiny_protocol, repeat).latency_ms.n == 11, name
     assert not through
     assert served.process.poll() is None
+
+
+def bundle_of(folder, hostile_onnx, content):
+    """A bundle of a model for four images, all of the first class, as a sound one classifies them."""
+    numpy = pytest.importorskip("numpy")
+    size = {"image_size": 8, "crop_size": 8, "resolution": 8, "channels": 3, "mean": [0.0] * 3, "std": [1.0] * 3}
+    classes = saved(numpy.zeros(4, "<i8"))
+    files = {
+        "model.onnx": content,
+        "preprocessing.json": json.dumps(dict(PREPROCESSING, **size)).encode(),
+        "labels.json": json.dumps([f"class {number}" for number in range(hostile_onnx.WIDTH)]).encode(),
+        "images/images.npy": saved(numpy.zeros((4, 8, 8, 3), "u1")),
+        "images/labels.npy": classes,
+        "images/predictions.npy": classes,
+        "weights.bin": bytes(hostile_onnx.BYTES),
+    }
+    described = manifest(figures={}, protocol=PROTOCOL._replace(timeout_s=LIMIT_S).to_json())
+    path = write_bundle(folder, described, files)
+    hostile_onnx.write_beside(folder)
+    if b"link.bin" not in content:
+        (folder / "link.bin").unlink()  # a bundle with a link in it is refused for that
+    return path
+
+
+def test_a_bundle_of_a_hostile_model_is_not_verified_and_says_why(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    hostile_onnx = pytest.importorskip("support.hostile_onnx")
+    monkeypatch.setattr(model_runner, "OUTPUTS", model_runner.OUTPUTS._replace(timeout_s=LIMIT_S))
+    sound = bundle_of(tmp_path / "sound", hostile_onnx, hostile_onnx.sound())
+    assert app.main(["verify", sound]) == 0
+    assert "4 of 4 correct" in capsys.readouterr().out
+    through = []
+    for number, (name, content) in enumerate(hostile_onnx.HOSTILE.items()):
+        code = app.main(["verify", bundle_of(tmp_path / str(number) / "bundle", hostile_onnx, content())])
+        printed = capsys.readouterr()
+        lines = (printed.out + printed.err).splitlines()
+        failed = [line for line in lines if line.startswith(("failed ", "error"))]
+        print(f"{name}: {code}: {failed}")
+        sentences = all(line.isprintable() and len(line) < 1000 and "Traceback" not in line for line in lines)
+        if code == 0 or not failed or not sentences or "root:" in printed.out:
+            through.append((name, code, lines))
+    assert not through
+    assert app.main(["verify", sound]) == 0

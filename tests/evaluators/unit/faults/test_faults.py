@@ -1,4 +1,4 @@
-"""The 27 faults of devices in the field: the expected behaviour, and the tests that cause each fault for real."""
+"""The 28 faults of devices in the field: the expected behaviour, and the tests that cause each fault for real."""
 
 import pathlib
 import re
@@ -160,11 +160,19 @@ FAULTS = {
         "the canary drifts: quarantine, and results are flagged until it is good again",
         "test_canary.py::test_a_drifted_device_is_quarantined_flags_its_results_and_recovers",
     ),
+    28: (
+        "agent, warm parent or measuring process are stopped: each model is measured once, or it is given up",
+        "test_stopped.py::test_an_agent_that_is_stopped_for_longer_than_a_request_measures_once",
+        "test_stopped.py::test_an_agent_that_stays_stopped_is_given_up_and_the_next_one_measures",
+        "test_stopped.py::test_a_process_that_is_stopped_for_a_while_still_gives_its_result",
+        "test_stopped.py::test_a_process_that_stays_stopped_runs_out_of_time_and_the_agent_is_healthy",
+        "test_warm_parents.py::test_a_process_is_started_where_its_parent_is_stopped",
+    ),
 }
 
 
 def test_every_fault_is_listed():
-    assert sorted(FAULTS) == list(range(1, 28))
+    assert sorted(FAULTS) == list(range(1, 29))
 
 
 @pytest.mark.parametrize("number", sorted(FAULTS))

@@ -1,14 +1,11 @@
 """Files that hold no weights are refused with what they hold."""
 
-import json
-import pickle
-import struct
-
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.hostile_weights import HOSTILE
 from vitsearch.backbones.weights_file import read_state
 from vitsearch.errors import WeightsError
 
@@ -41,35 +38,6 @@ def test_a_whole_pickled_model_is_refused_without_torchs_advice(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
     with pytest.raises(WeightsError, match=r"Python objects besides tensors.*save model\.state_dict\(\) instead"):
         read_state(tmp_path / "model.pth")
-
-
-def file_of(header, data=b""):
-    """A safetensors file, whose header may be wrong."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data
-
-
-def tensor(dtype="F32", shape=(2,), offsets=(0, 8)):
-    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-
-
-HOSTILE = {
-    "a header of 4 EB": struct.pack("<Q", 2**62) + b"{}" + b" " * 100,
-    "a header of 1 GB": struct.pack("<Q", 2**30) + b"{" + b" " * 100,
-    "a header that is not JSON": file_of(b"{not json}"),
-    "a deep header": file_of(b"{" + b'"a":{' * 100_000),
-    "tensors that overlap": file_of({"a": tensor(), "b": tensor(offsets=(4, 12))}, bytes(12)),
-    "offsets out of the file": file_of({"a": tensor(offsets=(0, 8000))}, bytes(8)),
-    "offsets backwards": file_of({"a": tensor(offsets=(8, 0))}, bytes(8)),
-    "an unknown type": file_of({"a": tensor("X99")}, bytes(8)),
-    "a type that torch cannot read": file_of({"a": tensor("F4", (16,))}, bytes(8)),
-    "a huge shape": file_of({"a": tensor(shape=(2**40, 2**40))}, bytes(8)),
-    "a huge shape of nothing": file_of({"a": tensor(shape=(2**40, 2**40, 0), offsets=(0, 0))}),
-    "a negative shape": file_of({"a": tensor(shape=(-2,))}, bytes(8)),
-    "no bytes": b"",
-    "no tensors": file_of({}),
-    "a pickle": pickle.dumps({"a": print}),
-}
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support import PYTHON_PATH
+from support.marks import long
 from vitsearch.workers import process_guard
 from vitsearch.workers.process_guard import ProcessGuard, Watch
 from vitsearch.workers.process_tree import MARK, ProcessTree
@@ -159,9 +161,11 @@ def test_the_mark_is_removed_on_exit():
     assert MARK not in os.environ
 
 
-def test_processes_of_a_driver_whose_guard_was_killed_end_with_it():
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_processes_of_a_driver_whose_guard_was_killed_or_stopped_end_with_it(monkeypatch, number):
+    monkeypatch.setattr(process_guard, "ANSWER_S", 1.0)
     with ProcessGuard() as guard:
-        os.kill(guard.pid, signal.SIGKILL)
+        os.kill(guard.pid, number)
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert child.wait() == -signal.SIGKILL
     child.communicate()
@@ -200,17 +204,30 @@ def test_nothing_stays_stopped_when_the_worker_is_killed(paused):
     assert state(paused.grandchild) != "gone"  # it has lost its parent, and is found all the same
 
 
-def test_the_driver_resumes_when_the_guard_is_killed(paused):
+@pytest.mark.parametrize("number", [signal.SIGKILL, *long(signal.SIGSTOP)])
+def test_the_driver_resumes_when_the_guard_is_killed_or_stopped(paused, number):
     before = paused.guard
-    kill(before)
+    os.kill(before, number)
     paused.ask("resume")
     assert soon(lambda: "T" not in paused.states())
     assert paused.guard != before
+    assert soon(lambda: state(before) == "gone")
 
 
 @pytest.mark.long
-def test_a_pause_goes_on_with_another_guard_when_the_guard_is_killed(paused):
-    kill(paused.guard)
+def test_a_guard_that_was_stopped_for_a_moment_does_what_was_asked_meanwhile(paused):
+    before = paused.guard
+    os.kill(before, signal.SIGSTOP)
+    threading.Timer(2.0, os.kill, (before, signal.SIGCONT)).start()
+    paused.ask("resume")
+    assert soon(lambda: "T" not in paused.states())
+    assert paused.guard == before
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_pause_goes_on_with_another_guard_when_the_guard_is_killed_or_stopped(paused, number):
+    os.kill(paused.guard, number)
     paused.ask("pause")
     assert paused.states() == ["T", "T", "T"]
     paused.process.kill()

@@ -13,7 +13,7 @@ from vitsearch.core.activity import Work, doing
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError, StoreError, WorkerCrashed
-from vitsearch.pipeline.jobs import BaseJob, Job
+from vitsearch.pipeline.jobs import BaseJob, Job, TrainJob
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost, StageKind
 from vitsearch.testing.fakes import FakeRunner
@@ -82,6 +82,12 @@ def _run_task(job):
         raise StageError("train", "not_finite", "the loss is NaN at step 3")
     if job.how == "full disk":
         raise OSError(28, "No space left on device", "model.onnx")
+    if job.how == "no memory":
+        raise MemoryError
+    if job.how == "no memory for a tensor":
+        import torch
+
+        torch.empty(2**55, dtype=torch.uint8)  # more than a processor can address
     if job.how == "bug":
         raise KeyError("weights")
     if job.how.startswith("die"):
@@ -161,21 +167,22 @@ def test_a_stage_that_crashes_once_is_repeated(with_stage, tmp_path):
 
 
 @dataclass
-class CrashingBase(FakeRunner):
-    """Sends every training of a base to a real worker, which dies of it; answers all other stages itself."""
+class FailingStage(FakeRunner):
+    """Sends every job of a kind to a real worker, which fails; answers all other stages itself."""
 
     runner: RayRunner = field(kw_only=True)
     how: str = field(kw_only=True)
+    kind: type[Job] = BaseJob
 
     async def run(self, job):
-        return await (self.runner.run(StageJob(None, self.how)) if isinstance(job, BaseJob) else super().run(job))
+        return await (self.runner.run(StageJob(None, self.how)) if isinstance(job, self.kind) else super().run(job))
 
 
 @pytest.mark.long
 def test_plans_fail_at_once_after_a_shared_stage_crashed_two_workers(with_stage, fake_study, plan, tmp_path, capfd):
     """No third worker dies for the next plan or precision, and what Ray prints about the two stays off the terminal."""
     int8 = Deployment("local", "onnxruntime", "cpu", "int8_dynamic")
-    study = replace(fake_study, runner=CrashingBase(runner=with_stage, how=f"die SIGABRT {tmp_path / 'deaths'} 9"))
+    study = replace(fake_study, runner=FailingStage(runner=with_stage, how=f"die SIGABRT {tmp_path / 'deaths'} 9"))
     ledger = Ledger.open(study.space.storage)
     pipeline = study.pipeline(ledger)
     messages = set()
@@ -191,6 +198,26 @@ def test_plans_fail_at_once_after_a_shared_stage_crashed_two_workers(with_stage,
     log = message.rpartition("log: ")[2]
     assert "Fatal Python error: Aborted" in Path(log).read_text()
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("no memory", "MemoryError"),
+        pytest.param("no memory for a tensor", "DefaultCPUAllocator: can't allocate memory", marks=pytest.mark.long),
+    ],
+)
+def test_trainings_without_memory_fail_in_words_and_the_run_ends(with_stage, fake_study, how, error):
+    few = fake_study.ending(listed_plans=0, failures=2).with_space(search__trials=3)
+    ended = replace(few, runner=FailingStage(runner=with_stage, how=how, kind=TrainJob)).run()
+    assert " trials in a row failed; the last one: " in ended.reason
+    failures = [record.failure for record in few.records().values() if record.outcome == "failed"]
+    assert len(failures) >= 2
+    for failure in failures:
+        assert (failure["stage"], failure["kind"]) == ("stage", "out_of_memory")
+        assert failure["message"].startswith("its worker got no more memory (")
+        assert error in failure["message"]
+    assert run(with_stage, "well")[0] == 7, "the worker lives"
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vitsearch.workers.worker_usage import why_slow, worker_usage
+from vitsearch.workers.worker_usage import stopped, why_slow, worker_usage
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the kernel does not count waiting")
 
@@ -60,6 +61,17 @@ def test_a_worker_that_sleeps_is_not_said_to_be_slowed():
         before = worker_usage()
         time.sleep(0.3)
         assert why_slow(before, worker_usage(), 0.3) is None
+
+
+def test_a_worker_that_was_stopped_is_named_until_it_continues():
+    with process(COMPUTE) as worker:
+        os.kill(worker, signal.SIGSTOP)
+        os.waitpid(worker, os.WUNTRACED)
+        before = worker_usage()
+        assert (stopped(before, worker_usage()) or "").endswith(f"to let it continue: kill -CONT {worker}")
+        os.kill(worker, signal.SIGCONT)
+        os.waitpid(worker, os.WCONTINUED)
+        assert stopped(before, worker_usage()) is None
 
 
 def test_processes_of_another_driver_are_not_ours():

@@ -90,12 +90,24 @@ def test_a_killed_writer_keeps_the_old_file(file):
     assert left.read_bytes() == b"ne"
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o600])
-def test_sets_the_mode_before_the_first_byte(file, mode):
+@pytest.fixture
+def umask():
+    """umask(value): what this process takes away until the test ends."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("mode", "taken", "left"),
+    [(0o644, 0o022, 0o644), (0o600, 0o022, 0o600), (0o644, 0o000, 0o644), (0o644, 0o077, 0o600)],
+)
+def test_sets_the_mode_before_the_first_byte_within_the_umask(file, umask, mode, taken, left):
+    umask(taken)
     with replacing(file, mode):
         (part,) = file.parent.glob(f"*{PART}")
-        assert stat.S_IMODE(part.stat().st_mode) == mode
-    assert stat.S_IMODE(file.stat().st_mode) == mode
+        assert stat.S_IMODE(part.stat().st_mode) == left
+    assert stat.S_IMODE(file.stat().st_mode) == left
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import json
 import logging
 import pickle
 import tarfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -453,6 +455,106 @@ def test_a_folder_that_is_called_like_a_command_is_a_folder(tmp_path, monkeypatc
     shards(tmp_path / "pipe:touch ran #", samples(8), 8)
     assert len(read("wds/parts", "pipe:touch ran #").train) > 0
     assert not (tmp_path / "ran").exists()
+
+
+def shard(root: Path, *members: tuple[str, bytes], link: str = "") -> Path:
+    """One shard of eight samples, with what is hostile in it; `link` is the name of a link to a file of the system."""
+    shards(root, samples(8), 8, per_shard=8)
+    with tarfile.open(root / "part-000.tar", "w") as tar:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        if link:
+            entry = tarfile.TarInfo(link)
+            entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(entry)
+            entry = tarfile.TarInfo("zzz.cls")
+            entry.size = 1
+            tar.addfile(entry, io.BytesIO(b"0"))
+    return root
+
+
+def sorted_samples(prefix: str = "", **changed: bytes) -> list[tuple[str, bytes]]:
+    members = sorted(samples(8).items())
+    return [(prefix + name, changed.get(name.partition(".")[2] + name[:3], content)) for name, content in members]
+
+
+def rewritten(root: Path, change: Callable[[bytearray], bytes | bytearray]) -> Path:
+    path = root / "part-000.tar"
+    path.write_bytes(change(bytearray(path.read_bytes())))
+    return root
+
+
+def of_4_eb(tar: bytearray) -> bytearray:
+    """Its first header says that the file has 4 EB, and has the right checksum."""
+    tar[124:136] = b"\x80" + (2**62).to_bytes(11, "big")
+    tar[148:156] = b" " * 8
+    tar[148:156] = b"%06o\0 " % sum(tar[:512])
+    return tar
+
+
+def png_bomb() -> bytes:
+    """A small file of 60,000 x 60,000 pixels."""
+    content = bytearray(png(0))
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+def named_like_a_command(root: Path) -> Path:
+    info = json.loads((root / "_info.json").read_text())
+    info["splits"]["train"]["filenames"] = [f"pipe:touch {root}/ran #"]
+    (root / "_info.json").write_text(json.dumps(info))
+    return root
+
+
+HARMLESS_TARS = {
+    "absolute paths": lambda root: shard(root, *sorted_samples("/etc/vitsearch/")),
+    "paths to folders above": lambda root: shard(root, *sorted_samples("../../")),
+}
+NOT_WHOLE = "part-000.tar is not a tar file, or is cut off or damaged"
+HOSTILE_TARS = {
+    "a link": (lambda root: shard(root, *sorted_samples(), link="zzz.png"), "image 8: it has none of ['jpg', 'jpeg'"),
+    "cut off": (lambda root: rewritten(shard(root, *sorted_samples()), lambda tar: tar[:700]), NOT_WHOLE),
+    "cut off in a header": (
+        lambda root: rewritten(shard(root, *sorted_samples()), lambda tar: tar[:2200]),
+        "8 images are declared, 1 were read; a shard is cut off, or labels are below 0",
+    ),
+    "4 EB": (lambda root: rewritten(shard(root, *sorted_samples()), of_4_eb), NOT_WHOLE),
+    "not a tar": (lambda root: rewritten(shard(root), lambda tar: b"no tar" * 1000), NOT_WHOLE),
+    "nothing": (lambda root: rewritten(shard(root), lambda tar: b""), NOT_WHOLE),
+    "a command": (lambda root: named_like_a_command(shard(root)), "_info.json lists shards that do not exist"),
+    "not an image": (lambda root: shard(root, *sorted_samples(png002=b"text")), "image 2: not an image, or damaged"),
+    "a bomb": (lambda root: shard(root, *sorted_samples(png002=png_bomb())), "image 2: Image size (3600000000 pixels)"),
+    "a label that is none": (
+        lambda root: shard(root, *sorted_samples(cls005=b"-")),
+        "image 5: its label is no whole number but b'-'",
+    ),
+    "a file twice": (
+        lambda root: shard(root, sorted_samples()[0], *sorted_samples()),
+        "image 0: its shard has two files 000.cls",
+    ),
+}
+
+
+@needs_webdataset
+@pytest.mark.parametrize("make", HARMLESS_TARS.values(), ids=HARMLESS_TARS)
+def test_nothing_is_written_where_a_tar_says(tmp_path, make):
+    data = read("wds/parts", make(tmp_path / "some" / "folder" / "in"))
+    assert len(data.train) + len(data.validation) == 8
+    assert not Path("/etc/vitsearch").exists()
+    assert {path.name for path in tmp_path.rglob("*")} == {"some", "folder", "in", "part-000.tar", "_info.json"}
+
+
+@needs_webdataset
+@pytest.mark.parametrize(("make", "words"), HOSTILE_TARS.values(), ids=HOSTILE_TARS)
+def test_a_hostile_tar_is_refused_in_words_of_ours(tmp_path, make, words):
+    message = refused(words, source="wds/parts", root=make(tmp_path / "in"))
+    assert len(message.splitlines()) <= 2
+    assert "_io." not in message
+    assert "(None" not in message
+    assert not (tmp_path / "in" / "ran").exists()
 
 
 # ---- unsupported sources and missing libraries

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from vitsearch.core.stage import Stage
+from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.search.watch.budget import LOOK_S, Budget
 from vitsearch.space.sections import Search
 from vitsearch.storage.ledger import Ledger
@@ -47,6 +50,34 @@ def test_the_wall_time_is_that_of_this_run(costs):
     assert limited.why_spent() is None
     clock.now_s += 2.0
     assert limited.why_spent() == "the budget of 60 s is spent"
+
+
+@pytest.mark.parametrize(("jump_s", "limit", "is_spent"), [(3600.0, "30m", False), (-3600.0, "0.001s", True)])
+def test_a_jump_of_the_wall_clock_neither_spends_nor_extends_it(costs, monkeypatch, jump_s, limit, is_spent):
+    limited = Budget(Search(budget=limit), costs, "study")
+    now_s = time.time
+    monkeypatch.setattr(time, "time", lambda: now_s() + jump_s)
+    time.sleep(0.01)
+    assert (limited.why_spent() is not None) == is_spent
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+def test_a_run_whose_wall_clock_jumps_ends_as_without_and_counts_the_same_hours(fake_study, monkeypatch, jump_s):
+    """The clock jumps while the second training is under way, and stays there."""
+    now_s, few = time.time, fake_study.with_space(search__budget="30m", search__trainer_budget="30m", search__trials=3)
+
+    def jump(job):
+        if isinstance(job, TrainJob) and few.runner.runs["train"] == 1:
+            monkeypatch.setattr(time, "time", lambda: now_s() + jump_s)
+
+    few.runner.before = jump
+    ended = few.run()
+    assert ended.complete, ended.reason
+    assert few.trained == 3
+    with few.opened() as (study, ledger):
+        assert study.unfinished() == 0
+        assert 0.0 <= ledger.costs.worked(few.space.study).trainers < 600.0
+    assert few.run().complete, "it resumes"
 
 
 @pytest.mark.parametrize(

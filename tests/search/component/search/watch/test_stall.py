@@ -32,13 +32,16 @@ class Quiet:
     running: tuple[Stage, ...] = (Stage.TRAIN,)
     starts_s: float = 0.0
     looks: int = 0
+    is_stopped: bool = False
     awaits: str = ""
 
     def usage(self) -> dict[int, WorkerUsage]:
         self.looks += 1
         if self.now[0] < self.starts_s:
             return {}
-        return {7: WorkerUsage(self.share * self.now[0], (1.0 - self.share) * self.now[0] + 1.0, False)}
+        return {
+            7: WorkerUsage(self.share * self.now[0], (1.0 - self.share) * self.now[0] + 1.0, False, self.is_stopped)
+        }
 
     def after(self, seconds: int) -> str | None:
         return asyncio.run(self._watch(seconds))
@@ -73,6 +76,17 @@ def test_a_training_that_gets_no_core_is_named_with_its_share(quiet):
 def test_a_worker_that_starts_late_is_watched_from_its_first_look(quiet):
     quiet.share, quiet.starts_s = 0.04, 45.0
     assert quiet.after(75) == "training of trial 3 got 4 % of a core in the last 20 s: other processes use this machine"
+
+
+def test_a_worker_that_was_stopped_is_named_with_what_lets_it_continue(quiet):
+    quiet.is_stopped = True
+    said = "training of trial 3 is stopped: a signal has stopped its process; to let it continue: kill -CONT 7"
+    assert quiet.after(75) == said
+
+
+def test_a_worker_that_pauses_for_a_measurement_is_not_said_to_be_stopped(quiet):
+    quiet.is_stopped, quiet.running = True, (Stage.TRAIN, Stage.MEASURE)
+    assert quiet.after(75) is None
 
 
 def test_a_run_without_a_stage_says_what_it_waits_for(quiet):
