@@ -50,9 +50,7 @@ def group_names(paths: Sequence[str], rule: str, root: Path, problems: Problems)
     return names
 
 
-def _names_of_column(
-    paths: Sequence[str], name: str, column: str, root: Path, problems: Problems
-) -> tuple[str, ...]:
+def _names_of_column(paths: Sequence[str], name: str, column: str, root: Path, problems: Problems) -> tuple[str, ...]:
     """The names that rows of a CSV file give to images. A row names its image by the path or by the file's name alone,
     in the first column that has one of them."""
     try:

@@ -152,9 +152,7 @@ def present_parts(parts: Mapping[str, T | None]) -> dict[str, T]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def grouped_parts(
-    parts: Mapping[str, FolderPart], root: Path, rule: str, problems: Problems
-) -> dict[str, FolderPart]:
+def grouped_parts(parts: Mapping[str, FolderPart], root: Path, rule: str, problems: Problems) -> dict[str, FolderPart]:
     """Give images their groups.
 
     Args:
