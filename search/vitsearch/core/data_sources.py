@@ -61,12 +61,21 @@ def source_problem(source: str) -> str | None:
     return f"{source!r} is not a valid source; allowed: {ALLOWED_SOURCES}{near}"
 
 
-def group_problem(pattern: str) -> str | None:
-    """Why a regex cannot name the groups of images, or `None` when it can."""
+def group_column(rule: str) -> tuple[str, str] | None:
+    """The file and the column that a rule for groups names as FILE.csv:COLUMN, or `None` for a regex."""
+    match = re.fullmatch(r"([^:]+\.csv):(.+)", rule, re.IGNORECASE)
+    return None if match is None else (match[1], match[2])
+
+
+def group_problem(rule: str) -> str | None:
+    """Why a regex cannot name the groups of images, or `None` when it can, or when a column of a file does."""
     try:
-        re.compile(pattern)
-    except re.error as error:
-        return f"{pattern!r} is not a regular expression ({error}); allowed: what Python's re.search takes"
+        re.compile("" if group_column(rule) else rule)
+    except (re.error, OverflowError) as error:
+        return (
+            f"{rule!r} is not a regular expression ({error}); allowed: what Python's re.search takes, or "
+            "FILE.csv:COLUMN"
+        )
     return None
 
 
@@ -74,6 +83,11 @@ def unfitting_keys(source: str) -> tuple[str, ...]:
     """The keys of `task.data` that have no effect with `source`."""
     every = dict.fromkeys(key for keys in _KEYS.values() for key in keys)
     return tuple(key for key in every if key not in _KEYS[kind_of(source)])
+
+
+def kinds_with(key: str) -> tuple[str, ...]:
+    """The kinds of sources that use a key of `task.data`."""
+    return tuple(kind for kind, keys in _KEYS.items() if key in keys)
 
 
 def has_masks(source: str, labels: str) -> bool:

@@ -11,7 +11,7 @@ groups.py         images that are held out together
 pixels.py         decoding of one image to uint8          store.py     decoded images on disk
 statistics.py     size, mean and deviation of images      estimate.py  memory and time of a data set, in advance
 review.py         classes and splits, and warnings about data that judges badly        layout.py   both in words
-near_duplicates.py  images that show nearly the same on two sides
+near_duplicates.py  images that show nearly the same       leaks.py   which of them judge, and are learned
 split_words.py    which names are those of splits, and which only look like them
 problems.py       every problem of a data set, reported together
 tensors.py        uint8 arrays to torch tensors (the only module here that imports torch)

@@ -1,45 +1,96 @@
 """Images that belong together: those of one part, patient, camera or vendor stay on one side of every split.
 
-`task.data.group` is a regex that finds the name of the group in the path of an image. Images of one group, and copies
-of one file, are a unit, which is drawn as a whole.
+`task.data.group` is a regex that finds the name of the group in the path of an image, or FILE.csv:COLUMN. Images of one
+group, and copies of one file, are a unit, which is drawn as a whole.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsearch.core.data_sources import group_column
 from vitsearch.data.arrays import Labels
+from vitsearch.data.pixels import reason
 from vitsearch.data.problems import Problems, some
+from vitsearch.errors import did_you_mean
 
 KEY = "data.group"
 
 
-def group_names(paths: Sequence[str], pattern: str, problems: Problems) -> tuple[str, ...]:
+def group_names(paths: Sequence[str], rule: str, root: Path, problems: Problems) -> tuple[str, ...]:
     """Find the group of each image.
 
     Args:
         paths: Of the images below the folder of the data, with slashes.
-        pattern: Its first group, or what it matches where it has none, is the name.
-        problems: An image without a group is added to them.
+        rule: A regex whose first group, or what it matches where it has none, is the name; or FILE.csv:COLUMN.
+        root: The folder of the data.
+        problems: Images without a group are added to them.
 
     Returns:
         As many names; `""` for an image without a group.
     """
-    matches = [re.search(pattern, path) for path in paths]
+    if (column := group_column(rule)) is not None:
+        return _names_of_column(paths, *column, root, problems)
+    matches = [re.search(rule, path) for path in paths]
     names = tuple("" if match is None else match[min(1, match.re.groups)] or "" for match in matches)
     without = [path for path, name in zip(paths, names, strict=True) if not name]
     if without:
         problems.add(
-            f"{KEY}: {pattern!r} finds no group in {len(without)} of {len(paths)} images: {some(without)}; it has to "
+            f"{KEY}: {rule!r} finds no group in {len(without)} of {len(paths)} images: {some(without)}; it has to "
             "match in the path of every image below data.root"
         )
     return names
+
+
+def _names_of_column(paths: Sequence[str], name: str, column: str, root: Path, problems: Problems) -> tuple[str, ...]:
+    """The names that rows of a CSV file give to images. A row names its image by the path or by the file's name alone,
+    in the first column that has one of them."""
+    try:
+        with (root / name).open(encoding="utf-8-sig", newline="") as stream:
+            head = stream.readline()
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter=";" if ";" in head and "," not in head else ",")
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        problems.add(f"{KEY}: {name} below data.root cannot be read: {reason(error)}")
+        return ("",) * len(paths)
+    header = rows.pop(0)[1] if rows else []
+    if column not in header:
+        near = did_you_mean(column, header)
+        problems.add(f"{KEY}: {name} has no column {column!r}; its first line has: {some(map(repr, header))}{near}")
+        return ("",) * len(paths)
+    at, known = header.index(column), {*paths, *(path.rpartition("/")[2] for path in paths)}
+    names = (number for number in range(len(header)) if any(_image(row, number) in known for _, row in rows))
+    where = next(names, None)
+    given: dict[str, tuple[str, int]] = {}
+    several = []
+    for line, row in rows if where is not None else ():
+        image, group = _image(row, where or 0), row[at] if at < len(row) else ""
+        first, before = given.setdefault(image, (group, line))
+        if first != group and image in known:
+            several.append(f"{image} is in {first!r} by line {before}, in {group!r} by line {line}")
+    if several:
+        problems.add(f"{KEY}: {name} gives images several values of {column!r} ({len(several)}): {some(several)}")
+    found = tuple((given.get(path) or given.get(path.rpartition("/")[2]) or ("", 0))[0] for path in paths)
+    without = [path for path, group in zip(paths, found, strict=True) if not group]
+    if without:
+        problems.add(
+            f"{KEY}: {name} has no {column!r} for {len(without)} of {len(paths)} images: {some(without)}; a row names "
+            "its image by the path below data.root, or by the name of the file"
+        )
+    return found
+
+
+def _image(row: Sequence[str], column: int) -> str:
+    return row[column].replace("\\", "/").removeprefix("./") if column < len(row) else ""
 
 
 def refuse_unfit(groups: Mapping[str, Sequence[str]], draws_validation: bool, problems: Problems) -> None:

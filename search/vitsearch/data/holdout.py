@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vitsearch.data.arrays import Labels
 from vitsearch.data.groups import draw_units, units
-from vitsearch.data.problems import Problems
+from vitsearch.data.problems import Problems, some
 
 SEED = 0
 HOLDOUT_SHARE = 0.1
@@ -102,13 +102,15 @@ def _refuse_whole_classes(
     joined: Labels, labels: Labels, names: Sequence[str], problems: Problems, groups: Sequence[str]
 ) -> None:
     """Add the classes whose images are all in one unit to `problems`."""
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        if len(np.unique(joined[rows])) < 2:
-            problems.add(
-                f"data.group: all images of class {names[label]!r} belong together (group {groups[rows[0]]!r}); a "
-                "class needs at least 2 groups, one to train on and one to validate on"
-            )
+    classes = np.unique(labels).tolist()
+    members = {label: np.flatnonzero(labels == label) for label in classes}
+    whole = [label for label, rows in members.items() if len(np.unique(joined[rows])) < 2]
+    if whole:
+        listed = some(f"{names[label]!r} (group {groups[members[label][0]]!r})" for label in whole)
+        problems.add(
+            f"data.group: in {len(whole)} of {len(classes)} classes all images belong together: {listed}; a class "
+            "needs at least 2 groups, one to train on and one to validate on"
+        )
 
 
 def too_few(name: str, count: int) -> str:

@@ -21,6 +21,8 @@ SIDE = 32
 ALIKE = 0.99
 FLATTEST = 4.0
 """Standard deviation of grey levels; a picture with less shows nothing that could be compared."""
+LEAST_KEPT = 0.95
+"""Share of the pairs that a rule has to keep together; some pair by chance."""
 _AT_ONCE = 1024
 
 
@@ -61,13 +63,14 @@ def group_of_pairs(paths: Sequence[str], pairs: Sequence[tuple[str, str]]) -> st
 
     Returns:
         A regex for `task.data.group`: what stands before the last `_`, `-` or space of the name. None where no such
-        rule fits all paths and pairs, or all images of a folder would be one group.
+        rule fits all paths and nearly all pairs, or all images of a folder would be one group.
     """
     for mark in "_- ":
         pattern = f"(.*){mark}[^/{mark}]*$"
         groups = {path: match[1] for path in paths if (match := re.search(pattern, path))}
         folders = Counter(group.rpartition("/")[0] for group in set(groups.values()))
-        fits = len(groups) == len(paths) and all(groups[first] == groups[second] for first, second in pairs)
+        kept = sum(first in groups and groups[first] == groups.get(second) for first, second in pairs)
+        fits = len(groups) == len(paths) and kept >= LEAST_KEPT * len(pairs)
         if fits and len(set(groups.values())) > 2 and min(folders.values()) > 1:
             return pattern
     return None

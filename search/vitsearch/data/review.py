@@ -6,7 +6,6 @@ Every image is read once, so that copies are found by their content.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,22 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsearch.core.data_sources import UNLABELLED
-from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.builtin import is_builtin, load_builtin
 from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS
-from vitsearch.data.folders.headers import ImageFile
-from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey, survey_masked
+from vitsearch.data.folders.decoded import decoded_files, not_decoded
+from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey, check_masks, survey_masked
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
-from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
+from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, rows_to_learn, set_aside
 from vitsearch.data.image_data import ImageData
 from vitsearch.data.layout import Layout, SplitCounts, SplitOrigin
+from vitsearch.data.leaks import named_pairs, pairs_text
 from vitsearch.data.masks import present_in, rarest
-from vitsearch.data.near_duplicates import SIDE, alike, fingerprints, group_of_pairs
-from vitsearch.data.pixels import UNREADABLE, decode_image
-from vitsearch.data.problems import some
+from vitsearch.data.near_duplicates import group_of_pairs
+from vitsearch.data.problems import Problems, some
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split, first_rows
 from vitsearch.data.timm_sets.skipped import skipped_samples
@@ -43,7 +41,6 @@ from vitsearch.errors import DataError
 from vitsearch_agent.verify.segmentation import IGNORED
 
 MOST_COMPARED = 200_000  # images; to read more takes longer than a check should
-MOST_NEARLY_COMPARED = 30_000  # images; more take longer, as each is compared with each
 LIKE_MASKS = (MASKS, "mask", "labels", "annotations", "segmentation")  # what folders of masks are called
 FEWEST_TO_JUDGE = 10  # validation images of a class; with fewer, one image is more than 10 points of its accuracy
 MOST_UNEQUAL = 3  # largest to smallest class of train; beyond, an accuracy says little of the small ones
@@ -119,8 +116,25 @@ class Contents:
     test_problem: str | None = None
     cut_images: str | None = None
 
+    @cached_property
+    def holdout(self) -> Labels:
+        """Ascending rows of `train`, as in `ImageData`."""
+        return set_aside(self.train.labels, self.holdout_images, first_rows(self.train.sha256s), self.train.units)
+
+    @property
+    def learned(self) -> Labels:
+        """The other rows, as in `ImageData`."""
+        joined = first_rows(self.train.sha256s) if self.train.units is None else self.train.units
+        return rows_to_learn(len(self.train.names), self.holdout, joined)
+
+    @property
+    def judging(self) -> dict[str, tuple[SplitImages, Labels]]:
+        """The images that judge models, by role, and their rows."""
+        parts = {"validation": self.validation} | ({} if self.test is None else {"test": self.test})
+        whole = {role: (images, np.arange(len(images.names))) for role, images in parts.items()}
+        return whole | {"holdout": (self.train, self.holdout)}
+
     def layout(self) -> Layout:
-        in_holdout = set_aside(self.train.labels, self.holdout_images, first_rows(self.train.sha256s), self.train.units)
         classes = len(self.class_names)
         drawn = "drawn" if self.class_names == (UNLABELLED,) else "drawn from its classes"
         origin = SplitOrigin(
@@ -131,7 +145,7 @@ class Contents:
         )
         splits = {
             "train": _counted(self.train, classes),
-            "holdout": SplitCounts(len(in_holdout), self.train.counts(classes, in_holdout), origin),
+            "holdout": SplitCounts(len(self.holdout), self.train.counts(classes, self.holdout), origin),
             "validation": _counted(self.validation, classes),
         }
         if self.test is not None:
@@ -292,61 +306,52 @@ def _without_pixels(class_names: Sequence[str], present: NDArray[np.bool_]) -> s
 
 
 def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
+    problems, is_small = Problems(str(survey.root)), len(survey.files) <= MOST_COMPARED
+    pictures = decoded_files(survey.all_files, problems)
+    if is_small:
+        contents = _of_folder(survey, spec, problems)
+        found = [*contents.warnings(), *_nearly_equal(contents, survey, pictures, spec)]
+    else:
+        problems.raise_any()
+        contents = _of_folder(_without_copies(survey), spec)
+        found = contents.counted()
     estimated = estimate_of_folder(survey)
-    skipped = [*_found(estimated.too_dark), *skipped_files(survey)]
-    if estimated.images <= MOST_COMPARED:
-        contents = _of_folder(survey, spec)
-        near = _found(_nearly_alike(survey, survey_parts(survey, spec), spec))
-        return Review(estimated, contents.layout(), [*contents.warnings(), *near, *skipped])
-    contents = _of_folder(_without_copies(survey), spec)
-    return Review(estimated, contents.layout(), [_not_compared(estimated), *contents.counted(), *skipped])
+    found += _found(not_decoded(len(survey.all_files), len(pictures)), estimated.too_dark)
+    not_read = [] if is_small else [_not_compared(estimated)]
+    return Review(estimated, contents.layout(), [*not_read, *found, *skipped_files(survey, spec.group)])
 
 
 def _review_masked(survey: MaskedSurvey, spec: DataSpec) -> Review:
+    problems, files = Problems(str(survey.images.root)), survey.images.all_files
+    pictures = decoded_files(files, problems)
+    if len(problems):
+        check_masks(filter(None, (survey.train, survey.validation, survey.test)), len(survey.class_names), problems)
+    problems.raise_any()
     estimated = estimate_of_folder(survey.images)
+    decoded = _found(not_decoded(len(files), len(pictures)), estimated.too_dark)
     if estimated.images > MOST_COMPARED:
         not_read = f"{_not_compared(estimated)}, nor were classes counted"
-        return Review(estimated, None, _found(not_read, _cut_images(survey.images), estimated.too_dark))
+        return Review(estimated, None, [*_found(not_read, _cut_images(survey.images)), *decoded])
     contents = _of_masked(survey, spec)
-    parts = {name: part.images for name, part in survey.parts(spec).items()}
-    near = _found(_nearly_alike(survey.images, parts, spec))
-    return Review(estimated, contents.layout(), [*contents.warnings(), *near, *_found(estimated.too_dark)])
+    near = _nearly_equal(contents, survey.images, pictures, spec)
+    return Review(estimated, contents.layout(), [*contents.warnings(), *near, *decoded])
 
 
-def _nearly_alike(survey: FolderSurvey, parts: Mapping[str, FolderPart], spec: DataSpec) -> str | None:
-    """The pairs of nearly equal images, copies aside, of which one trains and the other validates."""
-    train, validation = parts["train"], parts["validation"]
-    if len(train.files) + len(validation.files) > MOST_NEARLY_COMPARED:
-        return f"near-duplicates were not looked for (this check compares up to {MOST_NEARLY_COMPARED:,} images)"
-    pictures = [fingerprints(_pictures(part)) for part in (validation, train)]
-    pairs = [(row, at) for row, at in alike(*pictures).tolist() if validation.sha256s[row] != train.sha256s[at]]
-    if not pairs:
-        return None
-    names = [(_path(validation.files[row], survey), _path(train.files[at], survey)) for row, at in pairs]
-    line = (
-        f"{len(pairs)} pair{'s'[: len(pairs) > 1]} of nearly equal images, of {len({row for row, _ in pairs})} of "
-        f"{len(validation.files)} validation images, are in train and validation, such as {names[0][0]} and "
-        f"{names[0][1]}; if they show one thing, the accuracies are too high"
-    )
+def _nearly_equal(
+    contents: Contents, survey: FolderSurvey, pictures: Mapping[Path, Bytes], spec: DataSpec
+) -> list[str]:
+    """The line on nearly equal images, with the groups that keep them together where images are drawn."""
+    by_name = {str(path.relative_to(survey.root)): picture for path, picture in pictures.items()}
+    pairs = named_pairs(contents.train, contents.learned, contents.judging, by_name)
+    if (line := pairs_text(pairs)) is None:
+        return []
     if spec.group is not None or survey.validation is not None:
-        return line
-    paths = [_path(file, survey) for part in (train, validation) for file in part.files]
-    pattern = group_of_pairs(paths, names)
+        return [line]
+    paths = [Path(name).as_posix() for images in (contents.train, contents.validation) for name in images.names]
+    drawn = [pair for role in ("validation", "holdout") for pair in pairs[role].names]
+    pattern = group_of_pairs(paths, drawn) if drawn else None
     way = f"write in task.data: group: '{pattern}'" if pattern else "task.data.group keeps images of one thing together"
-    return f"{line}: {way}"
-
-
-def _pictures(part: FolderPart) -> Bytes:
-    """Small and grey; black for a file that cannot be decoded, which a run says."""
-    pictures, small = np.zeros((len(part.files), SIDE, SIDE), np.uint8), ImageSize.square(SIDE)
-    for row, file in enumerate(part.files):
-        with contextlib.suppress(*UNREADABLE):
-            pictures[row] = decode_image(file.path, small, 1)[..., 0]
-    return pictures
-
-
-def _path(file: ImageFile, survey: FolderSurvey) -> str:
-    return file.path.relative_to(survey.root).as_posix()
+    return [f"{line}: {way}"]
 
 
 def _without_copies(survey: FolderSurvey) -> FolderSurvey:
@@ -375,8 +380,8 @@ def _contents(spec: DataSpec, cache_dir: Path | None) -> Contents:
     return _of_builtin(spec) if is_builtin(spec.source) else _of_timm(spec, cache_dir)
 
 
-def _of_folder(survey: FolderSurvey, spec: DataSpec) -> Contents:
-    folders, parts = survey.folders, survey_parts(survey, spec)
+def _of_folder(survey: FolderSurvey, spec: DataSpec, problems: Problems | None = None) -> Contents:
+    folders, parts = survey.folders, survey_parts(survey, spec, problems)
     whole = "every folder of the root is a class" if survey.is_labelled else "all images below the root"
     train = whole if folders.train == folders.root else _folder(folders.train, survey)
     validation = _drawn(spec) if folders.validation is None else SplitOrigin(_folder(folders.validation, survey))

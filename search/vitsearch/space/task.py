@@ -32,7 +32,7 @@ from vitsearch.space.value_types import (
     Number,
     Text,
     data_source,
-    group_regex,
+    group_rule,
     mixing_alpha,
     problem,
     rising_rungs,
@@ -96,10 +96,10 @@ class Data(Section):
     same names whose pixels are indices of the classes in ROOT/classes.txt, 255 for none of them; likewise val and
     test); or none: images without classes, in any folders. Without classes a single ONNX network must be the only
     backbone, and accuracy is the agreement with its own fp32 outputs."""
-    group: Annotated[Text, AfterValidator(group_regex)] | None = None
+    group: Annotated[Text, AfterValidator(group_rule)] | None = None
     """source folder: a regular expression that finds the group of an image in its path below 'root', such as
-    '(part[0-9]+)_': its first group, or all that it matches. Images of one group (part, patient, camera) stay in one
-    split."""
+    '(part[0-9]+)_': its first group, or all that it matches; or FILE.csv:COLUMN, a column of a CSV file below 'root'
+    with a row for each image. Images of one group (part, patient, camera) stay in one split."""
     download: Annotated[bool, Strict()] = False
     """Whether to fetch a torch or hfds data set that is not on this machine."""
 

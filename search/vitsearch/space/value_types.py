@@ -238,8 +238,8 @@ def data_source(value: str) -> str:
     return value
 
 
-def group_regex(value: str) -> str:
-    """Check the regex that finds the group of an image."""
+def group_rule(value: str) -> str:
+    """Check what finds the group of an image."""
     if wrong := group_problem(value):
         raise problem(wrong)
     return value

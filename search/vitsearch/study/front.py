@@ -10,6 +10,7 @@ from typing import Any
 
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.agreement import agreement_text
+from vitsearch.core.caveats.leaks import leak_text
 from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.caveats.precision_times import REFERENCES, Graph, TimeRatio, graph_of, time_ratio
 from vitsearch.core.decoding import decoded
@@ -98,6 +99,7 @@ class Point:
         file: Where that is on this machine; None where it is not here.
         time_ratios: Its times over those of the same graph in other precisions that the study has measured.
         tally: What the task keeps of its outputs; None before it was evaluated.
+        leak: How many of the images that judge it are nearly those of its training; None where hardly any is.
     """
 
     trial: int | None
@@ -116,13 +118,15 @@ class Point:
     file: Path | None = None
     time_ratios: tuple[TimeRatio, ...] = ()
     tally: Tally | None = None
+    leak: str | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What its precision does not keep, what is known against its combination of model and deployment, and where
-        the device judges it otherwise. Where the study has figures of its own, these are said."""
+        """Whether its training knows the images that judge it, what its precision does not keep, what is known against
+        its combination of model and deployment, and where the device judges it otherwise. Where the study has figures
+        of its own, these are said."""
         known = warnings_of(self.plan, self.shares, self.time_ratios)
-        return known if self._disagreement is None else (*known, self._disagreement)
+        return tuple(filter(None, (self.leak, *known, self._disagreement)))
 
     @property
     def _disagreement(self) -> str | None:
@@ -420,9 +424,9 @@ class _Results:
     def of(cls, target: _TargetModels, ledger: Ledger, current: CurrentFigures | None = None) -> _Results:
         study = target.study
         figures = current or CurrentFigures(ledger, study.fleets)
-        names = (study.attributes.get("data") or {}).get("class_names", [])
-        tally = Tally(target.space.purpose, None, names)
-        return cls(ledger, figures, study.judged_by, study.fleets, tally)
+        data = study.attributes.get("data") or {}
+        tally = Tally(target.space.purpose, None, data.get("class_names", []))
+        return cls(ledger, figures, study.judged_by, study.fleets, tally, leak_text(data.get("leaks", {})))
 
     def __init__(
         self,
@@ -431,7 +435,9 @@ class _Results:
         split: str,
         fleets: Mapping[str, Fleet],
         no_tally: Tally,
+        leak: str | None,
     ) -> None:
+        self._leak = leak
         self._ledger = ledger
         self._split = split
         self._task = no_tally.task
@@ -452,7 +458,7 @@ class _Results:
         """A model with all measurements of its graph pooled."""
         assert record.keys is not None
         pooled = self._current.pooled(record.keys)
-        point = Point(trial, record.plan, record.keys, record.metrics)
+        point = Point(trial, record.plan, record.keys, record.metrics, leak=self._leak)
         if pooled is None:
             return point
         return replace(point, metrics=point.metrics | pooled.metrics, flags=pooled.flags, basis=pooled.basis)

@@ -47,6 +47,11 @@ def load_data(workspace: jobs.Workspace) -> data.ImageData:
     return _labelled(_spec(workspace), workspace.cache, workspace.labels)[0]
 
 
+def own_data(workspace: jobs.Workspace) -> data.ImageData:
+    """The data as it is, without the labels of a network."""
+    return _load_data(_spec(workspace), workspace.cache)
+
+
 def own_logits(workspace: jobs.Workspace) -> Floats | None:
     """The logits that label the validation images, (N, classes); None where these have labels."""
     if workspace.labels is None:

@@ -25,6 +25,7 @@ from vitsearch import data
 from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
 from vitsearch.compress import macs, scores, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
+from vitsearch.core.caveats.leaks import leak_text
 from vitsearch.core.class_weights import NONE, class_weights
 from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import METRICS
@@ -34,6 +35,8 @@ from vitsearch.core.resolve import Scores
 from vitsearch.core.spread import spread_rows
 from vitsearch.data import review
 from vitsearch.data.arrays import Floats
+from vitsearch.data.builtin import is_builtin
+from vitsearch.data.leaks import find_leaks
 from vitsearch.data.masks import label_counts
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate, precision_shares
@@ -51,6 +54,7 @@ from vitsearch.workers.images import (
     drawn_rows,
     holdout_truth,
     load_data,
+    own_data,
     own_logits,
     predict,
     torch_device,
@@ -64,10 +68,12 @@ from vitsearch.workers.shipping import evaluate_on_test
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
     spec = data.DataSpec.from_json(dict(job.workspace.data))
     images, task = load_data(job.workspace), job.workspace.task.find()
-    notes = (*review.notes(spec, job.workspace.cache), *review.notes_of_masks(images))
+    leaks = {} if is_builtin(spec.source) else find_leaks(own_data(job.workspace), job.workspace.cache)
+    known = leak_text(leaks)
+    notes = (*review.notes(spec, job.workspace.cache), *review.notes_of_masks(images), *([known] if known else []))
     pairs = task.samples(images.validation.images, images.validation.labels)
     samples = tuple((base64.b64encode(image).decode(), base64.b64encode(truth).decode()) for image, truth in pairs)
-    return jobs.DataReady(images.to_json(), notes, samples, images.read_test is not None)
+    return jobs.DataReady(images.to_json() | {"leaks": leaks}, notes, samples, images.read_test is not None)
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:

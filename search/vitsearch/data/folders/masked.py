@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from vitsearch.core.data_sources import UNLABELLED
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes, Labels, Masks
+from vitsearch.data.folders.decoded import decoded_files
 from vitsearch.data.folders.headers import HeaderCache, ImageFile
 from vitsearch.data.folders.layout import split_folders
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, grouped_parts, present_parts
@@ -162,7 +163,8 @@ def survey_masked(spec: DataSpec, cache_dir: Path | None) -> MaskedSurvey:
     files = tuple(file for name, part in parts.items() if name != "test" for file in part.images.files)
     size = spec.image_size or common_size(((file.width, file.height) for file in files), problems)
     if len(problems):  # all is said at once, so what only decoding shows too
-        _decode_all(parts.values(), len(names), problems)
+        decoded_files([file for part in parts.values() for file in part.images.files], problems)
+        check_masks(parts.values(), len(names), problems)
     problems.raise_any()
     assert train is not None
     channels = spec.channels or (1 if all(file.is_grey for file in files) else 3)
@@ -245,14 +247,10 @@ def decode(parts: Mapping[str, MaskedPart], survey: MaskedSurvey, cache_dir: Pat
     }
 
 
-def _decode_all(parts: Iterable[MaskedPart], classes: int, problems: Problems) -> None:
-    """Add what only decoding shows of the pairs whose headers are fine."""
+def check_masks(parts: Iterable[MaskedPart], classes: int, problems: Problems) -> None:
+    """Add what only decoding shows of the masks whose headers are fine."""
     for part in parts:
-        for image, mask in zip(part.images.files, part.masks.files, strict=True):
-            try:
-                decode_image(image.path, ImageSize.square(1), 1)
-            except UNREADABLE as error:
-                problems.add_unreadable(image.path, reason(error))
+        for mask in part.masks.files:
             if mask.format == PNG and mask.mode in INDEXED:
                 _checked(mask.path, None, classes or IGNORED, problems)  # without classes any index may be one
 

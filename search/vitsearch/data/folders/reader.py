@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ import numpy as np
 from vitsearch.core.data_sources import UNLABELLED
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data.arrays import Bytes, Labels
+from vitsearch.data.folders.decoded import decoded_files
 from vitsearch.data.folders.headers import HeaderCache, ImageFile
 from vitsearch.data.folders.layout import SplitFolders, split_folders
 from vitsearch.data.folders.scan import Classes, scan_classes, scan_unlabelled
@@ -70,11 +72,6 @@ class FolderPart:
     def of_rows(self, rows: Labels) -> FolderPart:
         return replace(self, **self._chosen(rows), sha256s=tuple(self.sha256s[row] for row in rows))
 
-    def grouped(self, root: Path, pattern: str, problems: Problems) -> FolderPart:
-        """The same files with the groups that a regex finds in their paths below `root`."""
-        paths = [file.path.relative_to(root).as_posix() for file in self.files]
-        return replace(self, groups=group_names(paths, pattern, problems))
-
     @property
     def units(self) -> Labels | None:
         return units(self.groups, self.sha256s) if self.groups else None
@@ -110,6 +107,11 @@ class FolderSurvey:
         """Those of the training and the validation images."""
         return self.train.files + (self.validation.files if self.validation else ())
 
+    @property
+    def all_files(self) -> tuple[ImageFile, ...]:
+        """Those, and the test images."""
+        return self.files + (self.test.files if self.test else ())
+
 
 def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
     """Read the headers of all images below `spec.root`. Raises one `DataError` with all problems found."""
@@ -138,6 +140,8 @@ def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
         train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
     files = train.files + (validation.files if validation else ())
     size = spec.image_size or common_size(((file.width, file.height) for file in files), problems)
+    if len(problems):  # all is said at once, so what only decoding shows too
+        decoded_files(files + (test.files if test else ()), problems)
     problems.raise_any()
     channels = spec.channels or (1 if all(file.is_grey for file in files) else 3)
     return FolderSurvey(folders, names, train, validation, test, size, channels)
@@ -148,22 +152,22 @@ def present_parts(parts: Mapping[str, T | None]) -> dict[str, T]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def grouped_parts(
-    parts: Mapping[str, FolderPart], root: Path, pattern: str, problems: Problems
-) -> dict[str, FolderPart]:
+def grouped_parts(parts: Mapping[str, FolderPart], root: Path, rule: str, problems: Problems) -> dict[str, FolderPart]:
     """Give images their groups.
 
     Args:
         parts: By the name of the split; the first is that of the training.
         root: The folder of the data.
-        pattern: `task.data.group`.
+        rule: `task.data.group`.
         problems: Images without a group are added to them, and groups that cannot be split.
 
     Returns:
         The same files with their groups.
     """
     before = len(problems)
-    grouped = {name: part.grouped(root, pattern, problems) for name, part in parts.items()}
+    paths = [file.path.relative_to(root).as_posix() for part in parts.values() for file in part.files]
+    names = iter(group_names(paths, rule, root, problems))
+    grouped = {name: replace(part, groups=tuple(islice(names, len(part.files)))) for name, part in parts.items()}
     if len(problems) == before:
         refuse_unfit({name: part.groups for name, part in grouped.items()}, "validation" not in parts, problems)
     return grouped
@@ -184,12 +188,14 @@ def decoded_sample(survey: FolderSurvey, part: FolderPart, rows: Labels) -> Spli
     return _decode({"sample": part.unread(rows).read()}, survey, None)["sample"]
 
 
-def survey_parts(survey: FolderSurvey, spec: DataSpec) -> dict[str, FolderPart]:
-    """The training and the validation images with the digests of their contents."""
+def survey_parts(survey: FolderSurvey, spec: DataSpec, problems: Problems | None = None) -> dict[str, FolderPart]:
+    """The training and the validation images with the digests of their contents. Raises one `DataError` with all
+    `problems`, those of the draw among them."""
+    problems = Problems(str(survey.root)) if problems is None else problems
     train = survey.train.read()
     if survey.validation is not None:
+        problems.raise_any()
         return {"train": train, "validation": survey.validation.read()}
-    problems = Problems(str(survey.root))
     chosen = held_out(
         train.sha256s, train.labels, survey.names, spec.validation_share, spec.seed, problems, train.groups
     )

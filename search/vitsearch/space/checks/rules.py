@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vitsearch.core.data_sources import has_masks, missing_root, unfitting_keys
+from vitsearch.core.data_sources import has_masks, kinds_with, missing_root, unfitting_keys
 from vitsearch.core.fleet import FLEET
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.metrics import METRICS, NEEDS
@@ -163,7 +163,8 @@ def data_keys_fit_the_source(data: Data) -> Problems:
         yield Problem(("task", "data", "root"), message)
     for key in unfitting_keys(data.source):
         if getattr(data, key) != Data.model_fields[key].default:
-            yield Problem(("task", "data", key), f"has no effect with source {data.source!r}")
+            others = ", ".join(kinds_with(key))
+            yield Problem(("task", "data", key), f"has no effect with source {data.source!r}, only with {others}")
 
 
 def kind_is_a_task(task_source: TaskSource) -> Problems:

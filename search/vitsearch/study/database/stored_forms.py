@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NotRequired, TypedDict
 
+from vitsearch.core.caveats.leaks import StoredLeak
 from vitsearch.core.decoding import damaged, decoded, expect, parsed, shown
 from vitsearch.core.device_identity import NamedDevice, stored_devices
 from vitsearch.core.figures import Metrics
@@ -33,6 +34,7 @@ class _StoredData(TypedDict):
     std: NotRequired[list[float]]
     holdout_images: NotRequired[int]
     splits: NotRequired[dict[str, _StoredSplit]]
+    leaks: NotRequired[dict[str, StoredLeak]]
 
 
 class _Waits(TypedDict):

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitsearch.core.caveats.leaks import leak_text
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_of
 from vitsearch.data import DataSpec, load, review
 from vitsearch.data.fashion_mnist import SUBSET_ASSET
+from vitsearch.data.leaks import find_leaks
 from vitsearch.errors import DataError
 
 
@@ -227,3 +229,83 @@ def test_a_set_that_is_too_large_to_compare_says_so(root, monkeypatch):
     timm = review.review(DataSpec("torch/image_folder", root=str(root), image_size=ImageSize.square(8)))
     assert timm.layout is None
     assert timm.warnings[0].endswith("nor were classes counted")
+
+
+def views(root: Path, parts: int) -> Path:
+    """Two brightnesses of each part, and copies of none."""
+    for row, name in enumerate(("bolt", "nut")):
+        (root / name).mkdir(parents=True)
+        for part in range(parts):
+            pixels = np.random.default_rng([row, part]).integers(0, 256, (16, 16))
+            for view, light in enumerate((1, 0.8)):
+                file = root / name / f"part{part}_{view}.png"
+                Image.fromarray((pixels * light).astype(np.uint8)).save(file)
+    return root
+
+
+def damage(file: Path) -> None:
+    """Change pixels of a file whose header and end stay whole."""
+    content = bytearray(file.read_bytes())
+    content[-30:-20] = bytes(10)
+    file.write_bytes(content)
+
+
+def test_near_duplicates_of_all_roles_are_kept_for_a_study(tmp_path, monkeypatch):
+    root = views(tmp_path / "train", 50).parent
+    images(root / "val", {"bolt": 10, "nut": 10}, seed=3)
+    shutil.copytree(root / "train" / "bolt", root / "test" / "bolt")
+    for file in (root / "test" / "bolt").glob("*_1.png"):
+        file.unlink()
+    spec = DataSpec("folder", root=str(root), image_size=ImageSize.square(16))
+    data = load(spec, tmp_path / "cache")
+    leaks = find_leaks(data, tmp_path / "cache")
+    assert leaks["validation"] == {"images": 20, "alike": 0}
+    assert leaks["holdout"]["images"] == len(data.holdout) == 20
+    assert leaks["holdout"]["alike"] > 10
+    assert leaks["test"]["images"] == 50
+    assert leaks["test"]["alike"] > 40
+    monkeypatch.setattr("vitsearch.data.leaks.fingerprints", None)  # nothing is compared again
+    assert find_leaks(data, tmp_path / "cache") == leaks
+    text = leak_text(leaks)
+    assert text is not None
+    assert text.startswith(f"{leaks['test']['alike']} of the 50 test images that were compared show nearly the same")
+
+
+def test_check_names_near_duplicates_of_test_and_holdout_images_too(tmp_path):
+    root = views(tmp_path / "train", 50).parent
+    images(root / "val", {"bolt": 10, "nut": 10}, seed=3)
+    (line,) = warnings(root)
+    assert " of 20 holdout images, such as train/" in line
+
+
+def test_damaged_images_are_named_with_all_other_problems(root):
+    images(root / "test", {"bolt": 3}, seed=4)
+    for file in ("train/nut/03.png", "val/nut/04.png", "test/bolt/02.png"):
+        damage(root / file)
+    (root / "train" / "hat").mkdir()
+    with pytest.raises(DataError) as caught:
+        review.review(DataSpec("folder", root=str(root), image_size=ImageSize.square(8), group="lot"))
+    for words in ("no images in 'hat'", "'lot' finds no group", "nut/03.png: ", "nut/04.png: ", "bolt/02.png: "):
+        assert words in str(caught.value)
+
+
+def test_damaged_images_are_named_where_nothing_else_is_wrong(tmp_path):
+    images(tmp_path, {"bolt": 60, "nut": 60}, seed=1)
+    for number in range(0, 60, 2):
+        damage(tmp_path / "nut" / f"{number:02}.png")
+    with pytest.raises(DataError, match="30 images cannot be used"):
+        warnings(tmp_path)
+
+
+def test_of_too_many_pixels_a_part_is_decoded_and_check_says_so(root, monkeypatch):
+    monkeypatch.setattr("vitsearch.data.folders.decoded.MOST_PIXELS", 22 * 64)
+    (line,) = warnings(root)
+    assert line.startswith("22 of 44 images were decoded, evenly over the folder; of the others only headers and ends")
+
+
+def test_the_file_of_the_groups_is_not_skipped(tmp_path):
+    root = views(tmp_path, 50)
+    rows = [f"{file.relative_to(root)};{file.stem.partition('_')[0]}" for file in sorted(root.rglob("*.png"))]
+    (root / "parts.csv").write_text("\n".join(["file;part", *rows]))
+    spec = DataSpec("folder", root=str(root), image_size=ImageSize.square(16), group="parts.csv:part")
+    assert review.review(spec).warnings == []

@@ -396,6 +396,18 @@ def test_each_model_says_which_class_it_misses(front_of_defects):
     assert by_trial[2] == []
 
 
+def test_every_model_says_that_its_training_knows_the_validation_images(front_of, capsys):
+    data = DATA | {"leaks": {"validation": {"images": 200, "alike": 23}, "test": {"images": 500, "alike": 4}}}
+    front = front_of(confirmed("a", 0.9, 2.0), baseline={"accuracy": 0.9, "cpu_ms_p50": 4.0}, data=data)
+    (line,) = front.points[0].warnings
+    assert line.startswith("23 of the 200 validation images that were compared show nearly the same as training")
+    assert all(point.warnings == (line,) for point in front.shown())
+    print_front(front)
+    shown = capsys.readouterr().out.replace("\n", " ")
+    assert shown.count("23 of the 200 validation images") == 1
+    assert "baseline, trial 0: 23 of the 200" in shown
+
+
 def test_models_are_filtered_and_sorted_by_their_worst_class(front_of_defects):
     selection = Selection.of("recall_min > 0.1", "recall_min", front_of_defects.objectives)
     assert [point.trial for point in selection.of_points(front_of_defects.points)] == [2, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,17 +29,60 @@ def said(problems: Problems) -> str:
 )
 def test_a_regex_names_the_group_in_the_path(pattern, names):
     problems = Problems("photos")
-    assert group_names(["bolt/p1_0.png", "nut/p2_3.png"], pattern, problems) == names
+    assert group_names(["bolt/p1_0.png", "nut/p2_3.png"], pattern, Path(), problems) == names
     assert not len(problems)
 
 
 def test_images_without_a_group_are_counted_and_named():
     problems = Problems("photos")
-    group_names(["bolt/p1_0.png", "nut/loose.png"], r"p\d+_", problems)
+    group_names(["bolt/p1_0.png", "nut/loose.png"], r"p\d+_", Path(), problems)
     assert said(problems) == (
         "photos: data.group: 'p\\\\d+_' finds no group in 1 of 2 images: nut/loose.png; it has to match in the path of "
         "every image below data.root"
     )
+
+
+PATHS = ["bolt/p1_0.png", "bolt/p1_1.png", "nut/p2_0.png"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,part\nbolt/p1_0.png,a\nbolt/p1_1.png,a\nnut/p2_0.png,b\nnut/other.png,c\n",
+        "\ufeffid;file;part\r\n1;p1_0.png;a\r\n2;p1_1.png;a\r\n\r\n3;p2_0.png;b\r\n",
+        "part,file\na,./bolt\\p1_0.png\na,bolt\\p1_1.png\nb,nut\\p2_0.png\n",
+    ],
+)
+def test_a_column_names_the_group_by_path_or_name(tmp_path, text):
+    (tmp_path / "parts.csv").write_text(text, newline="")
+    problems = Problems("photos")
+    assert group_names(PATHS, "parts.csv:part", tmp_path, problems) == ("a", "a", "b")
+    assert not len(problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "parts.csv below data.root cannot be read: No such file or directory"),
+        ("", "parts.csv has no column 'part'; its first line has: "),
+        ("file,parts\n", "parts.csv has no column 'part'; its first line has: 'file', 'parts'; did you mean 'parts'?"),
+        (
+            "file,part\nbolt/p1_0.png,a\nbolt/p1_1.png,\n",
+            "parts.csv has no 'part' for 2 of 3 images: bolt/p1_1.png, nut/p2_0.png; a row names its image by the path "
+            "below data.root, or by the name of the file",
+        ),
+        (
+            "file,part\np1_0.png,a\np1_1.png,a\np2_0.png,b\np1_0.png,a\np1_1.png,b\n",
+            "parts.csv gives images several values of 'part' (1): p1_1.png is in 'a' by line 3, in 'b' by line 6",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_column_is_one_message(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "parts.csv").write_text(text)
+    problems = Problems("photos")
+    group_names(PATHS, "parts.csv:part", tmp_path, problems)
+    assert said(problems) == f"photos: data.group: {message}"
 
 
 def test_a_wrong_regex_is_refused():
@@ -65,7 +109,7 @@ def test_a_class_of_one_group_is_refused():
     problems = Problems("photos")
     labels = np.array([0, 0, 1, 1])
     held_out(["1", "2", "3", "4"], labels, ("bolt", "nut"), 0.5, 0, problems, ["a", "b", "c", "c"])
-    assert "all images of class 'nut' belong together (group 'c')" in said(problems)
+    assert "in 1 of 2 classes all images belong together: 'nut' (group 'c'); a class needs" in said(problems)
 
 
 @given(st.data())
