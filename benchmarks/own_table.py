@@ -3,6 +3,8 @@
     python benchmarks/own_table.py build FILE            cut, refit, judge and export every shape
     flock LOCK python benchmarks/own_table.py measure FILE --seconds 270      CPU time of what was exported; again
     python benchmarks/own_table.py train FILE            60 of the shapes, to rungs 1 and 3
+    python benchmarks/own_table.py train FILE --beyond TABLE     every shape that TABLE has no training of
+    python benchmarks/own_table.py join FILE TABLE       the trainings of FILE into TABLE
     python benchmarks/own_table.py pack FILE TABLE       a compressed table; the lines stay as they are
     python benchmarks/own_table.py complete TABLE COMPLETIONS     what is taken to be true of what was not measured
     python benchmarks/own_table.py make FILE TABLE       all of it, in this order
@@ -45,7 +47,7 @@ from own_table_data import OwnTable
 from own_table_lines import Lines, in_child
 from own_table_measure import measure
 from own_table_plans import Shape, every_plan, plans_by_shape, text_of
-from own_table_rows import pack
+from own_table_rows import joined, pack
 from torch import nn
 
 from vitsearch import backbones
@@ -318,10 +320,10 @@ def keep_only(path: Path) -> None:
 # ---- train
 
 
-def train(lines: Lines, seconds: float) -> None:
+def train(lines: Lines, seconds: float, beyond: Path | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         builder = Builder(Path(folder))
-        keys = chosen_to_train(lines, builder)
+        keys = chosen_to_train(lines, builder) if beyond is None else untrained(beyond, builder)
         end = time.monotonic() + seconds
         for key in keys:
             cut = builder.cuts[key]
@@ -351,6 +353,14 @@ def chosen_to_train(lines: Lines, builder: Builder) -> list[str]:
         mine = [key for key in dict.fromkeys(already) if builder.cuts[key].plan.backbone == backbone]
         queues.append(list(dict.fromkeys([*mine, *spread, *near]))[:count])
     return [key for row in zip_longest(*queues) for key in row if key is not None]
+
+
+def untrained(table: Path, builder: Builder) -> list[str]:
+    """Every shape that needs a training and has none in the table, in their spread order."""
+    shapes = OwnTable.read(table).shapes
+    if missing := builder.cuts.keys() - shapes.keys():
+        raise SystemExit(f"{len(missing)} of {len(builder.cuts)} shapes are not in {table}: they are cut otherwise now")
+    return [key for key in builder.cuts if not (shapes[key].rungs or shapes[key].needs_no_training)]
 
 
 def near_front(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -421,9 +431,11 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("file", type=Path)
         command.add_argument("--seconds", type=float, default=math.inf)
+        if name == "train":
+            command.add_argument("--beyond", type=Path, metavar="TABLE")
         if name == "build":
             command.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("NUMBER", "OF"))
-    for name in ("pack", "make"):
+    for name in ("pack", "join", "make"):
         command = commands.add_parser(name)
         command.add_argument("file", type=Path)
         command.add_argument("table", type=Path)
@@ -441,8 +453,12 @@ def main() -> None:
         build(lines, *((options.seconds, *options.part) if options.command == "build" else (math.inf, 0, 1)))
     if options.command in ("measure", "make"):
         measure(lines, math.inf if options.command == "make" else options.seconds)
-    if options.command in ("train", "make"):
-        train(lines, math.inf if options.command == "make" else options.seconds)
+    if options.command == "train":
+        train(lines, options.seconds, options.beyond)
+    if options.command == "make":
+        train(lines, math.inf)
+    if options.command == "join":
+        options.table.write_bytes(joined(options.table.read_bytes(), lines.rows.values()))
     if options.command in ("pack", "make"):
         packed(lines, options.table)
 

@@ -79,7 +79,6 @@ def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]]
         files = row["files"] | rows.get(f"late:{key}", {}).get("files", {})
         kept = ("key", "backbone", "resolution", "base", "holdout", "kl", "validation", "macs_m")
         costs = {name: rows[at] for name in DEPLOYMENTS if (at := f"cost:{key}:{name}") in rows}
-        rungs = [rows[at] for epochs in (1, 3) if (at := f"training:{key}:{epochs}") in rows]
         packed.append(
             {name: row[name] for name in (*kept, "refit_cpu_s", "judge_cpu_s")}
             | {
@@ -87,10 +86,7 @@ def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]]
                 "files": {name: _file(file, row["correct"]) for name, file in files.items()},
                 "times": {name: cost["visits"] for name, cost in costs.items() if "visits" in cost},
                 "crashed": [name for name, cost in costs.items() if "failed" in cost],
-                "rungs": [
-                    {"epochs": rung["rung"]} | {name: rung[name] for name in ("holdout", "kl", "validation", "cpu_s")}
-                    for rung in rungs
-                ],
+                "rungs": _rungs(key, rows),
             }
         )
     done = {row["key"] for row in packed}
@@ -105,8 +101,26 @@ def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]]
         if key not in done
     ]
     packed.sort(key=lambda row: row["key"])
-    text = "\n".join(json.dumps(row, separators=(",", ":")) for row in [about, *packed])
+    return _compressed([about, *packed])
+
+
+def joined(table: bytes, lines: Iterable[Mapping[str, Any]]) -> bytes:
+    """A packed table with the trainings of these lines of shapes that it has no training of."""
+    rows = {row["unit"]: row for row in lines}
+    about, *packed = map(json.loads, lzma.decompress(table).splitlines())
+    return _compressed([about, *(row | {"rungs": row.get("rungs") or _rungs(row["key"], rows)} for row in packed)])
+
+
+def _compressed(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    text = "\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
     return lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
+
+
+def _rungs(key: str, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The trainings of a shape to one and to three epochs, where both were made."""
+    rungs = [rows[at] for epochs in (1, 3) if (at := f"training:{key}:{epochs}") in rows]
+    kept = ("holdout", "kl", "validation", "cpu_s")
+    return [{"epochs": rung["rung"]} | {name: rung[name] for name in kept} for rung in rungs if len(rungs) == 2]
 
 
 def _file(file: Mapping[str, Any], correct: int) -> dict[str, Any]:
