@@ -34,7 +34,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -103,6 +103,12 @@ class Builder:
         self._structures: dict[jobs.Source, tuple[BlockStructure, Scores, str]] = {}
         self._references: dict[str, jobs.Reference] = {}
         self._targets: dict[str, jobs.DistillationTargets] = {}
+
+    @property
+    def structures(self) -> Mapping[jobs.Source, tuple[BlockStructure, Scores, str]]:
+        """Of every backbone and resolution of the table, with the digest of the statistics."""
+        assert self.cuts  # which look at each
+        return self._structures
 
     @cached_property
     def cuts(self) -> dict[str, Cut]:
@@ -356,11 +362,13 @@ def chosen_to_train(lines: Lines, builder: Builder) -> list[str]:
 
 
 def untrained(table: Path, builder: Builder) -> list[str]:
-    """Every shape that needs a training and has none in the table, in their spread order."""
+    """Every shape that needs a training and has none in the table: those of one backbone after the other, the plain
+    ViT last, whose trainings take longest."""
     shapes = OwnTable.read(table).shapes
     if missing := builder.cuts.keys() - shapes.keys():
         raise SystemExit(f"{len(missing)} of {len(builder.cuts)} shapes are not in {table}: they are cut otherwise now")
-    return [key for key in builder.cuts if not (shapes[key].rungs or shapes[key].needs_no_training)]
+    keys = [key for key in builder.cuts if not (shapes[key].rungs or shapes[key].needs_no_training)]
+    return sorted(keys, key=lambda key: shapes[key].backbone)
 
 
 def near_front(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
