@@ -22,7 +22,9 @@ from vitsearch.backbones.valid_sizes import img_size
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import PythonNetwork
 from vitsearch.errors import NetworkError
+from vitsearch.models.computed_weights import fold
 from vitsearch.own_module import ImportProblem, described, import_own
+from vitsearch.structure.head_rules.multihead import with_cut_heads
 from vitsearch_agent.base.canonical_json import digest, file_digest
 
 GIVEN = ("classes", "channels", "resolution")
@@ -56,6 +58,25 @@ def parameters_of(network: PythonNetwork) -> frozenset[str]:
 
 
 def make(network: PythonNetwork, *, classes: int, channels: int, resolution: ImageSize) -> nn.Module:
+    """Make a network whose heads and widths can be cut: attentions of torch and computed weights are made plain.
+
+    Args:
+        network: The network.
+        classes: The number of logits.
+        channels: Channels of the images.
+        resolution: The size of the images.
+
+    Returns:
+        The module of `make_as_written`, which gives the same for any images, but for rounding.
+
+    Raises:
+        NetworkError: The function cannot be imported, fails, or returns something else.
+    """
+    made = make_as_written(network, classes=classes, channels=channels, resolution=resolution)
+    return with_cut_heads(fold(made))
+
+
+def make_as_written(network: PythonNetwork, *, classes: int, channels: int, resolution: ImageSize) -> nn.Module:
     """Call the function of a network, with those of the arguments that it takes.
 
     Args:

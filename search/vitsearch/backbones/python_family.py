@@ -9,6 +9,7 @@ import warnings
 from dataclasses import asdict, replace
 from functools import cache
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vitsearch.backbones.architecture import architecture_of
 from vitsearch.backbones.found_family import STRUCTURE, FoundFamily
 from vitsearch.backbones.found_structures import kept_structure
-from vitsearch.backbones.own_code import SEED, code_digest, make, parameters_of
+from vitsearch.backbones.own_code import SEED, code_digest, make, make_as_written, parameters_of
 from vitsearch.backbones.single_network import SingleNetwork
 from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import TimmFamily
@@ -30,6 +31,7 @@ from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError, 
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
+from vitsearch.models.computed_weights import folded_state
 from vitsearch.models.surgery import redraw_zero_norms
 from vitsearch.structure.find import DECLARED, SCALES, find_structure
 from vitsearch.structure.values import Heads, Structure, Width
@@ -159,7 +161,7 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
     def _loaded(self, spec: ModelSpec) -> tuple[nn.Module, int]:
         """The model of a file, with the classes of the file, and their number."""
         path = weights_path(spec.backbone, spec.weights)
-        state = without_prefix(read_state(path), examine_network(self.network).model.state_dict())
+        state = self._state(path, spec.channels)
         had = _classes_of(self.network, state) or spec.classes
         model = self._sized(spec, had)
         wanted = model.state_dict()
@@ -172,6 +174,17 @@ class PythonFamily(SingleNetwork[PythonNetwork], FoundFamily):
             self._refuse_channels_of(state, spec, had)
             raise misfit(self.network.name, path, state, wanted, first_line(error)) from error
         return model, had
+
+    def _state(self, path: Path, channels: int) -> State:
+        """The tensors of a file by the names in the model, where the weights that it computes are plain."""
+        own, state = examine_network(self.network), read_state(path)
+        plain = own.model.state_dict()
+        named = without_prefix(state, plain)
+        if named.keys() == plain.keys():
+            return named
+        classes, size = own.fixed_classes or CLASSES, self.network.resolution
+        written = make_as_written(self.network, classes=classes, channels=channels, resolution=size)
+        return folded_state(written, without_prefix(state, written.state_dict()))
 
     def _refuse_channels_of(self, state: State, spec: ModelSpec, classes: int) -> None:
         """Raise `WeightsError` where weights fit the network for images of other channels."""

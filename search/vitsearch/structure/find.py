@@ -140,9 +140,15 @@ def _refused_heads(trace: Trace, heads: Heads) -> str | None:
     inside = (name for name in trace.order if name.startswith(f"{heads.scope}.") and is_mixer(trace.modules[name]))
     if (reason := _runs_again(trace, (heads.scope, heads.consumer, *inside))) is not None:
         return reason
-    local = replace(heads, scope="", consumer=heads.consumer[len(heads.scope) + 1 :])
+    scope = heads.scope
+    if not torch.is_tensor(trace.output_of(scope)):  # such as the weights too, which most parents do not read
+        scope = scope.rpartition(".")[0]
+        while scope and not trace.ran(scope):
+            scope = scope.rpartition(".")[0]
+    skipped = len(scope) + 1 if scope else 0
+    local = replace(heads, scope=heads.scope[skipped:], consumer=heads.consumer[skipped:])
     kept = half(heads.count)
-    return _Trial(trace, heads.scope).refused(
+    return _Trial(trace, scope).refused(
         lambda module: attention.masked(module, local, kept),
         lambda module: attention.keep_heads(module, local, kept),
     )

@@ -39,8 +39,9 @@ THEMES = {
     "timm.models.vision_transformer_relpos": "relative_positions",
     "timm.models.volo": "volo",
     "timm.models.xcit": "cross_covariance",
+    "torch.nn.modules.activation": "multihead",
 }
-"""The module here that has the rules for the classes of a module of timm."""
+"""The module here that has the rules for the classes of a module of timm or torch."""
 
 
 def rule_for(attention: nn.Module) -> HeadRule | None:
