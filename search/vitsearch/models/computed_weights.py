@@ -57,8 +57,8 @@ def folded_state(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, 
     """Compute the weights of a file.
 
     Args:
-        model: The network as its author makes it, in evaluation mode, with shapes that may differ from those of the file.
-            It is of no use afterwards.
+        model: The network as its author makes it, in evaluation mode. Its shapes may differ from those of the file; it
+            is of no use afterwards.
         state: The tensors of the file, by their names in the model.
 
     Returns:

@@ -57,7 +57,7 @@ def test_a_full_disk_ends_a_run_with_one_sentence_and_the_next_one_goes_on(make_
                     through.append(f"moment {moment}: {error}")
             except BaseException as error:  # noqa: BLE001 - whatever comes through is named
                 through.append(f"moment {moment}: {error!r}")
-            (disk / "ballast").unlink(missing_ok=True)  # a run of fewer steps than the calm one may end before its moment
+            (disk / "ballast").unlink(missing_ok=True)  # a run of fewer steps may end before its moment
             study.runner.before = study.device.before = lambda _: None
             monkeypatch.setattr(
                 driver_id, "_started", lambda _, run=number: f"{run}"
