@@ -57,7 +57,7 @@ def trained(data: ImageData) -> nn.Module:
     images, labels = (each[data.learned] for each in tensors(data.train))
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     for _ in range(EPOCHS):
-        for rows in torch.split(torch.randperm(len(images)), 64):  # type: ignore[no-untyped-call]
+        for rows in torch.split(torch.randperm(len(images)), 64):
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(images[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()

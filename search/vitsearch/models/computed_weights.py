@@ -85,7 +85,7 @@ def _computed(module: nn.Module) -> Iterator[_Computed]:
             tensors = parametrization.state_dict(keep_vars=True).items()
             sources = {f"parametrizations.{name}.{key}": tensor for key, tensor in tensors}
             fold = partial(parametrize.remove_parametrizations, module, name)
-            yield _Computed(name, sources, cast(nn.Module, parametrization), fold)
+            yield _Computed(name, sources, parametrization, fold)
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm):
             sources, value = _named(module, hook.name, "gv"), partial(hook.compute_weight, module)

@@ -21,6 +21,8 @@ from vitsearch.structure.head_rules.rule import HeadRule
 class PlainMultihead(nn.MultiheadAttention):
     """`nn.MultiheadAttention` for any number of heads."""
 
+    fused_attn = True
+
     def forward(
         self,
         query: torch.Tensor,
@@ -67,7 +69,7 @@ class PlainMultihead(nn.MultiheadAttention):
     def _of_heads(self, values: torch.Tensor) -> torch.Tensor:
         """(batch, heads, tokens, head_dim)."""
         values = values if self.batch_first else values.transpose(0, 1)
-        return values.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        return torch.unflatten(values, -1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
     def _bias(
         self, attn_mask: torch.Tensor | None, key_padding_mask: torch.Tensor | None, dtype: torch.dtype
@@ -78,7 +80,7 @@ class PlainMultihead(nn.MultiheadAttention):
             if mask is None:
                 continue
             if mask.ndim == 3:
-                mask = mask.unflatten(0, (-1, self.num_heads))
+                mask = torch.unflatten(mask, 0, (-1, self.num_heads))
             if mask.dtype == torch.bool:
                 mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, -torch.inf)
             total = mask if total is None else total + mask
@@ -100,7 +102,6 @@ def with_cut_heads(model: nn.Module) -> nn.Module:
             continue
         if module.bias_k is None and not module.add_zero_attn:
             module.__class__ = PlainMultihead
-            module.fused_attn = True
             module._qkv_same_embed_dim = False  # or the layer around it computes it itself, by a fused operator
     return model
 
