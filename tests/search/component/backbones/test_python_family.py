@@ -700,7 +700,9 @@ def test_heads_of_torchs_attention_are_cut_and_exported(network, plan, tmp_path,
     compression = Compression(head_pruning_ratio=0.5)
     resolved = resolve(replace(plan, compression=compression), structure, Scores.equal(structure))
     found = [part.heads for part in family.structure("ours").parts]
-    assert sum(heads is not None for heads in found) == (4 if entry == "encoder" else 2)
+    attentions = 4 if entry == "encoder" else 2
+    assert sum(heads is not None for heads in found) == attentions
+    assert f"heads of {attentions} MultiheadAttention" in family.levels("ours").lines()
     for heads, block in zip(found, resolved.blocks, strict=True):
         if heads is not None:
             assert (heads.count, len(block.heads)) == (4, 2)

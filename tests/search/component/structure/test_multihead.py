@@ -1,6 +1,7 @@
 """torch's attention in a form whose heads can be cut: it equals torch's, whole and cut."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -109,6 +110,14 @@ def test_an_image_without_a_batch_equals_torchs(batch_first, need_weights, masks
     given = [values[0] for values in inputs("three")]
     torchs = output(whole, given, masks, need_weights=need_weights)
     assert_equal(output(with_cut_heads(copy.deepcopy(whole)), given, masks, need_weights=need_weights), torchs)
+
+
+def test_it_is_pickled_as_itself():
+    plain = with_cut_heads(attention())
+    again = pickle.loads(pickle.dumps(plain))
+    assert type(again) is PlainMultihead
+    given = inputs("self")
+    assert_equal(again(*given), plain(*given))
 
 
 def test_it_learns_as_torchs_does():
