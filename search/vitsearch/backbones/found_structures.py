@@ -46,7 +46,7 @@ def structure_of(recipe: BuildRecipe, size: ImageSize) -> Structure:
 @cache
 def _structure_of(architecture: str, arguments: tuple[tuple[str, Any], ...], size: ImageSize) -> Structure:
     traced = size.to_json()
-    identity = {"timm": timm.__version__, "architecture": architecture, "pixels": traced, "arguments": arguments}
+    identity = {"architecture": architecture, "pixels": traced, "arguments": arguments}
     return kept_structure(identity, lambda: find_afresh(BuildRecipe(architecture, dict(arguments)), size))
 
 
@@ -60,7 +60,8 @@ def kept_structure(identity: Mapping[str, Any], find: Callable[[], Structure]) -
     Returns:
         What of the architecture can be cut.
     """
-    path = Path(user_cache_folder(), "structures", f"{digest({'code': _code_digest(), **identity})}.json")
+    described = {"code": _code_digest(), "torch": torch.__version__, "timm": timm.__version__, **identity}
+    path = Path(user_cache_folder(), "structures", f"{digest(described)}.json")
     try:
         return Structure.from_json(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is only a cache
@@ -77,8 +78,9 @@ def kept_structure(identity: Mapping[str, Any], find: Callable[[], Structure]) -
 def _code_digest() -> str:
     """Of what finds structures, which cuts to prove them: what another version has found is found again."""
     folder = Path(structure.__file__).parent
-    cuts = [folder.parent / "models" / "surgery.py", *sorted((folder.parent / "compress").glob("*.py"))]
-    return digest([torch.__version__, *(path.read_text() for path in (*sorted(folder.rglob("*.py")), *cuts))])
+    models = [folder.parent / "models" / name for name in ("computed_weights.py", "surgery.py")]
+    cuts = [*sorted(folder.rglob("*.py")), *models, *sorted((folder.parent / "compress").glob("*.py"))]
+    return digest([path.read_text() for path in cuts])
 
 
 def find_afresh(recipe: BuildRecipe, size: ImageSize) -> Structure:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +31,7 @@ from vitsearch_agent.base.canonical_json import digest, file_digest
 GIVEN = ("classes", "channels", "resolution")
 """What a function may take, by name."""
 SEED = 0
+INSTALLED = "site-packages"
 
 
 def parameters_of(network: PythonNetwork) -> frozenset[str]:
@@ -118,20 +120,29 @@ def _seeded() -> Iterator[None]:
             np.random.set_state(of_numpy)
 
 
-def code_digest(model: nn.Module) -> str:
-    """Name the code of the classes of a model, without those of torch.
+def code_digest(network: PythonNetwork, model: nn.Module) -> str:
+    """Name the code of a network: its function, the package of it, what was imported from its folder, and its classes.
 
     Args:
-        model: A model.
+        network: The network.
+        model: A model that its function has made.
 
     Returns:
-        SHA-256 of the source files of its classes, in hexadecimal.
+        SHA-256 of the function's name and the source files, without those of torch and of packages that are installed
+        below the folder, in hexadecimal.
     """
-    modules = {type(module).__module__ for module in model.modules()}
-    sources = (
-        getattr(sys.modules.get(name), "__file__", None) for name in modules if name.partition(".")[0] != "torch"
-    )
-    return digest(sorted(file_digest(source) for source in sources if source is not None))
+    package = network.entry.partition(":")[0].partition(".")[0]
+    classes = {cls.__module__ for module in model.modules() for cls in type(module).__mro__}
+    files = set()
+    for name, module in [*sys.modules.items()]:
+        file, top = Path(getattr(module, "__file__", None) or ""), name.partition(".")[0]
+        if top == package or (name in classes and top != "torch") or _lies_in(file, network.folder):
+            files.add(file)
+    return digest([network.entry, *sorted(file_digest(str(file)) for file in files if file.is_file())])
+
+
+def _lies_in(file: Path, folder: str) -> bool:
+    return bool(folder) and INSTALLED not in file.parts and file.resolve().is_relative_to(Path(folder).resolve())
 
 
 def _named(network: PythonNetwork) -> str:

@@ -379,7 +379,7 @@ def _structure_of(network: PythonNetwork, size: ImageSize) -> Structure:
     declared = _declared(network, own.model)
     identity: dict[str, Any] = {"architecture": own.architecture, "pixels": size.to_json()}
     identity["declared"] = [asdict(unit) for unit in declared]
-    identity["code"] = code_digest(own.model)  # two ways to write one graph can be cut in different ways
+    identity["code"] = code_digest(network, own.model)  # two ways to write one graph can be cut in different ways
     structure = kept_structure(identity, find)
     for refusal in structure.refusals:
         if refusal.kind == DECLARED:

@@ -17,6 +17,9 @@ from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDictPreHook
 from torch.nn.utils.weight_norm import WeightNorm
 
+OLD_NAMES_HOOK = "_weight_norm_compat_hook"
+"""Of torch, by which its parametrized weight norm takes a file of its older one."""
+
 
 @dataclass(frozen=True)
 class _Computed:
@@ -25,11 +28,13 @@ class _Computed:
     Attributes:
         name: Its name in the module.
         sources: The tensors that it is computed from, by their names in the module.
+        value: Computes it.
         fold: Puts a parameter with its value in its place.
     """
 
     name: str
     sources: dict[str, torch.Tensor]
+    value: Callable[[], torch.Tensor]
     fold: Callable[[], Any]
 
 
@@ -52,22 +57,25 @@ def folded_state(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, 
     """Compute the weights of a file.
 
     Args:
-        model: The network as its author makes it, in evaluation mode; of no use afterwards. Its shapes may differ from
-            those of the file.
+        model: The network as its author makes it, in evaluation mode. Its shapes may differ from those of the file; it
+            is of no use afterwards.
         state: The tensors of the file, by their names in the model.
 
     Returns:
         The tensors by their names in a model after `fold`. Where the file has these names already, they stay.
     """
     folded = dict(state)
-    for path, module in [*model.named_modules()]:
+    for path, module in model.named_modules(remove_duplicate=False):
         prefix = f"{path}." if path else ""
-        for computed in [*_computed(module)]:
-            if all(prefix + name in state for name in computed.sources):
+        for hook in module._load_state_dict_pre_hooks.values():
+            if getattr(hook, "__name__", "") == OLD_NAMES_HOOK:
+                hook(folded, prefix, {}, False, [], [], [])
+        for computed in _computed(module):
+            if all(prefix + name in folded for name in computed.sources):
                 for name, source in computed.sources.items():
                     source.data = folded.pop(prefix + name)
-                computed.fold()
-                folded[prefix + computed.name] = getattr(module, computed.name).detach()
+                with torch.no_grad():
+                    folded[prefix + computed.name] = computed.value()
     return folded
 
 
@@ -76,13 +84,16 @@ def _computed(module: nn.Module) -> Iterator[_Computed]:
         for name, parametrization in cast(nn.ModuleDict, module.parametrizations).items():
             tensors = parametrization.state_dict(keep_vars=True).items()
             sources = {f"parametrizations.{name}.{key}": tensor for key, tensor in tensors}
-            yield _Computed(name, sources, partial(parametrize.remove_parametrizations, module, name))
+            fold = partial(parametrize.remove_parametrizations, module, name)
+            yield _Computed(name, sources, parametrization, fold)
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm):
-            yield _Computed(hook.name, _named(module, hook.name, "gv"), partial(remove_weight_norm, module, hook.name))
+            sources, value = _named(module, hook.name, "gv"), partial(hook.compute_weight, module)
+            yield _Computed(hook.name, sources, value, partial(remove_weight_norm, module, hook.name))
         elif isinstance(hook, SpectralNorm):
             sources = _named(module, hook.name, ("orig", "u", "v"))
-            yield _Computed(hook.name, sources, partial(_remove_spectral_norm, module, hook.name))
+            value = partial(hook.compute_weight, module, do_power_iteration=False)
+            yield _Computed(hook.name, sources, value, partial(_remove_spectral_norm, module, hook.name))
 
 
 def _named(module: nn.Module, name: str, endings: Iterable[str]) -> dict[str, torch.Tensor]:

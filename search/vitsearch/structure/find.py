@@ -22,6 +22,7 @@ from vitsearch.structure.values import Heads, Part, Refusal, Structure, Width
 SCALES = ((1.0, 0.0), (0.05, 0.5), (3.0, 0.5))
 """Factor and offset of the images of the last proof: what depends on their size goes another way there."""
 NOT_SIDE_BY_SIDE = "its heads depend on each other, or do not lie side by side"
+STAYS_TORCHS = "its keys or values have a width of their own, or more tokens than its input"
 
 
 DECLARED = "declared"
@@ -80,7 +81,7 @@ def _accepted_heads(trace: Trace) -> tuple[list[Heads], list[Refusal]]:
     accepted, refused = [], []
     for name, count, layouts in attention.candidates(trace):
         kind = type(trace.modules[name]).__name__
-        reasons = [] if layouts else ["it has one head" if count == 1 else NOT_SIDE_BY_SIDE]
+        reasons = [] if layouts else [_why_no_layout(trace.modules[name], count)]
         for heads in layouts:
             reason = _refused_heads(trace, heads)
             if reason is None:
@@ -90,6 +91,12 @@ def _accepted_heads(trace: Trace) -> tuple[list[Heads], list[Refusal]]:
         else:
             refused.append(Refusal("heads", name, kind, reasons[0]))
     return accepted, refused
+
+
+def _why_no_layout(attention: nn.Module, count: int) -> str:
+    if type(attention) is nn.MultiheadAttention:
+        return STAYS_TORCHS
+    return "it has one head" if count == 1 else NOT_SIDE_BY_SIDE
 
 
 def _stem(trace: Trace, residual: Sequence[str]) -> set[str]:

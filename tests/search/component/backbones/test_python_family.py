@@ -1,15 +1,19 @@
 """Networks of the user's own code: imported, looked at, built, and refused in one line each."""
 
+import importlib
 import itertools
+import sys
 import textwrap
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from vitsearch import backbones
+from vitsearch.backbones.own_code import code_digest, make_as_written
 from vitsearch.backbones.python_family import PythonFamily, examine_network
 from vitsearch.compress import prune
 from vitsearch.core.image_size import ImageSize
@@ -18,8 +22,10 @@ from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT
 from vitsearch.core.plan import Compression
 from vitsearch.core.resolve import Scores, resolve
 from vitsearch.errors import NetworkError, PlanError, WeightsError
+from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.models.classifier import class_count, classifiers_of
+from vitsearch.models.surgery import head_columns
 
 NET = """
     import torch
@@ -439,3 +445,276 @@ def test_what_a_module_of_ones_own_calls_fuse_is_left_alone(network):
     family = PythonFamily(ours)
     model = family.build(ModelSpec("ours", "none", ImageSize.square(16), 3, 1)).model
     assert family.deployable(model) is model
+
+
+ATTENDING = """
+    import torch
+    from torch import nn
+
+    class Attend(BASE):
+        def __init__(self, heads=4):
+            super().__init__()
+            self.num_heads = heads
+            self.q, self.k, self.v, self.proj = (nn.Linear(16, 16) for _ in range(4))
+
+        def forward(self, x):
+            b, n, c = x.shape
+            q, k, v = (layer(x).reshape(b, n, self.num_heads, -1).transpose(1, 2) for layer in (self.q, self.k, self.v))
+            y = (q @ k.transpose(-2, -1) * 0.5).softmax(-1) @ v
+            return x + self.proj(self.joined(y.transpose(1, 2), (b, n, c)))
+
+    class Net(nn.Module):
+        def __init__(self, classes):
+            super().__init__()
+            self.stem, self.attend, self.out = nn.Conv2d(3, 16, 4, 4), Attend(), nn.Linear(16, classes)
+
+        def forward(self, x):
+            return self.out(self.attend(self.stem(x).flatten(2).transpose(1, 2)).mean(1))
+"""
+JOINED = """
+    def joined(y, shape):
+        return y.reshape(*shape[:2], WIDTH)
+"""
+MADE = """
+    def make(classes):
+        net = Net(classes)
+        net.attend.joined = joined
+        return net
+"""
+JOINING = """
+    from torch import nn
+
+    class Joining(nn.Module):
+        def joined(self, y, shape):
+            return y.reshape(*shape[:2], WIDTH)
+"""
+ALL, KEPT = "shape[2]", "-1"
+"""Widths that make one graph: with fewer heads, only the second runs."""
+
+
+def test_a_structure_is_found_again_when_the_file_of_the_function_changes(network):
+    pieces, _ = network(ATTENDING.replace("BASE", "nn.Module")).entry.split(":")
+    stays, goes = (
+        PythonFamily(network(f"    from {pieces} import Net\n{JOINED.replace('WIDTH', width)}{MADE}"))
+        for width in (ALL, KEPT)
+    )
+    assert "no attention heads" in stays.levels("ours").lines()
+    assert "heads of 1 Attend" in goes.levels("ours").lines()
+    assert examine_network(stays.network).architecture == examine_network(goes.network).architecture
+
+
+def test_two_functions_of_one_file_have_structures_of_their_own(network):
+    second = (
+        f"{JOINED}{MADE}".replace("WIDTH", KEPT).replace("joined(", "joined_to(").replace("= joined", "= joined_to")
+    )
+    code = f"{ATTENDING}{JOINED}{MADE}{second.replace('make', 'make_other')}"
+    code = code.replace("BASE", "nn.Module").replace("WIDTH", ALL)
+    stays = network(code)
+    goes = replace(stays, entry=f"{stays.entry}_other")
+    assert "no attention heads" in PythonFamily(stays).levels("ours").lines()
+    assert "heads of 1 Attend" in PythonFamily(goes).levels("ours").lines()
+
+
+@pytest.mark.parametrize("where", ["beside it", "elsewhere"])
+def test_a_structure_is_found_again_when_a_file_that_it_imports_changes(where, network, tmp_path, monkeypatch):
+    """Beside it are functions; of another package is a base class."""
+    imported = f"imported_{next(numbers)}"
+    if where == "beside it":
+        folder, text = tmp_path, JOINED
+        code = f"    from {imported} import joined\n{ATTENDING.replace('BASE', 'nn.Module')}{MADE}"
+    else:
+        folder, text = tmp_path / "elsewhere" / "site-packages", JOINING
+        folder.mkdir(parents=True)
+        monkeypatch.syspath_prepend(folder)
+        code = f"    from {imported} import Joining\n{ATTENDING.replace('BASE', 'Joining')}"
+        code += "\n    def make(classes):\n        return Net(classes)\n"
+    lines, architectures = [], set()
+    for width in (ALL, KEPT):
+        sys.modules.pop(imported, None)
+        (folder / f"{imported}.py").write_text(textwrap.dedent(text.replace("WIDTH", width)))
+        ours = network(code)
+        lines.append([*PythonFamily(ours).levels("ours").lines()])
+        architectures.add(examine_network(ours).architecture)
+    assert len(architectures) == 1
+    assert "no attention heads" in lines[0]
+    assert "heads of 1 Attend" in lines[1]
+
+
+def test_a_structure_is_kept_where_only_a_file_of_others_changes(network, tmp_path, monkeypatch):
+    """What is installed below the folder of the network, and not the network's, does not count."""
+    ours = network()
+    first = code_digest(ours, examine_network(ours).model)
+    folder = tmp_path / "venv" / "site-packages"
+    folder.mkdir(parents=True)
+    monkeypatch.syspath_prepend(folder)
+    name = f"installed_{next(numbers)}"
+    (folder / f"{name}.py").write_text("")
+    importlib.import_module(name)
+    assert code_digest(ours, examine_network(ours).model) == first
+
+
+TORCHS = """
+    import torch
+    from torch import nn
+    from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+
+    class Block(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.attend_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.attend = nn.MultiheadAttention(width, 4, batch_first=True)
+            self.mlp = nn.Sequential(nn.Linear(width, 48), nn.GELU(), nn.Linear(48, width))
+
+        def forward(self, x):
+            y = self.attend_norm(x)
+            x = x + self.attend(y, y, y)[0]
+            return x + self.mlp(self.norm(x))
+
+    class SequenceFirst(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.norm, self.attend = nn.LayerNorm(width), nn.MultiheadAttention(width, 4)
+
+        def forward(self, x):
+            y = self.norm(x).transpose(0, 1)
+            return x + self.attend(y, y, y, need_weights=False)[0].transpose(0, 1)
+
+    class Normed(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            norms = weight_norm, spectral_norm, parametrizations.weight_norm, parametrizations.spectral_norm
+            self.grow = nn.ModuleList([norm(nn.Linear(width, 48)) for norm in norms])
+            self.shrink = nn.ModuleList([norm(nn.Linear(48, width)) for norm in norms])
+
+        def forward(self, x):
+            for grow, shrink in zip(self.grow, self.shrink):
+                x = x + shrink(torch.relu(grow(x)))
+            return x
+
+    class Net(nn.Module):
+        def __init__(self, classes, channels, block, width=32):
+            super().__init__()
+            self.stem = nn.Conv2d(channels, width, 4, 4)
+            self.blocks = nn.Sequential(block(width), block(width))
+            self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, classes)
+
+        def forward(self, x):
+            x = self.blocks(self.stem(x).flatten(2).transpose(1, 2))
+            return self.out(self.norm(x).mean(1))
+
+    def own(classes, channels):
+        return Net(classes, channels, Block)
+
+    def sequence_first(classes, channels):
+        return Net(classes, channels, SequenceFirst)
+
+    def encoder_layer(classes, channels):
+        return Net(classes, channels, lambda width: nn.TransformerEncoderLayer(width, 4, 48, batch_first=True))
+
+    def encoder(classes, channels):
+        layer = nn.TransformerEncoderLayer(32, 4, 48, batch_first=True, norm_first=True)
+        return Net(classes, channels, lambda width: nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
+
+    def normed(classes, channels):
+        return Net(classes, channels, Normed)
+
+    def normed_attention(classes, channels):
+        net = own(classes, channels)
+        for block in net.blocks:
+            parametrizations.weight_norm(block.attend.out_proj)
+            weight_norm(block.mlp[0])
+        return net
+"""
+ATTENTIONS = ["own", "sequence_first", "encoder_layer", "encoder", "normed_attention"]
+IMAGES = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).reshape(2, 3, 16, 16).sin()
+
+
+def as_trained(ours, classes):
+    """The network as its author makes it and trains it, in evaluation mode."""
+    model = make_as_written(ours, classes=classes, channels=3, resolution=ours.resolution)
+    model.train()(IMAGES)
+    with torch.no_grad():
+        for values in model.parameters():
+            values.add_(torch.randn_like(values) * 0.05)
+    return model.eval()
+
+
+def saved_by_torch(model, folder):
+    torch.save(model.state_dict(), folder / "weights.pt")
+    return f"file:{folder / 'weights.pt'}"
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("classes", [5, 7])
+@pytest.mark.parametrize("entry", [*ATTENTIONS, "normed"])
+def test_weights_that_the_author_saved_give_what_they_gave(network, tmp_path, entry, classes):
+    ours = network(TORCHS, entry)
+    author = as_trained(ours, classes)
+    weights = saved_by_torch(author, tmp_path)
+    assert PythonFamily(ours).supports("ours", "weights", weights) is None
+    loaded = built(ours, weights=weights, classes=classes, channels=3)
+    assert not loaded.head_is_new
+    if "normed" not in entry:
+        assert loaded.model.state_dict().keys() == author.state_dict().keys()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(IMAGES), author(IMAGES), atol=1e-5, rtol=1e-5)
+    other = built(ours, weights=weights, classes=9, channels=3)
+    assert other.head_is_new
+    assert torch.equal(other.model.stem.weight, author.stem.weight)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_inside_of_another_module_are_found_where_they_are_computed(network, tmp_path):
+    ours = network(TORCHS, "normed")
+    author = as_trained(ours, 5)
+    weights = saved_by_torch(torch.nn.ModuleDict({"model": author}), tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(built(ours, weights=weights, channels=3).model(IMAGES), author(IMAGES))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_that_do_not_fit_a_network_of_computed_ones_are_named(network, tmp_path):
+    ours = network(TORCHS, "normed")
+    author = as_trained(ours, 5)
+    state = author.state_dict()
+    del state["blocks.0.grow.0.weight_g"]
+    with pytest.raises(WeightsError, match=r"missing: blocks.0.grow.0.weight; not of this model: .*grow.0.weight_v"):
+        built(ours, weights=saved(state, tmp_path), channels=3)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_channels_behind_computed_weights_are_found(network):
+    family = PythonFamily(network(TORCHS, "normed"))
+    parts = family.structure("ours").parts
+    assert [part.width.channels for part in parts] == [48] * 8
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("entry", ATTENTIONS)
+def test_heads_of_torchs_attention_are_cut_and_exported(network, plan, tmp_path, entry):
+    ours = network(TORCHS, entry)
+    family, options = PythonFamily(ours), {"channels": 3}
+    options["weights"] = saved_by_torch(as_trained(ours, 5), tmp_path)
+    made, whole = built(ours, **options).model, built(ours, **options).model
+    structure = family.block_structure(made, spec(**options))
+    compression = Compression(head_pruning_ratio=0.5)
+    resolved = resolve(replace(plan, compression=compression), structure, Scores.equal(structure))
+    found = [part.heads for part in family.structure("ours").parts]
+    attentions = 4 if entry == "encoder" else 2
+    assert sum(heads is not None for heads in found) == attentions
+    assert f"heads of {attentions} MultiheadAttention" in family.levels("ours").lines()
+    for heads, block in zip(found, resolved.blocks, strict=True):
+        if heads is not None:
+            assert (heads.count, len(block.heads)) == (4, 2)
+            gone = head_columns(sorted({*range(4)} - {*block.heads}), heads.head_dim)
+            whole.get_submodule(heads.consumer).weight.data[:, gone] = 0
+    prune.apply(made, family, resolved, IMAGES)
+    assert all(made.get_submodule(heads.consumer).in_features == 16 for heads in found if heads)
+    with torch.no_grad():
+        expected = whole(IMAGES)
+        assert float((made(IMAGES) - expected).abs().max()) <= 1e-6 * max(1.0, float(expected.abs().max()))
+        path = tmp_path / "model.onnx"
+        write_onnx(made, tuple(IMAGES.shape), path, exporter=examine_network(ours).exporter)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (logits,) = session.run(None, {session.get_inputs()[0].name: IMAGES.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), made(IMAGES), atol=1e-5, rtol=1e-5)
