@@ -113,11 +113,12 @@ class DataJob(Job[DataReady]):
 @dataclass(frozen=True)
 class Base:
     """An unpruned model with the head of the task. `qualities` are its metrics on the `n` images of the validation
-    split (torch)."""
+    split (torch), `note` what there is to say of the file that it started from."""
 
     weights_sha256: str
     qualities: Mapping[str, float]
     n: int
+    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from torch import nn
 
 from vitsearch import data
 from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
+from vitsearch.backbones.weights import note_on
 from vitsearch.compress import macs, scores, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.core.caveats.leaks import leak_text
@@ -90,7 +91,7 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
             truth = replace(truth, reference=outputs)
         qualities = task.judge(outputs, truth).values
     weights = _save_weights(built.model.cpu(), job.workspace.store)
-    return jobs.Base(weights, qualities, len(images.validation.images))
+    return jobs.Base(weights, qualities, len(images.validation.images), note_on(job.source.weights))
 
 
 def _shipped_qualities(source: jobs.Source, images: data.ImageData) -> Mapping[str, float] | None:
