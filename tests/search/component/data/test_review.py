@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -354,3 +355,41 @@ def test_the_groups_that_check_proposes_keep_four_variants_of_an_object_together
     after = described(grouped, tmp_path / "after")
     assert after.description["leaks"]["validation"]["alike"] == after.description["leaks"]["holdout"]["alike"] == 0
     assert after.notes == ()
+
+
+def deep(folder: Path, brightest: list[int]) -> None:
+    """Noise of up to so much, in files of 16 bits."""
+    folder.mkdir(parents=True)
+    for number, most in enumerate(brightest):
+        pixels = (
+            np.random.default_rng([crc32(str(folder).encode()), number]).integers(0, most + 1, (8, 8)).astype(np.uint16)
+        )
+        pixels[0, 0] = most
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+
+
+def test_all_files_of_16_bits_are_judged_not_a_sample(tmp_path):
+    """The last 20 of 120 are of 12 bits, and one bright pixel elsewhere does not hide them."""
+    deep(tmp_path / "bolt", [65535] * 100)
+    deep(tmp_path / "nut", [65535] * 100 + [4095] * 20)
+    (line,) = warnings(tmp_path)
+    assert line.startswith(
+        "files of 16 bits with small values: in 20 of the 220 that were decoded, such as nut/100.png, the brightest "
+        "pixel is at most 15 of 255, as the upper 8 of the 16 bits are used. Multiply the pixels"
+    )
+
+
+@pytest.mark.parametrize("source", ["folder", "torch/image_folder"])
+def test_dark_files_are_named_in_every_source(tmp_path, source):
+    for split in ("train", "val"):
+        for name in ("bolt", "nut"):
+            deep(tmp_path / split / name, [1023] * 12 if split == "train" else [1000] * 12)
+    (line,) = (line for line in warnings(tmp_path, source) if "16 bits" in line)
+    assert "in 48 of the 48" in line if source == "folder" else "in 24 of the 24" in line
+    assert "at most 3 of 255" in line
+
+
+def test_single_black_photos_are_no_dark_files(tmp_path):
+    deep(tmp_path / "bolt", [65535] * 100)
+    deep(tmp_path / "nut", [65535] * 98 + [4095] * 2)
+    assert warnings(tmp_path) == []

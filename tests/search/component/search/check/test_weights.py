@@ -98,8 +98,8 @@ def test_a_check_says_which_of_the_states_of_a_file_is_used(check, weights, tmp_
     torch.save({"state_dict": wrong, "state_dict_ema": right}, tmp_path / "last.pth")
     valid = check(f'{{name: vit_fmnist_p4, weights: "file:{tmp_path}/last.pth", mean: 0, std: 1}}').require()
     assert valid.warnings == (
-        f"vit_fmnist_p4: {tmp_path}/last.pth holds weights as state_dict_ema and state_dict: state_dict_ema is used; for "
-        "others, save them alone in a file",
+        f"vit_fmnist_p4: {tmp_path}/last.pth holds weights as state_dict_ema and state_dict: state_dict_ema is used; "
+        "for others, save them alone in a file",
     )
 
 
