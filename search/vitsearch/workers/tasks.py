@@ -270,7 +270,7 @@ def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jo
     stored = store.put_model(written.file.path)
     described = written.parity, written.file.options, written.structure
     graph = jobs.ExportedGraph(stored.sha256, stored.size_bytes, macs_m, params_m, *described)
-    return replace(graph, exporter=written.exporter)
+    return replace(graph, exporter=written.exporter, float_weights=written.float_weights)
 
 
 def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evaluation:
