@@ -244,8 +244,8 @@ class ExportedGraph:
         """What the ledger keeps with the file."""
         counted = {"macs_m": self.macs_m, "params_m": self.params_m, "parity": self.parity}
         more = {"structure": self.structure, "judged_sha256": self.judged_sha256, "exporter": self.exporter}
-        more |= {"float_weights": dict(self.float_weights)}
-        return counted | {"options": dict(self.options)} | more
+        mappings = {"options": dict(self.options), "float_weights": dict(self.float_weights)}
+        return counted | mappings | more
 
 
 @dataclass(frozen=True)
