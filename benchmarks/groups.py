@@ -1,15 +1,17 @@
 """What a draw without groups hides: the accuracy of one small network on a folder of objects in four variants each.
 
-    python benchmarks/groups.py
+    python benchmarks/groups.py               # 1,000 objects, three draws
+    python benchmarks/groups.py --draws 1
 
-Writes 1,000 Fashion-MNIST images, each in two crops and two brightnesses, and trains the same network on the draw with
-and without `task.data.group`. Other objects in the same variants say which validation accuracy is true.
+Writes Fashion-MNIST images, each in two crops and two brightnesses, and trains the same network on draws with and
+without `task.data.group`. Other objects in the same variants say which validation accuracy is true.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,6 @@ from torch import nn
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec, ImageData, Split, load, review
 
-OBJECTS = 1000
 CORNERS = ((2, 3), (5, 5))
 LIGHTS = (1.0, 0.75)
 EPOCHS = 20
@@ -34,8 +35,8 @@ def variants(image: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-def write(split: Split, names: tuple[str, ...], folder: Path) -> None:
-    for row in range(OBJECTS):
+def write(split: Split, names: tuple[str, ...], objects: int, folder: Path) -> None:
+    for row in range(min(objects, len(split))):
         where = folder / names[int(split.labels[row])].replace("/", "-")
         where.mkdir(parents=True, exist_ok=True)
         for number, pixels in enumerate(variants(np.asarray(split.images[row, ..., 0]))):
@@ -70,22 +71,35 @@ def accuracy(model: nn.Module, split: Split) -> float:
         return float((model(images).argmax(1) == labels).float().mean())
 
 
+def accuracies(spec: DataSpec) -> tuple[float, float]:
+    """On the validation images of a draw, and on other objects."""
+    data = load(spec)
+    model = trained(data)
+    assert data.test is not None
+    return accuracy(model, data.validation), accuracy(model, data.test)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objects", type=int, default=1000, metavar="N", help="objects, in four variants each")
+    parser.add_argument("--draws", type=int, default=3, metavar="N", help="draws of the validation images")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
     source = load(DataSpec("builtin:fashion-mnist-14k"))
     with tempfile.TemporaryDirectory() as folder:
-        write(source.train, source.class_names, Path(folder) / "train")
-        write(source.validation, source.class_names, Path(folder) / "test")
+        write(source.train, source.class_names, options.objects, Path(folder) / "train")
+        write(source.validation, source.class_names, options.objects, Path(folder) / "test")
         size = ImageSize.square(28)
         plain = DataSpec("folder", root=folder, image_size=size, validation_share=0.25)
-        for spec in (plain, dataclasses.replace(plain, group="(.*)_[^/_]*$")):
+        for spec in (plain, replace(plain, group="(.*)_[^/_]*$")):
             print(f"group: {spec.group}")
             for line in review.review(spec).warnings:
                 print(f"  {line}")
-            data = load(spec)
-            model = trained(data)
-            assert data.test is not None
-            own, others = accuracy(model, data.validation), accuracy(model, data.test)
-            print(f"  accuracy: {own:.3f} on validation images, {others:.3f} on other objects")
+            found = np.array([accuracies(replace(spec, seed=seed)) for seed in range(options.draws)])
+            for own, others in found:
+                print(f"  accuracy: {own:.3f} on validation images, {others:.3f} on other objects")
+            own, others = found.mean(axis=0)
+            print(f"  mean of {options.draws}: {own:.3f} and {others:.3f}, {own - others:+.3f}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.backbones.weights_file import State, read_state, some
+from vitsearch.backbones.weights_file import State, choice_of_state, read_state, some
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.preprocessing import Interpolation, Preprocessing
 from vitsearch.errors import PlanError, WeightsError, first_line
@@ -114,6 +114,12 @@ def weights_path(backbone: str, weights: str) -> Path:
     if not file.is_file():
         raise WeightsError(f"weights of {backbone}: there is no file {file.absolute()}")
     return file
+
+
+def note_on(weights: str) -> str | None:
+    """What there is to say of a file of weights that can be used; None of all others."""
+    kind, _, path = weights.partition(":")
+    return choice_of_state(Path(path).expanduser()) if kind == "file" else None
 
 
 def digest_of(spec: ModelSpec, architecture: str = "") -> str:

@@ -24,19 +24,20 @@ UNREADABLE = (
 )  # fmt: skip
 """What torch.load raises for files that hold no tensors; its reader interprets their bytes as instructions."""
 State = dict[str, torch.Tensor]
+STATES = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""What checkpoints of trainings call their weights, in the order in which `read_state` looks for them. The first two
+are averages over the last steps, with which timm evaluates too."""
 
 
 def read_state(path: Path) -> State:
     """The tensors in `path`, floats as float32.
 
-    Accepts safetensors (under any file name) and PyTorch state dicts, plain or under `state_dict`, `model` or
-    `model_ema`. Does not execute code in the file. `WeightsError` for anything else.
+    Accepts safetensors (under any file name) and PyTorch state dicts, plain or under one of `STATES`. Does not execute
+    code in the file. `WeightsError` for anything else.
     """
     state = _unpacked(path)
-    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-            break
+    if held := _states(state):
+        state = state[held[0]]
     if not isinstance(state, dict) or not state or not all(_is_tensor_of_a_name(item) for item in state.items()):
         raise WeightsError(
             f"{path} holds no weights but {_content(state)}; expected is a state dict, which maps names to tensors"
@@ -48,6 +49,26 @@ def read_state(path: Path) -> State:
         }
     except NotImplementedError as error:  # torch has types that it can store and not read, such as float4
         raise WeightsError(f"{path} holds weights that cannot be read as float32: {first_line(error)}") from error
+
+
+def choice_of_state(path: Path) -> str | None:
+    """Say which weights of a file `read_state` takes.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        A text; None where there is nothing to choose, or nothing that could be read.
+    """
+    try:
+        content = _unpacked(path)
+    except WeightsError:
+        return None
+    held = [key for key in _states(content) if all(map(_is_tensor_of_a_name, content[key].items()))]
+    if len(held) < 2:
+        return None
+    listed = " and ".join([", ".join(held[:-1]), held[-1]])
+    return f"{path} holds weights as {listed}: {held[0]} is used; for others, save them alone in a file"
 
 
 def without_prefix(state: State, wanted: Iterable[str]) -> State:
@@ -64,6 +85,11 @@ def without_prefix(state: State, wanted: Iterable[str]) -> State:
     prefix = prefix[: prefix.rfind(".") + 1]
     names = {name.removeprefix(prefix): value for name, value in state.items()}
     return names if names.keys() == {*wanted} else state
+
+
+def _states(content: Any) -> list[str]:
+    """Those of `STATES` that a file has."""
+    return [key for key in STATES if isinstance(content, dict) and isinstance(content.get(key), dict)]
 
 
 def _unpacked(path: Path) -> Any:

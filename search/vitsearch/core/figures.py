@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vitsearch.core.metrics import METRICS, split
@@ -33,6 +33,11 @@ class Figure:
     high: float | None = None
     reason: str | None = None
     note: str | None = None
+
+    def times(self, factor: float) -> Figure:
+        """The figure and its interval, multiplied."""
+        value, low, high = (None if end is None else end * factor for end in (self.value, self.low, self.high))
+        return replace(self, value=value, low=low, high=high)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ timm_sets/        every set that timm reads
 splits.py         Split: images, labels and digest        holdout.py   choice of the images that are held out
 groups.py         images that are held out together
 pixels.py         decoding of one image to uint8          store.py     decoded images on disk
+dark_files.py     files of 16 bits whose upper ones are empty
 statistics.py     size, mean and deviation of images      estimate.py  memory and time of a data set, in advance
 review.py         classes and splits, and warnings about data that judges badly        layout.py   both in words
 near_duplicates.py  images that show nearly the same       leaks.py   which of them judge, and are learned

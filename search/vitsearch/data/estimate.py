@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data.builtin import BUILTIN_SIZES
+from vitsearch.data.dark_files import brightest_pixel, too_dark
 from vitsearch.data.folders.masked import survey_masked
 from vitsearch.data.folders.reader import FolderSurvey, survey_folder
-from vitsearch.data.pixels import DEEP, GREY, UNREADABLE, Content, Header, decode_image, header_of, reason
+from vitsearch.data.pixels import DEEP, GREY, UNREADABLE, Content, Header, decode_image, header_of, open_image, reason
 from vitsearch.data.problems import Problems
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.statistics import common_size
@@ -21,14 +22,13 @@ from vitsearch.data.timm_sets.read import OpenSplit, Sample, StreamSplit, Unread
 from vitsearch.data.timm_sets.splits import split_names
 
 SAMPLE = 32  # images
-LEAST_BRIGHT = 32  # of 255; an image of 13 bits in 16 stays below
 
 
 @dataclass(frozen=True)
 class DataEstimate:
     """`bytes` is the size of the decoded training and validation images. `decode_cpu_s` is the CPU time of
-    decoding them once, extrapolated from `sampled` images; 0 for sets that are not decoded. `too_dark` says that these
-    have few of the 16 bits of their files."""
+    decoding them once, extrapolated from `sampled` images; 0 for sets that are not decoded. `too_dark` says that those
+    of a set that timm reads have few of the 16 bits of their files."""
 
     images: int
     image_size: ImageSize
@@ -72,8 +72,8 @@ def estimate_of_folder(survey: FolderSurvey) -> DataEstimate:
     files = survey.files
     chosen = [(str(files[row].path), files[row].path) for row in _evenly_spaced(len(files))]
     size, channels = survey.image_size, survey.channels
-    decode_s, too_dark = _decode(str(survey.root), chosen, size, channels)
-    return DataEstimate(len(files), size, channels, True, decode_s * len(files), len(chosen), too_dark)
+    decode_s = _decode(str(survey.root), chosen, size, channels)
+    return DataEstimate(len(files), size, channels, True, decode_s * len(files), len(chosen))
 
 
 def _of_timm(spec: DataSpec) -> DataEstimate:
@@ -94,10 +94,10 @@ def _of_timm(spec: DataSpec) -> DataEstimate:
     size = spec.image_size or common_size(((header.width, header.height) for header in headers), problems)
     problems.raise_any()
     channels = spec.channels or (1 if all(header.mode in GREY for header in headers) else 3)
-    decode_s, too_dark = _decode(opened[0].where, chosen, size, channels)
+    decode_s = _decode(opened[0].where, chosen, size, channels)
     # timm_sets/source.py reads every sample twice and decodes it once.
     cpu_s = (decode_s + 2 * read_s / len(samples)) * images
-    return DataEstimate(images, size, channels, True, cpu_s, len(samples), too_dark)
+    return DataEstimate(images, size, channels, True, cpu_s, len(samples), too_dark(dict(_brightest(chosen))))
 
 
 def _sampled(split: OpenSplit) -> list[Sample]:
@@ -118,32 +118,23 @@ def _headers(chosen: Iterable[tuple[str, Content]], problems: Problems) -> Itera
             problems.add_unreadable(name, reason(error))
 
 
-def _decode(
-    where: str, chosen: Sequence[tuple[str, Content]], size: ImageSize, channels: int
-) -> tuple[float, str | None]:
-    """CPU-seconds of decoding one image, on average, and whether images of 16 bits are too dark."""
-    problems, brightest, started = Problems(where), list[int](), time.process_time()
+def _decode(where: str, chosen: Sequence[tuple[str, Content]], size: ImageSize, channels: int) -> float:
+    """CPU-seconds of decoding one image, on average."""
+    problems, started = Problems(where), time.process_time()
     for name, content in chosen:
         try:
-            brightest.append(int(decode_image(content, size, channels).max()))
+            decode_image(content, size, channels)
         except UNREADABLE as error:
             problems.add_unreadable(name, reason(error))
     problems.raise_any()
-    return (time.process_time() - started) / max(1, len(chosen)), _too_dark(chosen, brightest)
+    return (time.process_time() - started) / max(1, len(chosen))
 
 
-def _too_dark(chosen: Sequence[tuple[str, Content]], brightest: Sequence[int]) -> str | None:
-    """Images of 10 or 12 bits in files of 16, of which the upper 8 are used, are almost black."""
-    if min(brightest, default=LEAST_BRIGHT) >= LEAST_BRIGHT:
-        return None
-    deep = [most for (_, content), most in zip(chosen, brightest, strict=True) if header_of(content).mode in DEEP]
-    if not deep or max(deep) >= LEAST_BRIGHT:
-        return None
-    return (
-        f"files of 16 bits with small values: of {len(deep)} of the {len(chosen)} images that were decoded, the "
-        f"brightest pixel is {max(deep)} of 255, as the upper 8 of the 16 bits are used. Multiply the pixels so that "
-        "they fill 16 bits (of 10 bits by 64, of 12 by 16), or write files of 8 bits"
-    )
+def _brightest(chosen: Iterable[tuple[str, Content]]) -> Iterator[tuple[str, int]]:
+    for name, content in chosen:
+        with open_image(content) as image:
+            if image.mode in DEEP:
+                yield name, brightest_pixel(image)
 
 
 def _size(count: int) -> str:

@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple, TypeAlias
 
@@ -37,13 +39,21 @@ def decode_image(content: Content, image_size: ImageSize, channels: int) -> Byte
     and the centre is cropped. So no image is squashed. 16-bit images keep their upper 8 bits; of several frames the
     first is used. Raises one of `UNREADABLE`.
     """
-    if isinstance(content, Image.Image):
-        return _pixels(content, image_size, channels)
-    with _stream(content) as stream, Image.open(stream) as opened:
-        if opened.format == "JPEG":
+    with open_image(content) as opened:
+        if opened is not content and opened.format == "JPEG":
             least = _SPARE * max(image_size.sides)  # both ways, as EXIF may turn the image
             opened.draft(None, (least, least))
         return _pixels(opened, image_size, channels)
+
+
+@contextmanager
+def open_image(content: Content) -> Iterator[Image.Image]:
+    """An image whose pixels are decoded once, where they are first read. Raises one of `UNREADABLE`."""
+    if isinstance(content, Image.Image):
+        yield content
+    else:
+        with _stream(content) as stream, Image.open(stream) as opened:
+            yield opened
 
 
 class Header(NamedTuple):
@@ -56,9 +66,7 @@ class Header(NamedTuple):
 
 def header_of(content: Content) -> Header:
     """The size and mode of an image; the pixels of files and bytes are not decoded."""
-    if isinstance(content, Image.Image):
-        return Header(*turned_size(content), content.mode)
-    with _stream(content) as stream, Image.open(stream) as image:
+    with open_image(content) as image:
         return Header(*turned_size(image), image.mode)
 
 
@@ -123,6 +131,11 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def upper_bits(image: Image.Image) -> Bytes:
+    """The upper 8 of the 16 bits of the pixels of an image of one of the modes `DEEP`."""
+    return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+
+
 def _pixels(image: Image.Image, image_size: ImageSize, channels: int) -> Bytes:
     flat = _flat(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
     fitted = ImageOps.fit(flat, (image_size.width, image_size.height), Image.Resampling.BICUBIC)
@@ -133,7 +146,7 @@ def _flat(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating point images are not supported")
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray(upper_bits(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -57,20 +57,20 @@ class Problems:
         for image, why in self._unreadable.items():
             by_reason.setdefault(why, []).append(image)
         count = len(self._unreadable)
-        lines, left = [f"{count} image{'s' if count > 1 else ''} cannot be used"], count
-        for why, images in sorted(by_reason.items(), key=lambda entry: -len(entry[1])):
-            if len(lines) <= _LISTED_LINES:
-                lines += _of_one_reason(why, images)
-                left -= len(images)
-        return "\n  ".join([*lines, *([f"and {left} more"] if left else [])])
+        reasons = sorted(by_reason.items(), key=lambda entry: -len(entry[1]))
+        shown, left = reasons[:_LISTED_LINES], sum(len(images) for _, images in reasons[_LISTED_LINES:])
+        most = _LISTED_LINES // len(shown)
+        lines = [line for why, images in shown for line in _of_one_reason(why, images, most)]
+        rest = [f"and {left} more"] if left else []
+        return "\n  ".join([f"{count} image{'s' if count > 1 else ''} cannot be used", *lines, *rest])
 
 
-def _of_one_reason(why: str, images: list[str]) -> list[str]:
-    if len(images) <= _LISTED:
+def _of_one_reason(why: str, images: list[str], most: int) -> list[str]:
+    if len(images) <= min(_LISTED, most):
         return [f"{image}: {why}" for image in images]
-    more = len(images) - _LISTED_LINES
+    more = len(images) - most
     rest = [f"  and {more} more"] if more > 0 else []
-    return [f"{why} ({len(images)}):", *(f"  {image}" for image in images[:_LISTED_LINES]), *rest]
+    return [f"{why} ({len(images)}):", *(f"  {image}" for image in images[:most]), *rest]
 
 
 def some(values: Iterable[str]) -> str:

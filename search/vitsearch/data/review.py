@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from vitsearch.core.data_sources import UNLABELLED
 from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.builtin import is_builtin, load_builtin
+from vitsearch.data.dark_files import too_dark
 from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS
-from vitsearch.data.folders.decoded import decoded_files, not_decoded
+from vitsearch.data.folders.decoded import Decoded, decoded_files, not_decoded
 from vitsearch.data.folders.masked import IMAGES, MASKS, MaskedSurvey, check_masks, survey_masked
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
@@ -307,34 +308,40 @@ def _without_pixels(class_names: Sequence[str], present: NDArray[np.bool_]) -> s
 
 def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
     problems, is_small = Problems(str(survey.root)), len(survey.files) <= MOST_COMPARED
-    pictures = decoded_files(survey.all_files, problems)
+    decoded = decoded_files(survey.all_files, problems)
     if is_small:
         contents = _of_folder(survey, spec, problems)
-        found = [*contents.warnings(), *_nearly_equal(contents, survey, pictures, spec)]
+        found = [*contents.warnings(), *_nearly_equal(contents, survey, decoded.pictures, spec)]
     else:
         problems.raise_any()
         contents = _of_folder(_without_copies(survey), spec)
         found = contents.counted()
     estimated = estimate_of_folder(survey)
-    found += _found(not_decoded(len(survey.all_files), len(pictures)), estimated.too_dark)
+    found += _shown(decoded, survey)
     not_read = [] if is_small else [_not_compared(estimated)]
     return Review(estimated, contents.layout(), [*not_read, *found, *skipped_files(survey, spec.group)])
 
 
 def _review_masked(survey: MaskedSurvey, spec: DataSpec) -> Review:
     problems, files = Problems(str(survey.images.root)), survey.images.all_files
-    pictures = decoded_files(files, problems)
+    decoded = decoded_files(files, problems)
     if len(problems):
         check_masks(filter(None, (survey.train, survey.validation, survey.test)), len(survey.class_names), problems)
     problems.raise_any()
     estimated = estimate_of_folder(survey.images)
-    decoded = _found(not_decoded(len(files), len(pictures)), estimated.too_dark)
+    shown = _shown(decoded, survey.images)
     if estimated.images > MOST_COMPARED:
         not_read = f"{_not_compared(estimated)}, nor were classes counted"
-        return Review(estimated, None, [*_found(not_read, _cut_images(survey.images)), *decoded])
+        return Review(estimated, None, [*_found(not_read, _cut_images(survey.images)), *shown])
     contents = _of_masked(survey, spec)
-    near = _nearly_equal(contents, survey.images, pictures, spec)
-    return Review(estimated, contents.layout(), [*contents.warnings(), *near, *decoded])
+    near = _nearly_equal(contents, survey.images, decoded.pictures, spec)
+    return Review(estimated, contents.layout(), [*contents.warnings(), *near, *shown])
+
+
+def _shown(decoded: Decoded, survey: FolderSurvey) -> list[str]:
+    """What decoding has shown, besides damaged images."""
+    brightest = {str(path.relative_to(survey.root)): most for path, most in decoded.brightest.items()}
+    return _found(not_decoded(len(survey.all_files), len(decoded.pictures)), too_dark(brightest))
 
 
 def _nearly_equal(

@@ -113,11 +113,12 @@ class DataJob(Job[DataReady]):
 @dataclass(frozen=True)
 class Base:
     """An unpruned model with the head of the task. `qualities` are its metrics on the `n` images of the validation
-    split (torch)."""
+    split (torch), `note` what there is to say of the file that it started from."""
 
     weights_sha256: str
     qualities: Mapping[str, float]
     n: int
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,8 @@ class ExportedGraph:
     are those of the runtime that the file needs; `structure` names what its cost depends on
     (`vitsearch.export.structure`). `judged_sha256` is the file whose accuracy stands for that of a runtime that
     does not run on this machine; None where the runtime itself judges. `exporter` is the one of torch's that wrote
-    its ONNX file (`vitsearch.core.onnx_exporters`)."""
+    its ONNX file (`vitsearch.core.onnx_exporters`), `float_weights` the layers that an int8 file has in floats, and
+    their bytes."""
 
     sha256: str
     size_bytes: int
@@ -236,12 +238,14 @@ class ExportedGraph:
     structure: str | None = None
     judged_sha256: str | None = None
     exporter: str = TORCHSCRIPT.name
+    float_weights: Mapping[str, int] = field(default_factory=dict)
 
     def detail(self) -> dict[str, Any]:
         """What the ledger keeps with the file."""
         counted = {"macs_m": self.macs_m, "params_m": self.params_m, "parity": self.parity}
         more = {"structure": self.structure, "judged_sha256": self.judged_sha256, "exporter": self.exporter}
-        return counted | {"options": dict(self.options)} | more
+        mappings = {"options": dict(self.options), "float_weights": dict(self.float_weights)}
+        return counted | mappings | more
 
 
 @dataclass(frozen=True)

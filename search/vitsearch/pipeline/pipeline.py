@@ -142,6 +142,11 @@ class Pipeline:
         """What the file of the graph says without a device: size, MACs and parameters."""
         return self._of_file(await self._screened_file(trial))
 
+    async def float_weights(self, trial: ResolvedTrial) -> Mapping[str, int]:
+        """The layers that the file of a graph has in floats, and their bytes; empty where it says nothing of them."""
+        weights: dict[str, int] = (await self._screened_file(trial)).detail.get("float_weights", {})
+        return weights
+
     async def _screened_file(self, trial: ResolvedTrial) -> ArtifactRow:
         key = trial.stage_keys.screened
         return await self._once(

@@ -123,6 +123,8 @@ class SharedStages:
                 targets, truth = await self._base_targets(recipe), await self.truth("validation")
                 job = replace(job, targets=targets, truth_sha256=truth)
             base, cost = await self._context.run(job)
+            if base.note is not None:
+                self._context.progress.note(f"{source.backbone}: {base.note}")
             return TrainingRow(key, rung, dict(base.qualities), None, base.n, base.weights_sha256), cost
 
         row = await self._context.single_flight.get(

@@ -9,6 +9,7 @@ import importlib.util
 import io
 import math
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,7 +121,7 @@ def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
     try:
         seen = _look(data, shipped_spaces.text(BOARDS[board].file))
     except DataError as error:
-        raise DataError(f"{error}\n{_nothing_written(file, board)}") from error
+        raise DataError(f"{error}\n{_nothing_written(file, board, str(error))}") from error
     _write(file, _filled(_Wishes(file, board, goal, seen)))
     return FirstSpace(file, board, seen.has_masks, seen.review)
 
@@ -165,11 +166,14 @@ def _look(root: str, text: str) -> _Data:
     return _Data(root, masked, sizes, review(replace(spec, image_size=smallest_enclosing(sizes))))
 
 
-def _nothing_written(file: Path, board: str) -> str:
-    """What to do about data with problems."""
+def _nothing_written(file: Path, board: str, problems: str) -> str:
+    """What to do about data with problems, which may name keys that mend them."""
+    mend = f"{file} was not written: mend the data and type the command again"
+    if not re.search(r"\bdata[.:]", problems):
+        return mend
     return (
-        f"{file} was not written: mend the data and type the command again. Where lines for task.data are named "
-        f"above: vitsearch init {file} --example {BOARDS[board].file}, and write them and the root into it"
+        f"{mend}. To write the lines for task.data that are named above: vitsearch init {file} --example "
+        f"{BOARDS[board].file}, and write them and the root into it"
     )
 
 

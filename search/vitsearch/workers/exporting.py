@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from vitsearch.data import ImageData
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, metadata, structure
 from vitsearch.export.base import PARITY_LIMIT
+from vitsearch.export.float_weights import float_weights
 from vitsearch.export.processor import saturates_int8
 from vitsearch.models import map_head
 from vitsearch.models.onnx_model import OnnxModel
@@ -74,13 +76,15 @@ def _class_names(workspace: jobs.Workspace, images: ImageData) -> tuple[str, ...
 @dataclass(frozen=True)
 class Written:
     """A file, open as it is judged on this machine; its largest difference to torch over the largest logit, the digest
-    of its structure, if that is known, and the name of torch's exporter that wrote its ONNX file."""
+    of its structure, if that is known, the name of torch's exporter that wrote its ONNX file, and its `float_weights`
+    (`vitsearch.export.float_weights`)."""
 
     file: ExportedFile
     opened: evaluate.OpenFile
     parity: float
     structure: str | None = None
     exporter: str = TORCHSCRIPT.name
+    float_weights: Mapping[str, int] = field(default_factory=dict)
 
 
 def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
@@ -104,7 +108,8 @@ def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
     if relative > limit:
         differ = f"{deployment.runtime} and torch differ by {relative:.1e} of the largest logit, allowed {limit:.0e}"
         raise StageError("export", "parity", differ)
-    return Written(file, opened, relative, structure.digest_of(file, deployment), task.exporter.name)
+    floats = float_weights(file, deployment)
+    return Written(file, opened, relative, structure.digest_of(file, deployment), task.exporter.name, floats)
 
 
 def _parity_limit(model: nn.Module, precision: str) -> float:

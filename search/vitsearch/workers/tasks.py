@@ -23,6 +23,7 @@ from torch import nn
 
 from vitsearch import data
 from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
+from vitsearch.backbones.weights import note_on
 from vitsearch.compress import macs, scores, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.core.caveats.leaks import leak_text
@@ -90,7 +91,7 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
             truth = replace(truth, reference=outputs)
         qualities = task.judge(outputs, truth).values
     weights = _save_weights(built.model.cpu(), job.workspace.store)
-    return jobs.Base(weights, qualities, len(images.validation.images))
+    return jobs.Base(weights, qualities, len(images.validation.images), note_on(job.source.weights))
 
 
 def _shipped_qualities(source: jobs.Source, images: data.ImageData) -> Mapping[str, float] | None:
@@ -269,7 +270,7 @@ def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jo
     stored = store.put_model(written.file.path)
     described = written.parity, written.file.options, written.structure
     graph = jobs.ExportedGraph(stored.sha256, stored.size_bytes, macs_m, params_m, *described)
-    return replace(graph, exporter=written.exporter)
+    return replace(graph, exporter=written.exporter, float_weights=written.float_weights)
 
 
 def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evaluation:

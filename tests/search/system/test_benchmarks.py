@@ -36,6 +36,7 @@ SMALLEST = {
     "driver_cost": "--trials 2 --tune-trials 0",
     "eta": "--trials 2 --times 0.05",
     "executorch_files": "--models vit_fmnist_p4 --runtimes onnxruntime executorch --rounds 1",
+    "groups": "--objects 150 --draws 1",
     "ladder_length": "--seeds 2 --rounds 2",
     "ladders": "--seeds 2 --budget-s 20",
     "large_study": "--trials 20",

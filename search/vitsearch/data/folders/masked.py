@@ -311,9 +311,19 @@ def _part(folder: Path | None, cache_dir: Path | None, problems: Problems) -> Ma
     deep = [mask for _, mask in pairs if mask.format == PNG and mask.mode in DEEP]
     _say(problems, folder, "masks of 16 bits for a pixel; write 8", deep)
     other_format = [mask for _, mask in pairs if mask.format != PNG]
-    _say(problems, folder, "masks in other files than PNG, which may not keep the indices of classes", other_format)
+    _say(
+        problems,
+        folder,
+        "masks in other files than PNG, which may not keep the indices of classes; write PNG",
+        other_format,
+    )
     colour = [mask for _, mask in pairs if mask.format == PNG and mask.mode not in (*INDEXED, *DEEP)]
-    _say(problems, folder, "masks with several numbers for a pixel instead of the index of its class", colour)
+    _say(
+        problems,
+        folder,
+        "masks with several numbers for a pixel, such as a colour; write one, the index of its class",
+        colour,
+    )
     none = np.zeros(len(pairs), np.int64)
     return MaskedPart(
         FolderPart(tuple(image for image, _ in pairs), none, caches[0]),
@@ -348,7 +358,8 @@ def _checked(path: Path, size: ImageSize | None, classes: int, problems: Problem
         return None
     wrong = [int(value) for value in np.unique(mask) if value >= classes and value != IGNORED]
     if wrong:
-        allowed = f"allowed: 0 to {classes - 1}, and {IGNORED} for pixels that count for nothing"
+        named = f"0 to {classes - 1}, as {CLASSES} names {classes} classes"
+        allowed = f"allowed: {named}, and {IGNORED} for pixels that count for nothing"
         problems.add_unreadable(
             path, f"has the value{'s' if len(wrong) > 1 else ''} {some(map(str, wrong))}; {allowed}"
         )

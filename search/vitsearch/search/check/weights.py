@@ -61,6 +61,10 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int, refused: Se
         except PlanError as error:
             checked.problems.append(Problem(start.path, str(error)))
             continue
+        if start.section.weights.startswith("file:"):
+            from vitsearch.backbones.weights import note_on  # torch: only where there is a file
+
+            checked.warnings.extend(f"{start.backbone}: {note}" for note in [note_on(start.section.weights)] if note)
         if space.labelled_by is not None:
             checked.tried[start.backbone] = agreement_text(start.backbone)
         elif preprocessing is not None and start.section.weights.startswith("file:"):

@@ -66,6 +66,7 @@ class Detail(TypedDict, total=False):
     masks_sha256: str | None
     reference_sha256: str | None
     shares: dict[str, float]
+    float_weights: dict[str, int]
 
 
 FILES_IN_DETAIL = ("judged_sha256", "outputs_sha256", "masks_sha256", "reference_sha256")

@@ -6,8 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.hostile_weights import HOSTILE
-from vitsearch.backbones.weights_file import read_state
+from vitsearch.backbones.weights_file import STATES, choice_of_state, read_state
 from vitsearch.errors import WeightsError
+
+ZERO = torch.zeros(1)
 
 
 @given(content=st.binary(max_size=400))
@@ -46,3 +48,23 @@ def test_hostile_safetensors_are_refused_with_a_message(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"^\S+weights\.safetensors holds (no )?weights"):
         read_state(path)
+
+
+@pytest.mark.parametrize("average", STATES[:2])
+def test_of_several_states_the_one_that_is_read_is_named(tmp_path, average):
+    path = tmp_path / "last.pth.tar"
+    torch.save({"epoch": 3, "model": {"name": "vit"}, "state_dict": {"a": ZERO}, average: {"a": ZERO + 1}}, path)
+    assert torch.equal(read_state(path)["a"], ZERO + 1)
+    assert choice_of_state(path) == (
+        f"{path} holds weights as {average} and state_dict: {average} is used; for others, save them alone in a file"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"a": ZERO}, {"state_dict": {"a": ZERO}}, {"model": {"a": ZERO}, "model_ema": None}, {"state_dict": 1}],
+    ids=["plain", "one", "no average was kept", "none"],
+)
+def test_nothing_is_said_of_a_file_that_leaves_no_choice(tmp_path, content):
+    torch.save(content, tmp_path / "file.pth")
+    assert choice_of_state(tmp_path / "file.pth") is None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -17,6 +20,9 @@ from vitsearch.data import DataSpec, load, review
 from vitsearch.data.fashion_mnist import SUBSET_ASSET
 from vitsearch.data.leaks import find_leaks
 from vitsearch.errors import DataError
+from vitsearch.pipeline.jobs import DataJob, DataReady, Workspace
+from vitsearch.storage.files import FileStore
+from vitsearch.workers.tasks import describe_data
 
 
 def images(folder: Path, counts: dict[str, int], seed: int) -> None:
@@ -309,3 +315,81 @@ def test_the_file_of_the_groups_is_not_skipped(tmp_path):
     (root / "parts.csv").write_text("\n".join(["file;part", *rows]))
     spec = DataSpec("folder", root=str(root), image_size=ImageSize.square(16), group="parts.csv:part")
     assert review.review(spec).warnings == []
+
+
+def variants(root: Path, objects: int) -> Path:
+    """Two crops in two brightnesses of each object, in two classes."""
+    for row, name in enumerate(("bolt", "nut")):
+        (root / name).mkdir(parents=True)
+        for number in range(objects):
+            pixels = np.pad(np.random.default_rng([row, number]).integers(0, 256, (24, 24)), 8)
+            crops = (pixels[top : top + 32, top : top + 32] for top in (2, 5))
+            for shot, crop in enumerate(crop * light for crop in crops for light in (1, 0.75)):
+                Image.fromarray(crop.astype(np.uint8)).save(root / name / f"item{number:03}_{shot}.png")
+    return root
+
+
+def described(spec: DataSpec, folder: Path) -> DataReady:
+    """What a run finds in the data at its start."""
+    store = FileStore(folder / "artifacts")
+    workspace = Workspace(spec.to_json(), store, FileStore(folder / "scratch"), folder / "cache")
+    return describe_data(DataJob(workspace))
+
+
+def test_the_groups_that_check_proposes_keep_four_variants_of_an_object_together(tmp_path):
+    plain = DataSpec("folder", root=str(variants(tmp_path / "parts", 50)), image_size=ImageSize.square(32))
+    (line,) = review.review(plain).warnings
+    counted = re.search(r": (\d+) pairs, of (\d+) of 40 validation images, (\d+) of 36 holdout images, such as", line)
+    assert counted is not None, line
+    pairs, validation, holdout = map(int, counted.groups())
+    assert pairs >= validation + holdout
+    assert validation > 30
+    before = described(plain, tmp_path / "before")
+    assert before.description["leaks"]["validation"] == {"images": 40, "alike": validation}
+    assert [note for note in before.notes if note.startswith(f"{validation} of the 40 validation images that were")]
+
+    proposed = re.search(r"write in task.data: group: '(.*)'$", line)
+    assert proposed is not None, line
+    grouped = replace(plain, group=proposed[1])
+    assert review.review(grouped).warnings == []
+    after = described(grouped, tmp_path / "after")
+    assert after.description["leaks"]["validation"]["alike"] == after.description["leaks"]["holdout"]["alike"] == 0
+    assert after.notes == ()
+
+
+def deep(folder: Path, brightest: list[int]) -> None:
+    """Noise of up to so much, in files of 16 bits."""
+    folder.mkdir(parents=True)
+    for number, most in enumerate(brightest):
+        pixels = (
+            np.random.default_rng([crc32(str(folder).encode()), number]).integers(0, most + 1, (8, 8)).astype(np.uint16)
+        )
+        pixels[0, 0] = most
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+
+
+def test_all_files_of_16_bits_are_judged_not_a_sample(tmp_path):
+    """The last 20 of 120 are of 12 bits, and one bright pixel elsewhere does not hide them."""
+    deep(tmp_path / "bolt", [65535] * 100)
+    deep(tmp_path / "nut", [65535] * 100 + [4095] * 20)
+    (line,) = warnings(tmp_path)
+    assert line.startswith(
+        "files of 16 bits with small values: in 20 of the 220 that were decoded, such as nut/100.png, the brightest "
+        "pixel is at most 15 of 255, as the upper 8 of the 16 bits are used. Multiply the pixels"
+    )
+
+
+@pytest.mark.parametrize("source", ["folder", "torch/image_folder"])
+def test_dark_files_are_named_in_every_source(tmp_path, source):
+    for split in ("train", "val"):
+        for name in ("bolt", "nut"):
+            deep(tmp_path / split / name, [1023] * 12 if split == "train" else [1000] * 12)
+    (line,) = (line for line in warnings(tmp_path, source) if "16 bits" in line)
+    assert "in 48 of the 48" in line if source == "folder" else "in 24 of the 24" in line
+    assert "at most 3 of 255" in line
+
+
+def test_single_black_photos_are_no_dark_files(tmp_path):
+    deep(tmp_path / "bolt", [65535] * 100)
+    deep(tmp_path / "nut", [65535] * 98 + [4095] * 2)
+    assert warnings(tmp_path) == []

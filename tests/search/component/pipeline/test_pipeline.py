@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
@@ -17,10 +18,11 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline import single_flight
 from vitsearch.pipeline.config import Teacher
 from vitsearch.pipeline.jobs import BaseJob, Calibration, ExportJob, Job, ProxyJob, ScreenJob, TrainJob
+from vitsearch.pipeline.progress import Silent
 from vitsearch.pipeline.resolved_trial import KeyedModel
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Claim, Ledger
-from vitsearch.testing.fakes import fake_stage_config
+from vitsearch.testing.fakes import FakeRunner, fake_stage_config
 from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 
@@ -551,3 +553,19 @@ def test_one_file_is_measured_with_each_number_of_threads(pipeline, cut, fake_st
     assert keys[0].artifact_key == keys[1].artifact_key
     rows = [ledger.measurements(key.graph_key, "fake")[0] for key in keys]
     assert [(row.protocol, row.measurement.protocol.threads) for row in rows] == [(SCREEN.id, 1), (SCREEN.id, 2)]
+
+
+def test_a_run_says_what_there_is_to_say_of_a_file_of_weights(fake_study, ledger, plan):
+    class Runner(FakeRunner):
+        def _answer(self, job):
+            answer = super()._answer(job)
+            return replace(answer, note="two states are in it") if isinstance(job, BaseJob) else answer
+
+    class Noted(Silent):
+        notes: ClassVar[list[str]] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    asyncio.run(replace(fake_study, runner=Runner(), progress=Noted()).pipeline(ledger).resolve(plan))
+    assert Noted.notes == ["fake_vit: two states are in it"]

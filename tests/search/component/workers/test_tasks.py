@@ -626,6 +626,17 @@ def test_a_base_for_other_classes_is_trained(tmp_path):
     assert again.weights_sha256 != base.weights_sha256
 
 
+def test_a_base_names_the_state_of_its_file_that_it_starts_from(workspace, tmp_path):
+    state, path = load_file(BUILTIN["vit_fmnist_p4"].path()), tmp_path / "last.pth"
+    torch.save(
+        {"state_dict": {name: torch.zeros_like(value) for name, value in state.items()}, "model_ema": state}, path
+    )
+    base = tasks.prepare_base(jobs.BaseJob(workspace, replace(BUILTIN_VIT, weights=f"file:{path}"), RECIPE))
+    assert base.note is not None
+    assert base.note.startswith(f"{path} holds weights as model_ema and state_dict: model_ema is used")
+    assert base.qualities["accuracy"] > 0.88
+
+
 @pytest.mark.long
 def test_a_subset_lies_evenly_over_the_validation_images_as_the_model_takes_them(workspace, source):
     stored_images = workspace.store.get(tasks.make_subset(jobs.SubsetJob(workspace, source.view, 40)).sha256)

@@ -191,7 +191,7 @@ WRONG = {
     ),
     "a mask in colour": (
         lambda root: Image.new("RGB", (32, 24)).save(root / "masks" / "2.png"),
-        "masks with several numbers for a pixel instead of the index of its class (1): masks/2.png",
+        "masks with several numbers for a pixel, such as a colour; write one, the index of its class (1): masks/2.png",
     ),
     "a mask in which no pixel counts": (
         lambda root: Image.new("L", (32, 24), 255).save(root / "masks" / "2.png"),
@@ -203,7 +203,7 @@ WRONG = {
     ),
     "a mask in a JPEG file": (
         lambda root: Image.open((root / "masks" / "2.png").rename(root / "2.png")).save(root / "masks" / "2.JPG"),
-        "masks in other files than PNG, which may not keep the indices of classes (1): masks/2.JPG",
+        "masks in other files than PNG, which may not keep the indices of classes; write PNG (1): masks/2.JPG",
     ),
     "a line without a class": (
         lambda root: (root.parent / "classes.txt").write_text("road\n\ntree\n \nsky\n\n"),
@@ -211,7 +211,7 @@ WRONG = {
     ),
     "a value is no class": (
         lambda root: Image.new("L", (32, 24), 9).save(root / "masks" / "3.png"),
-        "masks/3.png: has the value 9; allowed: 0 to 2, and 255 for pixels that count for nothing",
+        "masks/3.png: has the value 9; allowed: 0 to 2, as classes.txt names 3 classes, and 255 for pixels that count",
     ),
     "no classes": (lambda root: (root.parent / "classes.txt").unlink(), "classes.txt: No such file or directory"),
     "a class twice": (
@@ -250,7 +250,7 @@ def test_six_faults_are_named_at_once(tmp_path):
         "images without a mask (1): images/0.png",
         "masks without an image (1): masks/1.png",
         "masks/2.png is 8x8",
-        "several numbers for a pixel instead of the index of its class (1): masks/3.png",
+        "such as a colour; write one, the index of its class (1): masks/3.png",
         "train/masks/4.png: has the value 9",
         "train/masks/5.png: not an image, or damaged",
         "val/masks/1.png: has the value 7",

@@ -208,6 +208,22 @@ def test_files_that_are_not_images_are_listed_below_their_reason(tmp_path):
     refused(tmp_path, "22 images cannot be used", " (22):\n    ", "bad00.jpg\n", "bad19.jpg\n", "and 2 more")
 
 
+def test_a_fault_of_many_files_hides_no_other(tmp_path):
+    classes(tmp_path, count=3)
+    for index in range(30):
+        (tmp_path / "nut" / f"bad{index:02}.jpg").write_bytes(b"<html>not found</html>")
+    whole = write(tmp_path / "nut" / "cut.jpg", noise=1, size=(200, 200))
+    whole.write_bytes(whole.read_bytes()[:2000])
+    refused(
+        tmp_path,
+        "31 images cannot be used",
+        "bad00.jpg\n",
+        "bad09.jpg\n",
+        "and 20 more",
+        "cut.jpg: image file is trunc",
+    )
+
+
 def test_truncated_files_are_listed(tmp_path):
     classes(tmp_path, count=3)
     path = write(tmp_path / "nut" / "cut.jpg", noise=1, size=(200, 200))

@@ -93,6 +93,16 @@ def test_the_keys_of_the_file_silence_the_warning(check, weights):
     assert valid.tried["vit_fmnist_p4"].endswith(" of 100 images right")
 
 
+def test_a_check_says_which_of_the_states_of_a_file_is_used(check, weights, tmp_path):
+    right, wrong = (load_file(weights / f"{name}.safetensors") for name in ("none", "other_order"))
+    torch.save({"state_dict": wrong, "state_dict_ema": right}, tmp_path / "last.pth")
+    valid = check(f'{{name: vit_fmnist_p4, weights: "file:{tmp_path}/last.pth", mean: 0, std: 1}}').require()
+    assert valid.warnings == (
+        f"vit_fmnist_p4: {tmp_path}/last.pth holds weights as state_dict_ema and state_dict: state_dict_ema is used; "
+        "for others, save them alone in a file",
+    )
+
+
 def test_weights_that_are_trained_first_say_so(check, weights, tmp_path):
     state = load_file(weights / "none.safetensors")
     head = {name: value[:4].contiguous() for name, value in state.items() if name.startswith("head.")}
