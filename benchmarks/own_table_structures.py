@@ -1,6 +1,6 @@
 """The block structures and scores of the table's backbones, so that a replay cuts plans as a run does.
 
-    python benchmarks/own_table_structures.py FILE       make them, as a worker does (a minute)
+python benchmarks/own_table_structures.py FILE       make them, as a worker does (a minute)
 """
 
 from __future__ import annotations

@@ -185,7 +185,8 @@ class TableRunner(FakeRunner):
                 shape = shape_of(job.spec)
                 accuracy = table().rung_holdout(shape, int(job.end)) + self._luck(shape)
                 checkpoint = self._file(store, {"trained": shape.key, "epochs": job.end})
-                return jobs.Trained(jobs.Evaluation({"accuracy": accuracy}, 0.1, HOLDOUT_IMAGES), checkpoint, 64, "last")
+                evaluation = jobs.Evaluation({"accuracy": accuracy}, 0.1, HOLDOUT_IMAGES)
+                return jobs.Trained(evaluation, checkpoint, 64, "last")
             case jobs.ExportJob():
                 shape = shape_of(job.spec)
                 accuracy = table().accuracy(shape, text(job.deployment))
@@ -399,9 +400,9 @@ def main() -> None:
     ended = []
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         ended.append(one := replay(seed, options.trainings, options.wrong, options.sampler))
-        cells = [one.at(7), one.at(14), one.shares[-1]]
-        row = [*(f"{share:.3f}" for share in cells), len(one.shares) - 1, one.late, len(one.records), f"{one.cpu_s:.0f}"]
-        print(f"| {seed} | {' | '.join(map(str, row))} | {one.end.reason} |", flush=True)
+        row = [f"{share:.3f}" for share in (one.at(7), one.at(14), one.shares[-1])]
+        row += [str(each) for each in (len(one.shares) - 1, one.late, len(one.records), round(one.cpu_s))]
+        print(f"| {seed} | {' | '.join(row)} | {one.end.reason} |", flush=True)
         if options.lines:
             with options.lines.open("a") as stream:
                 line = {"wrong": options.wrong, "sampler": options.sampler, "seed": seed, "why": one.end.reason}
