@@ -167,9 +167,10 @@ def test_a_run_says_at_its_start_what_is_known_against_the_data(space, ledger, t
     with closing(Study.open(space)) as study:
         session = Session(space, study, ledger, Reading(), FakeDevice(), DriverId.current(), 1, progress)
         asyncio.run(run.drive(session, workspace, run.Options()))
-    unequal, leaked = (note for note in progress.notes if note.startswith("data: "))
+    unequal, leaked, alike = (note for note in progress.notes if note.startswith("data: "))
     assert unequal.startswith("data: unequal classes in train: 'dark' 40 images, 'light' 10 (4.0 to 1)")
     assert leaked.startswith("data: 50 of 50 validation images are also training images, so every accuracy is too high")
+    assert alike.startswith("data: 45 of the 50 validation images that were compared show nearly the same as training")
 
 
 @pytest.mark.parametrize("refused_by", ["refuse_unable_on", "refuse_unknown_names", "adopt_data"])
