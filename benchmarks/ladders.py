@@ -30,9 +30,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from own_table_facts import OBJECTIVES, evaluation_of, every_parameters, facts, keys_of, metrics_of, table
 from own_table_plans import plans_of_table
 from own_table_rows import Built
-from own_table_search import OBJECTIVES, evaluation_of, every_parameters, facts, keys_of, metrics_of, table
 
 from vitsearch.core.figures import Estimate, means
 from vitsearch.core.pareto import Loss, front, hypervolume, loss

@@ -1,455 +1,410 @@
-"""One search on our own table, with the decisions of a run: its screening, its forecasts and its rounds.
+"""A whole search on our own table: the driver of `vitsearch run`, with stages and a device that look their answers up.
 
-    leaderboard   unpruned models are told first and count as no training
-    ask           a plan that breaks a limit or would be dominated is put aside; of the others rung 0 is known
-    choose        of three new candidates and all that wait, the one of the largest expected gain is trained
-    tell          its accuracy, and, as its weights serve every deployment, those of the others that gain anything
+    python benchmarks/own_table_search.py --seeds 10
+    python benchmarks/own_table_search.py --seeds 10 --wrong down_02 --lines FILE
+    python benchmarks/own_table_search.py --oracle
 
-The sampler alone differs between searches (`vitsearch.search` has the rest, which is used here as it is).
-
-    python benchmarks/own_table_search.py --seeds 10 --rounds 14
-    python benchmarks/own_table_search.py --seeds 10 --rounds 14 --forecast-offset -0.02
-    python benchmarks/own_table_search.py --seeds 10 --rounds 14 --no-information --samplers auto random
-    python benchmarks/own_table_search.py --seeds 10 --rounds 14 --constant 0.2 0.05 --samplers auto random
-
-The second adds to every forecast of accuracy what the line of the forecast never sees; the third gives each shape the
-rung 0 of another one of its backbone, and the last one all the same rung 0, so that it carries no information.
+Asking, screening, forecasting, choosing and ending are the product's own: only the stages and the device are not.
+Shares count the values of the table: of what can be gained in hypervolume over the leaderboard. `at 7` and `at 14` are
+those after so many trainings, `end` that at the search's own end, `late` the trainings after the last one that gained
+.001 of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import math
 import statistics
+import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import optuna
-from own_table_data import OwnTable, deployment_of
-from own_table_plans import plans_of_table, shape_of
-from own_table_rows import Built
-
-from vitsearch.core.figures import Z_95, Estimate, Figure, Metrics
-from vitsearch.core.limits import bounds, constraints, reference_values
-from vitsearch.core.pareto import Loss, hypervolume, loss
-from vitsearch.core.plan import Plan
-from vitsearch.core.policy import POLICY
-from vitsearch.core.priors import prior_of
-from vitsearch.core.record import Keys, Record, RunningTrial
-from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.acquisition import (
-    expected_front,
-    expected_gain,
-    most_promising,
-    prospects,
-    worth_testing,
+from own_table_data import deployment_of
+from own_table_facts import (
+    HOLDOUT_IMAGES,
+    OBJECTIVES,
+    SCREEN_DEVIATION,
+    every_parameters,
+    facts,
+    metrics_of,
+    table,
+    true_loss,
 )
-from vitsearch.search.forecast.calibration import CalibratedModel
-from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel
-from vitsearch.search.goals import Goals
-from vitsearch.search.plan_requests import LeaderboardEntry
-from vitsearch.search.posterior import Posterior
-from vitsearch.search.sampler import TrialEvidence, UnprunedPrior, declared
-from vitsearch.search.scheduler import equal_price
-from vitsearch.search.verdicts import judge_screen
-from vitsearch.study.auto_sampler import AutoSampler
+from own_table_plans import SPACE, plans_of_table, text_of
+from own_table_rows import Built
+from own_table_structures import structures
+
+from vitsearch import backbones
+from vitsearch.core.figures import Z_95, Estimate
+from vitsearch.core.pareto import Loss, hypervolume, loss
+from vitsearch.core.plan import Deployment, Plan
+from vitsearch.core.record import Record
+from vitsearch.errors import StageError
+from vitsearch.pipeline import jobs
+from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import Silent
+from vitsearch.search.driver import Driver, SearchEnd
+from vitsearch.search.final_pass import FinalPass
+from vitsearch.search.forecast.quality_model import QualityModel, RefittedModel
+from vitsearch.search.session import Session
+from vitsearch.space import SearchSpace, load
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.plan_pool import PlanParameters
-from vitsearch.study.suggest import OptunaSuggest, make_sampler
+from vitsearch.study.study import Study
+from vitsearch.testing.fakes import (
+    DATA,
+    FakeDevice,
+    FakeRunner,
+    fake_judged,
+    fake_measurement,
+    fake_stage_config,
+    fake_times,
+)
+from vitsearch_agent.base.canonical_json import digest
+from vitsearch_agent.wire.protocol import Measurement, MeasureProtocol
 
-OBJECTIVES = ("accuracy", "cpu_ms_p50")
-CANDIDATES = 3
-ASKS_OF_A_ROUND = 40
-"""After so many, a round has no more than it has."""
-SCREEN_DEVIATION, TRAINING_DEVIATION = 0.025, 0.003
-"""How far a screening measurement (relative) and a training of one search lie from the table: half the half-width of a
-screen on a quiet machine, and what a second training of the same plan differs by (`search/posterior.py`). Without them
-every search by a sampler that draws nothing would be the same. Hypervolume counts the values of the table."""
-
-
-@cache
-def table() -> OwnTable:
-    return OwnTable.read()
-
-
-@cache
-def every_parameters() -> tuple[dict[str, str | float], ...]:
-    """Of the plans whose deployment the table has for their backbone."""
-    plans = plans_of_table()
-    return tuple(PlanParameters(plans, lambda plan: table().has(plan.backbone, deployment_of(plan))).all())
+VALIDATION_IMAGES = 2000
+TRAINING_DEVIATION = 0.003
+"""How far a training of one search lies from the table: what a second training of the same plan differs by."""
 
 
-@dataclass(frozen=True)
-class TablePool(PlanParameters):
-    """The plans of the table, listed once for all searches."""
-
-    def __call__(self, rng: Any, count: int) -> list[dict[str, str | float]]:
-        assert len(every_parameters()) < count
-        return list(every_parameters())
+def drawn(*words: object) -> float:
+    """A standard normal number that follows from these words."""
+    return float(np.random.default_rng([zlib.crc32(str(word).encode()) for word in words]).standard_normal())
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is true of the table: its goals, the volume of the leaderboard, and that of everything."""
+# ---- what is wrong with the forecasts
 
-    goals: Goals
-    leaders: Mapping[Plan, LeaderboardEntry]
-    least: float
-    most: float
-    bases: Mapping[str, Mapping[str, float]]
+Shift = Callable[[RefittedModel, int], float]
+"""(rung 0, seed) -> what is added to a forecast, and what no fit of a line ever sees."""
+EFFICIENT, MOBILE, PLAIN = "efficientvit_fmnist", "mobilevit_fmnist", "vit_fmnist_p4"
 
 
-@cache
-def facts() -> Facts:
-    plans, own_table = plans_of_table(), table()
-    baseline = metrics_of(plans.baseline(), accuracy_known=True)
-    assert baseline is not None
-    limits = bounds(plans.space.limits, baseline.values)
-    corner = loss(OBJECTIVES, reference_values(OBJECTIVES, limits, baseline.values))
-    assert corner is not None
-    images = plans.baseline().recipe.images
-    goals = Goals(OBJECTIVES, limits, corner, plans.space.search.margin, baseline, training_images=images)
-    leaders = {}
-    for plan in plans.leaderboard():
-        metrics = metrics_of(plan, accuracy_known=True)
-        if metrics is not None:
-            leaders[plan] = LeaderboardEntry(keys_of(plan), metrics)
-    pool = PlanParameters(plans)
-    every = [point for parameters in every_parameters() if (point := true_loss(pool.plan(parameters))) is not None]
-    first = [point for plan in leaders if (point := true_loss(plan)) is not None]
-    bases = {shape.backbone: {"accuracy": shape.base} for shape in own_table.shapes.values()}
-    return Facts(goals, leaders, hypervolume(first, corner), hypervolume(every, corner), bases)
+def by_constant(error: float) -> Shift:
+    return lambda start, seed: error
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """What is wrong with the forecasts: an accuracy that is added to each, that each shape has the rung 0 of another
-    one, or that all have the same one (KL and accuracy lost)."""
-
-    forecast_offset: float = 0.0
-    no_information: bool = False
-    constant: tuple[float, float] | None = None
+def by_family(errors: Mapping[str, float]) -> Shift:
+    return lambda start, seed: errors.get(start.backbone, 0.0)
 
 
-AS_IT_IS = Scenario()
+def by_noise(deviation: float) -> Shift:
+    return lambda start, seed: deviation * drawn(seed, start.backbone, round(start.divergence, 6), round(start.lost, 6))
 
 
-@dataclass(frozen=True, eq=False)
-class MistakenModel(QualityModel):
-    """A line whose forecasts are off by a constant that its fit never sees."""
-
-    offset: float = 0.0
-
-    def predict(self, start: RefittedModel) -> Estimate:
-        estimate = super().predict(start)
-        return replace(estimate, mean=estimate.mean + self.offset)
-
-
-class MistakenPosterior(Posterior):
-    """The posterior of a search, with such a line."""
-
-    def __init__(self, goals: Goals, bases: Mapping[str, Mapping[str, float]], offset: float) -> None:
-        self._offset = offset
-        super().__init__(goals, {}, bases)
-
-    def _fit(self, name: str, observed: Sequence[FinishedTraining]) -> CalibratedModel:
-        def mistaken(*data: Any) -> QualityModel:
-            return MistakenModel(**vars(QualityModel.fit(*data)), offset=self._offset)
-
-        prior = prior_of(name).after(self.goals.training_images)
-        return CalibratedModel.fit(observed, prior, self.bases, mistaken)
+SHIFTS: Mapping[str, Shift] = {
+    "down_02": by_constant(-0.02),
+    "up_02": by_constant(0.02),
+    "down_05": by_constant(-0.05),
+    "up_05": by_constant(0.05),
+    "noise_03": by_noise(0.03),
+    "family_a": by_family({MOBILE: 0.03, PLAIN: -0.03}),
+    "family_b": by_family({EFFICIENT: -0.03, MOBILE: 0.03}),
+    "family_c": by_family({MOBILE: -0.03, EFFICIENT: 0.03}),
+}
+REVERSED, OTHERS, SLOW_OPENVINO = "reversed", "others", "openvino_20"
+"""Rung 0 in the reverse order within a backbone; of another shape of the backbone; screens of OpenVINO 20 % slow."""
+WRONG = ("", *SHIFTS, REVERSED, OTHERS, SLOW_OPENVINO)
 
 
-def evaluation_of(shape: Built) -> Evaluation:
-    """What rung 0 of a shape says."""
-    return Evaluation({"accuracy": shape.holdout}, shape.kl, 1000)
+@contextmanager
+def forecasts_shifted(wrong: str, seed: int) -> Iterator[None]:
+    """Every line forecasts this wrongly, for the block, whatever it was fitted to."""
+    if wrong not in SHIFTS:
+        yield
+        return
+    honest, shift = QualityModel.predict, SHIFTS[wrong]
+
+    def predict(model: QualityModel, start: RefittedModel) -> Estimate:
+        estimate = honest(model, start)
+        return replace(estimate, mean=estimate.mean + shift(start, seed))
+
+    with patch.object(QualityModel, "predict", predict):
+        yield
 
 
-@cache
-def evaluations_of_others(seed: int) -> Mapping[str, Evaluation]:
-    """By shape, the rung 0 of another shape of its backbone."""
-    evaluations: dict[str, Evaluation] = {}
-    for backbone in facts().bases:
-        shapes = [s for s in table().shapes.values() if s.backbone == backbone and not s.needs_no_training]
-        order = np.random.default_rng(seed).permutation(len(shapes))
-        evaluations |= {shape.key: evaluation_of(shapes[other]) for shape, other in zip(shapes, order, strict=True)}
-    return evaluations
+def starts_of(wrong: str, seed: int) -> Mapping[str, Built]:
+    """By the key of a shape, the shape whose rung 0 it shows."""
+    shown = {shape.key: shape for shape in table().shapes.values()}
+    for backbone in (EFFICIENT, MOBILE, PLAIN):
+        mine = [s for s in table().shapes.values() if s.backbone == backbone and not s.needs_no_training]
+        if wrong == REVERSED:
+            mine.sort(key=lambda shape: shape.kl)
+            shown |= {shape.key: other for shape, other in zip(mine, reversed(mine), strict=True)}
+        if wrong == OTHERS:
+            order = np.random.default_rng(seed).permutation(len(mine))
+            shown |= {shape.key: mine[other] for shape, other in zip(mine, order, strict=True)}
+    return shown
 
 
-def true_loss(plan: Plan) -> Loss | None:
-    metrics = metrics_of(plan, accuracy_known=True)
-    return None if metrics is None else loss(OBJECTIVES, metrics.values)
-
-
-@cache
-def metrics_of(plan: Plan, accuracy_known: bool) -> Metrics | None:
-    """The figures of a plan after its screening, or after its training; None where it cannot be run."""
-    shape = table().of(plan)
-    cost = None if shape is None else table().cost(shape, deployment_of(plan))
-    if shape is None or cost is None:
-        return None
-    half = Z_95 * SCREEN_DEVIATION
-    figures = {"cpu_ms_p50": Figure(cost.ms, cost.ms * math.exp(-half), cost.ms * math.exp(half))}
-    if accuracy_known:
-        figures["accuracy"] = Figure(table().accuracy(shape, deployment_of(plan)))
-    return Metrics(figures)
-
-
-def seen(metrics: Metrics, keys: Keys, seed: int) -> Metrics:
-    """The figures as one search finds them."""
-    words = [zlib.crc32(word.encode()) for word in (keys.graph_key, keys.weights_key)]
-    of_graph, of_weights = (float(np.random.default_rng([seed, word]).standard_normal()) for word in words)
-    factor = math.exp(SCREEN_DEVIATION * of_graph)
-
-    def moved(name: str, figure: Figure) -> Figure:
-        if name == "accuracy":
-            return Figure(min(1.0, (figure.value or 0.0) + TRAINING_DEVIATION * of_weights))
-        value, low, high = (None if each is None else each * factor for each in (figure.value, figure.low, figure.high))
-        return Figure(value, low, high)
-
-    return Metrics({name: moved(name, figure) for name, figure in metrics.figures.items()})
-
-
-def keys_of(plan: Plan) -> Keys:
-    shape = table().of(plan)
-    key = str(shape_of(plan)) if shape is None else shape.key
-    return Keys(key, f"{key} {deployment_of(plan)}", None, "local")
+# ---- stages and device
 
 
 @dataclass
-class TableSearch:
-    """`volumes` has, after each round, the share of what can be gained over the leaderboard: the best point that a
-    round has found worth a training, or none. `screened` plans were measured and `trained` ones trained."""
+class TableRunner(FakeRunner):
+    """Answers with the rows of the table. A file names its shape."""
 
-    sampler: str
-    seed: int
-    scenario: Scenario = AS_IT_IS
-    volumes: list[float] = field(default_factory=list)
-    screened: int = 0
-    trained: int = 0
+    seed: int = 0
+    starts: Mapping[str, Built] = field(default_factory=dict)
+    epochs: int = 3
 
-    def __post_init__(self) -> None:
-        self._facts, self._plans = self._read_facts(), plans_of_table()
-        self._posterior = MistakenPosterior(self._facts.goals, self._facts.bases, self.scenario.forecast_offset)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=self._make_sampler())
-        self._waiting: dict[str, tuple[optuna.Trial, RunningTrial]] = {}
-        self._seen: dict[str, int] = {}
-        self._low_rounds = 0
-        self._reached: list[Loss] = []
+    def _answer(self, job: jobs.Job[Any]) -> object:
+        store = job.workspace.store
+        match job:
+            case jobs.BaseJob():
+                base = next(s.base for s in table().shapes.values() if s.backbone == job.source.backbone)
+                answer = super()._answer(job)
+                assert isinstance(answer, jobs.Base)
+                return replace(answer, qualities={"accuracy": base}, n=VALIDATION_IMAGES)
+            case jobs.BlockStructureJob():
+                structure, scores = structures()[job.source.backbone, job.source.resolution.height]
+                return jobs.BlockStructureFound(structure, scores, self._file(store, {"statistics": structure}))
+            case jobs.ScreenJob():
+                return self._graph(job.workspace.scratch, job.spec)
+            case jobs.ProxyJob():
+                start = self.starts[key_of(job.spec)]
+                return jobs.Evaluation({"accuracy": start.holdout}, start.kl, HOLDOUT_IMAGES)
+            case jobs.TrainJob():
+                shape = shape_of(job.spec)
+                accuracy = table().rung_holdout(shape, int(job.end)) + self._luck(shape)
+                checkpoint = self._file(store, {"trained": shape.key, "epochs": job.end})
+                evaluation = jobs.Evaluation({"accuracy": accuracy}, 0.1, HOLDOUT_IMAGES)
+                return jobs.Trained(evaluation, checkpoint, 64, "last")
+            case jobs.ExportJob():
+                shape = shape_of(job.spec)
+                accuracy = table().accuracy(shape, text_of(job.deployment))
+                if job.checkpoint_sha256 is None:
+                    accuracy = table().accuracy_at(shape, 0) - table().rounding(shape, text_of(job.deployment))
+                else:
+                    accuracy += self._luck(shape) - lost_by(shape, self.epochs)
+                judged = fake_judged(min(1.0, accuracy), VALIDATION_IMAGES)
+                return jobs.Exported(self._graph(store, job.spec), judged, VALIDATION_IMAGES)
+        return super()._answer(job)
 
-    def _read_facts(self) -> Facts:
-        return facts()
+    def _luck(self, shape: Built) -> float:
+        return TRAINING_DEVIATION * drawn(self.seed, shape.key)
 
-    def _metrics_of(self, plan: Plan) -> Metrics | None:
-        """The figures of a plan after its training."""
-        return metrics_of(plan, accuracy_known=True)
+    def _graph(self, store: Any, spec: jobs.CompressionSpec) -> jobs.ExportedGraph:
+        shape = shape_of(spec)
+        sha256 = self._file(store, {"shape": shape.key, "precision": spec.resolved.precision})
+        return jobs.ExportedGraph(sha256, 1000, shape.macs_m, 1.0, 0.0)
 
-    def _make_sampler(self) -> optuna.samplers.BaseSampler:
-        if self.sampler != "auto":
-            return make_sampler(self.sampler, self.seed)
-        corner = self._facts.goals.reference
-        pool = TablePool(self._plans)
-        return AutoSampler(
-            seed=self.seed,
-            objectives=declared(OBJECTIVES, {"accuracy": 1.0 - corner[0], "cpu_ms_p50": math.exp(corner[1])}),
-            pool=pool,
-            prior=UnprunedPrior(pool, self._posterior, self._facts.leaders),
-            evidence=TrialEvidence(self._posterior),
+    @staticmethod
+    def _file(store: Any, value: object) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            path.write_text(json.dumps(value, sort_keys=True))
+            return str(store.put_model(path).sha256 if hasattr(store, "put_model") else store.put(path))
+
+
+def key_of(spec: jobs.CompressionSpec) -> str:
+    return digest(spec.resolved.kept_indices())[:12]
+
+
+def shape_of(spec: jobs.CompressionSpec) -> Built:
+    return table().shapes[key_of(spec)]
+
+
+@dataclass
+class TableDevice(FakeDevice):
+    """Measures what the table says of a file, with an error of its own each time."""
+
+    seed: int = 0
+    wrong: str = ""
+
+    async def measure(
+        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
+    ) -> Measurement:
+        shape = table().shapes[json.loads(artifact.read_text())["shape"]]
+        self.measured[protocol.id] += 1
+        cost = table().cost(shape, text_of(deployment))
+        if cost is None:
+            raise StageError("measure", "crash", "the runtime ends its process on this file")
+        half = Z_95 * SCREEN_DEVIATION
+        ms = cost.ms * math.exp(
+            SCREEN_DEVIATION * drawn(self.seed, shape.key, text_of(deployment), protocol.id, repeat)
         )
+        if self.wrong == SLOW_OPENVINO and deployment.runtime == "openvino" and protocol.id == "screen":
+            ms *= 1.2
+        times = fake_times(ms, half)
+        where: dict[str, Any] = {"device_id": self.info.device_id, "environment_id": self.info.environment_id}
+        return fake_measurement(ms, protocol, runtime=deployment.runtime, latency_ms=times, cpu_ms=times, **where)
 
-    def run(self, trainings: int) -> None:
-        for plan in self._facts.leaders:
-            self._study.enqueue_trial(self._plans.parameters(plan))
-        for _ in self._facts.leaders:
-            trial, plan = self._ask()
-            self._tell(trial, self._confirmed(trial.number, plan, 0))
-        for _ in range(trainings):
-            self._fill_round()
-            chosen = self._choose()
-            if chosen is not None:
-                self.trained += 1
-                self._train(*self._waiting.pop(chosen))
-            self.volumes.append(self._share())
 
-    def _share(self) -> float:
-        reached = hypervolume(self._reached, self._facts.goals.reference)
-        return (reached - self._facts.least) / (self._facts.most - self._facts.least)
+# ---- a search
 
-    # ---- asking
 
-    def _ask(self) -> tuple[optuna.Trial, Plan]:
-        trial = self._study.ask()
-        return trial, self._plans.plan(OptunaSuggest(trial, lambda name, choices: choices))
+@dataclass(frozen=True)
+class Replay:
+    """What a search reached: `shares` after each of its trainings, and why it ended."""
 
-    def _fill_round(self) -> None:
-        new = 0
-        for _ in range(ASKS_OF_A_ROUND):
-            if new == CANDIDATES:
-                return
-            trial, plan = self._ask()
-            record = self._screened(trial, plan)
-            if record is None:
-                new += 1
-            else:
-                self._tell(trial, record)
+    seed: int
+    shares: tuple[float, ...]
+    end: SearchEnd
+    records: tuple[Record, ...]
+    cpu_s: float
 
-    def _screened(self, trial: optuna.Trial, plan: Plan) -> Record | None:
-        """The record of a plan that is put aside or needs no training; None for a new candidate, which waits."""
-        keys, metrics = keys_of(plan), metrics_of(plan, accuracy_known=False)
-        if keys.graph_key in self._seen:
-            return self._again(trial, plan, keys)
-        self._seen[keys.graph_key] = trial.number
-        shape = table().of(plan)
-        self.screened += table().has(plan.backbone, deployment_of(plan))
-        if metrics is None or shape is None:
-            return Record("failed", plan, "it cannot be run", keys)
-        running = RunningTrial(trial.number, plan, keys, seen(metrics, keys, self.seed))
-        if verdict := judge_screen(self._posterior, running):
-            return verdict
-        running = self._posterior.predict(running, {"accuracy": shape.base}, self._evaluation(shape))
-        if keys.weights_key in self._posterior.trained or running.needs_no_training:
-            if keys.weights_key in self._posterior.trained:
-                running = self._posterior.as_trained(running)
-            if self._gain(running) <= POLICY.training.least_gain:
-                return running.to_record("not_promoted", "", {})
-            return self._confirmed(trial.number, plan, running.rung, running)
-        self._waiting[keys.graph_key] = trial, running
-        return None
-
-    def _evaluation(self, shape: Built) -> Evaluation:
-        evaluation = evaluation_of(shape)
-        if self.scenario.constant and not shape.needs_no_training:
-            kl, lost = self.scenario.constant
-            return Evaluation({"accuracy": shape.base - lost}, kl, 1000)
-        if self.scenario.no_information:
-            return evaluations_of_others(self.seed).get(shape.key, evaluation)
-        return evaluation
-
-    def _again(self, trial: optuna.Trial, plan: Plan, keys: Keys) -> Record:
-        """As the scheduler answers it: what is final is told again, with its values."""
-        other = self._seen[keys.graph_key]
-        record = self._posterior.records.get(other)
-        if record is None or record.outcome not in ("confirmed", "infeasible", "failed"):
-            return Record("duplicate", plan, "", keys, duplicate_of=other)
-        return replace(record, plan=plan, duplicate_of=other)
-
-    # ---- choosing and training
-
-    def _gain(self, running: RunningTrial) -> float:
-        front = expected_front(self._posterior)
-        return expected_gain(self._posterior, running, front) / front.hypervolume
-
-    def _choose(self) -> str | None:
-        front = expected_front(self._posterior)
-        for key, (trial, running) in list(self._waiting.items()):
-            if running.keys.weights_key in self._posterior.trained:  # meanwhile, for another deployment
-                del self._waiting[key]
-                self._tell(trial, running.to_record("not_promoted", "", {}))
-        least = POLICY.training.least_gain * front.hypervolume
-        waiting = [running for _, running in self._waiting.values()]
-        weighed = dict(zip(self._waiting, prospects(self._posterior, waiting, front), strict=True))
-        for key, prospect in weighed.items():
-            if not prospect.is_worth(least):
-                trial, running = self._waiting.pop(key)
-                self._tell(trial, running.to_record("not_promoted", "", {}))
-        kept = list(self._waiting)
-        candidates = [weighed[key] for key in kept]
-        best = most_promising(candidates, least, equal_price)
-        self._low_rounds = 0 if best is not None else self._low_rounds + 1
-        if self._low_rounds >= POLICY.ending.low_rounds:
-            best = worth_testing(candidates, least, equal_price)
-        return None if best is None else kept[best]
-
-    def _train(self, trial: optuna.Trial, running: RunningTrial) -> None:
-        self._tell(trial, self._confirmed(trial.number, running.plan, 3, running))
-        for other in self._other_deployments(running.plan):
-            self._study.enqueue_trial(self._plans.parameters(other))
-            enqueued, plan = self._ask()
-            self._seen[keys_of(plan).graph_key] = enqueued.number
-            self._tell(enqueued, self._confirmed(enqueued.number, plan, 3))
-
-    def _other_deployments(self, plan: Plan) -> list[Plan]:
-        others = []
-        for leader in self._facts.leaders:
-            other = replace(plan, deployments=leader.deployments)
-            if leader.backbone != plan.backbone or other == plan or keys_of(other).graph_key in self._told:
-                continue
-            metrics = self._metrics_of(other)
-            point = None if metrics is None else loss(OBJECTIVES, metrics.values)
-            front = expected_front(self._posterior)
-            if point and hypervolume([*front.losses, point], self._facts.goals.reference) > front.hypervolume:
-                others.append(other)
-        return others
+    def at(self, trainings: int) -> float:
+        return self.shares[min(trainings, len(self.shares) - 1)]
 
     @property
-    def _told(self) -> set[str]:
-        return {record.keys.graph_key for record in self._posterior.records.values() if record.keys}
+    def late(self) -> int:
+        """Trainings after the last one that gained .001."""
+        gains = [i for i, (a, b) in enumerate(zip(self.shares, self.shares[1:], strict=False), 1) if b > a + 0.001]
+        return len(self.shares) - 1 - (gains[-1] if gains else 0)
 
-    # ---- telling
 
-    def _confirmed(self, number: int, plan: Plan, rung: int, running: RunningTrial | None = None) -> Record:
-        metrics = self._metrics_of(plan)
-        assert metrics is not None
-        point = loss(OBJECTIVES, metrics.values)
-        assert point is not None
-        self._reached.append(point)
-        keys = keys_of(plan)
-        self._seen.setdefault(keys.graph_key, number)
-        if rung:  # the leaderboard and what needs no training are as they are
-            metrics = seen(metrics, keys, self.seed)
-        broken = constraints(self._facts.goals.bounds, metrics.values)
-        proxy = None if running is None else running.proxy
-        return Record("confirmed", plan, "", keys, metrics, broken, proxy, rung)
+async def no_final_pass(self: FinalPass) -> None:
+    """The search alone is compared."""
 
-    def _tell(self, trial: optuna.Trial, record: Record) -> None:
-        """As a study tells it; others than ours get the logarithm of the cost, which helps them."""
-        self._posterior.add(trial.number, record)
-        for name, value in record.constraints.items():
-            trial.set_constraint(name, value)
-        accuracy, cost = (record.metrics.value(name) for name in OBJECTIVES)
-        if record.outcome == "failed":
-            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        elif record.outcome != "confirmed" or accuracy is None or cost is None:
-            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        else:
-            self._study.tell(trial, [accuracy, cost if self.sampler == "auto" else math.log(cost)])
+
+def replay(seed: int, trainings: int, wrong: str = "", sampler: str = "auto", epochs: int = 3) -> Replay:
+    """Search as `vitsearch run` does, with so many trainings at most, each of `epochs`."""
+    started = time.process_time()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        for block in (forecasts_shifted(wrong, seed), patch.object(FinalPass, "run", no_final_pass)):
+            stack.enter_context(block)
+        written = load(SPACE).space.to_json()
+        search = written["search"] | {"trials": trainings, "seed": seed, "sampler": sampler}
+        rungs = [rung for rung in written["task"]["fine_tune"]["rungs"] if rung <= epochs]
+        fine_tune = written["task"]["fine_tune"] | {"rungs": rungs}
+        written["task"] = written["task"] | {"fine_tune": fine_tune}
+        space = SearchSpace.from_json(written | {"search": search, "storage": f"sqlite:///{folder / 'study.db'}"})
+        study, ledger, me = Study.open(space), Ledger.open(space.storage), DriverId.current()
+        config = replace(fake_stage_config(), base_resolution=backbones.native_resolution)
+        adopt_data(study, DATA)
+        adopt_judge(study, config.judged_by)
+        runner = TableRunner(seed=seed, starts=starts_of(wrong, seed), epochs=epochs)
+        device = TableDevice(seed=seed, wrong=wrong)
+        session = Session(study.space(), study, ledger, runner, device, me, 1, Silent())
+        workspace = jobs.Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
+        pipeline = Pipeline(config, StageContext.of(workspace, ledger, runner, me, Silent()), device)
+        plans = replace(plans_of_table(), space=session.space)
+        end = asyncio.run(Driver(session, pipeline, plans).run())
+        records, times = study.records(), study.times()
+        order = [records[number] for number in sorted(records, key=lambda number: times[number][1])]
+        return Replay(seed, tuple(shares(order, epochs)), end, tuple(order), time.process_time() - started)
+
+
+def shares(records: list[Record], epochs: int) -> Iterator[float]:
+    """What is reached before any training, and after each."""
+    reached, trained = first_points(), set[str]()
+    for record in records:
+        if record.outcome != "confirmed" or record.keys is None:
+            continue
+        if record.rung and record.keys.weights_key not in trained:
+            yield share_of(reached)
+            trained.add(record.keys.weights_key)
+        if (point := point_after(record.plan, epochs)) is not None:
+            reached.append(point)
+    yield share_of(reached)
+
+
+def first_points() -> list[Loss]:
+    """The points of the leaderboard."""
+    return [point for plan in facts().leaders if (point := true_loss(plan)) is not None]
+
+
+def point_after(plan: Plan, epochs: int) -> Loss | None:
+    """The point of a plan that was trained for so long."""
+    shape, point = table().of(plan), true_loss(plan)
+    if shape is None or point is None:
+        return None
+    metrics = metrics_of(plan, accuracy_known=True)
+    assert metrics is not None
+    accuracy = table().accuracy(shape, deployment_of(plan)) - lost_by(shape, epochs)
+    return loss(OBJECTIVES, metrics.values | {"accuracy": min(1.0, accuracy)})
+
+
+def lost_by(shape: Built, epochs: int) -> float:
+    """The accuracy that a shape has less after so many epochs than after the last rung; for one that was not trained
+    the difference of its forecasts, without a second residual."""
+    if shape.needs_no_training or epochs == table().last_rung:
+        return 0.0
+    validations = {rung.epochs: rung.validation for rung in shape.rungs}
+    ends = (table().last_rung, epochs)
+    after = [validations[e] if e in validations else table().forecasts[e].predict(shape) for e in ends]
+    return after[0] - after[1]
+
+
+def share_of(reached: list[Loss]) -> float:
+    volume = hypervolume(reached, facts().goals.reference)
+    return (volume - facts().least) / (facts().most - facts().least)
+
+
+@cache
+def points_by_shape() -> Mapping[str, tuple[Loss, ...]]:
+    points: dict[str, list[Loss]] = {}
+    pool = PlanParameters(plans_of_table())
+    for plan in map(pool.plan, every_parameters()):
+        shape, point = table().of(plan), true_loss(plan)
+        if shape is not None and point is not None:
+            points.setdefault(shape.key, []).append(point)
+    return {key: tuple(each) for key, each in points.items()}
+
+
+def oracle(trainings: int) -> list[float]:
+    """The share after each training of the shape that gains most, by one who knows the table."""
+    reached = first_points()
+    for key, points in points_by_shape().items():
+        if table().shapes[key].needs_no_training:
+            reached += points
+    found = [share_of(reached)]
+    for _ in range(trainings):
+        best = max(points_by_shape(), key=lambda key: share_of([*reached, *points_by_shape()[key]]))
+        reached += points_by_shape()[best]
+        found.append(share_of(reached))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=14)
-    parser.add_argument("--samplers", nargs="+", default=["auto"])
-    parser.add_argument("--forecast-offset", type=float, default=0.0, metavar="ACCURACY")
-    parser.add_argument("--no-information", action="store_true")
-    parser.add_argument("--constant", type=float, nargs=2, metavar=("KL", "LOST"))
+    parser.add_argument("--trainings", type=int, default=60, help="most trainings of a search; its own end is earlier")
+    parser.add_argument("--sampler", default="auto")
+    parser.add_argument("--wrong", choices=WRONG, default="")
+    parser.add_argument("--lines", type=Path, help="add a JSON line for each search")
+    parser.add_argument("--oracle", action="store_true")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    constant, half = tuple(options.constant) if options.constant else None, options.rounds // 2
-    scenario = Scenario(options.forecast_offset, options.no_information, constant)
-    print(f"{scenario}\n\n| sampler | seed | at {half} | at {options.rounds} | trained | screened | CPU s |")
-    print("|---|---|---|---|---|---|---|")
-    facts()
-    for sampler in options.samplers:
-        ends = []
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
-            started, search = time.process_time(), TableSearch(sampler, seed, scenario)
-            search.run(options.rounds)
-            ends.append(search.volumes[-1])
-            cells = [sampler, seed, f"{search.volumes[half - 1]:.3f}", f"{ends[-1]:.3f}", search.trained]
-            cells += [search.screened, f"{time.process_time() - started:.1f}"]
-            print(f"| {' | '.join(map(str, cells))} |", flush=True)
-        error = statistics.stdev(ends) / math.sqrt(len(ends)) if len(ends) > 1 else math.nan
-        print(f"| {sampler} | mean | | {statistics.mean(ends):.3f} +- {error:.3f} | | | |", flush=True)
+    if options.oracle:
+        print("oracle, after 0, 1, ... trainings:", " ".join(f"{share:.3f}" for share in oracle(14)))
+        return
+    print("| seed | at 7 | at 14 | end | trained | late | asked | CPU s | why |\n|---|---|---|---|---|---|---|---|---|")
+    ended = []
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        ended.append(one := replay(seed, options.trainings, options.wrong, options.sampler))
+        row = [f"{share:.3f}" for share in (one.at(7), one.at(14), one.shares[-1])]
+        row += [str(each) for each in (len(one.shares) - 1, one.late, len(one.records), round(one.cpu_s))]
+        print(f"| {seed} | {' | '.join(row)} | {one.end.reason} |", flush=True)
+        if options.lines:
+            with options.lines.open("a") as stream:
+                line = {"wrong": options.wrong, "sampler": options.sampler, "seed": seed, "why": one.end.reason}
+                stream.write(json.dumps(line | {"shares": [round(share, 4) for share in one.shares]}) + "\n")
+    means = [statistics.mean(each) for each in zip(*((r.at(7), r.at(14), r.shares[-1]) for r in ended), strict=True)]
+    trained = statistics.mean(len(one.shares) - 1 for one in ended)
+    error = statistics.stdev(one.shares[-1] for one in ended) / math.sqrt(len(ended)) if len(ended) > 1 else math.nan
+    shown = " | ".join(f"{mean:.3f}" for mean in means)
+    print(f"| mean | {shown} +- {error:.3f} | {trained:.1f} | {statistics.mean(one.late for one in ended):.1f} | | | |")
 
 
 if __name__ == "__main__":

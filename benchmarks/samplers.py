@@ -14,7 +14,7 @@ trained, over the hypervolume of the true front (error and logarithm of latency,
                 for all samplers, with the largest expected gain at its known latency
 
 Our own table (`own_table.py`) is one more data set, `own`, which needs none of these packages; a search on it has the
-decisions of a run (`own_table_search.py`); its curve is, by rounds of at most one training, the share of what can be
+decisions of a run (`own_table_search.py`), its end among them; its curve is, by trainings, the share of what can be
 gained over the leaderboard:
 
     python benchmarks/samplers.py run benchmarks/own_samplers.jsonl --data-sets own --trainings 30 \
@@ -313,15 +313,14 @@ def on_formula(data_set: str, name: str, seed: int, count: int) -> dict[str, Any
 
 
 def on_our_own(name: str, seed: int, count: int) -> dict[str, Any]:
-    from own_table_search import TableSearch, facts
+    from own_table_facts import facts
+    from own_table_search import replay
 
     facts()  # not timed
-    started = time.process_time()
-    search = TableSearch(name, seed)
-    search.run(count)
-    shares = [round(share, 4) for share in search.volumes]
-    spent = round(time.process_time() - started, 2)
-    return {"cpu_seconds": spent, "asked": search.screened, "trained": search.trained, "hypervolume": shares}
+    search = replay(seed, count, sampler=name)
+    after = [search.at(trainings) for trainings in range(1, count + 1)]
+    counts = {"asked": len(search.records), "trained": len(search.shares) - 1}
+    return {"cpu_seconds": round(search.cpu_s, 2)} | counts | {"hypervolume": [round(share, 4) for share in after]}
 
 
 if __name__ == "__main__":

@@ -30,13 +30,18 @@ class EqualityPolicy:
     deviations."""
 
     accuracy_of_models: float = rule(
-        0.004,
+        0.002,
         "Deviation between models that are equally good: this part of a predicted error does not count as a possible"
         " gain, neither to train a plan nor to propose a similar one.",
         "benchmarks/samplers.py",
     )
     accuracy_of_trainings: float = rule(
         0.003, "Deviation between two trainings of one plan, judged on the same images.", "benchmarks/predictions.py"
+    )
+    accuracy_of_refitted: float = rule(
+        0.0016,
+        "Deviation between a refitted model that is so near to its base that it is not trained, and the base.",
+        "benchmarks/own_table_search.py",
     )
     accuracy_of_deployments: float = rule(
         0.005, "Deviation between the accuracies of one model in two runtimes or precisions."
@@ -94,15 +99,11 @@ class TrainingPolicy:
 class EndingPolicy:
     """When a search ends before its budget is spent."""
 
-    low_rounds: int = rule(
-        3,
-        "Rounds in a row in which no candidate is expected to be worth a training. From then on one is trained in each"
-        " that may be, at the upper end of its forecast; where there is none, the search ends.",
-        "benchmarks/own_table_search.py",
-    )
     low_proposals: int = rule(
         3,
-        "Proposals of `auto` in a row that it expects to add less than `least_gain_of_proposal`.",
+        "Proposals of `auto` in a row that it expects to add less than `least_gain_of_proposal`. Nothing is asked then,"
+        " and candidates that may add enough at the upper end of their forecasts are trained; each training may show"
+        " that there is more. Where none is left, the search ends.",
         "benchmarks/fronts_together.py",
     )
     least_gain_of_proposal: float = rule(
@@ -114,7 +115,7 @@ class EndingPolicy:
     proposals_without_gain: int = rule(
         15,
         "Proposals of `auto` in a row that add nothing, each of which was expected to add more than any other "
-        "plan. Without it a quickstart confirmed 30 variants at one accuracy.",
+        "plan: they then count as `low_proposals`. Without it a quickstart confirmed 30 variants at one accuracy.",
         "benchmarks/fronts_together.py",
     )
     trials_without_gain: int = rule(

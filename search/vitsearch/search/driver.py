@@ -207,7 +207,6 @@ class Driver:
             queued_in_training=sum(trial.trains is not None for trial in queue),
             are_all_tried=self._are_all_tried(),
             runs_elsewhere=study.runs_elsewhere(),
-            is_settled=scheduler.converged,
             budget_spent=self._budget.why_spent(),
             converged_before=self._stored_convergence,
             streaks=self._streaks,
@@ -217,7 +216,7 @@ class Driver:
         search, ending = self._space.search, self._policy.ending
         patience = ending.proposals_without_gain if search.sampler == "auto" else ending.trials_without_gain
         listed = self._untried.count
-        return EndRules(search.most_trainings, listed, patience, self._scheduler.least_gain, ending)
+        return EndRules(search.most_trainings, listed, patience, ending)
 
     def _outcome(self, reason: str) -> str:
         """Why the search ends, and that it has found nothing where it has not."""

@@ -3,6 +3,9 @@
 A run ends because each step leads to an end: `SEARCH` has a reason to stop at last, `QUEUE` asks for each plan once,
 `LAST_ROUND` and `CLOSE` start nothing. No candidate waits for a training that nobody will give it: when none is left,
 `TrialScheduler.choose` drops all of them, and what holds a training is asked before all else.
+
+A search has one end of its own: no plan that is not tried promises enough, and none that waits may add enough, even at
+the upper end of its forecast. Each training that is made on the way there may show that there is more.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ class Streaks:
         if record.outcome == "failed" and record.duplicate_of is None:
             return replace(self, failures=self.failures + 1, last_failure=record.reason)
         if record.is_confirmed:
-            return replace(self, without_gain=0, failures=0)
+            low = 0 if record.rung else self.low_proposals  # a training corrects what was expected of other plans
+            return replace(self, low_proposals=low, without_gain=0, failures=0)
         return replace(self, without_gain=self.without_gain + is_proposal, failures=0)
 
 
@@ -68,8 +72,6 @@ class SearchState:
     are_all_tried: bool
     """Whether every plan of a small space has ended or is under way, here or elsewhere."""
     runs_elsewhere: bool
-    is_settled: bool
-    """Whether no candidate was worth a training in several rounds."""
     budget_spent: str | None = None
     """Which budget is spent, in words."""
     converged_before: str | None = None
@@ -80,19 +82,18 @@ class SearchState:
 @dataclass(frozen=True)
 class EndRules:
     """When a run ends. `wanted` trainings are those of the study, `listed` the plans of a small space, `patience` the
-    proposals without gain that end a search, `least_gain` the share of the hypervolume that a training has to add."""
+    proposals without gain after which nothing more is asked."""
 
     wanted: int
     listed: int
     patience: int
-    least_gain: float
     policy: EndingPolicy
 
     def next_step(self, state: SearchState) -> Step:
         """What a run does in a state."""
         if state.budget_spent is not None:
             return Step.CLOSE if state.open else Step.END
-        if self.why_complete(state) or self.why_failing(state):
+        if self.why_complete(state) or self.why_failing(state) or self._why_nothing_is_promised(state):
             if state.queued:
                 return Step.QUEUE
             return Step.LAST_ROUND if state.open else Step.END
@@ -117,21 +118,20 @@ class EndRules:
 
     def why_converged(self, state: SearchState) -> str | None:
         """Why a search with trainings left would bring no more, of what this run has seen; None while it may."""
-        policy = self.policy
-        if state.is_settled:
-            return (
-                f"{_trained(state.trained)}; in {policy.low_rounds} rounds no candidate was expected to add "
-                f"{self.least_gain:.1%} to the hypervolume: the front has converged"
-            )
-        if state.streaks.low_proposals >= policy.low_proposals:
-            return (
-                f"{_trained(state.trained)}; no plan of the space is expected to add "
-                f"{policy.least_gain_of_proposal:.1%} to the hypervolume: the front has converged"
-            )
-        if state.streaks.without_gain >= self.patience:
-            return f"{self.patience} trials in a row brought no improvement: the front has converged"
+        if not state.open and (reason := self._why_nothing_is_promised(state)):
+            return f"{_trained(state.trained)}; {reason}: the front has converged"
         if state.are_all_tried and not state.open and not state.runs_elsewhere:
             return f"{_trained(state.trained)}; all {self.listed} plans of the space have been tried"
+        return None
+
+    def _why_nothing_is_promised(self, state: SearchState) -> str | None:
+        """Why no plan that is not tried yet is likely to be worth its trial; None while one may."""
+        policy, streaks = self.policy, state.streaks
+        if streaks.low_proposals >= policy.low_proposals:
+            least = policy.least_gain_of_proposal
+            return f"no other plan is expected to add {least:.1%} to the hypervolume, and no candidate may"
+        if streaks.without_gain >= self.patience:
+            return f"{self.patience} trials in a row brought no improvement, and no candidate may"
         return None
 
     def why_failing(self, state: SearchState) -> str | None:

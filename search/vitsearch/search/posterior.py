@@ -189,15 +189,18 @@ class Posterior:
     def _forecasts_by(
         self, model: Callable[[str], CalibratedModel], plan: Plan, proxy: ProxyScore
     ) -> dict[str, Estimate]:
-        """What is so near to its base that it is not trained has the quality that it has; more would be luck."""
+        """What is so near to its base that it is not trained has the quality of that, but for what a few images
+        differ by: no line of fine-tunes says anything of it."""
         base, estimates, lost = self.bases.get(plan.backbone, NO_QUALITIES), {}, self.lost_in(plan)
         for name in self._known(base, proxy.figures):
             metric, figure = split(name)[0], proxy.figures[name]
-            start = RefittedModel(plan.backbone, proxy.divergence, figure.lost, figure.error)
-            change = model(name).predict(start)
+            if proxy.is_near:
+                change = Estimate(0.0, POLICY.equality.accuracy_of_refitted)
+            else:
+                change = model(name).predict(RefittedModel(plan.backbone, proxy.divergence, figure.lost, figure.error))
             shared = tuple(float(each) * metric.width for each in change.shared)
-            estimate = Estimate(0.0) if proxy.is_near else Estimate(0.0, change.deviation * metric.width, shared)
-            estimates[name] = replace(estimate, mean=metric.moved(base[name], change.mean - lost.get(name, 0.0)))
+            mean = metric.moved(base[name], change.mean - lost.get(name, 0.0))
+            estimates[name] = Estimate(mean, change.deviation * metric.width, shared)
         return estimates
 
     def _model(self, name: str) -> CalibratedModel:

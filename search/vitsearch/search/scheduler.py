@@ -142,7 +142,6 @@ class TrialScheduler:
         self.rules = rules
         self.posterior = posterior
         self.closed = False
-        self.converged = False
         self.is_last_round = False
         self._is_unavailable = is_unavailable
         self._price = price
@@ -155,7 +154,6 @@ class TrialScheduler:
         self._waiting: list[_Waiting] = []
         self._training: dict[int, RunningTrial] = {}
         self._confirming: set[int] = set()
-        self._low_rounds = 0
 
     @property
     def least_gain(self) -> float:
@@ -282,8 +280,10 @@ class TrialScheduler:
         is_trained = trial.rung == trial.plan.recipe.rungs[-1]
         if trial.number in self._training:
             return None if is_trained else self.why_stop(trial)
-        if is_trained or trial.needs_no_training:
+        if is_trained:
             return None if self.may_gain(trial) else NO_GAIN
+        if trial.needs_no_training:  # to judge its file is cheap, and all that is left open
+            return None if self._is_worth(trial, self.expected_front()) else NO_GAIN
         return await self.wait_for_slot(trial)
 
     async def wait_for_slot(self, trial: RunningTrial) -> str | None:
@@ -301,8 +301,11 @@ class TrialScheduler:
             return ENDED
         others = [other for other in self._running() if other.number != trial.number]
         front = acquisition.expected_front(self.posterior, others)
+        return None if self._is_worth(trial, front) else NO_GAIN
+
+    def _is_worth(self, trial: RunningTrial, front: ExpectedFront) -> bool:
         [prospect] = acquisition.prospects(self.posterior, [trial], front)
-        return None if prospect.is_worth(self.least_gain * front.hypervolume) else NO_GAIN
+        return prospect.is_worth(self.least_gain * front.hypervolume)
 
     def mark_confirming(self, number: int) -> None:
         """A trial is trained and exported: it leaves its slot, and only the device works on it."""
@@ -336,14 +339,8 @@ class TrialScheduler:
             waiting.lost_round = True
         weighed, least = self._weigh()
         best = acquisition.most_promising(weighed, least, self._price)
-        if best is not None:
-            self._low_rounds = 0
-            return self._waiting[best]
-        self._low_rounds += 1
-        is_low = self._low_rounds >= self.rules.policy.ending.low_rounds
-        if is_low or self.is_last_round:
+        if best is None and self.is_last_round:
             best = acquisition.worth_testing(weighed, least, self._price)
-        self.converged = is_low and best is None
         if best is not None:
             return self._waiting[best]
         if self.is_last_round:

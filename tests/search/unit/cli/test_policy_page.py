@@ -17,6 +17,6 @@ def test_the_page_agrees_with_the_policy():
 
 
 def test_the_page_shows_the_values_of_the_policy_that_it_is_given():
-    other = replace(POLICY, ending=replace(POLICY.ending, low_rounds=77))
+    other = replace(POLICY, ending=replace(POLICY.ending, low_proposals=77))
     changed = set(page(other).splitlines()) - set(page().splitlines())
-    assert [line.split(" | ")[:2] for line in changed] == [["| `low_rounds`", "77"]]
+    assert [line.split(" | ")[:2] for line in changed] == [["| `low_proposals`", "77"]]

@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch.core.policy import POLICY
+from vitsearch.core.record import Record
 from vitsearch.search.ending import EndRules, SearchState, Step, Streaks, awaited
 
-RULES = EndRules(wanted=4, listed=0, patience=15, least_gain=0.001, policy=POLICY.ending)
+RULES = EndRules(wanted=4, listed=0, patience=15, policy=POLICY.ending)
 SEARCHING = SearchState(
     trained=1, in_training=0, in_training_elsewhere=0, candidates=0, open=0, queued=0, queued_in_training=0,
-    are_all_tried=False, runs_elsewhere=False, is_settled=False,
+    are_all_tried=False, runs_elsewhere=False,
 )  # fmt: skip
+LOW = Streaks(low_proposals=POLICY.ending.low_proposals)
 FAILING = Streaks(failures=POLICY.ending.failures, last_failure="boom")
 
 
@@ -27,7 +29,9 @@ FAILING = Streaks(failures=POLICY.ending.failures, last_failure="boom")
         ({"trained": 4}, Step.END),
         ({"trained": 4, "open": 2}, Step.LAST_ROUND),
         ({"trained": 4, "open": 2, "queued": 1}, Step.QUEUE),
-        ({"is_settled": True, "candidates": 1, "open": 1}, Step.LAST_ROUND),
+        ({"streaks": LOW, "candidates": 1, "open": 1}, Step.LAST_ROUND),  # it may add enough at its best
+        ({"streaks": LOW, "candidates": 1, "open": 1, "queued": 1}, Step.QUEUE),
+        ({"streaks": LOW}, Step.END),
         ({"streaks": FAILING}, Step.END),
         ({"streaks": FAILING, "candidates": 1, "open": 1}, Step.LAST_ROUND),
         ({"budget_spent": "spent", "queued": 3}, Step.END),
@@ -42,6 +46,12 @@ def test_a_state_has_one_next_step(changes, step):
     assert RULES.next_step(replace(SEARCHING, **changes)) is step
 
 
+@pytest.mark.parametrize(("rung", "low_proposals"), [(3, 0), (0, LOW.low_proposals)])
+def test_a_training_lets_a_search_ask_again(plan, rung, low_proposals):
+    """It corrects what was expected of other plans."""
+    assert LOW.told(Record("confirmed", plan, "", rung=rung), is_proposal=True).low_proposals == low_proposals
+
+
 COUNTS = st.integers(0, 5)
 STATES = st.builds(
     SearchState,
@@ -54,10 +64,9 @@ STATES = st.builds(
     queued_in_training=COUNTS,
     are_all_tried=st.booleans(),
     runs_elsewhere=st.booleans(),
-    is_settled=st.booleans(),
     budget_spent=st.none() | st.just("spent"),
     converged_before=st.none() | st.just("converged"),
-    streaks=st.sampled_from([Streaks(), FAILING, Streaks(without_gain=15), Streaks(low_proposals=3)]),
+    streaks=st.sampled_from([Streaks(), FAILING, Streaks(without_gain=15), LOW]),
 )
 
 

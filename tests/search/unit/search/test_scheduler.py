@@ -19,7 +19,6 @@ from support.schedulers import (
 )
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
-from vitsearch.core.policy import POLICY
 from vitsearch.core.record import RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.scheduler import ENDED
@@ -185,44 +184,29 @@ def test_a_candidate_that_lost_rounds_is_not_forgotten():
     assert asyncio.run(ask())
 
 
-def test_rounds_without_a_candidate_worth_training_end_the_search(confirmed):
-    scheduler, low_rounds = scheduler_of({0: confirmed(0.95, 0.5)}, candidates=1), POLICY.ending.low_rounds
-
-    async def ask():
-        seen = []
-        for number in range(1, low_rounds + 1):
-            await scheduler.wait_for_slot(candidate(number, 0.85, 2.0))
-            seen.append(scheduler.converged)
-        return seen
-
-    assert asyncio.run(ask()) == [False] * (low_rounds - 1) + [True]
+def test_a_candidate_of_which_only_the_end_of_its_forecast_reaches_the_front_waits_for_the_last_round(confirmed):
+    scheduler = scheduler_of({0: confirmed(0.9, 1.0)}, candidates=1)
+    dominated = [replace(candidate(n, 0.87, 1.0), qualities=expected(0.87, 0.01)) for n in (1, 2)]
+    open_ = replace(candidate(9, 0.895, 1.0), qualities=expected(0.895, 0.0032))
+    assert answers(scheduler, *dominated, open_) == {1: NO_GAIN, 2: NO_GAIN, 9: "waits"}
+    scheduler = scheduler_of({0: confirmed(0.9, 1.0)}, candidates=1)
+    scheduler.is_last_round = True
+    assert answers(scheduler, *dominated, open_) == {1: NO_GAIN, 2: NO_GAIN, 9: None}
 
 
-def test_a_search_has_not_converged_while_the_end_of_a_forecast_reaches_the_front(confirmed):
-    scheduler, low_rounds = scheduler_of({0: confirmed(0.9, 1.0)}, candidates=1), POLICY.ending.low_rounds
-    dominated = [replace(candidate(n, 0.87, 1.0), qualities=expected(0.87, 0.01)) for n in range(1, low_rounds + 1)]
-    open_ = replace(candidate(9, 0.88, 1.0), qualities=expected(0.88, 0.02))
-
-    async def ask():
-        answers = [await scheduler.wait_for_slot(trial) for trial in [*dominated[1:], open_, dominated[0]]]
-        return answers, scheduler.converged
-
-    scheduler.rules = replace(scheduler.rules, slots=2)
-    assert asyncio.run(ask()) == ([NO_GAIN] * (low_rounds - 1) + [None, NO_GAIN], False)
-
-
-def test_before_a_search_ends_a_backbone_whose_results_were_bad_is_tried_again(plan, confirmed):
+@pytest.mark.parametrize(("is_last_round", "answer"), [(False, "waits"), (True, None)])
+def test_before_a_search_ends_a_backbone_whose_results_were_bad_is_tried_again(plan, confirmed, is_last_round, answer):
     """Where rung 0 says nothing, one bad result ended a search."""
     scheduler = scheduler_of(bounds=[Bound("accuracy", ">=", 0.893)], candidates=1)
-    low_rounds, evaluation = POLICY.ending.low_rounds, Evaluation({"accuracy": 0.9}, 0.04, 1000)
-    first, *others = (
+    evaluation = Evaluation({"accuracy": 0.9}, 0.04, 1000)
+    first, second = (
         scheduler.posterior.predict(replace(screened(plan, 1.0 / n), number=n), {"accuracy": 0.9}, evaluation)
-        for n in range(1, low_rounds + 2)
+        for n in (1, 3)
     )
     scheduler.posterior.add(1, confirmed(0.876, 1.0, keys=KEYS, proxy=first.proxy))
     scheduler.posterior.add(2, confirmed(0.876, 1.0, keys=replace(KEYS, weights_key="v" * 64), proxy=first.proxy))
-    assert answers(scheduler, *others) == dict.fromkeys(range(2, low_rounds + 1), "waits") | {low_rounds + 1: None}
-    assert not scheduler.converged
+    scheduler.is_last_round = is_last_round
+    assert answers(scheduler, second) == {3: answer}
 
 
 def test_a_candidate_that_waits_is_weighed_by_what_was_trained_since(plan, confirmed):
