@@ -305,7 +305,7 @@ class _ValuesRead(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
     def __init__(self, images: torch.Tensor, turned: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.read: list[tuple[str, bool | float]] = []
-        self._turned, self._dependent = turned, {StorageWeakRef(images.untyped_storage())}
+        self._turned, self._dependent = turned, _storages(images)
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -326,7 +326,7 @@ class _ValuesRead(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
 
 def _storages(values: Any) -> set[StorageWeakRef]:
     tensors = (it for it in tree_leaves(values) if torch.is_tensor(it) and it.layout is torch.strided)
-    return {StorageWeakRef(it.untyped_storage()) for it in tensors}
+    return {StorageWeakRef(it.untyped_storage()) for it in tensors}  # type: ignore[no-untyped-call]
 
 
 def _refuse_branches(network: PythonNetwork, model: nn.Module, images: torch.Tensor) -> None:
@@ -346,16 +346,17 @@ def _branch(model: nn.Module, image: torch.Tensor) -> str | None:
     A truth value may be the same for all images of a network that is not trained yet. So each is turned once; where the
     network then raises, as an assertion does, it was a check.
     """
-    reads = []
+    reads: list[list[tuple[str, bool | float]]] = []
     for factor, offset in SCALES:
         scaled = image * factor + offset
         with _ValuesRead(scaled) as values:
             model(scaled)
         reads.append(values.read)
     for other in reads[1:]:
-        for here, there in zip_longest(reads[0], other):
-            if here != there:
-                return (here or there)[0]
+        pairs = zip_longest(reads[0], other)
+        place: str | None = next(((here or there)[0] for here, there in pairs if here != there), None)
+        if place is not None:
+            return place
     first_of_line = {place: index for index, (place, _) in reversed([*enumerate(reads[0])])}
     logits = model(image.clone())
     for place, index in first_of_line.items():
@@ -376,11 +377,11 @@ def _fixed_batch(model: nn.Module, images: torch.Tensor) -> str | None:
     """Why a file would take the number of images of the example alone; None where the model's code does not say so."""
     with warnings.catch_warnings(record=True) as caught, torch.no_grad():
         warnings.simplefilter("always")
-        torch.jit.trace(model, (images,), check_trace=False)
+        torch.jit.trace(model, (images,), check_trace=False)  # type: ignore[no-untyped-call]
     for warning in caught:
         if issubclass(warning.category, TracerWarning) and str(warning.message).startswith("Using len"):
             place = f"{os.path.basename(warning.filename)} line {warning.lineno}"
-            return f"{place} takes len() of a tensor, which fixes the number of images in an exported file; use shape[0]"
+            return f"{place} takes len() of a tensor, which fixes the number of images in a file; use its shape[0]"
     return None
 
 
@@ -403,7 +404,7 @@ def _refuse_training(network: PythonNetwork, model: nn.Module, images: torch.Ten
             warnings.simplefilter("ignore")
             output = model.train()(images)
             if torch.is_tensor(output) and output.requires_grad:
-                output.sum().backward()
+                output.sum().backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # the user's own code
         raise NetworkError(f"{network.name}: in training (model.train()) it fails: {first_line(error)}") from error
     if not torch.is_tensor(output):
