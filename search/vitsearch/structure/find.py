@@ -297,18 +297,17 @@ def _cut_differs(model: nn.Module, images: torch.Tensor, parts: Sequence[Part]) 
             attention.keep_heads(smaller, part.heads, half(part.heads.count))
         if part.width is not None:
             channels.keep_channels(smaller, part.width, half(part.width.units))
-    for factor, offset in SCALES:
-        arguments = (images * factor + offset,), dict[str, Any]()
-        with ExitStack() as masks:
-            for part in parts:
-                if part.heads is not None:
-                    masks.enter_context(attention.masked(model, part.heads, half(part.heads.count)))
-                if part.width is not None:
-                    masks.enter_context(channels.masked(model, part.width, half(part.width.units)))
-            expected = run(model, arguments)
-        if (reason := wrong_by(expected, run(smaller, arguments))) is not None:
-            return reason
-    return None
+    scaled = torch.cat([images * factor + offset for factor, offset in SCALES])
+    arguments = (scaled,), dict[str, Any]()
+    with ExitStack() as masks:
+        for part in parts:
+            if part.heads is not None:
+                masks.enter_context(attention.masked(model, part.heads, half(part.heads.count)))
+            if part.width is not None:
+                masks.enter_context(channels.masked(model, part.width, half(part.width.units)))
+        expected = run(model, arguments)
+    outputs = zip(expected.chunk(len(SCALES)), run(smaller, arguments).chunk(len(SCALES)), strict=True)
+    return next((reason for pair in outputs if (reason := wrong_by(*pair)) is not None), None)
 
 
 def _placed(trace: Trace, part: Part, block: str | None) -> Part:
