@@ -275,7 +275,7 @@ def _proved_together(trace: Trace, images: torch.Tensor, parts: list[Part]) -> t
 def _wrong_together(trace: Trace, images: torch.Tensor, parts: Sequence[Part]) -> str | None:
     """Why the model with the cuts of these parts is not the masked one, for two images at several scales.
 
-    Some deep models amplify rounding to the size of their logits. In float64 it stays small, and a wrong cut stays wrong.
+    Some deep models amplify rounding to the size of their logits. In float64 it stays small; a wrong cut stays wrong.
     """
     pair = torch.cat([images, images.flip(-1)])
     try:
