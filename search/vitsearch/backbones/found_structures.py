@@ -60,7 +60,8 @@ def kept_structure(identity: Mapping[str, Any], find: Callable[[], Structure]) -
     Returns:
         What of the architecture can be cut.
     """
-    described = {"code": _code_digest(), "torch": torch.__version__, "timm": timm.__version__, **identity}
+    finder = {"code": _code_digest(), "torch": torch.__version__, "timm": timm.__version__}
+    described = {"finder": finder, "found_in": dict(identity)}
     path = Path(user_cache_folder(), "structures", f"{digest(described)}.json")
     try:
         return Structure.from_json(json.loads(path.read_text()))

@@ -14,7 +14,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.jit._trace import TracerWarning
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from vitsearch.backbones.architecture import architecture_of
 from vitsearch.backbones.found_family import STRUCTURE, FoundFamily
@@ -246,8 +249,7 @@ class ExaminedNetwork:
                 f"('resolution: {size.to_json()}'): {problems[CHANNELS[0]]}"
             )
         self.model = make(network, classes=CLASSES, channels=self.channels[0], resolution=size)
-        if any(isinstance(module, torch.jit.ScriptModule) for module in self.model.modules()):
-            raise NetworkError(f"{network.name}: it is a TorchScript module, which cannot be cut; return it unscripted")
+        _refuse_compiled(network, self.model)
         images = torch.randn(IMAGES, self.channels[0], *size.sides, generator=torch.Generator().manual_seed(SEED))
         with torch.no_grad():
             logits = self.model(images)
@@ -277,44 +279,110 @@ class ExaminedNetwork:
         try:
             architecture = architecture_of(self.model, images[:1])
         except StageError as error:
-            raise NetworkError(f"{network.name}: no ONNX file can be written of it: {error}") from error
+            reason = _fixed_batch(self.model, images) or f"no ONNX file can be written of it: {error}"
+            raise NetworkError(f"{network.name}: {reason}") from error
         self.architecture, self.exporter = architecture.digest, architecture.exporter
 
 
-class _ValuesRead(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own base class
-    """Records each number that Python reads out of a tensor, with the line of code that does: `float(x)`, `if x:`."""
+def _refuse_compiled(network: PythonNetwork, model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        what = f"{network.name}: {repr(name) if name else 'it'} is a"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise NetworkError(f"{what} TorchScript module, which cannot be cut; return it unscripted")
+        if type(module).__name__ == "OptimizedModule":
+            raise NetworkError(f"{what} module of torch.compile, which cannot be exported; return it uncompiled")
 
-    def __init__(self) -> None:
+
+class _ValuesRead(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own base class
+    """Records each number that Python reads out of a tensor that depends on the images, with the line of code that
+    does: `float(x)`, `if x:`.
+
+    Args:
+        images: What the network gets in this context.
+        turned: The index of a truth value among those read of which Python gets the opposite; None for none.
+    """
+
+    def __init__(self, images: torch.Tensor, turned: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.read: list[tuple[str, bool | float]] = []
+        self._turned, self._dependent = turned, _storages(images)
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
+        if self._dependent.isdisjoint(_storages((args, kwargs))):
+            return result
+        self._dependent |= _storages(result)
         if function is torch.ops.aten._local_scalar_dense.default:
             torch_folder = os.path.dirname(torch.__file__)
             frames = traceback.extract_stack()[:-1]
             frame = next((it for it in reversed(frames) if not it.filename.startswith(torch_folder)), frames[-1])
             self.read.append((f"{os.path.basename(frame.filename)} line {frame.lineno}", result))
+            if self._turned == len(self.read) - 1:
+                return not result
         return result
+
+
+def _storages(values: Any) -> set[StorageWeakRef]:
+    tensors = (it for it in tree_leaves(values) if torch.is_tensor(it) and it.layout is torch.strided)
+    return {StorageWeakRef(it.untyped_storage()) for it in tensors}  # type: ignore[no-untyped-call]
 
 
 def _refuse_branches(network: PythonNetwork, model: nn.Module, images: torch.Tensor) -> None:
     """Refuse a network in which Python decides by what images show: a file would hold one of its ways alone."""
-    reads = []
+    place = _branch(model, images[:1])
+    if place is not None:
+        raise NetworkError(
+            f"{network.name}: {place} reads a number out of a tensor that depends on the images, and what Python "
+            "makes of it is fixed in an exported file; compute it with tensors, such as torch.where"
+        )
+
+
+@torch.no_grad()
+def _branch(model: nn.Module, image: torch.Tensor) -> str | None:
+    """The first line of code by which a number that Python reads out of the image decides about the output.
+
+    A truth value may be the same for all images of a network that is not trained yet. So each is turned once; where the
+    network then raises, as an assertion does, it was a check.
+    """
+    reads: list[list[tuple[str, bool | float]]] = []
     for factor, offset in SCALES:
-        with torch.no_grad(), _ValuesRead() as values:
-            model(images[:1] * factor + offset)
+        scaled = image * factor + offset
+        with _ValuesRead(scaled) as values:
+            model(scaled)
         reads.append(values.read)
     for other in reads[1:]:
         pairs = zip_longest(reads[0], other)
-        place = next(((here or there)[0] for here, there in pairs if here != there), None)
+        place: str | None = next(((here or there)[0] for here, there in pairs if here != there), None)
         if place is not None:
-            raise NetworkError(
-                f"{network.name}: {place} reads a number out of a tensor that depends on the images, and what Python "
-                "makes of it is fixed in an exported file; compute it with tensors, such as torch.where"
-            )
+            return place
+    first_of_line = {place: index for index, (place, _) in reversed([*enumerate(reads[0])])}
+    logits = model(image.clone())
+    for place, index in first_of_line.items():
+        if not isinstance(reads[0][index][1], bool):
+            return place
+        again = image.clone()
+        try:
+            with _ValuesRead(again, index):
+                turned = model(again)
+        except Exception:  # noqa: BLE001 - the user's own code
+            continue
+        if not (torch.is_tensor(turned) and torch.equal(turned, logits)):
+            return place
+    return None
+
+
+def _fixed_batch(model: nn.Module, images: torch.Tensor) -> str | None:
+    """Why a file would take the number of images of the example alone; None where the model's code does not say so."""
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+        warnings.simplefilter("always")
+        torch.jit.trace(model, (images,), check_trace=False)  # type: ignore[no-untyped-call]
+    for warning in caught:
+        if issubclass(warning.category, TracerWarning) and str(warning.message).startswith("Using len"):
+            place = f"{os.path.basename(warning.filename)} line {warning.lineno}"
+            return f"{place} takes len() of a tensor, which fixes the number of images in a file; use its shape[0]"
+    return None
 
 
 def _refuse_other_weights(network: PythonNetwork, first: nn.Module, second: nn.Module) -> None:
@@ -332,14 +400,22 @@ def _refuse_other_weights(network: PythonNetwork, first: nn.Module, second: nn.M
 def _refuse_training(network: PythonNetwork, model: nn.Module, images: torch.Tensor) -> None:
     """Refuse a network that gives something else while it is trained, such as the logits of auxiliary heads too."""
     try:
-        with torch.no_grad():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             output = model.train()(images)
+            if torch.is_tensor(output) and output.requires_grad:
+                output.sum().backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # the user's own code
         raise NetworkError(f"{network.name}: in training (model.train()) it fails: {first_line(error)}") from error
     if not torch.is_tensor(output):
         raise NetworkError(
             f"{network.name}: in training (model.train()) it gives {type(output).__name__}, and expected are the "
             "logits alone; make it without auxiliary heads (aux_logits=False in torchvision)"
+        )
+    if not output.requires_grad:
+        raise NetworkError(
+            f"{network.name}: its outputs have no gradients, so it cannot be trained; set requires_grad of the "
+            "parameters that training may change"
         )
 
 

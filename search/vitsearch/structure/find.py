@@ -273,29 +273,41 @@ def _proved_together(trace: Trace, images: torch.Tensor, parts: list[Part]) -> t
 
 
 def _wrong_together(trace: Trace, images: torch.Tensor, parts: Sequence[Part]) -> str | None:
-    """Why the model with the cuts of these parts is not the masked one, for two images at several scales."""
+    """Why the model with the cuts of these parts is not the masked one, for two images at several scales.
+
+    Some deep models amplify rounding to the size of their logits. In float64 it stays small; a wrong cut stays wrong.
+    """
     pair = torch.cat([images, images.flip(-1)])
-    smaller = copy.deepcopy(trace.model)
     try:
-        for part in parts:
-            if part.heads is not None:
-                attention.keep_heads(smaller, part.heads, half(part.heads.count))
-            if part.width is not None:
-                channels.keep_channels(smaller, part.width, half(part.width.units))
-        for factor, offset in SCALES:
-            arguments = (pair * factor + offset,), dict[str, Any]()
-            with ExitStack() as masks:
-                for part in parts:
-                    if part.heads is not None:
-                        masks.enter_context(attention.masked(trace.model, part.heads, half(part.heads.count)))
-                    if part.width is not None:
-                        masks.enter_context(channels.masked(trace.model, part.width, half(part.width.units)))
-                expected = run(trace.model, arguments)
-            if (reason := wrong_by(expected, run(smaller, arguments))) is not None:
-                return reason
+        reason = _cut_differs(trace.model, pair, parts)
     except Exception as error:  # noqa: BLE001 - whatever a model raises when it is cut wrongly is the reason
         return failure(error)
-    return None
+    if reason is None:
+        return None
+    try:
+        return _cut_differs(copy.deepcopy(trace.model).double(), pair.double(), parts)
+    except Exception:  # noqa: BLE001 - its code may take float32 alone
+        return reason
+
+
+def _cut_differs(model: nn.Module, images: torch.Tensor, parts: Sequence[Part]) -> str | None:
+    smaller = copy.deepcopy(model)
+    for part in parts:
+        if part.heads is not None:
+            attention.keep_heads(smaller, part.heads, half(part.heads.count))
+        if part.width is not None:
+            channels.keep_channels(smaller, part.width, half(part.width.units))
+    scaled = torch.cat([images * factor + offset for factor, offset in SCALES])
+    arguments = (scaled,), dict[str, Any]()
+    with ExitStack() as masks:
+        for part in parts:
+            if part.heads is not None:
+                masks.enter_context(attention.masked(model, part.heads, half(part.heads.count)))
+            if part.width is not None:
+                masks.enter_context(channels.masked(model, part.width, half(part.width.units)))
+        expected = run(model, arguments)
+    outputs = zip(expected.chunk(len(SCALES)), run(smaller, arguments).chunk(len(SCALES)), strict=True)
+    return next((reason for pair in outputs if (reason := wrong_by(*pair)) is not None), None)
 
 
 def _placed(trace: Trace, part: Part, block: str | None) -> Part:

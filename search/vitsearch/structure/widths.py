@@ -138,11 +138,12 @@ def below(width: Width, scope: str) -> Width:
 
 def _acting(trace: Trace) -> list[str]:
     """Modules with parameters of their own, and no children with parameters, in the order of execution. Those of a
-    frozen norm are buffers."""
+    frozen norm, or of one that has statistics alone, are buffers."""
 
     def acts(module: nn.Module) -> bool:
         if next(module.parameters(recurse=False), None) is None:
-            return bool(frozen_vectors(module)) and next(module.children(), None) is None
+            has_statistics = getattr(module, "running_mean", None) is not None
+            return (has_statistics or bool(frozen_vectors(module))) and next(module.children(), None) is None
         return is_mixer(module) or not any(True for child in module.children() for _ in child.parameters())
 
     return [name for name in trace.order if acts(trace.modules[name])]

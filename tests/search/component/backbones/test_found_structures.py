@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 
+from vitsearch.backbones import found_structures
 from vitsearch.backbones.found_structures import kept_structure
 from vitsearch.structure.values import Heads, Part, Structure
 
@@ -36,6 +37,12 @@ def test_it_is_found_again_with_another_version_of_a_library(finder, monkeypatch
     assert finder() == 1
     monkeypatch.setattr(library, "__version__", "0.0.1")
     assert [finder(), finder()] == [2, 2]
+
+
+def test_it_is_found_again_by_other_code_of_ours_whatever_code_the_identity_names(finder, monkeypatch):
+    assert finder(code="of a network") == 1
+    monkeypatch.setattr(found_structures, "_code_digest", lambda: "another")
+    assert [finder(code="of a network"), finder(code="of a network")] == [2, 2]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"parts": [1]}'])

@@ -217,6 +217,10 @@ LAST = SOFTMAX[0]
 MIXING = LAST, f"y = {LAST.removeprefix('return ')}; return y - y.mean(0)"
 AUXILIARY = LAST, f"y = {LAST.removeprefix('return ')}; return (y, y) if self.training else y"
 BRANCH = LAST, f"y = {LAST.removeprefix('return ')}; return -y if float(x.mean()) > 0.3 else y"
+EARLY_EXIT = LAST, f"y = {LAST.removeprefix('return ')}; return -y if y.softmax(1).max() > 0.99 else y"
+IN_PLACE = "torch.relu(self.grow(self.norm(x)))", "torch.relu(self.grow(self.norm(x))).mul_(2)"
+LEN = ".mean((2, 3))", ".mean((2, 3)).view(len(x), 16)"
+MADE = "return Net(classes, channels)"
 FIXED = NET + "\n    def fixed():\n        return Net(11, 3)\n"
 
 
@@ -365,9 +369,15 @@ def test_what_its_author_declares_is_cut_too(network):
         (NET.replace("self.drop(", "torch.dropout("). replace(".mean((2, 3))", ".mean((2, 3)), 0.5, True"), "make",
          "its outputs for the same images differ from call to call"),
         (NET.replace(*MIXING), "make", "what it gives for an image depends on the other images of the batch"),
-        (NET.replace("return Net(classes, channels)", "return torch.jit.script(Net(classes, channels))"), "make",
-         "it is a TorchScript module"),
+        (NET.replace(MADE, "return torch.jit.script(Net(classes, channels))"), "make", "it is a TorchScript module"),
+        (NET.replace("self.drop = nn.Dropout(0.1)", "self.drop = torch.jit.script(nn.Dropout(0.1))"), "make",
+         "'drop' is a TorchScript module"),
+        (NET.replace(MADE, "return torch.compile(Net(classes, channels))"), "make", "it is a module of torch.compile"),
+        (NET.replace(MADE, f"{MADE}.requires_grad_(False)"), "make", "its outputs have no gradients"),
+        (NET.replace(*IN_PLACE), "make", r"in training \(model.train\(\)\) it fails: one of the variables needed"),
+        (NET.replace(*LEN), "make", r"own_network_\d+.py line 23 takes len\(\) of a tensor, which fixes the number of"),
         (NET.replace(*BRANCH), "make", r"own_network_\d+.py line 23 reads a number out of a tensor that"),
+        (NET.replace(*EARLY_EXIT), "make", r"own_network_\d+.py line 23 reads a number out of a tensor that"),
         (DRAWN.format("np.random.default_rng()"), "make", "made twice, its 'stem.weight' has other values each time"),
         (NET.replace(*AUXILIARY), "make", r"in training \(model.train\(\)\) it gives tuple, and expected are"),
     ],
@@ -407,6 +417,11 @@ def test_a_number_that_images_do_not_change_may_be_read(network):
     assert examine_network(network(code)).channels
 
 
+def test_an_assertion_about_the_images_is_no_branch(network):
+    code = NET.replace(LAST, f"assert x.isfinite().all(), 'NaN'; {LAST}")
+    assert examine_network(network(code)).channels
+
+
 @pytest.mark.long
 def test_what_one_exporter_cannot_write_is_written_by_the_other(network):
     code = NET.replace("Block(16))", "Block(16), nn.AdaptiveAvgPool2d(3))")
@@ -415,8 +430,8 @@ def test_what_one_exporter_cannot_write_is_written_by_the_other(network):
 
 
 @pytest.mark.long
-def test_a_forward_that_depends_on_values_is_refused(network):
-    code = NET.replace("return self.out(", "x = x if x.mean() > 0 else -x\n            return self.out(")
+def test_a_network_that_no_exporter_writes_is_refused(network):
+    code = NET.replace("torch.relu(", "torch.special.bessel_j0(")
     with pytest.raises(NetworkError, match="ours: no ONNX file can be written of it: "):
         examine_network(network(code))
 

@@ -65,6 +65,32 @@ def test_half_of_all_that_was_found_equals_the_mask(kind):
         assert not torch.allclose(whole, expected, rtol=1e-3)
 
 
+class Amplified(nn.Module):
+    """Rounding of the logits of a network comes out as large as they are."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.sin(1e6 * self.network(images))
+
+
+def test_rounding_that_a_model_amplifies_is_no_wrong_cut():
+    _, structure = found(Amplified(NETWORKS["consumer of kernel size 3"]))
+    assert len(structure.parts) == 2
+    assert not structure.refusals
+
+
+def test_channels_are_cut_through_a_batch_norm_that_has_statistics_alone():
+    network = small_networks.on_maps(small_networks.convolutions(nn.BatchNorm2d(32, affine=False)))
+    network, structure = found(network)
+    assert [part.width.between for part in structure.parts][0] == ("1.branch.1", "1.branch.3")
+    for part in structure.parts:
+        widths.keep_channels(network, part.width, half(part.width.units))
+    assert network.get_submodule("1.branch.3").running_var.shape == (16,)
+
+
 def test_a_model_that_was_cut_is_cut_again():
     network, structure = found(NETWORKS["grouped convolution"])
     (part,) = [part for part in structure.parts if part.width.grain > 1]
