@@ -34,11 +34,15 @@ class Evidence:
     shared: tuple[tuple[float, ...], ...] = ()
 
 
+FAILS = "auto:fails"
+"""The constraint that a plan can be tried."""
 Judge: TypeAlias = Callable[[FrozenTrial], Evidence | None]
 
 
 def of_complete(trial: FrozenTrial) -> Evidence | None:
-    """The values of a complete trial. Their noise is left to the model."""
+    """The values of a complete trial, whose noise is left to the model, and that another one has failed."""
+    if trial.state == TrialState.FAIL:
+        return Evidence((), ())
     if trial.state != TrialState.COMPLETE:
         return None
     return Evidence(tuple(trial.values), (0.0,) * len(trial.values))
@@ -86,7 +90,8 @@ class Objective(ObjectiveSpec):
 
 @dataclass(frozen=True)
 class Observations:
-    """Trials with parameters that are complete, pruned or running, by number.
+    """Trials with parameters that are complete, pruned or running, and failed ones of which there is evidence, by
+    number.
 
     Attributes:
         objectives: Of the study.
@@ -94,7 +99,8 @@ class Observations:
         values: Scaled, (trials, objectives), NaN if unknown.
         deviations: (trials, objectives), in the same units.
         shared: Of each objective (trials, errors), how far its values move with errors that they share.
-        constraints: (trials, names), NaN where a trial has none.
+        constraints: (trials, names), NaN where a trial has none. Once a trial has failed, one of them is that a plan
+            can be tried at all: 1 where it failed, -1 where it ended otherwise.
     """
 
     objectives: tuple[Objective, ...]
@@ -149,11 +155,17 @@ def observe(
     Raises:
         ValueError: Evidence of a trial has another number of objectives.
     """
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-    observed = [trial for trial in trials if trial.state in states and trial.params]
     count = len(directions)
     unknown = Evidence((None,) * count, (0.0,) * count)
-    evidence = [judge(trial) or unknown for trial in observed]
+    observed, evidence = [], []
+    for trial in trials:
+        if trial.state == TrialState.WAITING or not trial.params:
+            continue
+        judged = judge(trial)
+        if trial.state == TrialState.FAIL and judged is None:
+            continue  # it was lost: that says nothing of its plan
+        observed.append(trial)
+        evidence.append(unknown if judged is None or trial.state == TrialState.FAIL else judged)
     for trial, each in zip(observed, evidence, strict=True):
         _check(trial, each, count)
     objectives = tuple(
@@ -162,9 +174,13 @@ def observe(
     )
     values = [[o.scaled(value) for o, value in zip(objectives, e.values, strict=True)] for e in evidence]
     constraints_of = [
-        trial.constraints if e.constraints is None else e.constraints
+        dict(trial.constraints if e.constraints is None else e.constraints)
         for trial, e in zip(observed, evidence, strict=True)
     ]
+    if any(trial.state == TrialState.FAIL for trial in observed):
+        for trial, having in zip(observed, constraints_of, strict=True):
+            if trial.state.is_finished():
+                having[FAILS] = 1.0 if trial.state == TrialState.FAIL else -1.0
     names = sorted({name for having in constraints_of for name in having})
     constraints = [[having.get(name, math.nan) for name in names] for having in constraints_of]
     return Observations(

@@ -239,6 +239,25 @@ def test_failed_trials_are_neither_repeated_nor_modelled():
     assert len({key_of(trial.params) for trial in study.trials}) == 20
 
 
+def test_a_corner_in_which_trials_fail_is_left():
+    """It would have the lowest costs of the space: 21 of 24 proposals lay in it when failures taught nothing."""
+    objectives = [ObjectiveSpec(reference=0.5), ObjectiveSpec(is_cost=True, reference=3.0)]
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=AutoSampler(seed=0, objectives=objectives))
+    failed = []
+    for _ in range(34):
+        trial = study.ask()
+        cut = trial.suggest_float("cut", 0.0, 1.0)
+        is_small = trial.suggest_categorical("backbone", ["small", "large"]) == "small"
+        in_int8 = trial.suggest_categorical("precision", ["fp32", "int8"]) == "int8"
+        failed.append(is_small and in_int8)
+        if failed[-1]:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, [0.9 - 0.2 * cut**2 - 0.02 * is_small, (2.0 - cut) / (1 + in_int8) / (1 + is_small)])
+    assert 0 < sum(failed[:10])
+    assert sum(failed[10:]) <= 6
+
+
 def test_all_trials_may_fail():
     study = new_study(AutoSampler(0, pool=pool, startup_trials=2))
     for _ in range(5):
