@@ -23,6 +23,8 @@ from vitsearch.search.verdicts import judge_screen
 SAMPLES = 16
 UPPER_END = NormalDist().inv_cdf(0.95)
 """Of a 90 % interval, in standard deviations."""
+FAR_END = NormalDist().inv_cdf(0.999)
+"""How far a forecast may be off that no training was held to, in standard deviations."""
 
 
 def _normal_strata(count: int) -> list[float]:
@@ -79,14 +81,14 @@ def gain_as_predicted(posterior: Posterior, trial: RunningTrial, front: Expected
     return max(0.0, hypervolume([*front.losses, point], posterior.goals.reference) - front.hypervolume)
 
 
-def at_best(posterior: Posterior, trial: RunningTrial) -> RunningTrial:
-    """A trial at the better end of the 90 % interval of its forecast: of its qualities, and of the costs that only a
-    confirmation measures."""
-    best = _with_qualities(trial, {name: UPPER_END * each for name, each in _deviations(trial).items()})
+def at_best(posterior: Posterior, trial: RunningTrial, end: float = UPPER_END) -> RunningTrial:
+    """A trial at the better end of its forecast, so many deviations from the mean: of its qualities, and of the costs
+    that only a confirmation measures."""
+    best = _with_qualities(trial, {name: end * each for name, each in _deviations(trial).items()})
     costs = {}
     for name, forecast in posterior.predicted_costs(trial).items():
         side = -1.0 if split(name)[0].direction == "minimize" else 1.0
-        costs[name] = Figure(forecast.value * math.exp(side * UPPER_END * forecast.deviation))
+        costs[name] = Figure(forecast.value * math.exp(side * end * forecast.deviation))
     return replace(best, metrics=trial.metrics | Metrics(costs))
 
 
@@ -98,8 +100,8 @@ class Prospect:
         trial: The candidate, with what is predicted of it by now.
         expected: In the mean over what it may become.
         possible: At the upper end of the 90 % interval of its forecast.
-        untested: At that of its forecast before any training, until enough trainings of its backbone were held to their
-            forecasts; 0 afterwards.
+        untested: Far beyond that of its forecast before any training, until enough trainings of its backbone were held
+            to their forecasts; 0 afterwards.
     """
 
     trial: RunningTrial
@@ -119,7 +121,8 @@ def prospects(posterior: Posterior, trials: Iterable[RunningTrial], front: Expec
     for trial in map(posterior.forecast, trials):
         untested = 0.0
         if not posterior.is_tested(trial.plan.backbone):
-            untested = gain_as_predicted(posterior, at_best(posterior, posterior.forecast_before_results(trial)), front)
+            before = at_best(posterior, posterior.forecast_before_results(trial), FAR_END)
+            untested = gain_as_predicted(posterior, before, front)
         possible = gain_as_predicted(posterior, at_best(posterior, trial), front)
         weighed.append(Prospect(trial, expected_gain(posterior, trial, front), possible, untested))
     return weighed

@@ -186,7 +186,7 @@ def test_a_candidate_that_lost_rounds_is_not_forgotten():
 
 def test_a_candidate_of_which_only_the_end_of_its_forecast_reaches_the_front_waits_for_the_last_round(confirmed):
     scheduler = scheduler_of({0: confirmed(0.9, 1.0)}, candidates=1)
-    dominated = [replace(candidate(n, 0.87, 1.0), qualities=expected(0.87, 0.01)) for n in (1, 2)]
+    dominated = [replace(candidate(n, 0.86, 1.0), qualities=expected(0.86, 0.01)) for n in (1, 2)]
     open_ = replace(candidate(9, 0.895, 1.0), qualities=expected(0.895, 0.0032))
     assert answers(scheduler, *dominated, open_) == {1: NO_GAIN, 2: NO_GAIN, 9: "waits"}
     scheduler = scheduler_of({0: confirmed(0.9, 1.0)}, candidates=1)
