@@ -100,8 +100,8 @@ class Prospect:
         trial: The candidate, with what is predicted of it by now.
         expected: In the mean over what it may become.
         possible: At the upper end of the 90 % interval of its forecast.
-        untested: Far beyond that of its forecast before any training, until enough trainings of its backbone were held
-            to their forecasts; 0 afterwards.
+        untested: At that of its forecast before any training, until enough trainings of its backbone were held to their
+            forecasts, and far beyond it until the first one was; 0 afterwards.
     """
 
     trial: RunningTrial
@@ -121,7 +121,8 @@ def prospects(posterior: Posterior, trials: Iterable[RunningTrial], front: Expec
     for trial in map(posterior.forecast, trials):
         untested = 0.0
         if not posterior.is_tested(trial.plan.backbone):
-            before = at_best(posterior, posterior.forecast_before_results(trial), FAR_END)
+            end = UPPER_END if posterior.has_results(trial.plan.backbone) else FAR_END
+            before = at_best(posterior, posterior.forecast_before_results(trial), end)
             untested = gain_as_predicted(posterior, before, front)
         possible = gain_as_predicted(posterior, at_best(posterior, trial), front)
         weighed.append(Prospect(trial, expected_gain(posterior, trial, front), possible, untested))

@@ -95,6 +95,10 @@ class Posterior:
 
     # ---- qualities
 
+    def has_results(self, backbone: str) -> bool:
+        """Whether any training of a backbone was held against its forecast."""
+        return bool(self._tests.get(backbone))
+
     def is_tested(self, backbone: str) -> bool:
         """Whether enough trainings of a backbone were held against their forecasts."""
         return len(self._tests.get(backbone, ())) >= POLICY.training.tests_of_backbone
