@@ -6,6 +6,7 @@
     python benchmarks/own_table.py train FILE --beyond TABLE     every shape that TABLE has no training of
     python benchmarks/own_table.py join FILE TABLE       the trainings of FILE into TABLE
     python benchmarks/own_table.py pack FILE TABLE       a compressed table; the lines stay as they are
+    python benchmarks/own_table.py structures FILE       what replays of `own_table_search.py` cut plans by
     python benchmarks/own_table.py complete TABLE COMPLETIONS     what is taken to be true of what was not measured
     python benchmarks/own_table.py make FILE TABLE       all of it, in this order
 
@@ -48,6 +49,7 @@ from own_table_lines import Lines, in_child
 from own_table_measure import measure
 from own_table_plans import Shape, every_plan, plans_by_shape, text_of
 from own_table_rows import joined, pack
+from own_table_structures import write_structures
 from torch import nn
 
 from vitsearch import backbones
@@ -315,6 +317,18 @@ def exported(plans: Sequence[Plan]) -> list[Deployment]:
     return [plan.deployment for plan in plans if plan.deployment.precision != "bf16"]
 
 
+def keep_structures(path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        found = Builder(Path(folder)).structures.items()
+        write_structures(
+            path,
+            (
+                (source.backbone, source.resolution.height, structure.to_json(), scores.to_json())
+                for source, (structure, scores, _) in found
+            ),
+        )
+
+
 def keep_only(path: Path) -> None:
     """Delete what lies beside a model and does not belong to it."""
     wanted = {Path(name) for name in model_files(str(path)).values()}
@@ -447,6 +461,7 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("file", type=Path)
         command.add_argument("table", type=Path)
+    commands.add_parser("structures").add_argument("file", type=Path)
     completing = commands.add_parser("complete")
     completing.add_argument("table", type=Path)
     completing.add_argument("completions", type=Path)
@@ -456,6 +471,9 @@ def main() -> None:
         return
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    if options.command == "structures":
+        keep_structures(options.file)
+        return
     lines = Lines(options.file)
     if options.command in ("build", "make"):
         build(lines, *((options.seconds, *options.part) if options.command == "build" else (math.inf, 0, 1)))

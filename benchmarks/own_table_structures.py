@@ -1,15 +1,10 @@
-"""The block structures and scores of the table's backbones, so that a replay cuts plans as a run does.
-
-python benchmarks/own_table_structures.py FILE       make them, as a worker does (a minute)
-"""
+"""What cuts the plans of our own table: structures and scores of its backbones, as a worker found them."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import lzma
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,19 +19,7 @@ def structures(path: Path = STRUCTURES) -> Mapping[tuple[str, int], tuple[dict[s
         return {(backbone, pixels): (structure, scores) for backbone, pixels, structure, scores in json.load(stream)}
 
 
-def write(path: Path) -> None:
-    from own_table import Builder  # it imports torch
-
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [
-            [source.backbone, source.resolution.height, structure.to_json(), scores.to_json()]
-            for source, (structure, scores, _) in Builder(Path(folder)).structures.items()
-        ]
-    path.write_bytes(lzma.compress(json.dumps(rows, separators=(",", ":")).encode(), preset=9 | lzma.PRESET_EXTREME))
-    print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", type=Path)
-    write(parser.parse_args().file)
+def write_structures(path: Path, rows: Iterable[tuple[str, int, dict[str, Any], dict[str, Any]]]) -> None:
+    """`rows`: backbone, resolution in pixels, block structure and scores."""
+    text = json.dumps(list(rows), separators=(",", ":"))
+    path.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))

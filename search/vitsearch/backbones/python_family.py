@@ -400,7 +400,7 @@ def _refuse_other_weights(network: PythonNetwork, first: nn.Module, second: nn.M
 def _refuse_training(network: PythonNetwork, model: nn.Module, images: torch.Tensor) -> None:
     """Refuse a network that gives something else while it is trained, such as the logits of auxiliary heads too."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             output = model.train()(images)
             if torch.is_tensor(output) and output.requires_grad:

@@ -35,7 +35,14 @@ class Figure:
     note: str | None = None
 
     def times(self, factor: float) -> Figure:
-        """The figure and its interval, multiplied."""
+        """Multiply the figure and its interval.
+
+        Args:
+            factor: What they are multiplied by.
+
+        Returns:
+            A figure of the same reason and note.
+        """
         value, low, high = (None if end is None else end * factor for end in (self.value, self.low, self.high))
         return replace(self, value=value, low=low, high=high)
 
