@@ -13,6 +13,7 @@ from vitsearch.errors import StoreError
 from vitsearch.search.admin.verifying import verify
 from vitsearch.space import SearchSpace
 from vitsearch.storage import driver_id
+from vitsearch.storage.atomic_files import no_room
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 
 MOMENTS, TRIALS = 20, 6
@@ -55,6 +56,10 @@ def test_a_full_disk_ends_a_run_with_one_sentence_and_the_next_one_goes_on(make_
                 refused["refused"] += 1
                 if not str(error).endswith("full; make room there, then run the same command again"):
                     through.append(f"moment {moment}: {error}")
+            except OSError as error:  # a fake stage writes here, in place of a worker; the command line says it as one
+                refused["refused"] += 1
+                if no_room(error) is None:
+                    through.append(f"moment {moment}: {error!r}")
             except BaseException as error:  # noqa: BLE001 - whatever comes through is named
                 through.append(f"moment {moment}: {error!r}")
             (disk / "ballast").unlink(missing_ok=True)  # a run of fewer steps may end before its moment
