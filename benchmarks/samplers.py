@@ -22,7 +22,7 @@ gained over the leaderboard:
     python benchmarks/samplers.py report benchmarks/own_samplers.jsonl --at 7 14 30 \
         --svg docs/benchmarks/own_samplers.svg
 
-Three problems are formulas (`samplers_problems.py`: `numeric`, `memory`, `dtlz2`); each plan that is asked for is a
+Five problems are formulas (`samplers_problems.py`: `numeric`, `memory`, `dtlz2`, `limited`, `crashing`); each plan that is asked for is a
 training, and the curve is the hypervolume of their true values over that of the best known front. Optuna's samplers and
 ours are told the same values, and ours nothing else:
 
@@ -304,9 +304,16 @@ def on_formula(data_set: str, name: str, seed: int, count: int) -> dict[str, Any
     true_values = []
     for _ in range(count):
         trial = study.ask()
-        true_values.append(problem.values(problem.suggest(trial)))
+        plan = problem.suggest(trial)
+        values = problem.values(plan)
+        true_values.append(values if problem.counts(plan) else np.array(problem.worst))
         factors = 1 + problem.noise * noise.standard_normal(len(problem.ideal))
-        study.tell(trial, (true_values[-1] * factors).tolist())
+        if (excess := problem.breaks_by(plan)) is not None:
+            trial.set_constraint("limit", excess)
+        if problem.crashes(plan):
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            study.tell(trial, (values * factors).tolist())
     spent = round(time.process_time() - started, 2)
     volumes = [problem.volume(np.array(true_values[: count + 1])) / most for count in range(count)]
     return {"cpu_seconds": spent, "hypervolume": [round(volume, 4) for volume in volumes]}

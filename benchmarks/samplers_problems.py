@@ -72,7 +72,8 @@ class WordKnob:
 
 @dataclass(frozen=True)
 class Problem:
-    """`truth` gives (plans, objectives), all to be minimised but those with `maximized`; `noise` is relative."""
+    """`truth` gives (plans, objectives), all to be minimised but those with `maximized`; `noise` is relative. Plans
+    with a positive `excess` (plans,) break a limit, those that `crash` (plans,) give nothing: neither counts."""
 
     knobs: Mapping[str, FloatKnob | IntKnob | WordKnob]
     truth: Callable[[Columns], np.ndarray]
@@ -80,6 +81,8 @@ class Problem:
     noise: float
     ideal: tuple[float, ...]
     worst: tuple[float, ...]
+    excess: Callable[[Columns], np.ndarray] | None = None
+    crash: Callable[[Columns], np.ndarray] | None = None
 
     @property
     def directions(self) -> list[StudyDirection]:
@@ -90,8 +93,19 @@ class Problem:
 
     def values(self, plan: Mapping[str, Any]) -> np.ndarray:
         """The truth of one plan, (objectives,)."""
-        row: np.ndarray = self.truth({name: np.array([value]) for name, value in plan.items()})[0]
+        row: np.ndarray = self.truth(_columns(plan))[0]
         return row
+
+    def breaks_by(self, plan: Mapping[str, Any]) -> float | None:
+        """By how much a plan breaks the limit, negative where it meets it; None where there is none."""
+        return None if self.excess is None else float(self.excess(_columns(plan))[0])
+
+    def crashes(self, plan: Mapping[str, Any]) -> bool:
+        return self.crash is not None and bool(self.crash(_columns(plan))[0])
+
+    def counts(self, plan: Mapping[str, Any]) -> bool:
+        """Whether a plan runs and meets the limit."""
+        return not self.crashes(plan) and (self.breaks_by(plan) or 0.0) <= 0.0
 
     def volume(self, values: np.ndarray) -> float:
         """What true `values` (n, objectives) dominate."""
@@ -114,11 +128,24 @@ class Problem:
             crossed = np.where(rng.random(parents.shape) < 0.7, parents, others)
             shares = np.concatenate([front, np.clip(crossed + steps, 0, 1)])
         values = self._at(shares)
+        values = values[(values * signs < signs * self.worst).all(axis=1)]
         best: np.ndarray = values[moocore.is_nondominated(values * signs)]
         return best
 
     def _at(self, shares: np.ndarray) -> np.ndarray:
-        return self.truth({name: knob.at(shares[:, j]) for j, (name, knob) in enumerate(self.knobs.items())})
+        """The truth, far behind the worst for what does not count."""
+        columns = {name: knob.at(shares[:, j]) for j, (name, knob) in enumerate(self.knobs.items())}
+        values, signs = self.truth(columns), np.where(self.maximized, -1.0, 1.0)
+        if self.excess is not None:
+            excess = self.excess(columns)[:, None]
+            values = np.where(excess > 0, signs * np.array(self.worst) + np.maximum(excess, 0) + 10.0, values)
+        if self.crash is not None:
+            values = np.where(self.crash(columns)[:, None], signs * np.array(self.worst) + 1000.0, values)
+        return values
+
+
+def _columns(plan: Mapping[str, Any]) -> Columns:
+    return {name: np.array([value]) for name, value in plan.items()}
 
 
 def loss_and_cost(x: Columns) -> np.ndarray:
@@ -139,6 +166,22 @@ def with_memory(x: Columns) -> np.ndarray:
     """And the megabytes that a memory of 512 has left."""
     taken = 30 + 300 * x["width"] ** 2 * (1 - 0.9 * x["cut"]) + x["batch"] * (0.3 + x["width"]) * 1.1
     return np.column_stack([loss_and_cost(x), 512.0 - taken])
+
+
+MEMORY_MB = 88.0
+
+
+def beyond_memory(x: Columns) -> np.ndarray:
+    """How far a plan takes more than `MEMORY_MB`, or learns far from the best rate; 8 % do neither."""
+    taken = 30 + 300 * x["width"] ** 2 * (1 - 0.9 * x["cut"]) + x["batch"] * (0.3 + x["width"]) * 1.1
+    excess: np.ndarray = np.maximum(taken / MEMORY_MB - 1, np.abs(np.log10(x["rate"]) + 2.5) - 1.0)
+    return excess
+
+
+def in_a_corner(x: Columns) -> np.ndarray:
+    """Two corners in which every plan crashes: half of the plans of one word, and all deep ones of another."""
+    crashes: np.ndarray = ((x["e"] == "p") & (x["a"] < 0.5)) | ((x["f"] == "q") & (x["m"] > 4))
+    return crashes
 
 
 def dtlz2(x: Columns) -> np.ndarray:
@@ -174,6 +217,12 @@ DTLZ2_KNOBS: Mapping[str, FloatKnob | IntKnob | WordKnob] = {
 PROBLEMS: Mapping[str, Problem] = {
     "numeric": Problem(NUMERIC_KNOBS, loss_and_cost, (False, False), 0.03, (0.34, 3.6), (1.0, 20.0)),
     "memory": Problem(NUMERIC_KNOBS, with_memory, (False, False, True), 0.03, (0.32, 3.6, 472.0), (1.0, 20.0, 150.0)),
+    "limited": Problem(
+        NUMERIC_KNOBS, loss_and_cost, (False, False), 0.03, (0.34, 3.6), (1.0, 20.0), excess=beyond_memory
+    ),
+    "crashing": Problem(
+        DTLZ2_KNOBS, dtlz2, (False, False, False), 0.0, (0.0, 0.0, 0.0), (1.1, 1.1, 1.1), crash=in_a_corner
+    ),
     "dtlz2": Problem(DTLZ2_KNOBS, dtlz2, (False, False, False), 0.0, (0.0, 0.0, 0.0), (1.1, 1.1, 1.1)),
 }
 
