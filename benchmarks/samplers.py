@@ -22,9 +22,9 @@ gained over the leaderboard:
     python benchmarks/samplers.py report benchmarks/own_samplers.jsonl --at 7 14 30 \
         --svg docs/benchmarks/own_samplers.svg
 
-Five problems are formulas (`samplers_problems.py`: `numeric`, `memory`, `dtlz2`, `limited`, `crashing`); each plan that is asked for is a
-training, and the curve is the hypervolume of their true values over that of the best known front. Optuna's samplers and
-ours are told the same values, and ours nothing else:
+Five problems are formulas (`samplers_problems.py`: `numeric`, `memory`, `dtlz2`, `limited`, `crashing`); each plan that
+is asked for is a training, and the curve is the hypervolume of their true values over that of the best known front.
+Optuna's samplers and ours are told the same values, limits and failures, and ours nothing else:
 
     python benchmarks/samplers.py run benchmarks/formula_samplers.jsonl --data-sets numeric memory dtlz2
     python benchmarks/samplers.py report benchmarks/formula_samplers.jsonl --data-sets dtlz2

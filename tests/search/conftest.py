@@ -91,6 +91,10 @@ class FakeStudy:
         ending = replace(self.policy.ending, **changes)
         return replace(self, policy=replace(self.policy, ending=ending))
 
+    def expecting(self, least_gain: float) -> FakeStudy:
+        """The study whose plans must be expected to add this share of the hypervolume."""
+        return replace(self, policy=self.policy.searching(least_gain))
+
     def run(self, retry_failed: bool = False) -> SearchEnd:
         ledger = Ledger.open(self.space.storage)
         ledger.costs.start_run(self.space.study, 1)

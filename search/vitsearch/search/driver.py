@@ -66,7 +66,7 @@ class Driver:
     def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace) -> None:
         self._session = session
         self._space = session.space
-        self._policy = session.policy
+        self._policy = session.policy.searching(session.space.search.least_gain)
         self._study = session.study
         self._slots = session.slots
         self._driver = session.driver
@@ -146,7 +146,7 @@ class Driver:
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
         search, goals, pipeline = self._space.search, self._session.goals(baseline), self._pipeline
         device_figures = pipeline.device_metrics, pipeline.device_changes
-        leaders = {(plan.backbone, plan.deployment): leader for plan, leader in self._expected_leaders.items()}
+        leaders = {(plan.backbone, plan.deployment): leader.metrics for plan, leader in self._expected_leaders.items()}
         lost = lost_beside_fp32(leaders)
         posterior = Posterior(goals, self._study.records(), pipeline.bases, *device_figures, lost)
         rules = Rules(search.candidates, self._slots, search.most_trainings, self._policy)
@@ -213,10 +213,8 @@ class Driver:
         )
 
     def _make_end_rules(self) -> EndRules:
-        search, ending = self._space.search, self._policy.ending
-        patience = ending.proposals_without_gain if search.sampler == "auto" else ending.trials_without_gain
-        listed = self._untried.count
-        return EndRules(search.most_trainings, listed, patience, ending)
+        wanted, least = self._space.search.most_trainings, self._scheduler.least_gain
+        return EndRules(wanted, self._untried.count, least, self._policy.ending)
 
     def _outcome(self, reason: str) -> str:
         """Why the search ends, and that it has found nothing where it has not."""
@@ -272,7 +270,7 @@ class Driver:
         if state.queued_in_training:
             return True  # however many compete: they may wait for just this training
         before_training = state.open - len(scheduler.in_rungs)  # or behind it, where only the device works
-        if state.streaks.low_proposals and before_training > state.candidates:
+        if state.streaks.low_gains and before_training > state.candidates:
             return False  # what is under way may show that there is more to gain
         wanted = max(
             rules.candidates * rules.slots, self._policy.asking.ahead_of_boards * self._pipeline.device.parallel
@@ -283,13 +281,13 @@ class Driver:
         """Whether enough trials were started without the device: they wait for it, or brought no gain."""
         in_rungs = self._scheduler.in_training - self._scheduler.confirming
         waiting = len(self._open) - self._scheduler.competing - in_rungs
-        is_in_vain = self._streaks.without_gain >= self._end_rules.patience // 2
+        is_in_vain = self._streaks.without_gain >= self._policy.ending.trials_without_gain // 2
         return waiting >= self._policy.asking.waiting_for_device or is_in_vain
 
     def _count_low(self, open_trial: OpenTrial) -> None:
         gain = gain_of_proposal(open_trial) if self._space.search.sampler == "auto" else None
         if gain is not None:
-            self._streaks = self._streaks.proposed(gain < self._policy.ending.least_gain_of_proposal)
+            self._streaks = self._streaks.proposed(gain, self._scheduler.least_gain)
 
     def _start(self, open_trial: OpenTrial) -> None:
         record = open_trial.record or self._leaderboard_record(open_trial.number, open_trial.plan)

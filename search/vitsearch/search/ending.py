@@ -31,25 +31,25 @@ class Step(Enum):
 class Streaks:
     """What has happened several times in a row."""
 
-    low_proposals: int = 0
-    """Proposals that the sampler expected to add too little."""
+    low_gains: tuple[float, ...] = ()
+    """What the sampler expected of proposals that add too little, as shares of the hypervolume."""
     without_gain: int = 0
     """Proposals that brought no improvement; failures do not count."""
     failures: int = 0
     """Trials that failed."""
     last_failure: str = ""
 
-    def proposed(self, is_low: bool) -> Streaks:
-        """These after a proposal of which the sampler expects something."""
-        return replace(self, low_proposals=self.low_proposals + 1 if is_low else 0)
+    def proposed(self, gain: float, least: float) -> Streaks:
+        """These after a proposal of which the sampler expects so much."""
+        return replace(self, low_gains=(*self.low_gains, gain) if gain < least else ())
 
     def told(self, record: Record, is_proposal: bool) -> Streaks:
         """These after a trial has ended."""
         if record.outcome == "failed" and record.duplicate_of is None:
             return replace(self, failures=self.failures + 1, last_failure=record.reason)
         if record.is_confirmed:
-            low = 0 if record.rung else self.low_proposals  # a training corrects what was expected of other plans
-            return replace(self, low_proposals=low, without_gain=0, failures=0)
+            low = () if record.rung else self.low_gains  # a training corrects what was expected of other plans
+            return replace(self, low_gains=low, without_gain=0, failures=0)
         return replace(self, without_gain=self.without_gain + is_proposal, failures=0)
 
 
@@ -81,12 +81,12 @@ class SearchState:
 
 @dataclass(frozen=True)
 class EndRules:
-    """When a run ends. `wanted` trainings are those of the study, `listed` the plans of a small space, `patience` the
-    proposals without gain after which nothing more is asked."""
+    """When a run ends. `wanted` trainings are those of the study, `listed` the plans of a small space, `least_gain` the
+    share of the hypervolume that a plan must be expected to add."""
 
     wanted: int
     listed: int
-    patience: int
+    least_gain: float
     policy: EndingPolicy
 
     def next_step(self, state: SearchState) -> Step:
@@ -127,11 +127,14 @@ class EndRules:
     def _why_nothing_is_promised(self, state: SearchState) -> str | None:
         """Why no plan that is not tried yet is likely to be worth its trial; None while one may."""
         policy, streaks = self.policy, state.streaks
-        if streaks.low_proposals >= policy.low_proposals:
-            least = policy.least_gain_of_proposal
-            return f"no other plan is expected to add {least:.1%} to the hypervolume, and no candidate may"
-        if streaks.without_gain >= self.patience:
-            return f"{self.patience} trials in a row brought no improvement, and no candidate may"
+        if len(streaks.low_gains) >= policy.low_proposals:
+            most, least = max(0.0, *streaks.low_gains), self.least_gain
+            return (
+                f"the last {len(streaks.low_gains)} proposals were expected to add at most {most:.2%} to the "
+                f"hypervolume, less than the {least:.2%} of search.least_gain, and no candidate may add that"
+            )
+        if streaks.without_gain >= policy.trials_without_gain:
+            return f"{policy.trials_without_gain} trials in a row brought no improvement, and no candidate may"
         return None
 
     def why_failing(self, state: SearchState) -> str | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.metrics import is_quality
 from vitsearch.core.pareto import Loss
 from vitsearch.core.plan import Deployment
-from vitsearch.core.priors import PRIOR_IMAGES
+from vitsearch.core.priors import PRIOR_IMAGES, Prior, prior_of
 from vitsearch.core.record import Record
 from vitsearch.tasks import CLASSIFICATION, Task
 
@@ -21,8 +22,8 @@ FITS = "fits"
 class Goals:
     """What does not change while a study runs: objectives, limits, the corner from which hypervolume is measured, how
     much better than the best known quality a backbone's plans may become (`margin`; nothing becomes better where
-    nothing is trained), the metrics of the unpruned baseline, the task, the images that a training sees, and how the
-    baseline ran."""
+    nothing is trained), the metrics of the unpruned baseline, the task, the images that a training sees, how the
+    baseline ran, and what earlier studies teach of metrics, by name."""
 
     objectives: tuple[str, ...]
     bounds: tuple[Bound, ...]
@@ -32,6 +33,7 @@ class Goals:
     task: Task = CLASSIFICATION
     training_images: int = PRIOR_IMAGES
     baseline_deployment: Deployment | None = None
+    priors: Mapping[str, Prior] = field(default_factory=dict)
 
     @property
     def qualities(self) -> tuple[str, ...]:
@@ -39,6 +41,10 @@ class Goals:
         the task where no objective or limit names any."""
         names = dict.fromkeys([*self.objectives, *(bound.metric for bound in self.bounds)])
         return tuple(name for name in names if is_quality(name)) or (self.task.metrics[0].name,)
+
+    def prior_of(self, metric: str) -> Prior:
+        """What is believed of a metric before the first training."""
+        return self.priors.get(metric, prior_of(metric)).after(self.training_images)
 
     def screened_constraints(self, metrics: Metrics) -> dict[str, float]:
         """By how much the limits that a screening measurement can judge are broken."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.figures import Estimate, Figure, Metrics
@@ -31,6 +32,11 @@ class LeaderboardEntry:
     shares: Mapping[str, float] = field(default_factory=dict)
 
 
+def stored_leaders(study: Study) -> dict[Plan, dict[str, Any]]:
+    """The rows of the leaderboard that runs have finished, by their plans."""
+    return {Plan.from_json(row["plan"]): row for row in study.attributes.get("leaderboard", [])}
+
+
 def same_as_fp32(leaders: Mapping[Plan, LeaderboardEntry]) -> set[tuple[str, Deployment]]:
     """Backbones and deployments that are int8 in name only and compute in fp32, where fp32 in the same runtime is on
     the leaderboard: to search both would be to search the same model twice."""
@@ -45,14 +51,14 @@ def same_as_fp32(leaders: Mapping[Plan, LeaderboardEntry]) -> set[tuple[str, Dep
     }
 
 
-def lost_beside_fp32(leaders: Mapping[tuple[str, Deployment], LeaderboardEntry]) -> Lost:
+def lost_beside_fp32(leaders: Mapping[tuple[str, Deployment], Metrics]) -> Lost:
     """What an unpruned model loses of each quality in each deployment beside fp32 in the same runtime, as a share of
     the metric's span, where both are known."""
     losses = {}
     for (backbone, deployment), leader in leaders.items():
         whole = leaders.get((backbone, deployment.at("fp32")))
         if whole is not None:
-            losses[backbone, deployment] = _lost(leader.metrics, whole.metrics)
+            losses[backbone, deployment] = _lost(leader, whole)
     return losses
 
 

@@ -16,7 +16,6 @@ from vitsearch.core.metrics import split
 from vitsearch.core.pareto import Loss, front, loss
 from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.policy import POLICY
-from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Keys, ProxyFigure, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.forecast.calibration import CalibratedModel
@@ -163,7 +162,7 @@ class Posterior:
         for name in self._known(evaluated):
             metric = split(name)[0]
             deviation = POLICY.equality.accuracy_of_rungs * metric.width
-            if not prior_of(name).is_measured:
+            if not self.goals.prior_of(name).is_measured:
                 deviation = max(deviation, errors.get(name, 0.0))
             estimates[name] = Estimate(metric.shifted(evaluated[name], -lost.get(name, 0.0)), deviation)
         return trial.after_rung(rung, estimates)
@@ -218,7 +217,7 @@ class Posterior:
         return self._prior_models[name]
 
     def _fit(self, name: str, observed: Sequence[FinishedTraining]) -> CalibratedModel:
-        return CalibratedModel.fit(observed, prior_of(name).after(self.goals.training_images), self.bases)
+        return CalibratedModel.fit(observed, self.goals.prior_of(name), self.bases)
 
     def _observed(self, name: str) -> Iterable[FinishedTraining]:
         metric = split(name)[0]

@@ -29,17 +29,19 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.check.connections import hub_probes, probes_of_driver, try_patiently
 from vitsearch.search.driver import Driver, SearchEnd
+from vitsearch.search.earlier_studies import priors_of
 from vitsearch.search.event_loop import run_to_end
 from vitsearch.search.observers import FinalFront
 from vitsearch.search.observers.observe import Observing, observed
 from vitsearch.search.open_device import cores_kept_free, described, open_device
+from vitsearch.search.plan_requests import stored_leaders
 from vitsearch.search.plan_space import deployments_of, lacking, plan_space
 from vitsearch.search.resources import cores_of, resources_in_cluster, resources_of
 from vitsearch.search.session import Session
 from vitsearch.search.stage_config import data_spec, stage_config_of
 from vitsearch.search.starting_weights import refuse_other_channels
 from vitsearch.search.study_folders import StudyFolders
-from vitsearch.search.unpruned_models import report_unpruned, stored_leaders
+from vitsearch.search.unpruned_models import report_unpruned
 from vitsearch.search.watch.heartbeat import alive
 from vitsearch.search.watch.other_runs import announce_other_runs
 from vitsearch.search.watch.stall import StallWatch
@@ -97,6 +99,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
+        if priors := priors_of(study, space):
+            progress.note(f"forecasts of {', '.join(priors)} begin with what {', '.join(space.search.prior)} trained")
         dropped = frozenset(backbone.backbone for backbone in dropped_backbones(study))
         plans = replace(plan_space(space, form_of=FileForms(study)), dropped=dropped)
         if outside := study.waiting_outside(plans):

@@ -13,6 +13,7 @@ from vitsearch.core.run_sizes import RunSizes
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.pipeline.jobs import Runner
 from vitsearch.pipeline.progress import Progress
+from vitsearch.search.earlier_studies import priors_of
 from vitsearch.search.goals import Goals
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -50,7 +51,8 @@ class Session:
         space, images = self.space, self.space.recipe(self.space.baseline.backbone).images
         measured = self.study.baseline()
         ran = None if measured is None else measured.plan.deployment
-        return Goals(objectives, limits, reference, space.search.margin, baseline, space.purpose, images, ran)
+        priors = priors_of(self.study, space)
+        return Goals(objectives, limits, reference, space.search.margin, baseline, space.purpose, images, ran, priors)
 
 
 def _moved(stored: dict[str, float], today: dict[str, float], sizes: RunSizes) -> dict[str, float]:

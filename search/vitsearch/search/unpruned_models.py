@@ -17,23 +17,17 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import BASES, LEADERBOARD, Progress
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.search.form_finder import FormFinder
-from vitsearch.search.plan_requests import LeaderboardEntry, lost_beside_fp32
+from vitsearch.search.plan_requests import LeaderboardEntry, lost_beside_fp32, stored_leaders
 from vitsearch.search.posterior import Lost
 from vitsearch.search.session import Session
 from vitsearch.search.together import together
 from vitsearch.study.file_forms import FileForms
 from vitsearch.study.places import Places
 from vitsearch.study.sampling import PlanSpace, Unpruned
-from vitsearch.study.study import Study
 from vitsearch.tasks import Tally
 
 MakeArtifact = Callable[[ResolvedTrial, int], Awaitable[tuple[Keys, Metrics]]]
 """A stage of the pipeline that makes the file after a rung and measures it."""
-
-
-def stored_leaders(study: Study) -> dict[Plan, dict[str, Any]]:
-    """The rows of the leaderboard that runs have finished, by their plans."""
-    return {Plan.from_json(row["plan"]): row for row in study.attributes.get("leaderboard", [])}
 
 
 def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Plan], bases: Iterable[str] = ()) -> None:
@@ -145,9 +139,8 @@ class UnprunedModels:
             except StageError as error:
                 self._progress.note(f"{plan_text(unpruned)}: {error}")
             else:
-                keys = trial.exported(0)
-                leader = LeaderboardEntry(keys, self._pipeline.file_metrics(keys))
-                leaders[unpruned.backbone, unpruned.deployment] = leader
+                metrics = self._pipeline.file_metrics(trial.exported(0))
+                leaders[unpruned.backbone, unpruned.deployment] = metrics
         return lost_beside_fp32(leaders)
 
     def _models_beside(self, plan: Plan) -> list[Unpruned]:

@@ -234,6 +234,12 @@ class Search(Section):
     """Seed of the sampler and of the fine-tuning."""
     candidates: Count = 3
     """Number of plans to measure per plan to train."""
+    least_gain: Annotated[Number, Field(gt=0, le=1)] | None = None
+    """Share of the hypervolume that a plan must be expected to add to be worth a training (default: 0.001). The search
+    ends when no plan is left that may add as much: 0.01 ends it sooner."""
+    prior: tuple[Text, ...] = ()
+    """Finished studies of the same task whose trainings say how far a plan recovers: the forecasts begin with their
+    line and its errors, and with none of their figures. Names, .db files or URLs."""
     margin: Annotated[Number, Field(ge=0, le=1)] = 0.01
     """Margin on the best accuracy so far: a plan that would be dominated even at that accuracy is not trained."""
     duplicates_in_a_row: Count = 20

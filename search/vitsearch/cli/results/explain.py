@@ -79,6 +79,11 @@ def print_explanation(explanation: Explanation, console: Console | None = None) 
             line(f"the {MOST_PREDICTIONS} that were furthest off", "dim")
         for text in calibration.lines():
             line(text)
+    if explanation.ending:
+        line()
+        line("The end of the search", "bold")
+        for text in explanation.ending:
+            line(text)
 
 
 def _on(explanation: Explanation) -> str:

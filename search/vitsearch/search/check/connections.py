@@ -18,8 +18,8 @@ from vitsearch.devices.registry import KnownDevice
 from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import DeviceLost, NoAnswer, NotReady, StoreError, StudyError, VitsearchError, WeightsError
 from vitsearch.search.check.probes import Answer, Probe, ask_all
+from vitsearch.search.plan_requests import stored_leaders
 from vitsearch.search.starting_weights import starts
-from vitsearch.search.unpruned_models import stored_leaders
 from vitsearch.space import SearchSpace
 from vitsearch.storage import remote_files
 from vitsearch.storage.addresses import masked

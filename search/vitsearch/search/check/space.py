@@ -17,9 +17,10 @@ from vitsearch.data.layout import Layout
 from vitsearch.data.review import Review, review
 from vitsearch.devices.connection import connection_problems
 from vitsearch.devices.token_destinations import TokenUse, remember_destinations, token_uses
-from vitsearch.errors import DataError, ResourceError
+from vitsearch.errors import DataError, ResourceError, StudyError
 from vitsearch.search.check import local_device
 from vitsearch.search.check.weights import CheckedWeights, check_weights
+from vitsearch.search.earlier_studies import learned_from
 from vitsearch.search.plan_space import deployments_of, lacking, plan_space, with_quantized_ops
 from vitsearch.search.resources import cores_here, resources_of
 from vitsearch.search.stage_config import data_spec, stored_data
@@ -175,7 +176,7 @@ class Checked:
         remember_destinations(space.devices, os.environ)
         tokens = tuple(token_uses(space.devices, os.environ))
         notes = [*connection_problems(space.devices, os.environ), *lacking(space), *local_device.unable(space)]
-        notes += _too_many_trainers(space)
+        notes += [*_too_many_trainers(space), *_unknown_priors(space)]
         estimate, layout = self.data.estimate, self.data.layout
         plans, tried = plan_space(space, local_device.with_cores(space)).count(), self.of_weights.tried
         return Valid(draft.source.path, space, plans, estimate, layout, notes, self.warnings, tried, tokens)
@@ -254,6 +255,14 @@ def _too_many_trainers(space: SearchSpace) -> list[str]:
     try:
         resources_of(space, cores_here(space))
     except ResourceError as error:
+        return [str(error)]
+    return []
+
+
+def _unknown_priors(space: SearchSpace) -> list[str]:
+    try:
+        learned_from(space)
+    except StudyError as error:
         return [str(error)]
     return []
 

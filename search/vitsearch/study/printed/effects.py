@@ -159,6 +159,8 @@ class PrintedExplanation:
     """Backbones that were not searched, because they cannot meet the limits."""
     backbones: tuple[BackboneStanding, ...]
     """What the best models of each backbone reach, those with most models on the front first."""
+    ending: tuple[str, ...]
+    """Why its last search ended, in plain lines."""
 
     @classmethod
     def of(cls, explanation: Explanation) -> PrintedExplanation:
@@ -172,4 +174,5 @@ class PrintedExplanation:
             () if explanation.calibration is None else tuple(explanation.calibration.lines()),
             explanation.dropped,
             explanation.backbones,
+            explanation.ending,
         )

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import split
+from vitsearch.core.policy import POLICY
 from vitsearch.core.priors import prior_of
 from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.devices import shown_target
 from vitsearch.study.dropped_backbones import DroppedBackbone, dropped_backbones
-from vitsearch.study.front import read_models
+from vitsearch.study.front import Front, read_models
 from vitsearch.study.results.backbone_standing import BackboneStanding, standings
 from vitsearch.study.results.effects import BackboneEffects, Effect, student
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
@@ -123,6 +124,8 @@ class Explanation:
     shown_devices: tuple[str, ...] = ()
     dropped: tuple[DroppedBackbone, ...] = ()
     backbones: tuple[BackboneStanding, ...] = ()
+    ending: tuple[str, ...] = ()
+    """Why its last search ended, a sentence each."""
 
     def lines(self) -> Iterator[str]:
         """What a person should know, one sentence for each: what gains nothing, and what makes it worse."""
@@ -167,9 +170,21 @@ def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     objectives = objective_effects(space.objectives, records, figures)
     devices = tuple(shown_target(name, study.devices) for name in space.device_names)
     predictions = tuple(predictions_of(study.space().qualities[0], records, figures))
-    backbones = standings(read_models(study, ledger))
-    dropped = dropped_backbones(study)
-    return Explanation(study.name, study.is_emulated, objectives, predictions, devices, dropped, backbones)
+    front, dropped = read_models(study, ledger), dropped_backbones(study)
+    backbones, ending = standings(front), tuple(_ending(study, front))
+    return Explanation(study.name, study.is_emulated, objectives, predictions, devices, dropped, backbones, ending)
+
+
+def _ending(study: Study, front: Front) -> Iterator[str]:
+    """Why the last search of a study ended, and what its shares of the hypervolume are shares of."""
+    reason, corner = study.attributes.get("search_end"), study.attributes.get("reference_point")
+    if reason is None or corner is None:
+        return
+    yield f"The last search ended: {reason}"
+    least = POLICY.searching(study.space().search.least_gain).training.least_gain
+    if volume := front.hypervolume(corner):
+        at = ", ".join(f"{name} {value:.4g}" for name, value in corner.items())
+        yield f"The front has a hypervolume of {volume:.4g} up to {at}; {least:.2%} of it are {least * volume:.2g}"
 
 
 def predictions_of(

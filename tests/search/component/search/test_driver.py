@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from vitsearch.core.policy import POLICY
+from vitsearch.core.priors import prior_of
 from vitsearch.core.record import trainings
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
@@ -19,6 +21,7 @@ from vitsearch.pipeline.jobs import ExportJob, ScreenJob, TrainJob
 from vitsearch.pipeline.measure import rounds_of
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.driver import SearchEnd
+from vitsearch.search.earlier_studies import priors_of
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
 from vitsearch.tasks.classification.confusion import Confusion
@@ -229,7 +232,7 @@ def test_a_base_that_predicts_one_class_only_is_named_wherever_it_is_kept(fake_s
 
 
 def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study):
-    few = fake_study.ending(proposals_without_gain=8).with_space(
+    few = fake_study.ending(trials_without_gain=8).with_space(
         space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2
     )
     few.runner.before = refuse_int8
@@ -249,7 +252,7 @@ def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study):
 
 @pytest.mark.long
 def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study):
-    few = fake_study.ending(proposals_without_gain=8).with_space(
+    few = fake_study.ending(trials_without_gain=8).with_space(
         space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2
     )
     few.runner.before = refuse_int8
@@ -276,7 +279,7 @@ def test_what_is_shown_is_confirmed_once_when_idle(finished):
 
 
 def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study):
-    small = fake_study.ending(proposals_without_gain=8).with_space(
+    small = fake_study.ending(trials_without_gain=8).with_space(
         space__head_pruning_ratio=[0.0, 0.5], space__ffn_pruning_ratio=[0.0, 0.5], space__resolution=[28],
         space__pruning_scope=["uniform"], limits={"cpu_ms_p50": {"max": 1.3}}, search__trials=2,
     )  # fmt: skip
@@ -472,3 +475,25 @@ def test_batches_and_threads_are_searched_with_one_export_for_all_threads(fake_s
     runs = {(record.plan.deployment.batch, record.plan.deployment.threads) for record in records}
     assert {(1, 1), (1, 2), (8, 1)} <= runs
     assert study.runner.runs["export"] == len({record.keys.artifact_key for record in records}) < len(records)
+
+
+def test_a_study_begins_with_what_an_earlier_one_has_trained_and_keeps_it(fake_study, tmp_path):
+    fake_study.with_space(search__trials=3).run()
+    earlier = make_url(fake_study.space.storage).database
+    later = fake_study.with_space(
+        study="later", search__trials=1, search__prior=[f"{earlier}#{fake_study.space.study}"]
+    )
+    later.run()
+    with later.opened() as (study, _):
+        believed = priors_of(study, later.space)["accuracy"]
+    assert believed.noise_degrees > prior_of("accuracy").noise_degrees
+    with fake_study.opened() as (study, _):
+        assert "priors" not in study.attributes, "nothing is learned where the file names no study"
+
+
+def test_a_prior_that_has_trained_nothing_is_refused_by_name(fake_study):
+    fake_study.with_space(search__trials=0).run()
+    named = f"{make_url(fake_study.space.storage).database}#{fake_study.space.study}"
+    later = fake_study.with_space(study="later", search__prior=[named])
+    with pytest.raises(StudyError, match="search.prior: study .* has no training whose accuracy was forecast"):
+        later.run()

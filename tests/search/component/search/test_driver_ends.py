@@ -36,7 +36,7 @@ def test_a_spent_budget_ends_the_search(fake_study):
 
 
 def test_a_search_without_improvement_ends(fake_study):
-    small = fake_study.ending(listed_plans=0, proposals_without_gain=6).with_space(
+    small = fake_study.ending(listed_plans=0, trials_without_gain=6).with_space(
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
     )
     ended = small.run()
@@ -61,21 +61,19 @@ def test_a_search_whose_trials_fail_ends_with_the_failure(fake_study):
 
 def test_a_search_within_limits_that_nothing_meets_says_so(fake_study):
     ended = (
-        fake_study.ending(proposals_without_gain=6)
-        .with_space(search__trials=2, limits={"size_mb": {"max": 1e-9}})
-        .run()
+        fake_study.ending(trials_without_gain=6).with_space(search__trials=2, limits={"size_mb": {"max": 1e-9}}).run()
     )
     assert "no model meets the limits: 'vitsearch front " in ended.reason
 
 
 def test_a_search_that_has_converged_goes_on_when_another_run_has_trained_more(fake_study):
-    small = fake_study.ending(least_gain_of_proposal=0.5).with_space(search__trials=50)
+    small = fake_study.expecting(0.05).with_space(search__trials=50)
     small.run()
     with small.opened() as (study, _):
         stored = study.attributes["converged"]
         study.remember("converged", stored | {"trained": stored["trained"] - 1})
     before = len(small.records())
-    small.ending(least_gain_of_proposal=0.01).run()
+    small.expecting(0.001).run()
     assert len(small.records()) > before
 
 
@@ -86,7 +84,7 @@ def test_a_search_that_has_converged_goes_on_when_the_device_can_run_more(fake_s
         def plans(self):
             return replace(super().plans(), deployable=lambda deployment: lacking.get(deployment.precision))
 
-    small = Study(fake_study.folder, fake_study.space).ending(least_gain_of_proposal=0.5).with_space(search__trials=50)
+    small = Study(fake_study.folder, fake_study.space).expecting(0.05).with_space(search__trials=50)
     assert small.run().complete
     assert small.trained
     assert {record.plan.deployment.precision for record in small.records().values()} == {"fp32"}
@@ -97,21 +95,21 @@ def test_a_search_that_has_converged_goes_on_when_the_device_can_run_more(fake_s
 
 
 def test_a_search_that_has_converged_goes_on_in_another_environment_of_the_device(fake_study):
-    small = fake_study.ending(least_gain_of_proposal=0.5).with_space(search__trials=50)
+    small = fake_study.expecting(0.05).with_space(search__trials=50)
     small.run()
     before = len(small.records())
     small.device.info = small.device.info._replace(environment_id="ab" * 32)
-    small.ending(least_gain_of_proposal=0.01).run()
+    small.expecting(0.001).run()
     assert len(small.records()) > before
 
 
 def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study):
-    ended = fake_study.ending(least_gain_of_proposal=0.5).with_space(search__trials=50).run()
+    ended = fake_study.expecting(0.05).with_space(search__trials=50).run()
     trains = fake_study.trained
-    assert ended == SearchEnd(
-        f"{trains} plans trained; no other plan is expected to add 50.0% to the hypervolume, and no candidate may: the "
-        "front has converged",
-        complete=True,
+    assert ended.complete
+    assert ended.reason.startswith(f"{trains} plans trained; the last 3 proposals were expected to add at most ")
+    assert ended.reason.endswith(
+        "less than the 5.00% of search.least_gain, and no candidate may add that: the front has converged"
     )
     assert 0 < trains < 50
     with fake_study.opened() as (study, _):
@@ -128,7 +126,7 @@ def test_a_search_that_has_converged_keeps_to_its_budget_while_it_trains_what_wa
             return "the budget is spent" if fake_study.trained >= 5 else None
 
     monkeypatch.setattr(driver, "Budget", SpentByFiveTrainings)
-    expecting = fake_study.ending(least_gain_of_proposal=0.5)  # it converges after two, and twelve wait
+    expecting = fake_study.expecting(0.05)  # it converges after two, and twelve wait
     ended = expecting.with_space(search__trials=50, search__candidates=12).run()
     assert ended.reason == "the budget is spent"
     assert fake_study.trained <= 6  # the next one is chosen when the fifth is told
@@ -136,7 +134,7 @@ def test_a_search_that_has_converged_keeps_to_its_budget_while_it_trains_what_wa
 
 @pytest.mark.long
 def test_a_search_that_has_converged_makes_nothing_new_until_its_space_changes(fake_study):
-    small = fake_study.ending(least_gain_of_proposal=0.5).with_space(search__trials=50)
+    small = fake_study.expecting(0.05).with_space(search__trials=50)
     first = small.run()
     records = small.records()
     assert small.run() == first
@@ -153,7 +151,7 @@ def test_what_was_still_open_when_a_search_converged_does_not_start_it_again(fak
         self._streaks = Streaks()
 
     monkeypatch.setattr(driver.Driver, "_remember_convergence", with_a_gain_afterwards)
-    small = fake_study.ending(listed_plans=0, proposals_without_gain=6).with_space(
+    small = fake_study.ending(listed_plans=0, trials_without_gain=6).with_space(
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
     )
     first = small.run()

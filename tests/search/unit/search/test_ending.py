@@ -12,12 +12,12 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record
 from vitsearch.search.ending import EndRules, SearchState, Step, Streaks, awaited
 
-RULES = EndRules(wanted=4, listed=0, patience=15, policy=POLICY.ending)
+RULES = EndRules(wanted=4, listed=0, least_gain=0.001, policy=POLICY.ending)
 SEARCHING = SearchState(
     trained=1, in_training=0, in_training_elsewhere=0, candidates=0, open=0, queued=0, queued_in_training=0,
     are_all_tried=False, runs_elsewhere=False,
 )  # fmt: skip
-LOW = Streaks(low_proposals=POLICY.ending.low_proposals)
+LOW = Streaks(low_gains=(0.0004,) * POLICY.ending.low_proposals)
 FAILING = Streaks(failures=POLICY.ending.failures, last_failure="boom")
 
 
@@ -46,10 +46,10 @@ def test_a_state_has_one_next_step(changes, step):
     assert RULES.next_step(replace(SEARCHING, **changes)) is step
 
 
-@pytest.mark.parametrize(("rung", "low_proposals"), [(3, 0), (0, LOW.low_proposals)])
-def test_a_training_lets_a_search_ask_again(plan, rung, low_proposals):
+@pytest.mark.parametrize(("rung", "low_gains"), [(3, ()), (0, LOW.low_gains)])
+def test_a_training_lets_a_search_ask_again(plan, rung, low_gains):
     """It corrects what was expected of other plans."""
-    assert LOW.told(Record("confirmed", plan, "", rung=rung), is_proposal=True).low_proposals == low_proposals
+    assert LOW.told(Record("confirmed", plan, "", rung=rung), is_proposal=True).low_gains == low_gains
 
 
 COUNTS = st.integers(0, 5)

@@ -63,7 +63,7 @@ def test_invalid_overrides_are_reported_with_the_problems_of_the_file():
         "override: search.seed: must be a whole number, not 'x'",
         "override: search: unknown key 'trails'; did you mean 'trials'?",
         "override: search: unknown key '<list>'; allowed: budget, candidates, device_budget, duplicates_in_a_row, "
-        "margin, sampler, seed, trainer_budget, trials",
+        "least_gain, margin, prior, sampler, seed, trainer_budget, trials",
         "override: unknown key 'serch'; did you mean 'search'?",
     ]
 

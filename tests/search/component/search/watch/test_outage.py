@@ -119,7 +119,7 @@ def test_no_more_is_asked_for_when_enough_waits(study, may_wait, waiting):
 @pytest.mark.parametrize(("listed", "fewest", "most"), [(0, 3, 12), (500, 0, 0)])
 def test_plans_that_are_known_end_no_search_while_others_wait(study, listed, fewest, most):
     """In a space that is not listed, the sampler repeats them."""
-    two = study.ending(listed_plans=listed, proposals_without_gain=6).with_space(
+    two = study.ending(listed_plans=listed, trials_without_gain=6).with_space(
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], search__candidates=4
     )
     two.device.leaves_at = 4

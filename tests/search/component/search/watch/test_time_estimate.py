@@ -10,7 +10,8 @@ import pytest
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.pipeline.progress import Silent, on_front
-from vitsearch.search.unpruned_models import report_unpruned, stored_leaders
+from vitsearch.search.plan_requests import stored_leaders
+from vitsearch.search.unpruned_models import report_unpruned
 from vitsearch.search.watch.time_estimate import UNKNOWN, Remaining
 from vitsearch.storage.pooled_measurements import pool
 from vitsearch.study.current_figures import CurrentFigures
