@@ -14,6 +14,7 @@ from support.terminal import shown
 from vitsearch.cli.results.explain import print_explanation
 from vitsearch.core.json_value import json_text
 from vitsearch.core.metrics import split
+from vitsearch.study.front import read_models
 from vitsearch.study.printed.effects import PrintedExplanation
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import (
@@ -195,3 +196,13 @@ def test_an_error_that_the_predictions_share_is_said(errors, said):
     )
     common = calibration.common()
     assert common == said or (said is not None and common is not None and common.startswith(said))
+
+
+def test_the_end_of_a_search_is_given_with_what_its_shares_are_of(finished):
+    with finished.opened() as (study, ledger):
+        reason, volume = read_explanation(study, ledger).ending
+        corner = study.attributes["reference_point"]
+        front = read_models(study, ledger)
+        assert study.attributes["search_end"] in reason
+    assert f"a hypervolume of {front.hypervolume(corner):.4g} up to accuracy {corner['accuracy']:.4g}" in volume
+    assert volume.endswith(f"0.10% of it are {0.001 * front.hypervolume(corner):.2g}")
