@@ -86,8 +86,8 @@ def in_time(chunk: Chunk, protocol: MeasureProtocol) -> Iterator[None]:
         raise MeasurementFailed(
             "timeout",
             f"no outputs of {_count(chunk)} images after {protocol.timeout_s:g} s; allowed are {FIRST_S:g} s and "
-            f"{SLOWER:g} times what they take by the figures of the bundle ({UNKNOWN_MS:g} ms a run where it has none), "
-            f"at most {OUTPUTS.timeout_s:g} s",
+            f"{SLOWER:g} times what they take by the figures of the bundle ({UNKNOWN_MS:g} ms a run where it has "
+            f"none), at most {OUTPUTS.timeout_s:g} s",
             failure.details,
         ) from failure
 
