@@ -200,6 +200,7 @@ class StudyView:
     def claim(self, number: int, weights_key: str, most: int) -> bool:
         """Let a trial train: see `TrialRows.claim`."""
         if not self._rows.claim(number, weights_key, most):
+            self.sync()  # another driver may have taken the trial for lost
             return False
         self._keep(replace(self.trials[number], trains=weights_key))
         return True
