@@ -288,7 +288,7 @@ class Ledger:
             now = connection.scalar(_RELEASE_NOW, _named(claim))  # none where another has taken the claim over
         elif claim is not None:  # SQLite before 3.35
             connection.execute(_RELEASE, _named(claim))
-        return float(connection.scalar(_NOW) if now is None else now)
+        return connection.execute(_NOW).scalar_one() if now is None else now
 
     def claims(self) -> dict[str, str]:
         """The token of each claim's holder, by key."""
