@@ -19,9 +19,9 @@ from vitsearch_agent.measure.local_job import JobListener, LocalJob, Request, lo
 from vitsearch_agent.measure.measure_job import measure_job
 from vitsearch_agent.measure.outputs_job import measure_outputs
 from vitsearch_agent.measure.power_phase import MeteredPhase
-from vitsearch_agent.verify.bundle import Bundle
+from vitsearch_agent.verify.bundle import Bundle, Manifest
 from vitsearch_agent.verify.images import Chunk
-from vitsearch_agent.wire.protocol import IMAGES_NAME, OUTPUTS, Measurement
+from vitsearch_agent.wire.protocol import IMAGES_NAME, OUTPUTS, Measurement, MeasureProtocol
 from vitsearch_agent.wire.restriction import Restriction
 
 _PRIVATE = (
@@ -29,6 +29,14 @@ _PRIVATE = (
     ".pgpass", ".ssh",
 )  # fmt: skip
 """In the home folder. `.config` has the tokens of devices (`vitsearch devices`) and those of other programs."""
+
+
+FIRST_S = 120.0
+"""What a machine may take to load a model, whatever the model takes then."""
+SLOWER = 100.0
+"""How many times slower than the device that has measured a model another one may be: an emulated board is."""
+UNKNOWN_MS = 1000.0
+"""What a run takes where a bundle does not say it."""
 
 
 class Measured(NamedTuple):
@@ -57,6 +65,37 @@ class ModelRunner(abc.ABC):
         """Measure by the protocol of the bundle; MeasurementFailed as `outputs`."""
 
 
+def outputs_protocol(manifest: Manifest, chunk: Chunk) -> MeasureProtocol:
+    """How the images of a chunk are run, with a time limit that follows from what a run took on the device of the
+    bundle. That of `OUTPUTS` is for a model of which nothing is known."""
+    shipped = manifest.figures.get("latency_ms_p50")
+    ms = UNKNOWN_MS if shipped is None else shipped.value
+    runs = -(-_count(chunk) // manifest.batch)
+    limit_s = min(FIRST_S + SLOWER * runs * max(ms, 0.0) / 1000, OUTPUTS.timeout_s)
+    return OUTPUTS._replace(threads=manifest.protocol.threads, batch=manifest.batch, timeout_s=float(round(limit_s)))
+
+
+@contextlib.contextmanager
+def in_time(chunk: Chunk, protocol: MeasureProtocol) -> Iterator[None]:
+    """Say which limit a model has exceeded, and where it comes from."""
+    try:
+        yield
+    except MeasurementFailed as failure:
+        if failure.kind != "timeout":
+            raise
+        raise MeasurementFailed(
+            "timeout",
+            f"no outputs of {_count(chunk)} images after {protocol.timeout_s:g} s; allowed are {FIRST_S:g} s and "
+            f"{SLOWER:g} times what they take by the figures of the bundle ({UNKNOWN_MS:g} ms a run where it has "
+            f"none), at most {OUTPUTS.timeout_s:g} s",
+            failure.details,
+        ) from failure
+
+
+def _count(chunk: Chunk) -> int:
+    return int(chunk.rows.stop - chunk.rows.start)
+
+
 class LocalRunner(ModelRunner):
     """Runs the model here, in child processes, without an agent."""
 
@@ -69,8 +108,7 @@ class LocalRunner(ModelRunner):
         manifest = bundle.manifest
         self._files = bundle.model_files
         self._measuring = Request(manifest.runtime, manifest.options, manifest.protocol, programs)
-        protocol = OUTPUTS._replace(threads=manifest.protocol.threads, batch=manifest.batch)
-        self._running = self._measuring._replace(protocol=protocol, reduction="none")
+        self._manifest = manifest
         self._listener = listener
 
     def outputs(self, chunk: Chunk) -> Any:
@@ -83,7 +121,9 @@ class LocalRunner(ModelRunner):
             kept.append(_read(path))
             return hashlib.sha256(kept[-1]).hexdigest()
 
-        with self._job("outputs", files, self._running) as job:
+        protocol = outputs_protocol(self._manifest, chunk)
+        running = self._measuring._replace(protocol=protocol, reduction="none")
+        with in_time(chunk, protocol), self._job("outputs", files, running) as job:
             result = measure_outputs(job.spec, job.context, job.folder, keep)
         return numpy.frombuffer(b"".join(kept), result.dtype).reshape(result.shape)
 
@@ -122,10 +162,11 @@ class DeviceRunner(ModelRunner):
         import numpy
 
         manifest = self._manifest
-        protocol = OUTPUTS._replace(threads=manifest.protocol.threads, batch=manifest.batch)
-        result = self._client.outputs(
-            self._path, chunk.images, "none", manifest.runtime, manifest.options, protocol, self._repeat
-        )
+        protocol = outputs_protocol(manifest, chunk)
+        with in_time(chunk, protocol):
+            result = self._client.outputs(
+                self._path, chunk.images, "none", manifest.runtime, manifest.options, protocol, self._repeat
+            )
         self.restrictions = self._client.device().restrictions
         with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
             path = os.path.join(folder, "outputs.npy")

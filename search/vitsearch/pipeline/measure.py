@@ -117,7 +117,7 @@ class DeviceMeasurements:
         graph = file.graph
         for number in range(self.rounds(graph, protocol), rounds):
             key = StageKey(Stage.MEASURE, f"{graph}:{self.device_id[:SHORT_ID]}:{protocol.id}:{number}")
-            await self._context.single_flight.get(
+            await self._context.single_flight.make(
                 key,
                 partial(self._last_of, graph, protocol, number),
                 partial(self._round, file, protocol, number),

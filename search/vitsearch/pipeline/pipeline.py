@@ -424,7 +424,8 @@ class Pipeline:
 
     def _of_file(self, artifact: ArtifactRow) -> Metrics:
         """Size, MACs, parameters and, where it was evaluated, the metrics of the task."""
-        evaluated = self._ledger.evaluation(artifact.artifact_key, self.config.judged_by)
+        is_untrained = artifact.kind == Stage.SCREEN  # the file of a screening, which nobody evaluates
+        evaluated = None if is_untrained else self._ledger.evaluation(artifact.artifact_key, self.config.judged_by)
         if evaluated is None:
             names = (metric.name for metric in self.config.task.metrics)
             qualities = Metrics(dict.fromkeys(names, Figure(None, reason=NOT_EVALUATED)))

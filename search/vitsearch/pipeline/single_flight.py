@@ -55,6 +55,12 @@ class SingleFlight:
             if await self._is_whole(row):
                 return row
             self._ledger.forget()
+        return await self.make(key, find, make)
+
+    async def make(
+        self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
+    ) -> R:
+        """As `get`, for what was looked for just now and not found."""
         if key in self._crashed:
             raise self._crashed[key]
         task = self._making.get(key)

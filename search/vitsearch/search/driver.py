@@ -196,7 +196,7 @@ class Driver:
 
     def _state(self) -> SearchState:
         scheduler, study = self._scheduler, self._study
-        queue = study.queue(self._plans)
+        queue = study.known_queue(self._plans)  # read in each round by `_follow_others`
         return SearchState(
             trained=scheduler.trained,
             in_training=scheduler.in_training,

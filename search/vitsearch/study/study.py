@@ -251,15 +251,14 @@ class Study:
         """The parameters of the trials that run or wait. Of those that run here, whose file is this one, also the
         choices that their numbers count as; of others it is not known between which choices they were drawn."""
         here = _drawn_plans(self._view.running_here(), plans)
-        wanted = (trial.wanted for trial in self._view.unfinished_trials())
+        wanted = (trial.wanted for trial in self._view.known_unfinished())
         return {comparable(each) for each in (*wanted, *map(plans.parameters, here))}
 
     def claim_training(self, number: int, weights_key: str, most: int) -> bool:
         """Whether the trial `number` may be trained: all drivers together train `most` weights. Weights that are
         trained already, or are being trained, take no more. A trial that another driver has taken for lost may not."""
         with self._lock:
-            runs = any(trial.number == number for trial in self._trials(TrialState.RUNNING))
-            return runs and self._view.claim(number, weights_key, most)
+            return self._view.claim(number, weights_key, most)
 
     def holds_training(self, number: int) -> bool:
         """Whether the trial `number`, which runs here, is one of those that may be trained: perhaps for a driver that
@@ -368,7 +367,14 @@ class Study:
         """The trials that wait for a run of these plans: they were enqueued, or left open by a driver that stopped. One
         that was in training belongs to every run: it holds one of the trainings of the study, and ends as `off_space`
         where the file lacks it."""
-        waiting = self._trials(TrialState.WAITING)
+        return self._of_run(self._trials(TrialState.WAITING), plans)
+
+    def known_queue(self, plans: PlanSpace) -> list[StoredTrial]:
+        """The same as the study was read last."""
+        return self._of_run(self._view.known_in_state(TrialState.WAITING), plans)
+
+    @staticmethod
+    def _of_run(waiting: Sequence[StoredTrial], plans: PlanSpace) -> list[StoredTrial]:
         return [trial for trial in waiting if trial.trains is not None or not plans.lacks(trial.wanted)]
 
     def waiting_outside(self, plans: PlanSpace) -> dict[int, str]:

@@ -12,6 +12,7 @@ from typing import Any, cast
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     Engine,
     Float,
     Insert,
@@ -119,11 +120,10 @@ class Ledger:
         table, values = _TABLES[type(row)], _values(row)
         try:
             with self._engine.begin() as connection:
-                made = {"made_by": cost.run_id, "versions": cost.versions, "created_at": connection.scalar(_NOW)}
+                now = self._release_in(connection, claim)
+                made = {"made_by": cost.run_id, "versions": cost.versions, "created_at": now}
                 connection.execute(_adding(table), sealed(table, values | made))
                 noted = self.costs.write_to(connection)
-                if claim is not None:
-                    connection.execute(_RELEASE, _named(claim))
         except IntegrityError:
             if not self._holds(table, values):  # another driver was first; its row is equally valid
                 raise
@@ -281,6 +281,15 @@ class Ledger:
         with self._at_once.begin() as connection:
             connection.execute(_RELEASE, _named(claim))
 
+    def _release_in(self, connection: Connection, claim: Claim | None) -> float:
+        """Give a claim up, where there is one; the time by the database's clock."""
+        now: float | None = None
+        if claim is not None and connection.dialect.delete_returning:
+            now = connection.scalar(_RELEASE_NOW, _named(claim))  # none where another has taken the claim over
+        elif claim is not None:  # SQLite before 3.35
+            connection.execute(_RELEASE, _named(claim))
+        return connection.execute(_NOW).scalar_one() if now is None else now
+
     def claims(self) -> dict[str, str]:
         """The token of each claim's holder, by key."""
         with self._at_once.connect() as connection:
@@ -377,6 +386,7 @@ _TAKE_OVER = (
     .values(token=bindparam("by_token"), expires_at=_EXPIRES)
 )
 _RELEASE = delete(tables.claim).where(and_(_C.key == bindparam("of_key"), _C.token == bindparam("by_token")))
+_RELEASE_NOW = _RELEASE.returning(database_now())
 
 
 def _named(claim: Claim) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class _Watch:
     def __init__(self, engine: Engine) -> None:
         self._url = engine.url.render_as_string(hide_password=False)
         self._due: dict[int, tuple[float, Any]] = {}
-        self._changed = threading.Condition()
+        self._changed = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def around(self, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -237,12 +237,12 @@ class TrialRows:
         with self._at_once.begin() as connection:
             connection.execute(update(trial).where(self._numbered(number)).values(asked))
 
-    def finish(self, number: int, state: str, record: str) -> bool:
+    def finish(self, number: int, state: str, record: str, ended_at: float) -> bool:
         """Write the record of a trial with its state; False, and nothing is written, where it has ended already. A
         second call with the same values (its first answer was lost) is true as well."""
         is_open = and_(self._numbered(number), trial.c.state.in_(OPEN))
         digest = told_digest(number, state, record)
-        ending = {"state": state, "record": record, "told_digest": digest, "ended_at": time()}
+        ending = {"state": state, "record": record, "told_digest": digest, "ended_at": ended_at}
         with self._at_once.begin() as connection:
             if connection.execute(update(trial).where(is_open).values(ending)).rowcount:
                 return True
@@ -287,17 +287,17 @@ class TrialRows:
         return [row.number for row in rows]
 
     def claim(self, number: int, weights_key: str, most: int) -> bool:
-        """Let a trial train these weights, unless `most` others are those of trials that run, are complete, or wait
-        to go on where a driver has left them. One driver decides at a time, so that together they never hold more.
-        What the trial held itself does not count: under a changed file it has other weights."""
+        """Let a trial that runs train these weights, unless `most` others are those of trials that run, are complete,
+        or wait to go on where a driver has left them. One driver decides at a time, so that together they never hold
+        more. What the trial held itself does not count: under a changed file it has other weights."""
         others = and_(trial.c.trains != weights_key, trial.c.number != number)
         holding = and_(self._is_mine, trial.c.state.in_((*OPEN, "COMPLETE")), others)
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
             if connection.execute(select(func.count(trial.c.trains.distinct())).where(holding)).scalar_one() >= most:
                 return False
-            connection.execute(update(trial).where(self._numbered(number)).values(trains=weights_key))
-        return True
+            runs = and_(self._numbered(number), trial.c.state == "RUNNING")
+            return bool(connection.execute(update(trial).where(runs).values(trains=weights_key)).rowcount)
 
     def beat(self, numbers: Sequence[int]) -> None:
         """Say that these trials are alive."""

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from time import time
 from typing import Any
 
 from optuna.trial import TrialState
@@ -121,12 +122,18 @@ class StudyView:
         return self._rows.count(("RUNNING", "WAITING"))
 
     def in_state(self, state: TrialState) -> list[StoredTrial]:
-        """The trials that run, or those that wait."""
-        return [trial for trial in self.unfinished_trials() if trial.state == state]
-
-    def unfinished_trials(self) -> list[StoredTrial]:
-        """The trials that run or wait."""
+        """The trials that run, or those that wait, as they are now."""
         self.sync()
+        return self.known_in_state(state)
+
+    def known_in_state(self, state: TrialState) -> list[StoredTrial]:
+        """The same as the database was read last."""
+        return [trial for trial in self.known_unfinished() if trial.state == state]
+
+    def known_unfinished(self) -> list[StoredTrial]:
+        """The trials that run or wait, as the database was read last."""
+        if not self._is_read:
+            self.sync()
         return [self.trials[number] for number in sorted(self._unfinished)]
 
     def running_here(self) -> list[StoredTrial]:
@@ -135,10 +142,7 @@ class StudyView:
 
     def running_elsewhere(self) -> list[StoredTrial]:
         """The trials that other drivers run, as they were when the database was read last."""
-        if not self._is_read:
-            self.sync()
-        unfinished = (self.trials[number] for number in sorted(self._unfinished - self._own))
-        return [trial for trial in unfinished if trial.state == TrialState.RUNNING]
+        return [trial for trial in self.known_in_state(TrialState.RUNNING) if trial.number not in self._own]
 
     def own_trains(self, number: int) -> bool:
         """Whether a trial runs here and is one of those that may be trained."""
@@ -160,8 +164,12 @@ class StudyView:
 
     def start(self, driver: DriverId, candidates: Sequence[int]) -> StoredTrial:
         """The trial that runs here next (see `TrialRows.start`), as it is stored before it is drawn."""
+        self._know_metrics()
         row = self._rows.start(json.dumps(driver.to_json()), candidates)
-        self.sync()
+        if row.number > len(self.trials):  # others were added since the database was read
+            self.sync()
+        else:
+            self._keep(stored_trial(row, self.storage))
         self._own.add(row.number)
         return self.trials[row.number]
 
@@ -173,12 +181,17 @@ class StudyView:
 
     def finish(self, number: int, state: TrialState, record: str) -> bool:
         """Write the record of a trial with its state; False where another driver has ended it."""
-        is_told = self._rows.finish(number, state.name, record)
-        self._take_in([number])
+        ended_at = time()
+        is_told = self._rows.finish(number, state.name, record, ended_at)
+        if is_told and not self.trials[number].state.is_finished():
+            self._keep(replace(self.trials[number], state=state, record=record, ended_at=ended_at))
+        else:
+            self._take_in([number])
         return is_told
 
     def enqueue(self, parameters: Mapping[str, Any], why: str) -> None:
         self._rows.enqueue(json.dumps(dict(parameters)), why)
+        self.sync()
 
     def add(self, state: TrialState, params: Mapping[str, Any], record: str) -> int:
         """A trial that has ended elsewhere; its number."""
@@ -187,6 +200,7 @@ class StudyView:
     def claim(self, number: int, weights_key: str, most: int) -> bool:
         """Let a trial train: see `TrialRows.claim`."""
         if not self._rows.claim(number, weights_key, most):
+            self.sync()  # another driver may have taken the trial for lost
             return False
         self._keep(replace(self.trials[number], trains=weights_key))
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import time
 
 import pytest
 
@@ -52,7 +53,7 @@ def filled(url):
     for state in ("COMPLETE", "PRUNED", "FAIL"):
         number = rows.start(json.dumps({"pid": 1}), ()).number
         rows.write(number, json.dumps({"x": [0.1 + 0.2, 0.0, 1.0], "word": "b"}), json.dumps({"noted": 0.5}))
-        rows.finish(number, state, json.dumps({"keys": None}))
+        rows.finish(number, state, json.dumps({"keys": None}), time())
     rows.claim(rows.start("{}", ()).number, "weights", 8)
     rows.enqueue(json.dumps({"x": 0.25}), "why")
     engine.dispose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import time
 
 import pytest
 
@@ -40,7 +41,7 @@ def make(ledger):
         for named in keys:
             number = rows.start("{}", ()).number
             rows.write(number, '{"x": [0.5, 0.0, 1.0]}', "{}")
-            rows.finish(number, "COMPLETE", json.dumps({"keys": named}))
+            rows.finish(number, "COMPLETE", json.dumps({"keys": named}), time())
         return rows
 
     return make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from time import time
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -65,7 +66,7 @@ def test_a_trial_is_started_written_and_ended(rows):
     started = rows.start(ME, ())
     assert (started.number, started.state, started.driver, started.params) == (0, "RUNNING", ME, "{}")
     rows.write(0, '{"x": [0.5, 0.0, 1.0]}', '{"noted": 1}')
-    assert rows.finish(0, "COMPLETE", RECORD)
+    assert rows.finish(0, "COMPLETE", RECORD, time())
     row = only(rows)
     written = replace(started, state="COMPLETE", params='{"x": [0.5, 0.0, 1.0]}', notes='{"noted": 1}', record=RECORD)
     assert replace(row, ended_at=None) == written
@@ -85,9 +86,9 @@ def test_what_waits_is_started_first_and_by_one_driver(rows):
 
 def test_a_trial_that_has_ended_stays_as_it_is(rows):
     rows.start(ME, ())
-    assert rows.finish(0, "FAIL", RECORD)
+    assert rows.finish(0, "FAIL", RECORD, time())
     before = only(rows)
-    assert not rows.finish(0, "COMPLETE", '{"outcome": "other"}')
+    assert not rows.finish(0, "COMPLETE", '{"outcome": "other"}', time())
     assert not rows.release(0)
     assert not rows.take_back(0, ME)
     assert only(rows) == before
@@ -134,7 +135,7 @@ def test_weights_that_are_held_already_take_no_more(rows):
 def test_a_trial_that_has_failed_holds_no_weights(rows, state, is_free):
     first, other = rows.start(ME, ()).number, rows.start(ME, ()).number
     assert rows.claim(first, "weights", most=1)
-    rows.finish(first, state, RECORD)
+    rows.finish(first, state, RECORD, time())
     assert rows.claim(other, "other weights", most=1) == is_free
 
 
@@ -166,6 +167,6 @@ def test_a_deleted_study_gets_no_trial(engine, rows):
 def test_a_record_that_arrived_although_its_answer_did_not_is_told_once(engine, rows):
     rows.start(ME, ())
     lost = lose_the_answer_once(engine)
-    assert rows.finish(0, "COMPLETE", RECORD)
+    assert rows.finish(0, "COMPLETE", RECORD, time())
     assert lost
     assert rows.states(0) == {0: "COMPLETE"}
