@@ -21,6 +21,8 @@ from vitsearch.study.results.effects import BackboneEffects, Effect, student
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
 from vitsearch.study.study import Study
 
+FEWEST_RANKED, LEAST_RANK_CORRELATION = 5, 0.3
+
 
 @dataclass(frozen=True)
 class EvaluatedPrediction:
@@ -95,6 +97,22 @@ class PredictionCalibration:
             return f"{text}: an error in common, {mean}" if is_common else text
         return f"They came out {side} than predicted: an error in common, {mean}" if is_common else None
 
+    def order(self) -> str | None:
+        """Whether the predictions had the order of the results, as a sentence; None where few plans were trained."""
+        from scipy.stats import spearmanr  # slow to import
+
+        trained = [each for each in self.predictions if each.was_trained]
+        predicted, measured = [each.predicted for each in trained], [each.measured for each in trained]
+        if len(trained) < FEWEST_RANKED or min(len(set(predicted)), len(set(measured))) < 2:
+            return None
+        rank_correlation = float(spearmanr(predicted, measured).statistic)
+        text = f"Rank correlation of predictions and results: {rank_correlation:.2f} ({len(trained)} trained plans)"
+        if rank_correlation >= LEAST_RANK_CORRELATION:
+            return text
+        return (
+            f"{text}: what plans are before training says little of what they become here, and each result counts more"
+        )
+
     def lines(self) -> Iterator[str]:
         """How good the predictions were; the intervals are those that the table shows."""
         n = len(self.predictions)
@@ -108,6 +126,8 @@ class PredictionCalibration:
         )
         if (shared := self.common()) is not None:
             yield shared
+        if (order := self.order()) is not None:
+            yield order
         if not prior_of(name).is_measured:
             yield (
                 f"Before the first training nothing is measured of how {name} falls with a cut: its predictions begin "

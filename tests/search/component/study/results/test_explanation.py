@@ -206,3 +206,16 @@ def test_the_end_of_a_search_is_given_with_what_its_shares_are_of(finished):
         assert study.attributes["search_end"] in reason
     assert f"a hypervolume of {front.hypervolume(corner):.4g} up to accuracy {corner['accuracy']:.4g}" in volume
     assert volume.endswith(f"0.10% of it are {0.001 * front.hypervolume(corner):.2g}")
+
+
+@pytest.mark.parametrize(
+    ("measured", "says_little"), [((0.7, 0.8, 0.82, 0.85, 0.9), False), ((0.9, 0.7, 0.85, 0.82, 0.8), True)]
+)
+def test_predictions_are_held_to_the_order_of_the_results(measured, says_little):
+    predictions = tuple(
+        EvaluatedPrediction("accuracy", number, 0.7 + 0.05 * number, 0.01, value, value, value, True)
+        for number, value in enumerate(measured)
+    )
+    sentence = PredictionCalibration(predictions).order()
+    assert ("says little" in sentence) is says_little
+    assert PredictionCalibration(predictions[:4]).order() is None, "four plans have no order to speak of"
