@@ -14,7 +14,16 @@ from torch import nn
 from vitsearch.models.surgery import PassThrough, is_pointwise
 from vitsearch.structure import heads as attention
 from vitsearch.structure import widths as channels
-from vitsearch.structure.proof import difference, draw_vectors, failure, run, settle_batch_norms, wrong_by
+from vitsearch.structure.proof import (
+    difference,
+    draw_vectors,
+    failure,
+    numbers,
+    run,
+    settle_batch_norms,
+    unchanged,
+    wrong_by,
+)
 from vitsearch.structure.residual import addition_of, blocks_among, residual_modules
 from vitsearch.structure.trace import Trace, is_mixer
 from vitsearch.structure.values import Heads, Part, Refusal, Structure, Width
@@ -180,7 +189,7 @@ def _splits_group(trace: Trace, width: Width) -> str | None:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A module on its recorded arguments: whole, masked, and a copy that is cut."""
+    """A module on its recorded arguments: whole, masked and cut."""
 
     trace: Trace
     scope: str
@@ -190,13 +199,12 @@ class _Trial:
     ) -> str | None:
         module = self.trace.modules[self.scope]
         arguments = self.trace.arguments(self.scope)
-        smaller = copy.deepcopy(module)
         try:
-            whole = run(module, arguments)
             with mask(module):
                 expected = run(module, arguments)
-            cut(smaller)
-            return difference(whole, expected, run(smaller, arguments))
+            with unchanged(module):
+                cut(module)
+                return difference(numbers(self.trace.output_of(self.scope)), expected, run(module, arguments))
         except Exception as error:  # noqa: BLE001 - whatever a module raises when it is cut wrongly is the reason
             return failure(error)
 
@@ -273,32 +281,33 @@ def _proved_together(trace: Trace, images: torch.Tensor, parts: list[Part]) -> t
 
 
 def _wrong_together(trace: Trace, images: torch.Tensor, parts: Sequence[Part]) -> str | None:
-    """Why the model with the cuts of these parts is not the masked one, for two images at several scales.
+    """Why the model with the cuts of these parts is not the masked one, for an image of each scale, side by side.
 
     Some deep models amplify rounding to the size of their logits. In float64 it stays small; a wrong cut stays wrong.
     """
-    pair = torch.cat([images, images.flip(-1)])
+    turned = (images if index % 2 == 0 else images.flip(-1) for index in range(len(SCALES)))
+    batch = torch.cat([image * factor + offset for image, (factor, offset) in zip(turned, SCALES, strict=True)])
     try:
-        reason = _cut_differs(trace.model, pair, parts)
+        reason = _cut_differs(trace.model, batch, parts)
     except Exception as error:  # noqa: BLE001 - whatever a model raises when it is cut wrongly is the reason
         return failure(error)
     if reason is None:
         return None
     try:
-        return _cut_differs(copy.deepcopy(trace.model).double(), pair.double(), parts)
+        return _cut_differs(copy.deepcopy(trace.model).double(), batch.double(), parts)
     except Exception:  # noqa: BLE001 - its code may take float32 alone
         return reason
 
 
 def _cut_differs(model: nn.Module, images: torch.Tensor, parts: Sequence[Part]) -> str | None:
-    smaller = copy.deepcopy(model)
+    tensors = (*model.parameters(), *model.buffers())
+    smaller = copy.deepcopy(model, {id(values): values for values in tensors})  # a cut replaces them
     for part in parts:
         if part.heads is not None:
             attention.keep_heads(smaller, part.heads, half(part.heads.count))
         if part.width is not None:
             channels.keep_channels(smaller, part.width, half(part.width.units))
-    scaled = torch.cat([images * factor + offset for factor, offset in SCALES])
-    arguments = (scaled,), dict[str, Any]()
+    arguments = (images,), dict[str, Any]()
     with ExitStack() as masks:
         for part in parts:
             if part.heads is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -102,7 +104,21 @@ def settle_batch_norms(model: nn.Module, images: torch.Tensor) -> None:
 def run(module: nn.Module, arguments: Arguments) -> torch.Tensor:
     """All numbers that `module` returns for `arguments`, which it may change."""
     positional, named = arguments
-    return _flat(module(*copied(positional), **copied(named)))
+    return numbers(module(*copied(positional), **copied(named)))
+
+
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """Cut a module inside this context, and it is whole again behind it. A cut replaces tensors, it changes none."""
+    of_parts = [vars(part) for part in module.modules()]
+    boxes = [box for attributes in of_parts for box in (attributes, *attributes.values())]
+    kept = [(box, copy.copy(box)) for box in boxes if isinstance(box, dict | list | set)]
+    try:
+        yield
+    finally:
+        for box, before in kept:
+            box.clear()
+            (box.extend if isinstance(box, list) else box.update)(before)
 
 
 def difference(whole: torch.Tensor, masked: torch.Tensor, cut: torch.Tensor) -> str | None:
@@ -156,11 +172,12 @@ def failure(error: Exception) -> str:
     return f"{type(error).__name__}: {quoted}" if text else type(error).__name__
 
 
-def _flat(output: Any) -> torch.Tensor:
+def numbers(output: Any) -> torch.Tensor:
+    """All numbers of what a module returned, one after the other."""
     if torch.is_tensor(output):
         return output.detach().float().flatten()
     if isinstance(output, Mapping):
         output = list(output.values())
     if isinstance(output, list | tuple):
-        return torch.cat([torch.zeros(0), *(_flat(value) for value in output)])
+        return torch.cat([torch.zeros(0), *(numbers(value) for value in output)])
     return torch.zeros(0)

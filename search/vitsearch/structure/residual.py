@@ -7,6 +7,7 @@ its place changes nothing else of the model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -72,8 +73,8 @@ def addition_of(trace: Trace, consumer: str, block: str | None = None) -> Additi
         for place in places:
             if _is_scaled_sum(trace, consumer, place):
                 return place
-        moved = [place for place in places if _is_permuted_sum(trace, consumer, place)]
-        for place in moved[:MOVES_TRIED]:
+        moved = (place for place in places if _is_permuted_sum(trace, consumer, place))
+        for place in islice(moved, MOVES_TRIED):
             if _is_moved_sum(trace, consumer, scope, place):
                 return place
     return None
