@@ -242,6 +242,19 @@ def did_you_mean(name: str, valid_names: Iterable[str]) -> str:
     return f"; did you mean {names[near[0]]!r}?" if near else ""
 
 
+def with_type(error: Exception) -> str:
+    """The type of an error of code that is not ours, and the first line of what it says.
+
+    Args:
+        error: Any exception, for one line of a message of ours.
+
+    Returns:
+        One line of text; the type alone where the error says nothing.
+    """
+    kind = type(error).__name__
+    return f"{kind}: {first_line(error)}" if str(error).strip() else kind
+
+
 def first_line(error: Exception) -> str:
     """The first line of what an error says, or its type where it says nothing.
 

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from vitsearch.errors import first_line
+from vitsearch.errors import with_type
 
 
 class ImportProblem(Exception):
@@ -48,7 +48,7 @@ def import_own(name: str, folder: str = "") -> ModuleType:
 
 def described(error: Exception) -> str:
     """Name an error of a user's code, and the last line of code outside of libraries."""
-    text = f"{type(error).__name__}: {first_line(error)}"
+    text = with_type(error)
     if isinstance(error, SyntaxError):  # which names the file and the line itself
         return text
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]

@@ -30,7 +30,7 @@ from vitsearch.backbones.weights import misfit, weights_path
 from vitsearch.backbones.weights_file import State, read_state, without_prefix
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import PythonNetwork, channels_refused
-from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError, first_line
+from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError, first_line, with_type
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
@@ -514,7 +514,7 @@ def _problem(network: PythonNetwork, channels: int, size: ImageSize) -> str | No
             warnings.simplefilter("ignore")
             output = model(torch.zeros(IMAGES, channels, *size.sides))
     except Exception as error:  # noqa: BLE001 - the user's own code
-        return f"{type(error).__name__}: {first_line(error)}; it gets one argument, float32 images"
+        return f"{with_type(error)}; it gets one argument, float32 images"
     classes = CLASSES if "classes" in parameters_of(network) else None
     is_known = torch.is_tensor(output) and output.ndim in (2, MAP_AXES) and len(output) == IMAGES
     if is_known and classes in (None, output.shape[1]):

@@ -277,7 +277,7 @@ def _class_names(path: Path, problems: Problems) -> tuple[str, ...]:
     if twice:
         problems.add(f"{path.name}: lists {some(map(repr, twice))} more than once")
     if not 2 <= len(names) <= IGNORED:
-        problems.add(f"{path.name}: has {len(names)} classes; allowed: 2 to {IGNORED}")
+        problems.add(f"{path.name}: number of class names: {len(names)}; allowed: 2 to {IGNORED}")
     return names
 
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
-from vitsearch.errors import ResourceError, VitsearchError, first_line
+from vitsearch.errors import ResourceError, VitsearchError, with_type
 from vitsearch.search.observers.base import FinalFront, Observer, RunObserver
 from vitsearch.space import SearchSpace
 
@@ -39,7 +39,7 @@ class GuardedRun:
             if self.failure is not None:
                 return
             logger.exception("observer %s", self._name)
-            what = f"{type(error).__name__}: {first_line(error)}"
+            what = with_type(error)
             self.failure = f"observer {self._name!r} failed ({what}): it gets no more reports, and the search goes on"
             self._note(self.failure)
 
