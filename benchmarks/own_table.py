@@ -454,7 +454,7 @@ def exported_accuracies(builder: Builder, cut: Cut, model: nn.Module) -> dict[st
     """What the files of trained weights reach on the validation images, by deployment, where these round."""
     plan = cut.plan
     ships = deploy.deployed(model, builder.family(plan), (1, builder.images.identity.channels, *plan.resolution.sides))
-    unseen, found = Unseen.of(builder, plan), {}
+    unseen, found = Unseen.of(builder, plan), dict[str, float]()
     for deployment in exported(cut.plans):
         if deployment.precision != "fp32":
             with tempfile.TemporaryDirectory() as name:

@@ -2,9 +2,9 @@
 
     python benchmarks/own_table_report.py [FILE] [--table second]
 
-The fine-tune is that of the table: 3 epochs of 64 steps (second: 48) in two rungs, which is 192 steps (144). What is predicted of
-a shape is predicted from the others. Kendall's tau-b with the
-95 % interval of a bootstrap over shapes; the CPU of rung 0 is that of the refit and of the holdout that judges it.
+The fine-tune is that of the table: 3 epochs of 64 steps in two rungs, which is 192 steps (second: of 48, 144). What is
+predicted of a shape is predicted from the others. Kendall's tau-b with the 95 % interval of a bootstrap over shapes;
+the CPU of rung 0 is that of the refit and of the holdout that judges it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A whole search on one of our own tables: the driver of `vitsearch run`, with stages and a device that look their answers up.
+"""A whole search on one of our own tables: the driver of `vitsearch run`; stages and device look their answers up.
 
     python benchmarks/own_table_search.py --seeds 10
     python benchmarks/own_table_search.py --seeds 10 --wrong down_02 --lines FILE
@@ -282,11 +282,10 @@ def replay(seed: int, trainings: int, wrong: str = "", sampler: str = "auto", ep
     started = time.process_time()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        blocks = [forecasts_shifted(wrong, seed), patch.object(FinalPass, "run", no_final_pass)]
+        stack.enter_context(forecasts_shifted(wrong, seed))
+        stack.enter_context(patch.object(FinalPass, "run", no_final_pass))
         if not chosen().is_completed:
-            blocks.append(patch.object(PlanSpace, "proposes", lambda plans, plan: table().holds(plan)))
-        for block in blocks:
-            stack.enter_context(block)
+            stack.enter_context(patch.object(PlanSpace, "proposes", lambda plans, plan: table().holds(plan)))
         written = plans_of_table().space.to_json()
         search = written["search"] | {"trials": trainings, "seed": seed, "sampler": sampler}
         rungs = [rung for rung in written["task"]["fine_tune"]["rungs"] if rung <= epochs]

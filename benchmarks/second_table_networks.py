@@ -27,4 +27,5 @@ def convnext(classes: int, channels: int) -> nn.Module:
 def levit(classes: int, channels: int, resolution: int) -> nn.Module:
     """With a stem of stride 8, so that an image of 32 pixels has 16 tokens."""
     shape = {"embed_dim": (64, 96), "key_dim": 16, "depth": (3, 3), "num_heads": (4, 6)}
-    return Levit(resolution, channels, classes, **shape, stem_type="s8")
+    made: nn.Module = Levit(resolution, channels, classes, **shape, stem_type="s8")
+    return made
