@@ -46,6 +46,8 @@ SMALLEST = {
     "operators": "fp16 --rounds 1",
     "own_table build": "--seconds 1",
     "own_table measure": "--seconds 1",
+    "own_table pack": "",
+    "own_table structures": "",
     "own_table train": "--seconds 1",
     "own_table_search": "--seeds 2 --trainings 2",
     "paused_kills": "--studies 1",
