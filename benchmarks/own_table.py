@@ -1,4 +1,4 @@
-"""Make a table of really built, measured and trained plans of the quickstart's space, for `samplers.py`.
+"""Make a table of really built, measured and trained plans of a space, for `own_table_search.py`.
 
     python benchmarks/own_table.py build FILE            cut, refit, judge and export every shape
     flock LOCK python benchmarks/own_table.py measure FILE --seconds 270      CPU time of what was exported; again
@@ -6,12 +6,13 @@
     python benchmarks/own_table.py train FILE --beyond TABLE     every shape that TABLE has no training of
     python benchmarks/own_table.py join FILE TABLE       the trainings of FILE into TABLE
     python benchmarks/own_table.py pack FILE TABLE       a compressed table; the lines stay as they are
-    python benchmarks/own_table.py structures FILE       what replays of `own_table_search.py` cut plans by
+    python benchmarks/own_table.py structures FILE STRUCTURES     what replays cut plans by
     python benchmarks/own_table.py complete TABLE COMPLETIONS     what is taken to be true of what was not measured
     python benchmarks/own_table.py make FILE TABLE       all of it, in this order
 
 FILE has one JSON line for each unit of work (a shape, a measured file, a rung), so each command can be stopped at any
-time and goes on where it was; `build` and `train` may run beside each other. All of it runs in one thread.
+time and goes on where it was; `build` and `train` may run beside each other. All of it runs in one thread. The table is
+that of the quickstart's space; with `--table second` it is the one that nothing is fitted on (`own_table_plans.py`).
 
     shape      block structure, cut, closed-form refit (rung 0): as a worker does it. Its accuracy and KL on the holdout
                as the search sees them, and its accuracy on the 2,000 validation images.
@@ -20,7 +21,7 @@ time and goes on where it was; `build` and `train` may run beside each other. Al
     measure    in one process: two visits, some seconds to a minute apart, of six blocks of 8 ms, in turn with blocks of
                the agent's two reference models; of each the fastest tenth of the single runs.
     training   by the recipe of the space, distilled from the base; accuracy on the holdout as the search sees it, and
-               on the validation images.
+               on the validation images. In a table that is not completed, of the int8 file of the last rung too.
 """
 
 from __future__ import annotations
@@ -47,13 +48,12 @@ import torch
 from own_table_data import OwnTable
 from own_table_lines import Lines, in_child
 from own_table_measure import measure
-from own_table_plans import Shape, every_plan, plans_by_shape, text_of
+from own_table_plans import TABLES, Shape, choose, chosen, every_plan, plans_by_shape, plans_of_table, text_of
 from own_table_rows import joined, pack
 from own_table_structures import write_structures
 from torch import nn
 
 from vitsearch import backbones
-from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import macs
 from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.policy import POLICY
@@ -62,6 +62,8 @@ from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
+from vitsearch.search.plan_space import catalogue_of
+from vitsearch.search.stage_config import data_spec, preprocessing_with
 from vitsearch.storage.files import FileStore
 from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import inference
@@ -72,11 +74,7 @@ from vitsearch_agent.artifacts import model_files
 from vitsearch_agent.base.canonical_json import digest
 
 STRUCTURE, QUANTIZATION = Calibration(256, 0), Calibration(32, 0)
-ROUNDED_IMAGES = 400
 SEED = 0
-TRAINED = {"efficientvit_fmnist": 28, "mobilevit_fmnist": 24, "vit_fmnist_p4": 8}
-"""How many shapes of each backbone are trained: fewer of the one whose training takes longest and is never on a
-front."""
 LATE = "openvino int8_ptq"
 
 
@@ -94,12 +92,16 @@ class Cut:
 
 
 class Builder:
-    """What plans share: data, bases, block structures and the logits of teachers."""
+    """What plans share: data, bases, block structures and the logits of teachers. Bases that are trained stay beside
+    the lines."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, lines: Lines) -> None:
+        space, folder = plans_of_table().space, lines.path.with_suffix(".work")
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-        self.workspace = jobs.Workspace({"source": "builtin:fashion-mnist-14k"}, *stores, folder / "cache")
+        self.workspace = jobs.Workspace(data_spec(space), *stores, folder / "cache", networks=space.networks)
         self.images = load_data(self.workspace)
+        self._lines = lines
+        self._preprocessing = preprocessing_with(self.images.to_json(), catalogue_of(space))
         self.names: dict[str, list[Shape]] = {}
         """The shapes that resolve to each of `cuts`."""
         self._structures: dict[jobs.Source, tuple[BlockStructure, Scores, str]] = {}
@@ -124,39 +126,63 @@ class Builder:
                 cuts_by_name[key] = Cut(key, tuple(plans), spec)
         return cuts_by_name
 
+    def view_of(self, plan: Plan) -> ModelView:
+        return ModelView(plan.resolution, self._preprocessing(plan.backbone, plan.weights, plan.preprocessing))
+
+    def family(self, plan: Plan) -> backbones.Backbone:
+        return backbones.find(plan.backbone, self.workspace.networks)
+
+    def base(self, plan: Plan) -> jobs.Base:
+        """The unpruned model of a plan's backbone, trained at the first call of all."""
+        unit = f"base:{plan.backbone}"
+        if unit not in self._lines.rows:
+            recipe, unfinished = plans_of_table().space.task.base.recipe(SEED), self.workspace.cache / plan.backbone
+            base = tasks.prepare_base(jobs.BaseJob(self.workspace, self._start(plan), recipe, checkpoint=unfinished))
+            row = {"weights_sha256": base.weights_sha256, "qualities": dict(base.qualities), "n": base.n}
+            self._lines.add(unit, row)
+        return jobs.Base(**{name: self._lines.rows[unit][name] for name in ("weights_sha256", "qualities", "n")})
+
+    def _start(self, plan: Plan) -> jobs.Source:
+        native = plans_of_table().native_resolution(plan.backbone)
+        return jobs.Source(plan.backbone, plan.weights, native, self.view_of(plan).preprocessing)
+
+    def source(self, plan: Plan) -> jobs.Source:
+        """The unpruned model at its own resolution."""
+        start = self._start(plan)
+        if plan.weights == "builtin":
+            return start
+        return replace(start, weights=f"{jobs.STORED}{self.base(plan).weights_sha256}", trained_at=start.resolution)
+
     def _spec(self, plan: Plan, shape: Shape) -> jobs.CompressionSpec:
-        source = jobs.Source(plan.backbone, "builtin", plan.resolution, FASHION_MNIST)
+        source = replace(self.source(plan), resolution=plan.resolution)
         if source not in self._structures:
             stored = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STRUCTURE))
             parsed = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
             self._structures[source] = (*parsed, stored.statistics_sha256)
         structure, scores, statistics_sha256 = self._structures[source]
         resolved: ResolvedPlan = resolve(plan, structure, scores)
-        native = backbones.native_resolution(plan.backbone)
+        native = plans_of_table().native_resolution(plan.backbone)
         calibrations = Calibrations.of(resolved, structure, native, STRUCTURE)
         return jobs.CompressionSpec(source, resolved, statistics_sha256, calibrations)
 
     def reference(self, plan: Plan) -> jobs.Reference:
         name = plan.backbone
         if name not in self._references:
-            source = jobs.Source(name, "builtin", backbones.native_resolution(name), FASHION_MNIST)
-            base = tasks.prepare_base(jobs.BaseJob(self.workspace, source, plan.recipe))
-            stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, source, "holdout", plan.recipe))
-            self._references[name] = jobs.Reference(stored.sha256, base.qualities)
+            stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, self.source(plan), "holdout", plan.recipe))
+            self._references[name] = jobs.Reference(stored.sha256, self.base(plan).qualities)
         return self._references[name]
 
     def targets(self, plan: Plan) -> jobs.DistillationTargets:
         name = plan.backbone
         if name not in self._targets:
-            source = jobs.Source(name, "builtin", backbones.native_resolution(name), FASHION_MNIST)
-            stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, source, "train", plan.recipe))
+            stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, self.source(plan), "train", plan.recipe))
             self._targets[name] = jobs.DistillationTargets("logits", stored.sha256)
         return self._targets[name]
 
     def judged(self, model: nn.Module, cut: Cut) -> jobs.Evaluation:
         """As the worker judges rung 0 (`workers/tasks.py`)."""
         images, reference, plan = self.images, self.reference(cut.plan), cut.plan
-        logits = predict(model, images.train.images, view_of(plan), images.holdout)
+        logits = predict(model, images.train.images, self.view_of(plan), images.holdout)
         base = np.load(self.workspace.store.get(reference.outputs_sha256))
         labels, kl = images.train.labels[images.holdout], float(kl_divergences(base, logits).mean())
         remembered = inference.accuracy(base, labels) - reference.qualities["accuracy"]
@@ -166,7 +192,7 @@ class Builder:
     def right(self, model: nn.Module, cut: Cut, first: int | None = None) -> np.ndarray:
         """Which of the (first) validation images the model classifies right."""
         split = self.images.validation
-        logits = predict(model, split.images[:first], view_of(cut.plan))
+        logits = predict(model, split.images[:first], self.view_of(cut.plan))
         right: np.ndarray = logits.argmax(1) == split.labels[:first]
         return right
 
@@ -197,24 +223,24 @@ def in_turn(shapes: dict[Shape, list[Plan]]) -> Iterator[tuple[Shape, list[Plan]
 
 def build(lines: Lines, seconds: float, part: int, parts: int) -> None:
     """Every shape, then the files that take longest to write; of `parts` processes this is number `part`."""
-    with tempfile.TemporaryDirectory() as folder:
-        builder = Builder(Path(folder))
-        mine = list(builder.cuts.items())[part::parts]
-        end = time.monotonic() + seconds
-        for key, cut in mine:
-            if f"shape:{key}" not in lines.rows and time.monotonic() < end:
-                lines.add(f"shape:{key}", shape_row(builder, cut, lines.files / key))
-        for key, cut in mine:
-            shape = lines.rows.get(f"shape:{key}")
-            is_made = shape is None or LATE in shape["files"] or f"late:{key}" in lines.rows
-            if not is_made and time.monotonic() < end:
-                lines.add(f"late:{key}", {"key": key, "files": late_files(builder, cut, lines.files / key)})
+    builder = Builder(lines)
+    mine = list(builder.cuts.items())[part::parts]
+    end = time.monotonic() + seconds
+    for key, cut in mine:
+        if f"shape:{key}" not in lines.rows and time.monotonic() < end:
+            lines.add(f"shape:{key}", shape_row(builder, cut, lines.files / key))
+    for key, cut in mine:
+        shape = lines.rows.get(f"shape:{key}")
+        is_made = shape is None or not is_late(cut) or LATE in shape["files"] or f"late:{key}" in lines.rows
+        if not is_made and time.monotonic() < end:
+            lines.add(f"late:{key}", {"key": key, "files": late_files(builder, cut, lines.files / key)})
 
 
 def is_late(cut: Cut) -> bool:
     """Whether OpenVINO's int8 file waits for all other work: of these backbones NNCF takes as long as that together,
     so at first every sixth shape has one."""
-    return cut.plan.backbone != "efficientvit_fmnist" and int(cut.key, 16) % 6 != 0
+    has_one = any(text_of(plan.deployment) == LATE for plan in cut.plans)
+    return has_one and cut.plan.backbone != "efficientvit_fmnist" and int(cut.key, 16) % 6 != 0
 
 
 def late_files(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
@@ -222,7 +248,7 @@ def late_files(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     (plan,) = (late for late in cut.plans if text_of(late.deployment) == LATE)
     model = refitted(cut.spec, builder.workspace)
     pixels = (1, builder.images.identity.channels, *plan.resolution.sides)
-    ships = deploy.deployed(model, backbones.find(plan.backbone), pixels)
+    ships = deploy.deployed(model, builder.family(plan), pixels)
     unseen = Unseen.of(builder, plan)
     return {LATE: in_child(lambda: file_row(ships, plan, plan.deployment, unseen, folder))}
 
@@ -238,11 +264,11 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     whole = (
         plan.backbone != "vit_fmnist_p4" or evaluation.divergence < POLICY.rung_zero.small_kl
     )  # where it decides, or costs little
-    right = builder.right(model, cut, None if whole else ROUNDED_IMAGES)
+    right = builder.right(model, cut, None if whole else chosen().rounded_images)
     pixels = (1, builder.images.identity.channels, *plan.resolution.sides)
     macs_m, params_m = macs.count(model, torch.zeros(pixels))
     shutil.rmtree(folder, ignore_errors=True)
-    ships = deploy.deployed(model, backbones.find(plan.backbone), pixels)
+    ships = deploy.deployed(model, builder.family(plan), pixels)
     unseen = Unseen.of(builder, plan)
     files = {
         text_of(target): in_child(lambda target=target: file_row(ships, plan, target, unseen, folder))  # type: ignore[misc]
@@ -259,7 +285,7 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
         "kl": round(evaluation.divergence, 6),
         "validation": float(right.mean()),
         "validation_images": len(right),
-        "correct": int(right[:ROUNDED_IMAGES].sum()),
+        "correct": int(right[: chosen().rounded_images].sum()),
         "base": builder.reference(plan).qualities["accuracy"],
         "refit_cpu_s": round(begun - start, 3),
         "judge_cpu_s": round(judged - begun, 3),
@@ -267,24 +293,21 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     }
 
 
-def view_of(plan: Plan) -> ModelView:
-    return ModelView(plan.resolution, FASHION_MNIST)
-
-
 @dataclass(frozen=True, eq=False)
 class Unseen:
-    """Images that calibrate a file, and validation images with labels that judge it."""
+    """Images that calibrate a file, and validation images with labels that judge it, for a family."""
 
+    family: str
     calibration: np.ndarray
     images: np.ndarray
     labels: np.ndarray
 
     @classmethod
     def of(cls, builder: Builder, plan: Plan) -> Unseen:
-        images = builder.images
-        wanted = np.concatenate(list(batches(images.validation.images[:ROUNDED_IMAGES], view_of(plan))))
-        calibration = drawn(builder.workspace, QUANTIZATION, view_of(plan)).numpy()
-        return cls(calibration, wanted, images.validation.labels[:ROUNDED_IMAGES])
+        images, view, count = builder.images, builder.view_of(plan), chosen().rounded_images
+        wanted = np.concatenate(list(batches(images.validation.images[:count], view)))
+        calibration = drawn(builder.workspace, QUANTIZATION, view).numpy()
+        return cls(builder.family(plan).family, calibration, wanted, images.validation.labels[:count])
 
 
 def file_row(ships: nn.Module, plan: Plan, deployment: Deployment, unseen: Unseen, folder: Path) -> dict[str, Any]:
@@ -293,7 +316,7 @@ def file_row(ships: nn.Module, plan: Plan, deployment: Deployment, unseen: Unsee
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     begin = time.process_time()
-    task = ExportTask(backbones.find(plan.backbone).family, deployment, unseen.calibration)
+    task = ExportTask(unseen.family, deployment, unseen.calibration)
     written = EXPORTERS.get(deployment.runtime)().export(ships, task, into)
     spent = time.process_time() - begin
     path, job = evaluate.judging_job(written, deployment)
@@ -317,16 +340,15 @@ def exported(plans: Sequence[Plan]) -> list[Deployment]:
     return [plan.deployment for plan in plans if plan.deployment.precision != "bf16"]
 
 
-def keep_structures(path: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        found = Builder(Path(folder)).structures.items()
-        write_structures(
-            path,
-            (
-                (source.backbone, source.resolution.height, structure.to_json(), scores.to_json())
-                for source, (structure, scores, _) in found
-            ),
-        )
+def keep_structures(lines: Lines, path: Path) -> None:
+    found = Builder(lines).structures.items()
+    write_structures(
+        path,
+        (
+            (source.backbone, source.resolution.height, structure.to_json(), scores.to_json())
+            for source, (structure, scores, _) in found
+        ),
+    )
 
 
 def keep_only(path: Path) -> None:
@@ -341,30 +363,32 @@ def keep_only(path: Path) -> None:
 
 
 def train(lines: Lines, seconds: float, beyond: Path | None = None) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        builder = Builder(Path(folder))
-        keys = chosen_to_train(lines, builder) if beyond is None else untrained(beyond, builder)
-        end = time.monotonic() + seconds
-        for key in keys:
-            cut = builder.cuts[key]
-            checkpoint: str | None = None
-            before: jobs.Evaluation | None = None
-            rungs = cut.plan.recipe.rungs
-            if f"training:{key}:{rungs[-1]}" in lines.rows:
-                continue
-            for start, rung in zip(rungs, rungs[1:], strict=False):
-                if time.monotonic() > end:
-                    return
-                row, trained = training_row(builder, cut, (start, rung), checkpoint, before)
-                checkpoint, before = trained.checkpoint_sha256, trained.evaluation
-                lines.add(f"training:{key}:{rung}", row)
+    builder = Builder(lines)
+    keys = chosen_to_train(lines, builder) if beyond is None else untrained(beyond, builder)
+    end = time.monotonic() + seconds
+    for key in keys:
+        cut = builder.cuts[key]
+        checkpoint: str | None = None
+        before: jobs.Evaluation | None = None
+        rungs = cut.plan.recipe.rungs
+        if f"training:{key}:{rungs[-1]}" in lines.rows:
+            continue
+        for start, rung in zip(rungs, rungs[1:], strict=False):
+            if time.monotonic() > end:
+                return
+            row, trained = training_row(builder, cut, (start, rung), checkpoint, before)
+            checkpoint, before = trained.checkpoint_sha256, trained.evaluation
+            lines.add(f"training:{key}:{rung}", row)
 
 
 def chosen_to_train(lines: Lines, builder: Builder) -> list[str]:
     """The shapes to train: of each backbone half as they come in their spread order, and half of those that are on or
-    near a front of accuracy at rung 0 and multiplications. The same at every call once all shapes are built."""
+    near a front of accuracy at rung 0 and multiplications. The same at every call once all shapes are built. Where the
+    table names no numbers, every shape in the spread order."""
+    if not chosen().trained:
+        return list(builder.cuts)
     queues = []
-    for backbone, count in TRAINED.items():
+    for backbone, count in chosen().trained.items():
         shapes = [(key, cut) for key, cut in builder.cuts.items() if cut.plan.backbone == backbone]
         spread = [key for key, _ in shapes][: count // 2]
         built = [lines.rows[f"shape:{key}"] for key, _ in shapes if f"shape:{key}" in lines.rows]
@@ -421,15 +445,29 @@ def training_row(
         "steps": trained.steps,
         "cpu_s": round(spent, 2),
     }
+    if rungs[1] == plan.recipe.rungs[-1] and not chosen().is_completed:
+        row["exported"] = exported_accuracies(builder, cut, model)
     return row, trained
+
+
+def exported_accuracies(builder: Builder, cut: Cut, model: nn.Module) -> dict[str, float]:
+    """What the files of trained weights reach on the validation images, by deployment, where these round."""
+    plan = cut.plan
+    ships = deploy.deployed(model, builder.family(plan), (1, builder.images.identity.channels, *plan.resolution.sides))
+    unseen, found = Unseen.of(builder, plan), dict[str, float]()
+    for deployment in exported(cut.plans):
+        if deployment.precision != "fp32":
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name) / "files"
+                row = in_child(lambda target=deployment, into=folder: file_row(ships, plan, target, unseen, into))  # type: ignore[misc]
+            found |= {each: correct / len(unseen.labels) for each, correct in row.get("correct", {}).items()}
+    return found
 
 
 def packed(lines: Lines, table: Path) -> None:
     """Write the table that searches read."""
-    with tempfile.TemporaryDirectory() as folder:
-        builder = Builder(Path(folder))
-        shapes = len(builder.cuts)
-        names = builder.names
+    builder = Builder(lines)
+    shapes = len(builder.cuts)
     loads = [row["load"][0] for unit, row in lines.rows.items() if unit.startswith("cost:") and "load" in row]
     about = {
         "shapes": shapes,
@@ -437,7 +475,7 @@ def packed(lines: Lines, table: Path) -> None:
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "onnxruntime", "openvino", "nncf")},
         "cpu": processor(),
     }
-    table.write_bytes(pack(lines.rows.values(), names, about))
+    table.write_bytes(pack(lines.rows.values(), builder.names, about))
     print(f"{table}: {table.stat().st_size / 1e3:.0f} kB")
 
 
@@ -461,20 +499,24 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("file", type=Path)
         command.add_argument("table", type=Path)
-    commands.add_parser("structures").add_argument("file", type=Path)
+    keeping = commands.add_parser("structures")
+    keeping.add_argument("file", type=Path)
+    keeping.add_argument("structures", type=Path)
     completing = commands.add_parser("complete")
     completing.add_argument("table", type=Path)
     completing.add_argument("completions", type=Path)
+    for command in commands.choices.values():
+        command.add_argument("--table", dest="of", choices=TABLES, default="own", help="which table (default: own)")
     options = parser.parse_args()
+    choose(options.of)
     if options.command == "complete":
         OwnTable.read(options.table).completed().write(options.completions)
         return
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    if options.command == "structures":
-        keep_structures(options.file)
-        return
     lines = Lines(options.file)
+    if options.command == "structures":
+        keep_structures(lines, options.structures)
     if options.command in ("build", "make"):
         build(lines, *((options.seconds, *options.part) if options.command == "build" else (math.inf, 0, 1)))
     if options.command in ("measure", "make"):

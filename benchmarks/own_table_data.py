@@ -1,8 +1,9 @@
-"""Our own table as searches see it: what each plan costs, and what its training gives.
+"""A table of ours as searches see it: what each plan costs, and what its training gives.
 
 What is derived from the measurements, here and in
 no other place (what is not measured was derived once, by `own_table.py complete`, and is stored beside the table, so
-that a model of the search may be changed and the truth stays):
+that a model of the search may be changed and the truth stays; the second table is not completed, and has no plan that
+was not measured and trained):
 
     unbuilt     rung 0, size and costs of shapes (or files) that were not built: by a Gaussian process over the knobs on
                 those of their backbone that were, with its error on parts that were left out.
@@ -32,7 +33,7 @@ from typing import Any
 
 import numpy as np
 from own_table_forecasts import FORECASTS, Forecast
-from own_table_plans import Shape, shape_of, text_of
+from own_table_plans import Shape, chosen, shape_of, text_of
 from own_table_rows import DEPLOYMENTS, Built, Cost, built_of, unbuilt_of
 
 from vitsearch.core.plan import Plan
@@ -40,9 +41,6 @@ from vitsearch.study.auto_sampler.encoding import Encoding, Knob, Points
 from vitsearch.study.auto_sampler.gaussian_process import COSTS, ERRORS, GaussianProcess, Settings
 from vitsearch_agent.measure.figures.paired_ratio import prior_weight
 
-TABLE = Path(__file__).with_name("own_table.jsonl.xz")
-COMPLETIONS = Path(__file__).with_name("own_table_completions.json.xz")
-ROUNDED_IMAGES = 400
 VISIT_DEVIATION = 0.02
 """Of the lower of two visits, at least, relative."""
 MOST_SPREAD = 0.1
@@ -58,13 +56,13 @@ class Completions:
     accuracies: Mapping[tuple[str, int], float]
 
     @classmethod
-    def read(cls, path: Path = COMPLETIONS) -> Completions:
-        with lzma.open(path, "rt") as stream:
+    def read(cls) -> Completions:
+        with lzma.open(chosen().file("_completions.json.xz"), "rt") as stream:
             stored = json.load(stream)
         costs = {(key, name): Cost(ms, error, measured=False) for key, name, ms, error in stored["costs"]}
         return cls(costs, {(key, epochs): accuracy for key, epochs, accuracy in stored["accuracies"]})
 
-    def write(self, path: Path = COMPLETIONS) -> None:
+    def write(self, path: Path) -> None:
         costs = [[*at, cost.ms, cost.deviation] for at, cost in self.costs.items()]
         accuracies = [[*at, accuracy] for at, accuracy in self.accuracies.items()]
         text = json.dumps({"costs": costs, "accuracies": accuracies}, separators=(",", ":"))
@@ -80,12 +78,13 @@ class OwnTable:
     completion_errors: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path = TABLE) -> OwnTable:
-        with lzma.open(path, "rt") as stream:
+    def read(cls, path: Path | None = None) -> OwnTable:
+        with lzma.open(path or chosen().file(".jsonl.xz"), "rt") as stream:
             about, *rows = map(json.loads, stream)
         built = [built_of(row) for row in rows if "kl" in row]
         bases = {shape.backbone: shape.base for shape in built}
-        unbuilt = [unbuilt_of(row, bases[row["backbone"]]) for row in rows if "kl" not in row]
+        missing = [row for row in rows if "kl" not in row] if chosen().is_completed else []
+        unbuilt = [unbuilt_of(row, bases[row["backbone"]]) for row in missing]
         completions = list(completed(built, unbuilt))
         errors = {name: error for _, errors_of_backbone in completions for name, error in errors_of_backbone.items()}
         return cls(about, {shape.key: shape for shape in [*built, *(shape for shape, _ in completions)]}, errors)
@@ -109,6 +108,9 @@ class OwnTable:
 
     def accuracy(self, shape: Built, deployment: str) -> float:
         """After the last rung; as it is where nothing needs training."""
+        exported = shape.rungs[-1].exported if shape.rungs and not shape.needs_no_training else {}
+        if deployment in exported:
+            return exported[deployment]
         return self.accuracy_at(shape, self.last_rung) - self.rounding(shape, deployment)
 
     def accuracy_at(self, shape: Built, epochs: int) -> float:
@@ -120,7 +122,7 @@ class OwnTable:
 
     @cached_property
     def completions(self) -> Completions:
-        return Completions.read()
+        return Completions.read() if chosen().is_completed else Completions({}, {})
 
     def completed(self) -> Completions:
         """What to store as the completions of this table."""
@@ -177,6 +179,8 @@ class OwnTable:
 
     def rounding(self, shape: Built, deployment: str) -> float:
         """What a precision costs in accuracy; nothing in fp32, and nothing where it did not cost anything."""
+        if not chosen().is_completed:
+            return float(shape.files[deployment]["lost"].get(deployment, 0)) / chosen().rounded_images
         line = self._roundings.get((shape.backbone, deployment))
         return 0.0 if line is None else max(0.0, line[0] + line[1] * shape.kl)
 
@@ -186,7 +190,7 @@ class OwnTable:
         for shape in self.shapes.values():
             for file in shape.files.values():
                 for name, lost in file.get("lost", {}).items():
-                    seen[shape.backbone, name].append((shape.kl, lost / ROUNDED_IMAGES))
+                    seen[shape.backbone, name].append((shape.kl, lost / chosen().rounded_images))
         roundings = {}
         for at, pairs in seen.items():
             if len(pairs) > 2:
@@ -242,6 +246,17 @@ class OwnTable:
     def has(self, backbone: str, deployment: str) -> bool:
         """Whether there are files enough of a deployment to be in the table."""
         return (backbone, deployment) in self._in_table
+
+    def is_judged(self, shape: Built) -> bool:
+        """Whether it is known what a training of a shape gives."""
+        return chosen().is_completed or shape.needs_no_training or bool(shape.rungs)
+
+    def holds(self, plan: Plan) -> bool:
+        """Whether a plan is in the table."""
+        deployment, shape = deployment_of(plan), self.of(plan)
+        if chosen().is_completed:
+            return self.has(plan.backbone, deployment)
+        return shape is not None and self.is_judged(shape) and self.cost(shape, deployment) is not None
 
     @cached_property
     def _in_table(self) -> set[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What is true of our own table: its goals, the figures of each plan, and the hypervolume that can be reached."""
+"""What is true of the chosen table: its goals, the figures of each plan, and the hypervolume that can be reached."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from own_table_data import OwnTable, deployment_of
-from own_table_plans import plans_of_table, shape_of
+from own_table_plans import chosen, plans_of_table, shape_of
 from own_table_rows import Built
 
 from vitsearch.core.figures import Z_95, Figure, Metrics
@@ -22,7 +22,6 @@ from vitsearch.search.plan_requests import LeaderboardEntry
 from vitsearch.study.plan_pool import PlanParameters
 
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
-HOLDOUT_IMAGES = 1000
 SCREEN_DEVIATION = 0.025
 """How far a measurement of one search lies from the table (relative): half the half-width of a screen on a quiet
 machine."""
@@ -35,9 +34,8 @@ def table() -> OwnTable:
 
 @cache
 def every_parameters() -> tuple[dict[str, str | float], ...]:
-    """Of the plans whose deployment the table has for their backbone."""
-    plans = plans_of_table()
-    return tuple(PlanParameters(plans, lambda plan: table().has(plan.backbone, deployment_of(plan))).all())
+    """Of the plans that the table holds."""
+    return tuple(PlanParameters(plans_of_table(), table().holds).all())
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def facts() -> Facts:
 
 def evaluation_of(shape: Built) -> Evaluation:
     """What rung 0 of a shape says."""
-    return Evaluation({"accuracy": shape.holdout}, shape.kl, HOLDOUT_IMAGES)
+    return Evaluation({"accuracy": shape.holdout}, shape.kl, chosen().holdout_images)
 
 
 @cache
@@ -89,7 +87,7 @@ def metrics_of(plan: Plan, accuracy_known: bool) -> Metrics | None:
     """The figures of a plan after its screening, or after its training; None where it cannot be run."""
     shape = table().of(plan)
     cost = None if shape is None else table().cost(shape, deployment_of(plan))
-    if shape is None or cost is None:
+    if shape is None or cost is None or not table().is_judged(shape):
         return None
     half = Z_95 * SCREEN_DEVIATION
     figures = {"cpu_ms_p50": Figure(cost.ms, cost.ms * math.exp(-half), cost.ms * math.exp(half))}

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from own_table_data import MOST_SPREAD
 from own_table_lines import Lines, in_child
+from own_table_plans import chosen
 
 from vitsearch_agent import runtimes
 from vitsearch_agent.measure.child.bursts import Run
@@ -54,8 +56,15 @@ def measure(lines: Lines, seconds: float) -> None:
                 return
             some = subjects[start : start + BATCH_OF_FILES]
             for unit, visits in visited(some, references).items():
-                lines.add(unit, {"visits": visits, "load": [round(load, 2) for load in os.getloadavg()]})
+                if chosen().is_completed or agree(visits):
+                    lines.add(unit, {"visits": visits, "load": [round(load, 2) for load in os.getloadavg()]})
             drop_measured(lines)
+
+
+def agree(visits: Sequence[Sequence[float]]) -> bool:
+    """Whether visits are near enough to be believed; in a table that is not completed the next call measures others
+    again."""
+    return all(max(logs) - min(logs) <= 2 * MOST_SPREAD for logs in list(zip(*visits, strict=True))[:2])
 
 
 def opening(subjects: Sequence[Subject], lines: Lines) -> Iterator[Subject]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from own_table_plans import Shape
@@ -29,13 +29,14 @@ class Cost:
 @dataclass(frozen=True)
 class Rung:
     """One rung of a training. `holdout`, the accuracy that decides, and `validation` are of different images;
-    `cpu_s` is what it took since the rung before."""
+    `cpu_s` is what it took since the rung before; `exported` are accuracies of files on the validation images."""
 
     epochs: int
     holdout: float
     kl: float
     validation: float
     cpu_s: float
+    exported: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,12 @@ def _compressed(rows: Iterable[Mapping[str, Any]]) -> bytes:
 def _rungs(key: str, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The trainings of a shape to one and to three epochs, where both were made."""
     rungs = [rows[at] for epochs in (1, 3) if (at := f"training:{key}:{epochs}") in rows]
-    kept = ("holdout", "kl", "validation", "cpu_s")
-    return [{"epochs": rung["rung"]} | {name: rung[name] for name in kept} for rung in rungs if len(rungs) == 2]
+    kept = ("holdout", "kl", "validation", "cpu_s", "exported")
+    return [
+        {"epochs": rung["rung"]} | {name: rung[name] for name in kept if name in rung}
+        for rung in rungs
+        if len(rungs) == 2
+    ]
 
 
 def _file(file: Mapping[str, Any], correct: int) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""A whole search on our own table: the driver of `vitsearch run`, with stages and a device that look their answers up.
+"""A whole search on one of our own tables: the driver of `vitsearch run`; stages and device look their answers up.
 
     python benchmarks/own_table_search.py --seeds 10
     python benchmarks/own_table_search.py --seeds 10 --wrong down_02 --lines FILE
     python benchmarks/own_table_search.py --oracle
+    python benchmarks/own_table_search.py --table second
 
 Asking, screening, forecasting, choosing and ending are the product's own: only the stages and the device are not.
 Shares count the values of the table: of what can be gained in hypervolume over the leaderboard. `at 7` and `at 14` are
@@ -33,7 +34,6 @@ import numpy as np
 import optuna
 from own_table_data import deployment_of
 from own_table_facts import (
-    HOLDOUT_IMAGES,
     OBJECTIVES,
     SCREEN_DEVIATION,
     every_parameters,
@@ -42,11 +42,10 @@ from own_table_facts import (
     table,
     true_loss,
 )
-from own_table_plans import SPACE, plans_of_table, text_of
+from own_table_plans import TABLES, choose, chosen, plans_of_table, text_of
 from own_table_rows import Built
 from own_table_structures import structures
 
-from vitsearch import backbones
 from vitsearch.core.figures import Z_95, Estimate
 from vitsearch.core.pareto import Loss, hypervolume, loss
 from vitsearch.core.plan import Deployment, Plan
@@ -60,12 +59,13 @@ from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.forecast.quality_model import QualityModel, RefittedModel
 from vitsearch.search.session import Session
-from vitsearch.space import SearchSpace, load
+from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.identity import adopt_data, adopt_judge
 from vitsearch.study.plan_pool import PlanParameters
+from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import (
     DATA,
@@ -79,7 +79,6 @@ from vitsearch.testing.fakes import (
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.wire.protocol import Measurement, MeasureProtocol
 
-VALIDATION_IMAGES = 2000
 TRAINING_DEVIATION = 0.003
 """How far a training of one search lies from the table: what a second training of the same plan differs by."""
 
@@ -142,7 +141,7 @@ def forecasts_shifted(wrong: str, seed: int) -> Iterator[None]:
 def starts_of(wrong: str, seed: int) -> Mapping[str, Built]:
     """By the key of a shape, the shape whose rung 0 it shows."""
     shown = {shape.key: shape for shape in table().shapes.values()}
-    for backbone in (EFFICIENT, MOBILE, PLAIN):
+    for backbone in facts().bases:
         mine = [s for s in table().shapes.values() if s.backbone == backbone and not s.needs_no_training]
         if wrong == REVERSED:
             mine.sort(key=lambda shape: shape.kl)
@@ -171,7 +170,7 @@ class TableRunner(FakeRunner):
                 base = next(s.base for s in table().shapes.values() if s.backbone == job.source.backbone)
                 answer = super()._answer(job)
                 assert isinstance(answer, jobs.Base)
-                return replace(answer, qualities={"accuracy": base}, n=VALIDATION_IMAGES)
+                return replace(answer, qualities={"accuracy": base}, n=chosen().validation_images)
             case jobs.BlockStructureJob():
                 structure, scores = structures()[job.source.backbone, job.source.resolution.height]
                 return jobs.BlockStructureFound(structure, scores, self._file(store, {"statistics": structure}))
@@ -179,12 +178,12 @@ class TableRunner(FakeRunner):
                 return self._graph(job.workspace.scratch, job.spec)
             case jobs.ProxyJob():
                 start = self.starts[key_of(job.spec)]
-                return jobs.Evaluation({"accuracy": start.holdout}, start.kl, HOLDOUT_IMAGES)
+                return jobs.Evaluation({"accuracy": start.holdout}, start.kl, chosen().holdout_images)
             case jobs.TrainJob():
                 shape = shape_of(job.spec)
                 accuracy = table().rung_holdout(shape, int(job.end)) + self._luck(shape)
                 checkpoint = self._file(store, {"trained": shape.key, "epochs": job.end})
-                evaluation = jobs.Evaluation({"accuracy": accuracy}, 0.1, HOLDOUT_IMAGES)
+                evaluation = jobs.Evaluation({"accuracy": accuracy}, 0.1, chosen().holdout_images)
                 return jobs.Trained(evaluation, checkpoint, 64, "last")
             case jobs.ExportJob():
                 shape = shape_of(job.spec)
@@ -193,8 +192,9 @@ class TableRunner(FakeRunner):
                     accuracy = table().accuracy_at(shape, 0) - table().rounding(shape, text_of(job.deployment))
                 else:
                     accuracy += self._luck(shape) - lost_by(shape, self.epochs)
-                judged = fake_judged(min(1.0, accuracy), VALIDATION_IMAGES)
-                return jobs.Exported(self._graph(store, job.spec), judged, VALIDATION_IMAGES)
+                images = chosen().validation_images
+                judged = fake_judged(min(1.0, accuracy), images)
+                return jobs.Exported(self._graph(store, job.spec), judged, images)
         return super()._answer(job)
 
     def _luck(self, shape: Built) -> float:
@@ -218,7 +218,10 @@ def key_of(spec: jobs.CompressionSpec) -> str:
 
 
 def shape_of(spec: jobs.CompressionSpec) -> Built:
-    return table().shapes[key_of(spec)]
+    shape = table().shapes.get(key_of(spec))
+    if shape is None or not table().is_judged(shape):
+        raise StageError("export", "not_in_table", "the table has no training of this plan")
+    return shape
 
 
 @dataclass
@@ -279,16 +282,18 @@ def replay(seed: int, trainings: int, wrong: str = "", sampler: str = "auto", ep
     started = time.process_time()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        for block in (forecasts_shifted(wrong, seed), patch.object(FinalPass, "run", no_final_pass)):
-            stack.enter_context(block)
-        written = load(SPACE).space.to_json()
+        stack.enter_context(forecasts_shifted(wrong, seed))
+        stack.enter_context(patch.object(FinalPass, "run", no_final_pass))
+        if not chosen().is_completed:
+            stack.enter_context(patch.object(PlanSpace, "proposes", lambda plans, plan: table().holds(plan)))
+        written = plans_of_table().space.to_json()
         search = written["search"] | {"trials": trainings, "seed": seed, "sampler": sampler}
         rungs = [rung for rung in written["task"]["fine_tune"]["rungs"] if rung <= epochs]
         fine_tune = written["task"]["fine_tune"] | {"rungs": rungs}
         written["task"] = written["task"] | {"fine_tune": fine_tune}
         space = SearchSpace.from_json(written | {"search": search, "storage": f"sqlite:///{folder / 'study.db'}"})
         study, ledger, me = Study.open(space), Ledger.open(space.storage), DriverId.current()
-        config = replace(fake_stage_config(), base_resolution=backbones.native_resolution)
+        config = replace(fake_stage_config(), base_resolution=plans_of_table().native_resolution)
         adopt_data(study, DATA)
         adopt_judge(study, config.judged_by)
         runner = TableRunner(seed=seed, starts=starts_of(wrong, seed), epochs=epochs)
@@ -383,7 +388,9 @@ def main() -> None:
     parser.add_argument("--wrong", choices=WRONG, default="")
     parser.add_argument("--lines", type=Path, help="add a JSON line for each search")
     parser.add_argument("--oracle", action="store_true")
+    parser.add_argument("--table", choices=TABLES, default="own")
     options = parser.parse_args()
+    choose(options.table)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     if options.oracle:

