@@ -169,7 +169,7 @@ def _look(root: str, text: str) -> _Data:
 def _nothing_written(file: Path, board: str, problems: str) -> str:
     """What to do about data with problems, which may name keys that mend them."""
     mend = f"{file} was not written: mend the data and type the command again"
-    if not re.search(r"\bdata[.:]", problems):
+    if not re.search(r"\bdata\.[a-z_]{4,}|\btask\.data\b", problems):  # a folder may be called data
         return mend
     return (
         f"{mend}. To write the lines for task.data that are named above: vitsearch init {file} --example "

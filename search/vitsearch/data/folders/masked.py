@@ -360,6 +360,8 @@ def _checked(path: Path, size: ImageSize | None, classes: int, problems: Problem
     if wrong:
         named = f"0 to {classes - 1}, as {CLASSES} names {classes} classes"
         allowed = f"allowed: {named}, and {IGNORED} for pixels that count for nothing"
+        if wrong == [classes]:
+            allowed += f"; if {classes} is a class, {CLASSES} lacks its name"
         problems.add_unreadable(
             path, f"has the value{'s' if len(wrong) > 1 else ''} {some(map(str, wrong))}; {allowed}"
         )

@@ -57,14 +57,15 @@ def test_what_is_no_file_keeps_its_place(tmp_path, kind):
 
 def test_damaged_photos_are_named_by_the_command_and_nothing_is_written(tmp_path):
     for name in ("ok", "scratch"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "data" / name).mkdir(parents=True)
         for number in range(3):
-            Image.new("RGB", (40, 30), (number, len(name), 0)).save(tmp_path / "photos" / name / f"{number}.png")
-    (tmp_path / "photos" / "ok" / "page.png").write_text("no image")
-    command = [sys.executable, "-m", "vitsearch", "init", "parts.yaml", "--data", "photos"]
+            Image.new("RGB", (40, 30), (number, len(name), 0)).save(tmp_path / "data" / name / f"{number}.png")
+    (tmp_path / "data" / "ok" / "page.png").write_text("no image")
+    command = [sys.executable, "-m", "vitsearch", "init", "parts.yaml", "--data", "data"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode != 0
-    assert "photos/ok/page.png: not an image, or damaged" in done.stderr
+    assert "data/ok/page.png: not an image, or damaged" in done.stderr
     assert "parts.yaml was not written: mend the data and type the command again" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "named above" not in done.stderr, "no key of the file is named: the folder is called data"
     assert not (tmp_path / "parts.yaml").exists()

@@ -213,6 +213,10 @@ WRONG = {
         lambda root: Image.new("L", (32, 24), 9).save(root / "masks" / "3.png"),
         "masks/3.png: has the value 9; allowed: 0 to 2, as classes.txt names 3 classes, and 255 for pixels that count",
     ),
+    "a class without a name": (
+        lambda root: Image.new("L", (32, 24), 3).save(root / "masks" / "3.png"),
+        "and 255 for pixels that count for nothing; if 3 is a class, classes.txt lacks its name",
+    ),
     "no classes": (lambda root: (root.parent / "classes.txt").unlink(), "classes.txt: No such file or directory"),
     "a class twice": (
         lambda root: (root.parent / "classes.txt").write_text("a\nb\nb\n"),
