@@ -96,7 +96,7 @@ def study_of(make_study, case):
     few = {"space__resolution": [28], "space__pruning_scope": ["uniform"], "space__ffn_pruning_ratio": [0.0, 0.5]}
     limits = {"limits": {"size_mb": {"max": 1e-9}}} if case.strictest else {}
     changed = study.with_space(storage=f"sqlite:///{folder / 'fake.db'}", **(few if case.small else {}), **limits)
-    policy = {"trials_without_gain": 8, "failures": 6}
+    policy = {"trials_without_gain": 5, "failures": 6}
     return replace(changed.ending(**policy), folder=folder, slots=case.slots, runner=FailingRunner(case))
 
 
