@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from time import time
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from vitsearch.errors import StudyDeleted
@@ -289,11 +289,16 @@ class TrialRows:
     def claim(self, number: int, weights_key: str, most: int) -> bool:
         """Let a trial that runs train these weights, unless `most` others are those of trials that run, are complete,
         or wait to go on where a driver has left them. One driver decides at a time, so that together they never hold
-        more. What the trial held itself does not count: under a changed file it has other weights."""
+        more. What the trial held itself does not count: under a changed file it has other weights. Of those that hold
+        one and have not ended, where the file has fewer trainings now, the first go on and the others wait for them."""
         others = and_(trial.c.trains != weights_key, trial.c.number != number)
-        holding = and_(self._is_mine, trial.c.state.in_((*OPEN, "COMPLETE")), others)
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
+            held = select(trial.c.trains).where(self._numbered(number))
+            is_open = trial.c.state.in_(OPEN)
+            if connection.execute(held).scalar_one_or_none() is not None:
+                is_open = and_(is_open, trial.c.number < number)
+            holding = and_(self._is_mine, others, or_(is_open, trial.c.state == "COMPLETE"))
             if connection.execute(select(func.count(trial.c.trains.distinct())).where(holding)).scalar_one() >= most:
                 return False
             runs = and_(self._numbered(number), trial.c.state == "RUNNING")

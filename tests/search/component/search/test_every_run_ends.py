@@ -172,10 +172,22 @@ def check_that_every_run_ends(make_study, case):
 
 MORE_QUEUED_THAN_TRAININGS = Case(candidates=1, in_queue=12)
 LEFT_IN_TRAINING = Case(trials=1, in_queue=8, stops=(Stop(after=18, kills=False, more_in_queue=8, trials=1),))
+FEWER_WANTED_THAN_LEFT_IN_TRAINING = Case(
+    trials=2, slots=2, candidates=1, sampler="auto", in_queue=6, stops=(Stop(10, False, 4, 1),)
+)
 ALL_FAIL = Case(candidates=4, fails=1.0, failing=(ScreenJob,), in_queue=4)
 
 
-@pytest.mark.parametrize("case", [MORE_QUEUED_THAN_TRAININGS, LEFT_IN_TRAINING, ALL_FAIL])
+@pytest.mark.parametrize(
+    "case",
+    [
+        MORE_QUEUED_THAN_TRAININGS,
+        LEFT_IN_TRAINING,
+        FEWER_WANTED_THAN_LEFT_IN_TRAINING,
+        replace(FEWER_WANTED_THAN_LEFT_IN_TRAINING, drivers=2),
+        ALL_FAIL,
+    ],
+)
 def test_a_run_ends(make_study, case):
     check_that_every_run_ends(make_study, case)
 
