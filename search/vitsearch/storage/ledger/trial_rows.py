@@ -295,7 +295,7 @@ class TrialRows:
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
             held = select(trial.c.trains).where(self._numbered(number))
-            is_open = trial.c.state.in_(OPEN)
+            is_open: ColumnElement[bool] = trial.c.state.in_(OPEN)
             if connection.execute(held).scalar_one_or_none() is not None:
                 is_open = and_(is_open, trial.c.number < number)
             holding = and_(self._is_mine, others, or_(is_open, trial.c.state == "COMPLETE"))
