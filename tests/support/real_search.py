@@ -76,6 +76,7 @@ class RealSearch:
     study: str
     trials: int
     program: str = "support.quick_search"
+    least_gain: float = 0.001
 
     @classmethod
     def write(cls, folder: Path, study: str, space: str, trials: int) -> "RealSearch":
@@ -87,7 +88,7 @@ class RealSearch:
         command = [sys.executable, "-m", self.program, "run", f"{self.study}.yaml", "--plain"]
         with (self.folder / "run.log").open("ab") as log:
             return subprocess.Popen(
-                [*command, f"search.trials={self.trials}"],
+                [*command, f"search.trials={self.trials}", f"search.least_gain={self.least_gain}"],
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
