@@ -66,7 +66,7 @@ class Driver:
     def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace) -> None:
         self._session = session
         self._space = session.space
-        self._policy = session.policy.searching(session.space.search.least_gain)
+        self._policy = session.search_policy
         self._study = session.study
         self._slots = session.slots
         self._driver = session.driver

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from statistics import mean
 
 from vitsearch.core.figures import NO_METRICS, Metrics
-from vitsearch.core.metrics import split
 from vitsearch.core.priors import PRIOR_IMAGES, Prior, prior_of
 from vitsearch.core.record import trainings
-from vitsearch.errors import StudyError
-from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel, RefittedModel
+from vitsearch.errors import StudyError, VitsearchError
+from vitsearch.search.forecast.quality_model import FinishedTraining, QualityModel
 from vitsearch.search.plan_requests import lost_beside_fp32, stored_leaders
+from vitsearch.search.posterior import finished_training
 from vitsearch.space import SearchSpace
+from vitsearch.storage.addresses import shown_argument
 from vitsearch.study.lookup import opened
 from vitsearch.study.study import Study
 
@@ -38,6 +39,12 @@ class EarlierStudy:
     """By metric."""
 
 
+def stored_priors(study: Study) -> dict[str, Prior]:
+    """What a study has learned from others, by metric."""
+    stored = study.attributes.get(ATTRIBUTE)
+    return {} if stored is None else {name: Prior(**prior) for name, prior in stored["priors"].items()}
+
+
 def priors_of(study: Study, space: SearchSpace) -> dict[str, Prior]:
     """What a study believes before its first training, by metric.
 
@@ -51,12 +58,11 @@ def priors_of(study: Study, space: SearchSpace) -> dict[str, Prior]:
     Raises:
         StudyError: A study is not there, or has no training of the metrics of this one.
     """
-    stored = study.attributes.get(ATTRIBUTE) or {"studies": [], "priors": {}}
-    names = list(space.search.prior)
-    if stored["studies"] != names:
-        stored = {"studies": names, "priors": {k: asdict(prior) for k, prior in learned_from(space).items()}}
-        study.remember(ATTRIBUTE, stored)
-    return {name: Prior(**prior) for name, prior in stored["priors"].items()}
+    stored, names = study.attributes.get(ATTRIBUTE), space.search.safe_prior
+    if names != ([] if stored is None else stored["studies"]):
+        learned = {name: asdict(prior) for name, prior in learned_from(space).items()}
+        study.remember(ATTRIBUTE, {"studies": names, "priors": learned})
+    return stored_priors(study)
 
 
 def learned_from(space: SearchSpace) -> dict[str, Prior]:
@@ -112,11 +118,13 @@ def _read(name: str, space: SearchSpace) -> EarlierStudy:
         with opened(name) as (study, _):
             trained = {metric: list(_trainings(study, metric)) for metric in space.qualities}
             images = study.space().recipe(study.space().baseline.backbone).images
-    except StudyError as error:
+    except VitsearchError as error:
         raise StudyError(f"search.prior: {error}") from error
     if not any(trained.values()):
         wanted = ", ".join(space.qualities)
-        raise StudyError(f"search.prior: study {name!r} has no training whose {wanted} was forecast; leave it out")
+        raise StudyError(
+            f"search.prior: study {shown_argument(name)!r} has no training whose {wanted} was forecast; leave it out"
+        )
     return EarlierStudy(name, images, trained)
 
 
@@ -125,13 +133,10 @@ def _trainings(study: Study, name: str) -> Iterator[FinishedTraining]:
     rows = stored_leaders(study).items()
     leaders = {(plan.backbone, plan.deployment): Metrics.from_json(row) for plan, row in rows}
     bases = {backbone: leader for (backbone, deployment), leader in leaders.items() if deployment.precision == "fp32"}
-    lost, records, metric = lost_beside_fp32(leaders), study.records(), split(name)[0]
+    lost, records = lost_beside_fp32(leaders), study.records()
     for number in trainings(records).values():
         record = records[number]
-        value, before = record.metrics.value(name), bases.get(record.plan.backbone, NO_METRICS).value(name)
-        if record.proxy is None or name not in record.proxy.figures or value is None or before is None:
-            continue
-        figure = record.proxy.figures[name]
-        start = RefittedModel(record.plan.backbone, record.proxy.divergence, figure.lost, figure.error)
+        base = bases.get(record.plan.backbone, NO_METRICS).value(name)
         of_deployment = lost.get((record.plan.backbone, record.plan.deployment), {}).get(name, 0.0)
-        yield FinishedTraining(start, metric.gain(before, value) - of_deployment)
+        if (training := finished_training(record, name, base, of_deployment)) is not None:
+            yield training

@@ -220,15 +220,12 @@ class Posterior:
         return CalibratedModel.fit(observed, self.goals.prior_of(name), self.bases)
 
     def _observed(self, name: str) -> Iterable[FinishedTraining]:
-        metric = split(name)[0]
         for number in self.trained.values():
             record = self.records[number]
             base = self.bases.get(record.plan.backbone, NO_QUALITIES).get(name)
-            value = record.metrics.value(name)
-            if record.proxy and name in record.proxy.figures and value is not None and base is not None:
-                figure = record.proxy.figures[name]
-                start = RefittedModel(record.plan.backbone, record.proxy.divergence, figure.lost, figure.error)
-                yield FinishedTraining(start, metric.gain(base, value) - self.lost_in(record.plan).get(name, 0.0))
+            training = finished_training(record, name, base, self.lost_in(record.plan).get(name, 0.0))
+            if training is not None:
+                yield training
 
     # ---- costs
 
@@ -271,6 +268,26 @@ class Posterior:
                 self._losses.pop(number, None)
             else:
                 self._losses[number] = point
+
+
+def finished_training(record: Record, name: str, base: float | None, lost: float) -> FinishedTraining | None:
+    """What a training shows of a forecast.
+
+    Args:
+        record: Of the first trial that has its weights.
+        name: A metric of the task.
+        base: Its value of the unpruned model.
+        lost: What that loses in the deployment of the trial beside fp32, as a share of the metric's span.
+
+    Returns:
+        None where the metric was not forecast or not measured.
+    """
+    value = record.metrics.value(name)
+    if record.proxy is None or name not in record.proxy.figures or value is None or base is None:
+        return None
+    figure = record.proxy.figures[name]
+    start = RefittedModel(record.plan.backbone, record.proxy.divergence, figure.lost, figure.error)
+    return FinishedTraining(start, split(name)[0].gain(base, value) - lost)
 
 
 def _better(name: str, value: float, other: float) -> float:

@@ -100,7 +100,9 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
         if priors := priors_of(study, space):
-            progress.note(f"forecasts of {', '.join(priors)} begin with what {', '.join(space.search.prior)} trained")
+            progress.note(
+                f"forecasts of {', '.join(priors)} begin with what {', '.join(space.search.safe_prior)} trained"
+            )
         dropped = frozenset(backbone.backbone for backbone in dropped_backbones(study))
         plans = replace(plan_space(space, form_of=FileForms(study)), dropped=dropped)
         if outside := study.waiting_outside(plans):

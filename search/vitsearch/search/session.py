@@ -35,6 +35,11 @@ class Session:
     progress: Progress
     policy: SearchPolicy = POLICY
 
+    @property
+    def search_policy(self) -> SearchPolicy:
+        """The policy, with what the space file says of it."""
+        return self.policy.searching(self.space.search.least_gain)
+
     def goals(self, baseline: Metrics) -> Goals:
         """Objectives and limits, beside the metrics of the unpruned baseline. The corner of the hypervolume is stored
         with the study when it is needed first; it moves only where the limits of today allow a worse quality, and

@@ -289,9 +289,10 @@ class SearchSpace(Section):
         """Convert to plain values.
 
         Returns:
-            The space with all defaults, in JSON types; the password of the database is masked.
+            The space with all defaults, in JSON types; the passwords of databases are masked.
         """
-        return self.model_dump(mode="json", by_alias=True) | {"storage": self.safe_storage}
+        value = self.model_dump(mode="json", by_alias=True)
+        return value | {"storage": self.safe_storage, "search": value["search"] | {"prior": self.search.safe_prior}}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SearchSpace:

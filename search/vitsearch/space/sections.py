@@ -25,6 +25,7 @@ from vitsearch.space.value_types import (
     token_name,
     word_or,
 )
+from vitsearch.storage.addresses import shown_argument
 
 
 def boards_by_name(boards: tuple[str, ...]) -> dict[str, BoardSection]:
@@ -244,6 +245,11 @@ class Search(Section):
     """Margin on the best accuracy so far: a plan that would be dominated even at that accuracy is not trained."""
     duplicates_in_a_row: Count = 20
     """After this many proposals in a row that repeat a known plan, a random plan is tried."""
+
+    @property
+    def safe_prior(self) -> list[str]:
+        """The earlier studies with the passwords of their databases masked. Only this form is printed or stored."""
+        return list(map(shown_argument, self.prior))
 
     @property
     def most_trainings(self) -> int:

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import metrics_on, split
 from vitsearch.core.plan import Plan
-from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on
@@ -62,14 +61,14 @@ class StepScheduler:
     """The scheduler of a plan for one step of Tune, which decides itself how far a plan goes.
 
     Promotes it `promotions` times, through what earlier steps have made. `reached` is how far it is then; None
-    where it has ended before.
+    where it has ended before. `least_gain` is that of the space file.
     """
 
     skips_trained = False  # Tune compares plans rung by rung, and what is trained is looked up
-    least_gain = POLICY.training.least_gain
 
-    def __init__(self, posterior: Posterior, promotions: int) -> None:
+    def __init__(self, posterior: Posterior, promotions: int, least_gain: float) -> None:
         self.posterior = posterior
+        self.least_gain = least_gain
         self.reached: RunningTrial | None = None
         self._promotions = promotions
 
@@ -126,7 +125,7 @@ class RungTrial:
         ready = self._ready = self._ready or await self._prepare()
         if reason := self._can_run(ready.plan.deployment):
             return self._ended(Record("does_not_fit", ready.plan, reason, constraints={FITS: 1.0}))
-        scheduler = StepScheduler(ready.posterior, number)
+        scheduler = StepScheduler(ready.posterior, number, self._session.search_policy.training.least_gain)
         record = await run_plan(0, ready.plan, self._pipeline, scheduler)
         if scheduler.reached is not None:
             return self._goes_on(scheduler.reached, ready.posterior)

@@ -341,3 +341,10 @@ def test_a_task_of_ones_own_is_looked_for_beside_the_file(tmp_path):
     (problem,) = caught.value.problems
     assert "task 'no_such_module_here:TASK': there is no module 'no_such_module_here' on " in problem
     assert problem.endswith(f": neither installed there nor in {tmp_path}")
+
+
+def test_the_password_of_an_earlier_studys_database_is_not_stored(tmp_path):
+    named = "postgresql+psycopg://me:hunter2@db/studies#parts"
+    space = load(SMALL, [f"search.prior=[{named}]"]).space
+    assert space.search.prior == (named,)
+    assert space.to_json()["search"]["prior"] == ["postgresql+psycopg://me:***@db/studies#parts"]
