@@ -17,7 +17,7 @@ from vitsearch.search.plan_requests import lost_beside_fp32, stored_leaders
 from vitsearch.search.posterior import finished_training
 from vitsearch.space import SearchSpace
 from vitsearch.storage.addresses import shown_argument
-from vitsearch.study.lookup import opened
+from vitsearch.study.lookup import StudyLocation, find, opened
 from vitsearch.study.study import Study
 
 ATTRIBUTE = "priors"
@@ -115,6 +115,8 @@ def _as_usual(training: FinishedTraining, study: EarlierStudy, prior: Prior) -> 
 
 def _read(name: str, space: SearchSpace) -> EarlierStudy:
     try:
+        if find(name) == StudyLocation(space.storage, space.study):
+            raise StudyError("names the study itself; leave it out")
         with opened(name) as (study, _):
             trained = {metric: list(_trainings(study, metric)) for metric in space.qualities}
             images = study.space().recipe(study.space().baseline.backbone).images

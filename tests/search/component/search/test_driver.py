@@ -497,3 +497,6 @@ def test_a_prior_that_has_trained_nothing_is_refused_by_name(fake_study):
     later = fake_study.with_space(study="later", search__prior=[named])
     with pytest.raises(StudyError, match="search.prior: study .* has no training whose accuracy was forecast"):
         later.run()
+    itself = fake_study.with_space(search__prior=[named])
+    with pytest.raises(StudyError, match="search.prior: names the study itself; leave it out"):
+        itself.run()
