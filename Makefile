@@ -44,7 +44,7 @@ $(READY): pyproject.toml evaluators/pyproject.toml constraints.txt
 	$(call new-environment,$(VENV))
 	@echo "$(VENV): installing vitsearch with torch, its runtimes and what tests it, from the package index (some minutes)"
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino,litert,executorch]" --group dev
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino,litert,executorch,ncnn]" --group dev
 	@echo "$(VENV): ready"
 	@touch $@
 
@@ -71,7 +71,7 @@ test-all: test-runtimes test-search
 
 # Also the agent's ExecuTorch, which needs torch: no other environment has it.
 test-search: setup
-	$(BIN)/python $(PYTEST) -n $(WORKERS) --outcomes=$(VENV)/outcomes.json tests/search tests/evaluators/component/runtimes/test_executorch.py
+	$(BIN)/python $(PYTEST) -n $(WORKERS) --outcomes=$(VENV)/outcomes.json tests/search tests/evaluators/component/runtimes/test_executorch.py tests/evaluators/component/runtimes/test_ncnn.py
 
 # What the tests need beside the libraries: the converters of LiteRT (2 GB, some minutes) and for Qualcomm, a browser, and ssh-keygen.
 setup-long: $(CONVERTER) $(AGENT_READY) $(RUNTIMES_READY)

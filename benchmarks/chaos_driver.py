@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from vitsearch import stages
 from vitsearch.core.record import RunningTrial
 from vitsearch.core.resolve import ResolvedPlan
-from vitsearch.pipeline import jobs
 from vitsearch.search.acquisition import Prospect
 from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
@@ -34,24 +34,24 @@ WIDTH = 64
 
 
 class ShortStages(FakeRunner):
-    def _answer(self, job: jobs.Job[Any]) -> object:
+    def _answer(self, job: stages.Job[Any]) -> object:
         match job:
-            case jobs.ScreenJob():
+            case stages.ScreenJob():
                 return graph(job.workspace.scratch, job.spec.resolved, "")
-            case jobs.ProxyJob():
+            case stages.ProxyJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=False)
-                return jobs.Evaluation(
+                return stages.Evaluation(
                     {"accuracy": accuracy}, 1.0 - accuracy, 1000
                 )  # far enough from the base to be trained
-            case jobs.ExportJob():
+            case stages.ExportJob():
                 resolved = job.spec.resolved
                 answer = graph(job.workspace.store, resolved, str(job.checkpoint_sha256))
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(answer, fake_judged(accuracy), 1000)
+                return stages.Exported(answer, fake_judged(accuracy), 1000)
         return super()._answer(job)
 
 
-def graph(store: Store, resolved: ResolvedPlan, of: str) -> jobs.ExportedGraph:
+def graph(store: Store, resolved: ResolvedPlan, of: str) -> stages.ExportedGraph:
     """A model of one product, with weights that depend on what was resolved, and on the weights that it is of."""
     height, width = resolved.resolution.sides
     seed = int(digest([resolved.to_json(), of])[:8], 16)
@@ -69,12 +69,12 @@ def graph(store: Store, resolved: ResolvedPlan, of: str) -> jobs.ExportedGraph:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(graph_model)
-        return jobs.ExportedGraph(
+        return stages.ExportedGraph(
             store.put_model(path).sha256, len(graph_model), 100.0 * fake_cost_ms(resolved), 2.0, 0.0
         )
 
 
-def _run_task_on(job: jobs.Job[Any], resources: object, log: Path) -> tuple[object, StageCost]:
+def _run_task_on(job: stages.Job[Any], resources: object, log: Path) -> tuple[object, StageCost]:
     """In a Ray worker, instead of the stage itself."""
     started_at, cpu = time.time(), time.process_time()
     time.sleep(random.uniform(*SLEEP_S))

@@ -22,17 +22,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vitsearch import stages
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
 from vitsearch.models.onnx_format import OPSET
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibration, Calibrations
+from vitsearch.stages.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
 from vitsearch.tasks.classification.confusion import Confusion
-from vitsearch.workers import tasks
 
 LEARNED = {"Pullover": 800, "T-shirt/top": 260, "Shirt": 90}
 BACKBONE, RESOLUTION = "efficientvit_fmnist", ImageSize.square(28)
@@ -69,10 +68,10 @@ class Setting:
         return replace(recipe, class_weights=class_weights)
 
 
-def counted(workspace: jobs.Workspace, spec: jobs.CompressionSpec, checkpoint: str | None) -> Confusion:
+def counted(workspace: stages.Workspace, spec: stages.CompressionSpec, checkpoint: str | None) -> Confusion:
     """The answers of the exported file on the validation images."""
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
-    exported = tasks.export_artifact(jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, checkpoint))
+    exported = stages.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, checkpoint).work()
     return Confusion.from_json(exported.judged.tally)
 
 
@@ -81,27 +80,27 @@ def measured(setting: Setting, folder: Path) -> tuple[Confusion, Confusion]:
     torch.manual_seed(setting.seed)
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
     data = {"source": "folder", "root": str(folder / "images"), "image_size": RESOLUTION.to_json(), "channels": 1}
-    workspace = jobs.Workspace(data, *stores, folder / "cache")
-    start = jobs.Source(BACKBONE, setting.weights, RESOLUTION, FASHION_MNIST)
+    workspace = stages.Workspace(data, *stores, folder / "cache")
+    start = stages.Source(BACKBONE, setting.weights, RESOLUTION, FASHION_MNIST)
     epochs = 3 if setting.weights == "builtin" else 20
-    base = tasks.prepare_base(jobs.BaseJob(workspace, start, setting.recipe(epochs, 5e-4, 0.0, setting.base)))
-    source = jobs.Source(BACKBONE, f"{jobs.STORED}{base.weights_sha256}", RESOLUTION, FASHION_MNIST)
+    base = stages.BaseJob(workspace, start, setting.recipe(epochs, 5e-4, 0.0, setting.base)).work()
+    source = stages.Source(BACKBONE, f"{stages.STORED}{base.weights_sha256}", RESOLUTION, FASHION_MNIST)
     recipe = setting.recipe(3, 3e-4, 0.5, setting.fine_tune)
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
     plan = Plan(BACKBONE, setting.weights, RESOLUTION, None, HALF, "logits", recipe, (deployment,))
-    stored = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
+    stored = stages.BlockStructureJob(workspace, source, CALIBRATION).work()
     structure, scores = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
     unpruned, cut = (
-        jobs.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations)
+        stages.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations)
         for deployed in (plan.unpruned(), plan)
         for resolved in [resolve(deployed, structure, scores, None)]
         for calibrations in [Calibrations.of(resolved, structure, RESOLUTION, CALIBRATION)]
     )
-    logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", recipe)).sha256
-    logits_sha256 = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", recipe)).sha256
-    targets, reference = jobs.DistillationTargets("logits", logits), jobs.Reference(logits_sha256, base.qualities)
-    before = tasks.score_proxy(jobs.ProxyJob(workspace, cut, reference))
-    tuned = tasks.train_rung(jobs.TrainJob(workspace, cut, recipe, 0, 3, None, targets, reference, before))
+    logits = stages.LogitsJob(workspace, source, "train", recipe).work().sha256
+    logits_sha256 = stages.LogitsJob(workspace, source, "holdout", recipe).work().sha256
+    targets, reference = stages.DistillationTargets("logits", logits), stages.Reference(logits_sha256, base.qualities)
+    before = stages.ProxyJob(workspace, cut, reference).work()
+    tuned = stages.TrainJob(workspace, cut, recipe, 0, 3, None, targets, reference, before).work()
     return counted(workspace, unpruned, None), counted(workspace, cut, tuned.checkpoint_sha256)
 
 

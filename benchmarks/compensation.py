@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from quantization import RECIPE, Data
 
-from vitsearch import backbones
+from vitsearch import backbones, stages
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import prune, tokens
 from vitsearch.compress.quantization import quantize
@@ -24,11 +24,9 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.export.graph.onnx_file import write_onnx
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibration, Calibrations
+from vitsearch.stages.calibration import Calibration, Calibrations
+from vitsearch.stages.parts.images import drawn
 from vitsearch.storage.files import FileStore
-from vitsearch.workers import tasks
-from vitsearch.workers.images import drawn
 
 DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
 HARD = {"head_pruning_ratio": 0.67, "ffn_pruning_ratio": 0.75}
@@ -53,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-        workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+        workspace = stages.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
         head = ("base", "plan", *(f"{what}, {p}" for what in ("cut", "compensated") for p in PRECISIONS))
         for cells in (head, ["---"] * len(head)):
             print("| " + " | ".join(cells) + " |")
@@ -64,9 +62,9 @@ def main() -> None:
             )
 
 
-def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folder: Path) -> list[float]:
-    source = jobs.Source(backbone, "builtin", ImageSize.square(28), FASHION_MNIST)
-    stored = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, STUDY))
+def accuracies(workspace: stages.Workspace, backbone: str, cut: Compression, folder: Path) -> list[float]:
+    source = stages.Source(backbone, "builtin", ImageSize.square(28), FASHION_MNIST)
+    stored = stages.BlockStructureJob(workspace, source, STUDY).work()
     block_structure, scores = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
     resolved = resolve(
@@ -75,7 +73,7 @@ def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folde
         scores,
     )
     calibrations = Calibrations.of(resolved, block_structure, ImageSize.square(28), STUDY)
-    spec = jobs.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations)
+    spec = stages.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations)
     plain, data = only_cut(source, spec, folder), Data()
     values = []
     for precision in PRECISIONS:
@@ -83,13 +81,13 @@ def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folde
         quantize.quantize(plain, path, precision, drawn(workspace, CALIBRATION, source.view).numpy())
         values.append(data.accuracy(path))
     for precision in PRECISIONS:
-        job = jobs.ExportJob(workspace, spec, replace(deployment, precision=precision), 17, CALIBRATION, None)
-        exported = tasks.export_artifact(job)
+        job = stages.ExportJob(workspace, spec, replace(deployment, precision=precision), 17, CALIBRATION, None)
+        exported = job.work()
         values.append(exported.judged.values["accuracy"])
     return values
 
 
-def only_cut(source: jobs.Source, spec: jobs.CompressionSpec, folder: Path) -> Path:
+def only_cut(source: stages.Source, spec: stages.CompressionSpec, folder: Path) -> Path:
     """The exported file of a model that is cut, but not refitted."""
     family = backbones.find(source.backbone)
     model = family.build(backbones.ModelSpec(source.backbone, "builtin", ImageSize.square(28), 10, 1)).model

@@ -31,17 +31,17 @@ from unittest.mock import patch
 import optuna
 from sqlalchemy import Engine, create_engine, event, make_url, text
 
+from vitsearch import stages
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import trainings
-from vitsearch.pipeline import jobs
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
+from vitsearch.stages import Workspace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, engine_options, tune
@@ -77,24 +77,24 @@ class EverBetter(FakeRunner):
     trials: int = 1
     _steps: dict[type[Any], int] = field(default_factory=dict)
 
-    async def run(self, job: jobs.Job[jobs.R_co]) -> tuple[jobs.R_co, StageCost]:
+    async def run(self, job: stages.Job[stages.R_co]) -> tuple[stages.R_co, StageCost]:
         started = time.process_time()
         try:
             return await super().run(job)
         finally:
             STAGES.append(time.process_time() - started)
 
-    def _answer(self, job: jobs.Job[Any]) -> object:
+    def _answer(self, job: stages.Job[Any]) -> object:
         match job:
-            case jobs.ProxyJob():
-                return jobs.Evaluation({"accuracy": 0.5}, 0.5 - 0.4 * self._progress(job), IMAGES)
-            case jobs.ExportJob():
+            case stages.ProxyJob():
+                return stages.Evaluation({"accuracy": 0.5}, 0.5 - 0.4 * self._progress(job), IMAGES)
+            case stages.ExportJob():
                 answer = super()._answer(job)
-                assert isinstance(answer, jobs.Exported)
-                return jobs.Exported(answer.graph, fake_judged(0.5 + 0.4 * self._progress(job), IMAGES), IMAGES)
+                assert isinstance(answer, stages.Exported)
+                return stages.Exported(answer.graph, fake_judged(0.5 + 0.4 * self._progress(job), IMAGES), IMAGES)
         return super()._answer(job)
 
-    def _progress(self, job: jobs.Job[Any]) -> float:
+    def _progress(self, job: stages.Job[Any]) -> float:
         """From 0 to 1 over the trials."""
         step = self._steps[type(job)] = self._steps.get(type(job), 0) + 1
         return min(1.0, step / (2 * self.trials))

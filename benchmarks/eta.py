@@ -20,9 +20,9 @@ from pathlib import Path
 
 from driver_cost import EverBetter, search, space_for
 
+from vitsearch import stages
 from vitsearch.core.plan import Deployment
 from vitsearch.core.stage import Stage
-from vitsearch.pipeline import jobs
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
@@ -47,7 +47,7 @@ class SleepingRunner(EverBetter):
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.trainers)
 
-    async def run(self, job: jobs.Job[jobs.R_co]) -> tuple[jobs.R_co, StageCost]:
+    async def run(self, job: stages.Job[stages.R_co]) -> tuple[stages.R_co, StageCost]:
         async with self._slots:
             started_at, started = time.time(), time.monotonic()
             answer, _ = await super().run(job)

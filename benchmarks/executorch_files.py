@@ -21,17 +21,17 @@ from pathlib import Path
 import torch
 from runtimes import BASES, Row, Subject, accuracy, base, cpu_times, opened, ours
 
+from vitsearch import stages
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.precisions import default_provider
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.export import EXPORTERS
-from vitsearch.export.precision_shares import executorch
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibration, Calibrations
+from vitsearch.stages.calibration import Calibration, Calibrations
+from vitsearch.stages.parts import models
 from vitsearch.storage.files import FileStore
-from vitsearch.workers import models, tasks
+from vitsearch.targets.executorch import shares as executorch
 
 RUNTIMES = ("onnxruntime", "litert", "executorch")
 PRECISIONS = ("fp32", "int8_ptq")
@@ -69,15 +69,15 @@ def pruned(unpruned: Subject) -> Subject:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-        workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
-        source = jobs.Source(name, "builtin", ImageSize.square(28), FASHION_MNIST)
-        stored = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
+        workspace = stages.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+        source = stages.Source(name, "builtin", ImageSize.square(28), FASHION_MNIST)
+        stored = stages.BlockStructureJob(workspace, source, CALIBRATION).work()
         structure, scores = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
         fp32 = Deployment("local", "onnxruntime", "cpu", "fp32")
         plan = Plan(name, "builtin", ImageSize.square(28), None, CUT, "logits", RECIPE, (fp32,))
         resolved = resolve(plan, structure, scores)
         refit = Calibrations(refit=CALIBRATION)
-        spec = jobs.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations=refit)
+        spec = stages.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations=refit)
         return replace(unpruned, name=f"{name}, pruned", model=models.compressed(spec, workspace, None).eval())
 
 

@@ -31,9 +31,10 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.export.base import ExportTask
 from vitsearch.export.deploy import deployed
-from vitsearch.export.graph import onnx_file, onnxruntime_fusions
-from vitsearch.export.onnxruntime_file import OnnxRuntimeExporter
+from vitsearch.export.graph import onnx_file
 from vitsearch.models.surgery import raise_layer_scales, redraw_zero_norms
+from vitsearch.targets.onnxruntime import fusions
+from vitsearch.targets.onnxruntime.exporter import OnnxRuntimeExporter
 
 BASES = {"vit_fmnist_p4": 28, "efficientvit_fmnist": 28, "mobilevit_fmnist": 28}
 UNTRAINED = {
@@ -128,7 +129,7 @@ def unsimplified() -> Iterator[None]:
     with ExitStack() as changes:
         changes.enter_context(mock.patch.object(onnx_file, "simplify", return_value=None))
         changes.enter_context(mock.patch.object(onnx_file, "export_forms", nullcontext))
-        changes.enter_context(mock.patch.object(onnxruntime_fusions, "fuse", return_value=None))
+        changes.enter_context(mock.patch.object(fusions, "fuse", return_value=None))
         yield
 
 

@@ -28,16 +28,17 @@ from vitsearch.backbones import Backbone, ModelSpec
 from vitsearch.compress import prune, refit, scores
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
-from vitsearch.core.precisions import QNN, QUANTIZED_BITS
+from vitsearch.core.precisions import QUANTIZED_BITS
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import resolve
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import ExportTask, deploy, evaluate
-from vitsearch.export.qnn import contexts
-from vitsearch.export.qnn.chips import Chip, chip_of
 from vitsearch.ship.shipped_context import agreement
+from vitsearch.stages.parts.exporting import write
+from vitsearch.targets.onnxruntime import QNN
+from vitsearch.targets.onnxruntime.qnn import contexts
+from vitsearch.targets.onnxruntime.qnn.chips import Chip, chip_of
 from vitsearch.training import inference
-from vitsearch.workers.exporting import write
 
 SIZE = ImageSize.square(28)
 STATISTICS, EMULATED = 256, 20

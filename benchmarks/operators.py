@@ -23,7 +23,7 @@ from pathlib import Path
 import timing
 import torch
 
-from vitsearch import backbones, data
+from vitsearch import backbones, data, stages
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import prune, sparse_file, sparsity, tokens
@@ -34,11 +34,9 @@ from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.data.tensors import to_tensor
 from vitsearch.models.onnx_format import OPSET
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibration, Calibrations
+from vitsearch.stages.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
 from vitsearch.training import inference
-from vitsearch.workers import tasks
 
 BACKBONE, RESOLUTION, IMAGES = "vit_fmnist_p4", ImageSize.square(28), 2000
 SMALL = ImageSize.square(20)
@@ -83,8 +81,8 @@ def plan(
     return Plan(BACKBONE, "builtin", resolution, None, cut, distillation, RECIPE, (deployment,))
 
 
-def source_with(weights: str) -> jobs.Source:
-    return jobs.Source(BACKBONE, weights, RESOLUTION, FASHION_MNIST)
+def source_with(weights: str) -> stages.Source:
+    return stages.Source(BACKBONE, weights, RESOLUTION, FASHION_MNIST)
 
 
 def plans() -> Iterator[tuple[str, Plan]]:
@@ -116,52 +114,52 @@ def plans() -> Iterator[tuple[str, Plan]]:
 class StageRunner:
     """Runs the stages of a search on one backbone, one after another."""
 
-    workspace: jobs.Workspace
-    base: jobs.Base
-    targets: jobs.DistillationTargets
-    reference: jobs.Reference
+    workspace: stages.Workspace
+    base: stages.Base
+    targets: stages.DistillationTargets
+    reference: stages.Reference
 
     @classmethod
     def open(cls, folder: Path) -> StageRunner:
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-        workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
-        base = tasks.prepare_base(jobs.BaseJob(workspace, source_with("builtin"), RECIPE))
+        workspace = stages.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+        base = stages.BaseJob(workspace, source_with("builtin"), RECIPE).work()
         source = source_with(f"file:{workspace.store.get(base.weights_sha256)}")
-        logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
-        features = tasks.cache_features(jobs.FeaturesJob(workspace, source, "train", RECIPE)).sha256
-        logits_sha256 = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
+        logits = stages.LogitsJob(workspace, source, "train", RECIPE).work().sha256
+        features = stages.FeaturesJob(workspace, source, "train", RECIPE).work().sha256
+        logits_sha256 = stages.LogitsJob(workspace, source, "holdout", RECIPE).work().sha256
         return cls(
             workspace,
             base,
-            jobs.DistillationTargets("logits", logits, features),
-            jobs.Reference(logits_sha256, base.qualities),
+            stages.DistillationTargets("logits", logits, features),
+            stages.Reference(logits_sha256, base.qualities),
         )
 
     def row(self, name: str, requested: Plan) -> Row:
         legality.refuse(requested, backbones.supports)
         spec = self._pruned(requested)
-        targets = jobs.DistillationTargets("none") if requested.distillation == "none" else self.targets
-        seen = tasks.score_proxy(jobs.ProxyJob(self.workspace, spec, self.reference))
-        job = jobs.TrainJob(
+        targets = stages.DistillationTargets("none") if requested.distillation == "none" else self.targets
+        seen = stages.ProxyJob(self.workspace, spec, self.reference).work()
+        job = stages.TrainJob(
             self.workspace, spec, RECIPE, 0, 1, None, replace(targets, method=requested.distillation),
             self.reference, seen,
         )  # fmt: skip
-        tuned = tasks.train_rung(job)
+        tuned = job.work()
         ready = tuned
         if requested.deployment.precision in precisions.TRAINED:
             rounding = replace(job, recipe=QAT.recipe(RECIPE, BACKBONE), start=1, end=1 + QAT.epochs(1))
             changed = vars(rounding) | {"checkpoint_sha256": tuned.checkpoint_sha256, "calibration": QUANTIZED}
-            ready = tasks.train_quantized(jobs.QatJob(**changed))
-        shipped = tasks.export_artifact(
-            jobs.ExportJob(self.workspace, spec, requested.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256)
-        )
+            ready = stages.QatJob(**changed).work()
+        shipped = stages.ExportJob(
+            self.workspace, spec, requested.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256
+        ).work()
         refitted, after, exported = (
             qualities["accuracy"] for qualities in (seen.qualities, tuned.evaluation.qualities, shipped.judged.values)
         )
         accuracies = self._cut(spec), refitted, after, exported
         return Row(name, *accuracies, shipped.graph.macs_m, self.workspace.store.model(shipped.graph.sha256))
 
-    def _cut(self, spec: jobs.CompressionSpec) -> float:
+    def _cut(self, spec: stages.CompressionSpec) -> float:
         """Accuracy after the cut alone."""
         images = data.load(data.DataSpec.from_json(dict(self.workspace.data)), self.workspace.cache)
         source, resolved, family = spec.source, spec.resolved, backbones.find(BACKBONE)
@@ -175,18 +173,18 @@ class StageRunner:
         logits = inference.predict_logits(model, split.images[:IMAGES], size, Preprocessing(images.mean, images.std))
         return inference.accuracy(logits, split.labels[:IMAGES])
 
-    def _pruned(self, requested: Plan) -> jobs.CompressionSpec:
+    def _pruned(self, requested: Plan) -> stages.CompressionSpec:
         weights = f"file:{self.workspace.store.get(self.base.weights_sha256)}"
         source = replace(source_with(weights), resolution=requested.resolution)
-        stored = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDIED))
+        stored = stages.BlockStructureJob(self.workspace, source, STUDIED).work()
         block_structure = BlockStructure.from_json(stored.block_structure)
         sensitivity = self._sensitivity(source) if requested.deployment.precision in precisions.MIXED else None
         resolved: ResolvedPlan = resolve(requested, block_structure, Scores.from_json(stored.scores), sensitivity)
         steps = Calibrations.of(resolved, block_structure, RESOLUTION, STUDIED)
-        return jobs.CompressionSpec(source, resolved, stored.statistics_sha256, steps)
+        return stages.CompressionSpec(source, resolved, stored.statistics_sha256, steps)
 
-    def _sensitivity(self, source: jobs.Source) -> dict[str, float]:
-        stored = tasks.study_sensitivity(jobs.SensitivityJob(self.workspace, source, QUANTIZED))
+    def _sensitivity(self, source: stages.Source) -> dict[str, float]:
+        stored = stages.SensitivityJob(self.workspace, source, QUANTIZED).work()
         sensitivity: dict[str, float] = json.loads(self.workspace.store.get(stored.sha256).read_text())
         return sensitivity
 

@@ -53,23 +53,21 @@ from own_table_rows import joined, pack
 from own_table_structures import write_structures
 from torch import nn
 
-from vitsearch import backbones
+from vitsearch import backbones, stages
 from vitsearch.compress import macs
 from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.search.plan_space import catalogue_of
 from vitsearch.search.stage_config import data_spec, preprocessing_with
+from vitsearch.stages.calibration import Calibration, Calibrations
+from vitsearch.stages.parts.images import batches, drawn, load_data, predict
+from vitsearch.stages.parts.models import compressed, refitted
 from vitsearch.storage.files import FileStore
 from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import inference
-from vitsearch.workers import tasks
-from vitsearch.workers.images import batches, drawn, load_data, predict
-from vitsearch.workers.models import compressed, refitted
 from vitsearch_agent.artifacts import model_files
 from vitsearch_agent.base.canonical_json import digest
 
@@ -84,7 +82,7 @@ class Cut:
 
     key: str
     plans: tuple[Plan, ...]
-    spec: jobs.CompressionSpec
+    spec: stages.CompressionSpec
 
     @property
     def plan(self) -> Plan:
@@ -98,18 +96,18 @@ class Builder:
     def __init__(self, lines: Lines) -> None:
         space, folder = plans_of_table().space, lines.path.with_suffix(".work")
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-        self.workspace = jobs.Workspace(data_spec(space), *stores, folder / "cache", networks=space.networks)
+        self.workspace = stages.Workspace(data_spec(space), *stores, folder / "cache", networks=space.networks)
         self.images = load_data(self.workspace)
         self._lines = lines
         self._preprocessing = preprocessing_with(self.images.to_json(), catalogue_of(space))
         self.names: dict[str, list[Shape]] = {}
         """The shapes that resolve to each of `cuts`."""
-        self._structures: dict[jobs.Source, tuple[BlockStructure, Scores, str]] = {}
-        self._references: dict[str, jobs.Reference] = {}
-        self._targets: dict[str, jobs.DistillationTargets] = {}
+        self._structures: dict[stages.Source, tuple[BlockStructure, Scores, str]] = {}
+        self._references: dict[str, stages.Reference] = {}
+        self._targets: dict[str, stages.DistillationTargets] = {}
 
     @property
-    def structures(self) -> Mapping[jobs.Source, tuple[BlockStructure, Scores, str]]:
+    def structures(self) -> Mapping[stages.Source, tuple[BlockStructure, Scores, str]]:
         """Of every backbone and resolution of the table, with the digest of the statistics."""
         assert self.cuts  # which look at each
         return self._structures
@@ -132,62 +130,62 @@ class Builder:
     def family(self, plan: Plan) -> backbones.Backbone:
         return backbones.find(plan.backbone, self.workspace.networks)
 
-    def base(self, plan: Plan) -> jobs.Base:
+    def base(self, plan: Plan) -> stages.Base:
         """The unpruned model of a plan's backbone, trained at the first call of all."""
         unit = f"base:{plan.backbone}"
         if unit not in self._lines.rows:
             recipe, unfinished = plans_of_table().space.task.base.recipe(SEED), self.workspace.cache / plan.backbone
-            base = tasks.prepare_base(jobs.BaseJob(self.workspace, self._start(plan), recipe, checkpoint=unfinished))
+            base = stages.BaseJob(self.workspace, self._start(plan), recipe, checkpoint=unfinished).work()
             row = {"weights_sha256": base.weights_sha256, "qualities": dict(base.qualities), "n": base.n}
             self._lines.add(unit, row)
-        return jobs.Base(**{name: self._lines.rows[unit][name] for name in ("weights_sha256", "qualities", "n")})
+        return stages.Base(**{name: self._lines.rows[unit][name] for name in ("weights_sha256", "qualities", "n")})
 
-    def _start(self, plan: Plan) -> jobs.Source:
+    def _start(self, plan: Plan) -> stages.Source:
         native = plans_of_table().native_resolution(plan.backbone)
-        return jobs.Source(plan.backbone, plan.weights, native, self.view_of(plan).preprocessing)
+        return stages.Source(plan.backbone, plan.weights, native, self.view_of(plan).preprocessing)
 
-    def source(self, plan: Plan) -> jobs.Source:
+    def source(self, plan: Plan) -> stages.Source:
         """The unpruned model at its own resolution."""
         start = self._start(plan)
         if plan.weights == "builtin":
             return start
-        return replace(start, weights=f"{jobs.STORED}{self.base(plan).weights_sha256}", trained_at=start.resolution)
+        return replace(start, weights=f"{stages.STORED}{self.base(plan).weights_sha256}", trained_at=start.resolution)
 
-    def _spec(self, plan: Plan, shape: Shape) -> jobs.CompressionSpec:
+    def _spec(self, plan: Plan, shape: Shape) -> stages.CompressionSpec:
         source = replace(self.source(plan), resolution=plan.resolution)
         if source not in self._structures:
-            stored = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STRUCTURE))
+            stored = stages.BlockStructureJob(self.workspace, source, STRUCTURE).work()
             parsed = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
             self._structures[source] = (*parsed, stored.statistics_sha256)
         structure, scores, statistics_sha256 = self._structures[source]
         resolved: ResolvedPlan = resolve(plan, structure, scores)
         native = plans_of_table().native_resolution(plan.backbone)
         calibrations = Calibrations.of(resolved, structure, native, STRUCTURE)
-        return jobs.CompressionSpec(source, resolved, statistics_sha256, calibrations)
+        return stages.CompressionSpec(source, resolved, statistics_sha256, calibrations)
 
-    def reference(self, plan: Plan) -> jobs.Reference:
+    def reference(self, plan: Plan) -> stages.Reference:
         name = plan.backbone
         if name not in self._references:
-            stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, self.source(plan), "holdout", plan.recipe))
-            self._references[name] = jobs.Reference(stored.sha256, self.base(plan).qualities)
+            stored = stages.LogitsJob(self.workspace, self.source(plan), "holdout", plan.recipe).work()
+            self._references[name] = stages.Reference(stored.sha256, self.base(plan).qualities)
         return self._references[name]
 
-    def targets(self, plan: Plan) -> jobs.DistillationTargets:
+    def targets(self, plan: Plan) -> stages.DistillationTargets:
         name = plan.backbone
         if name not in self._targets:
-            stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, self.source(plan), "train", plan.recipe))
-            self._targets[name] = jobs.DistillationTargets("logits", stored.sha256)
+            stored = stages.LogitsJob(self.workspace, self.source(plan), "train", plan.recipe).work()
+            self._targets[name] = stages.DistillationTargets("logits", stored.sha256)
         return self._targets[name]
 
-    def judged(self, model: nn.Module, cut: Cut) -> jobs.Evaluation:
-        """As the worker judges rung 0 (`workers/tasks.py`)."""
+    def judged(self, model: nn.Module, cut: Cut) -> stages.Evaluation:
+        """As the worker judges rung 0 (`stages/parts/judging.py`)."""
         images, reference, plan = self.images, self.reference(cut.plan), cut.plan
         logits = predict(model, images.train.images, self.view_of(plan), images.holdout)
         base = np.load(self.workspace.store.get(reference.outputs_sha256))
         labels, kl = images.train.labels[images.holdout], float(kl_divergences(base, logits).mean())
         remembered = inference.accuracy(base, labels) - reference.qualities["accuracy"]
         kept = remembered * math.exp(-kl / POLICY.rung_zero.forgetting_kl)
-        return jobs.Evaluation({"accuracy": inference.accuracy(logits, labels) - kept}, kl, len(logits))
+        return stages.Evaluation({"accuracy": inference.accuracy(logits, labels) - kept}, kl, len(logits))
 
     def right(self, model: nn.Module, cut: Cut, first: int | None = None) -> np.ndarray:
         """Which of the (first) validation images the model classifies right."""
@@ -369,7 +367,7 @@ def train(lines: Lines, seconds: float, beyond: Path | None = None) -> None:
     for key in keys:
         cut = builder.cuts[key]
         checkpoint: str | None = None
-        before: jobs.Evaluation | None = None
+        before: stages.Evaluation | None = None
         rungs = cut.plan.recipe.rungs
         if f"training:{key}:{rungs[-1]}" in lines.rows:
             continue
@@ -424,15 +422,15 @@ def near_front(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def training_row(
-    builder: Builder, cut: Cut, rungs: tuple[int, int], checkpoint: str | None, before: jobs.Evaluation | None
-) -> tuple[dict[str, Any], jobs.Trained]:
+    builder: Builder, cut: Cut, rungs: tuple[int, int], checkpoint: str | None, before: stages.Evaluation | None
+) -> tuple[dict[str, Any], stages.Trained]:
     plan, workspace = cut.plan, builder.workspace
     reference, targets = builder.reference(plan), builder.targets(plan)
     if before is None:
-        before = tasks.score_proxy(jobs.ProxyJob(workspace, cut.spec, reference))
+        before = stages.ProxyJob(workspace, cut.spec, reference).work()
     begin = time.process_time()
-    job = jobs.TrainJob(workspace, cut.spec, plan.recipe, *rungs, checkpoint, targets, reference, before)
-    trained = tasks.train_rung(job)
+    job = stages.TrainJob(workspace, cut.spec, plan.recipe, *rungs, checkpoint, targets, reference, before)
+    trained = job.work()
     spent = time.process_time() - begin
     model = compressed(cut.spec, workspace, trained.checkpoint_sha256)
     row = {

@@ -16,9 +16,9 @@ from vitsearch.core.limits import bounds, reference_values
 from vitsearch.core.pareto import Loss, hypervolume, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
-from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.goals import Goals
 from vitsearch.search.plan_requests import LeaderboardEntry
+from vitsearch.stages import Evaluation
 from vitsearch.study.plan_pool import PlanParameters
 
 OBJECTIVES = ("accuracy", "cpu_ms_p50")

@@ -46,12 +46,12 @@ from own_table_plans import TABLES, choose, chosen, plans_of_table, text_of
 from own_table_rows import Built
 from own_table_structures import structures
 
+from vitsearch import stages
 from vitsearch.core.figures import Z_95, Estimate
 from vitsearch.core.pareto import Loss, hypervolume, loss
 from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.record import Record
 from vitsearch.errors import StageError
-from vitsearch.pipeline import jobs
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
@@ -163,29 +163,29 @@ class TableRunner(FakeRunner):
     starts: Mapping[str, Built] = field(default_factory=dict)
     epochs: int = 3
 
-    def _answer(self, job: jobs.Job[Any]) -> object:
+    def _answer(self, job: stages.Job[Any]) -> object:
         store = job.workspace.store
         match job:
-            case jobs.BaseJob():
+            case stages.BaseJob():
                 base = next(s.base for s in table().shapes.values() if s.backbone == job.source.backbone)
                 answer = super()._answer(job)
-                assert isinstance(answer, jobs.Base)
+                assert isinstance(answer, stages.Base)
                 return replace(answer, qualities={"accuracy": base}, n=chosen().validation_images)
-            case jobs.BlockStructureJob():
+            case stages.BlockStructureJob():
                 structure, scores = structures()[job.source.backbone, job.source.resolution.height]
-                return jobs.BlockStructureFound(structure, scores, self._file(store, {"statistics": structure}))
-            case jobs.ScreenJob():
+                return stages.BlockStructureFound(structure, scores, self._file(store, {"statistics": structure}))
+            case stages.ScreenJob():
                 return self._graph(job.workspace.scratch, job.spec)
-            case jobs.ProxyJob():
+            case stages.ProxyJob():
                 start = self.starts[key_of(job.spec)]
-                return jobs.Evaluation({"accuracy": start.holdout}, start.kl, chosen().holdout_images)
-            case jobs.TrainJob():
+                return stages.Evaluation({"accuracy": start.holdout}, start.kl, chosen().holdout_images)
+            case stages.TrainJob():
                 shape = shape_of(job.spec)
                 accuracy = table().rung_holdout(shape, int(job.end)) + self._luck(shape)
                 checkpoint = self._file(store, {"trained": shape.key, "epochs": job.end})
-                evaluation = jobs.Evaluation({"accuracy": accuracy}, 0.1, chosen().holdout_images)
-                return jobs.Trained(evaluation, checkpoint, 64, "last")
-            case jobs.ExportJob():
+                evaluation = stages.Evaluation({"accuracy": accuracy}, 0.1, chosen().holdout_images)
+                return stages.Trained(evaluation, checkpoint, 64, "last")
+            case stages.ExportJob():
                 shape = shape_of(job.spec)
                 accuracy = table().accuracy(shape, text_of(job.deployment))
                 if job.checkpoint_sha256 is None:
@@ -194,16 +194,16 @@ class TableRunner(FakeRunner):
                     accuracy += self._luck(shape) - lost_by(shape, self.epochs)
                 images = chosen().validation_images
                 judged = fake_judged(min(1.0, accuracy), images)
-                return jobs.Exported(self._graph(store, job.spec), judged, images)
+                return stages.Exported(self._graph(store, job.spec), judged, images)
         return super()._answer(job)
 
     def _luck(self, shape: Built) -> float:
         return TRAINING_DEVIATION * drawn(self.seed, shape.key)
 
-    def _graph(self, store: Any, spec: jobs.CompressionSpec) -> jobs.ExportedGraph:
+    def _graph(self, store: Any, spec: stages.CompressionSpec) -> stages.ExportedGraph:
         shape = shape_of(spec)
         sha256 = self._file(store, {"shape": shape.key, "precision": spec.resolved.precision})
-        return jobs.ExportedGraph(sha256, 1000, shape.macs_m, 1.0, 0.0)
+        return stages.ExportedGraph(sha256, 1000, shape.macs_m, 1.0, 0.0)
 
     @staticmethod
     def _file(store: Any, value: object) -> str:
@@ -213,11 +213,11 @@ class TableRunner(FakeRunner):
             return str(store.put_model(path).sha256 if hasattr(store, "put_model") else store.put(path))
 
 
-def key_of(spec: jobs.CompressionSpec) -> str:
+def key_of(spec: stages.CompressionSpec) -> str:
     return digest(spec.resolved.kept_indices())[:12]
 
 
-def shape_of(spec: jobs.CompressionSpec) -> Built:
+def shape_of(spec: stages.CompressionSpec) -> Built:
     shape = table().shapes.get(key_of(spec))
     if shape is None or not table().is_judged(shape):
         raise StageError("export", "not_in_table", "the table has no training of this plan")
@@ -299,7 +299,7 @@ def replay(seed: int, trainings: int, wrong: str = "", sampler: str = "auto", ep
         runner = TableRunner(seed=seed, starts=starts_of(wrong, seed), epochs=epochs)
         device = TableDevice(seed=seed, wrong=wrong)
         session = Session(study.space(), study, ledger, runner, device, me, 1, Silent())
-        workspace = jobs.Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
+        workspace = stages.Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
         pipeline = Pipeline(config, StageContext.of(workspace, ledger, runner, me, Silent()), device)
         plans = replace(plans_of_table(), space=session.space)
         end = asyncio.run(Driver(session, pipeline, plans).run())

@@ -25,21 +25,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitsearch import backbones
+from vitsearch import backbones, stages
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibration, Calibrations
+from vitsearch.stages.calibration import Calibration, Calibrations
+from vitsearch.stages.parts.images import drawn_batches, load_data, predict
+from vitsearch.stages.parts.models import base_model, refitted
 from vitsearch.storage.files import FileStore
 from vitsearch.tasks.classification.divergence import kl_divergences
 from vitsearch.training import fine_tune, inference
-from vitsearch.workers import tasks
-from vitsearch.workers.images import drawn_batches, load_data, predict
-from vitsearch.workers.models import base_model, refitted
 
 DATA = {"source": "builtin:fashion-mnist-14k"}
 STUDY, CALIBRATION = Calibration(256, 0), Calibration(32, 0)
@@ -100,7 +98,7 @@ class Trainings:
 
     def __init__(self, folder: Path) -> None:
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-        self.workspace = jobs.Workspace(DATA, *stores, folder / "cache")
+        self.workspace = stages.Workspace(DATA, *stores, folder / "cache")
         self.images = load_data(self.workspace)
         self.pool = fine_tune.training_pool(self.images.learned, RECIPE)
         self._targets: dict[str, Any] = {}
@@ -121,7 +119,7 @@ class Trainings:
     def judged(self, model: nn.Module, attempt: Try) -> dict[str, float]:
         images = self.images
         if attempt.backbone not in self._judging:
-            source = jobs.Source(attempt.backbone, "builtin", ImageSize.square(28), FASHION_MNIST)
+            source = stages.Source(attempt.backbone, "builtin", ImageSize.square(28), FASHION_MNIST)
             base = base_model(source, self.workspace)
             self._judging[attempt.backbone] = predict(base, images.train.images, source.view, images.holdout)
         view = ModelView(attempt.resolution, FASHION_MNIST)
@@ -138,7 +136,7 @@ class Trainings:
     def task(self, attempt: Try, epochs: float, before: float) -> fine_tune.TrainingSpec:
         images = self.images
         if attempt.backbone not in self._targets:
-            source = jobs.Source(attempt.backbone, "builtin", ImageSize.square(28), FASHION_MNIST)
+            source = stages.Source(attempt.backbone, "builtin", ImageSize.square(28), FASHION_MNIST)
             base = base_model(source, self.workspace)
             self._targets[attempt.backbone] = predict(base, images.train.images, source.view, self.pool)
         return fine_tune.TrainingSpec(
@@ -154,8 +152,8 @@ class Trainings:
         )
 
     def _rung0(self, attempt: Try) -> nn.Module:
-        source = jobs.Source(attempt.backbone, "builtin", attempt.resolution, FASHION_MNIST)
-        stored = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDY))
+        source = stages.Source(attempt.backbone, "builtin", attempt.resolution, FASHION_MNIST)
+        stored = stages.BlockStructureJob(self.workspace, source, STUDY).work()
         structure, scores = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
         cut, deployment = (
             Compression(**attempt.cut, width_multiple=16),
@@ -165,7 +163,9 @@ class Trainings:
         resolved = resolve(plan, structure, scores)
         native = backbones.native_resolution(attempt.backbone)
         calibrations = Calibrations.of(resolved, structure, native, STUDY)
-        return refitted(jobs.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations), self.workspace)
+        return refitted(
+            stages.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations), self.workspace
+        )
 
 
 def measure(trainings: Trainings, attempt: Try, rows: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -46,7 +46,7 @@ from vitsearch.errors import StageError, VitsearchError
 from vitsearch.export import EXPORTERS, ExportTask, converters, deploy, evaluate, precision_shares
 from vitsearch.export.device_jobs import DeviceJob
 from vitsearch.models.surgery import raise_layer_scales
-from vitsearch.workers.exporting import write
+from vitsearch.stages.parts.exporting import write
 from vitsearch_agent import runtimes
 from vitsearch_agent.artifacts import model_files
 from vitsearch_agent.errors import MeasurementFailed

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from vitsearch import backbones, data
+from vitsearch import backbones, data, stages
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.image_size import ImageSize
@@ -24,11 +24,9 @@ from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.tensors import to_tensor
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibration, Calibrations
+from vitsearch.stages.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
 from vitsearch.tasks.classification.divergence import kl_divergences
-from vitsearch.workers import tasks
 
 BASE, CALIBRATION = "vit_fmnist_p4", Calibration(256, 0)
 RECIPE = Recipe((0, 1), 4096, 64, 1e-4, 0.05, 8, 0.5, 2.0, seed=0)
@@ -51,15 +49,13 @@ def rows(folder: Path, most: int | None) -> Iterator[tuple[str, ...]]:
     yield "cut", "MMACs", "M parameters", "cut only", "refitted", "KL", "tuned"
     yield ("---",) * 7
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-    workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
-    source = jobs.Source(BASE, "builtin", ImageSize.square(28), FASHION_MNIST)
-    stored = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
-    qualities = tasks.prepare_base(jobs.BaseJob(workspace, source, RECIPE)).qualities
-    logits_sha256 = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
-    reference = jobs.Reference(logits_sha256, qualities)
-    targets = jobs.DistillationTargets(
-        "logits", tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
-    )
+    workspace = stages.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+    source = stages.Source(BASE, "builtin", ImageSize.square(28), FASHION_MNIST)
+    stored = stages.BlockStructureJob(workspace, source, CALIBRATION).work()
+    qualities = stages.BaseJob(workspace, source, RECIPE).work().qualities
+    logits_sha256 = stages.LogitsJob(workspace, source, "holdout", RECIPE).work().sha256
+    reference = stages.Reference(logits_sha256, qualities)
+    targets = stages.DistillationTargets("logits", stages.LogitsJob(workspace, source, "train", RECIPE).work().sha256)
     block_structure, taylor = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
     by_kl = replace(taylor, depth=kl_without_each(block_structure))
     cuts = [(f"depth {ratio:.0%}", Compression(depth_pruning_ratio=ratio), taylor) for ratio in DEPTHS]
@@ -69,24 +65,24 @@ def rows(folder: Path, most: int | None) -> Iterator[tuple[str, ...]]:
         resolved = resolve(
             Plan(BASE, "builtin", ImageSize.square(28), None, cut, "logits", RECIPE, (FP32,)), block_structure, scores
         )
-        spec = jobs.CompressionSpec(source, resolved, stored.statistics_sha256)
-        graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, FP32, 17, CALIBRATION))
-        raw = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
+        spec = stages.CompressionSpec(source, resolved, stored.statistics_sha256)
+        graph = stages.ScreenJob(workspace, spec, FP32, 17, CALIBRATION).work()
+        raw = stages.ProxyJob(workspace, spec, reference).work()
         cells: tuple[str, ...] = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", accuracy_of(raw)
         if cut.is_identity:
             yield *cells, "", "", ""
             continue
         spec = replace(spec, calibrations=Calibrations(refit=CALIBRATION))
-        fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
+        fitted = stages.ProxyJob(workspace, spec, reference).work()
         cells = *cells, accuracy_of(fitted), f"{fitted.divergence:.4f}"
         if scores is by_kl:
             yield *cells, ""
             continue
-        job = jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, fitted)
-        yield *cells, accuracy_of(tasks.train_rung(job).evaluation)
+        job = stages.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, fitted)
+        yield *cells, accuracy_of(job.work().evaluation)
 
 
-def accuracy_of(evaluation: jobs.Evaluation) -> str:
+def accuracy_of(evaluation: stages.Evaluation) -> str:
     return f"{evaluation.qualities['accuracy']:.4f}"
 
 

@@ -22,15 +22,15 @@ import torch
 from closed_form import named, plans
 from scipy.stats import spearmanr
 
+from vitsearch import stages
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibration, Calibrations
+from vitsearch.stages.calibration import Calibration, Calibrations
+from vitsearch.stages.parts import images, models
 from vitsearch.storage.files import FileStore
 from vitsearch.tasks import TaskSource
-from vitsearch.workers import images, models, tasks
 
 CALIBRATION = Calibration(256, 0)
 DRAWS = 2000
@@ -89,33 +89,33 @@ class PlanRunner:
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
         task = TaskSource(subject.task)
         has_reference = task.find().has_reference
-        reference = jobs.ReferenceModel(subject.backbone, "builtin") if has_reference else None
+        reference = stages.ReferenceModel(subject.backbone, "builtin") if has_reference else None
         data = {"source": subject.data}
-        self.workspace = jobs.Workspace(data, *stores, folder / "cache", task=task, reference=reference)
-        start = jobs.Source(subject.backbone, "builtin", subject.size, FASHION_MNIST)
-        base = tasks.prepare_base(jobs.BaseJob(self.workspace, start, subject.base))
+        self.workspace = stages.Workspace(data, *stores, folder / "cache", task=task, reference=reference)
+        start = stages.Source(subject.backbone, "builtin", subject.size, FASHION_MNIST)
+        base = stages.BaseJob(self.workspace, start, subject.base).work()
         print(f"unpruned: {', '.join(f'{name} {base.qualities[name]:.4f}' for name in subject.metrics)}\n", flush=True)
-        self.source = replace(start, weights=f"{jobs.STORED}{base.weights_sha256}", trained_at=subject.size)
-        made = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, self.source, CALIBRATION))
+        self.source = replace(start, weights=f"{stages.STORED}{base.weights_sha256}", trained_at=subject.size)
+        made = stages.BlockStructureJob(self.workspace, self.source, CALIBRATION).work()
         self.structure, self.scores = BlockStructure.from_json(made.block_structure), Scores.from_json(made.scores)
         self.statistics = made.statistics_sha256
         self.outputs = {name: self._outputs(name) for name in ("train", "holdout", "validation")}
         truth = self.outputs["holdout"] if has_reference else None
-        self.reference = jobs.Reference(self.outputs["holdout"], base.qualities, truth)
+        self.reference = stages.Reference(self.outputs["holdout"], base.qualities, truth)
         self.truth = self.outputs["validation"] if has_reference else None
 
-    def _outputs(self, name: jobs.Images) -> str:
-        return tasks.cache_logits(jobs.LogitsJob(self.workspace, self.source, name, self.subject.recipe)).sha256
+    def _outputs(self, name: stages.Images) -> str:
+        return stages.LogitsJob(self.workspace, self.source, name, self.subject.recipe).work().sha256
 
     def run(self, plan: Plan) -> Outcome:
         resolved = resolve(plan, self.structure, self.scores, None)
         calibrations = Calibrations.of(resolved, self.structure, self.subject.size, CALIBRATION)
-        spec = jobs.CompressionSpec(self.source, resolved, self.statistics, calibrations)
-        before = tasks.score_proxy(jobs.ProxyJob(self.workspace, spec, self.reference))
-        targets = jobs.DistillationTargets("logits", self.outputs["train"])
+        spec = stages.CompressionSpec(self.source, resolved, self.statistics, calibrations)
+        before = stages.ProxyJob(self.workspace, spec, self.reference).work()
+        targets = stages.DistillationTargets("logits", self.outputs["train"])
         recipe = self.subject.recipe
-        job = jobs.TrainJob(self.workspace, spec, recipe, 0, 1, None, targets, self.reference, before)
-        trained = tasks.train_rung(job)
+        job = stages.TrainJob(self.workspace, spec, recipe, 0, 1, None, targets, self.reference, before)
+        trained = job.work()
         model = models.compressed(spec, self.workspace, trained.checkpoint_sha256)
         outputs = images.predict(model, images.load_data(self.workspace).validation.images, self.source.view)
         after = self.workspace.task.find().judge(outputs, images.validation_truth(self.workspace, self.truth)).values

@@ -28,18 +28,17 @@ import torch
 from recipes import STUDY, Trainings, Try
 from torch import nn
 
-from vitsearch import backbones
+from vitsearch import backbones, stages
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import prune, refit
 from vitsearch.compress.statistics import Statistics
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibrations
+from vitsearch.stages.calibration import Calibrations
+from vitsearch.stages.parts import models
+from vitsearch.stages.parts.images import blank
 from vitsearch.training import fine_tune
-from vitsearch.workers import models, tasks
-from vitsearch.workers.images import blank
 
 Cut = dict[str, float]
 PARENTS: dict[str, tuple[float, int, Cut]] = {
@@ -72,15 +71,15 @@ class Family:
 
     trainings: Trainings
     backbone: str
-    source: jobs.Source
+    source: stages.Source
     structure: BlockStructure
     scores: Scores
     statistics_sha256: str
 
     @classmethod
     def of(cls, trainings: Trainings, backbone: str, resolution: ImageSize) -> Family:
-        source = jobs.Source(backbone, "builtin", resolution, FASHION_MNIST)
-        stored = tasks.find_block_structure(jobs.BlockStructureJob(trainings.workspace, source, STUDY))
+        source = stages.Source(backbone, "builtin", resolution, FASHION_MNIST)
+        stored = stages.BlockStructureJob(trainings.workspace, source, STUDY).work()
         structure, scores = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
         return cls(trainings, backbone, source, structure, scores, stored.statistics_sha256)
 
@@ -118,7 +117,7 @@ class Family:
         """A plan that is cut from an unpruned model and refitted to it, as at rung 0."""
         workspace, resolved = self.trainings.workspace, self.resolved(attempt)
         native = backbones.native_resolution(self.backbone)
-        spec = jobs.CompressionSpec(
+        spec = stages.CompressionSpec(
             self.source, resolved, self.statistics_sha256, Calibrations.of(resolved, self.structure, native, STUDY)
         )
         model, family = copy.deepcopy(wide), models.family_of(self.source, workspace)

@@ -41,15 +41,15 @@ from vitsearch.compress import prune
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import RUNTIMES
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import VitsearchError
 from vitsearch.export import ExportTask, deploy
 from vitsearch.models.surgery import raise_layer_scales
+from vitsearch.stages.parts.exporting import write
 from vitsearch.structure.levels import levels_of
 from vitsearch.structure.proof import draw_vectors
 from vitsearch.testing.families.cutting import masked
-from vitsearch.workers.exporting import write
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "variants.json"
 RUN_IN = ("onnxruntime", "openvino")
@@ -219,7 +219,7 @@ def _half(family: Any, model: torch.nn.Module, spec: ModelSpec) -> ResolvedPlan:
 
 def _parity(family: Any, name: str, model: torch.nn.Module, images: torch.Tensor, runtime: str) -> float | str:
     """The difference of the file to torch, of the largest logit, or why there is none."""
-    features = RUNTIMES[runtime]
+    features = TARGETS[runtime]
     deployment = Deployment(
         "local", runtime, next(iter(features.providers)), "fp32", None if features.open_batch else 1
     )

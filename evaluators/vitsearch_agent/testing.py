@@ -20,12 +20,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from vitsearch_agent.base import processes
+from vitsearch_agent import artifacts
+from vitsearch_agent.base import plugins, processes
 from vitsearch_agent.base.canonical_json import canonical_json
 from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
 from vitsearch_agent.measure.child_process import StopSignal, child_environment, run_child
 from vitsearch_agent.measure.warm_parents import ParentKey, WarmParents
 from vitsearch_agent.power.base import SCOPES, PowerMeter, Sample
+from vitsearch_agent.runtime_facts import FORMATS, RUNTIMES
 from vitsearch_agent.runtimes import reference_models
 from vitsearch_agent.runtimes.base import Runtime
 from vitsearch_agent.runtimes.tools.tool_runtime import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
@@ -377,3 +379,43 @@ class PowerMeterTestCase:
         assert series is not None
         assert len(series.times_s) == len(series.values) >= 2
         assert all(before < after for before, after in zip(series.times_s, series.times_s[1:]))
+
+
+def check_facts(name: str) -> None:
+    """Raise AssertionError where the facts of a runtime (`runtime_facts`) are missing, or differ from its class.
+
+    Args:
+        name: The name of its module there.
+    """
+    facts = RUNTIMES[name]
+    runtime = plugins.loaded(facts.runtime)()
+    assert runtime.name == name
+    assert (runtime.libraries, runtime.tools) == (facts.libraries, facts.tools)
+    assert bool(facts.package) == bool(facts.libraries), "what pip installs for its libraries"
+    assert [each.place for each in RUNTIMES.values()].count(facts.place) == 1
+
+
+def check_format(kind: str) -> None:
+    """Raise AssertionError where the facts of a format are missing, or its check lets a file of zeros and ones pass.
+
+    Args:
+        kind: Its name in jobs.
+    """
+    form = FORMATS[kind]
+    assert all(callable(plugins.loaded(each)) for each in (form.inputs, form.references) if each is not None)
+    assert [each.files[0] for each in FORMATS.values()].count(form.files[0]) == 1
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {each: os.path.join(folder, each) for each in form.files}
+        for path in paths.values():
+            with open(path, "wb") as stream:
+                stream.write(b"\1\0" * 4096)
+        assert _refused(kind, paths) == "incompatible_artifact"
+
+
+def _refused(kind: str, paths: Dict[str, str]) -> Optional[str]:
+    """The kind of the failure with which the check of a format refuses files; None if it does not."""
+    try:
+        artifacts.inspect(kind, paths)
+    except MeasurementFailed as error:
+        return error.kind
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, Generic, TypeVar, cast
 
@@ -17,18 +18,18 @@ class Registry(Generic[T]):
     Args:
         kind: What its plugins are called in messages.
         table: Our plugins: name -> `"package.module:attribute"`.
-        group: The entry-point group of other packages.
+        group: The entry-point group of other packages; None where they add none.
 
     Raises:
         VitsearchError: A name has two targets, or a target is not of this form.
     """
 
-    def __init__(self, kind: str, table: dict[str, str], group: str) -> None:
+    def __init__(self, kind: str, table: Mapping[str, str], group: str | None = None) -> None:
         self.kind = kind
         self._targets: dict[str, str] = {}
         for name, target in table.items():
             self.register(name, target)
-        for point in metadata.entry_points(group=group):
+        for point in metadata.entry_points(group=group) if group is not None else ():
             self.register(point.name, point.value)
 
     def register(self, name: str, target: str) -> None:
@@ -72,3 +73,16 @@ class Registry(Generic[T]):
         module, _, attribute = self._targets[name].partition(":")
         plugin_module: Any = importlib.import_module(module)
         return cast(T, getattr(plugin_module, attribute))
+
+
+def loaded(target: str) -> Any:
+    """Import what a text names.
+
+    Args:
+        target: the importable object, as `"module:attribute"`.
+
+    Returns:
+        The object.
+    """
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -31,12 +31,12 @@ from vitsearch.core.record import Record, trainings
 from vitsearch.devices.fleet import FleetDevice
 from vitsearch.devices.protocols import Phases
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress, Silent
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
+from vitsearch.stages import Workspace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import Ledger

@@ -14,7 +14,7 @@ with open({marks!r}, "a") as stream:
     stream.write({name!r} + " in " + " ".join(sys.argv) + "\\n")
 raise ImportError({name!r} + " of a folder was imported")
 """
-PLUGINS = ("vitsearch.backbones", "vitsearch.exporters", "vitsearch.observers", "vitsearch.tasks")
+PLUGINS = ("vitsearch.backbones", "vitsearch.observers", "vitsearch.targets", "vitsearch.tasks")
 AGENT_PLUGINS = ("vitsearch_agent.runtimes", "vitsearch_agent.power")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 from support import TESTS
-from vitsearch.pipeline.jobs import BaseJob, TrainJob
+from vitsearch.stages import BaseJob, TrainJob
 from vitsearch_agent.base.canonical_json import digest
 
 

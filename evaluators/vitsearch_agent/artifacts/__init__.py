@@ -5,12 +5,14 @@ before a runtime opens the file. A runtime may still refuse a file that passes; 
 """
 
 import os
-from typing import Dict, List, Mapping, Optional
+from typing import BinaryIO, Callable, Dict, List, Mapping, Optional
 
 from vitsearch_agent.artifacts import magic_bytes
 from vitsearch_agent.artifacts.facts import Declared, Facts, refusal
+from vitsearch_agent.base import plugins
 from vitsearch_agent.base.plugins import IMPORTING
 from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtime_facts import FORMATS
 from vitsearch_agent.wire.device_info import ANY_ARTIFACT, RuntimeInfo
 from vitsearch_agent.wire.job_spec import ARTIFACTS
 
@@ -25,20 +27,18 @@ __all__ = [
     "refuse_incompatible",
 ]
 
-DECLARING = ("onnx", "tflite")
+DECLARING = tuple(kind for kind, form in FORMATS.items() if form.inputs is not None)
 """The kinds whose files `declared_inputs` reads."""
 
 
 def model_files(path: str) -> Dict[str, str]:
     """Return a model's files by their names in a job (`job_spec.ARTIFACTS`), the model file first.
 
-    The suffix of `path` decides the kind: .xml is OpenVINO and .mlmodel Core ML, both with the weights in the .bin file
-    beside it; .tflite is TFLite; .pte is ExecuTorch; any other is ONNX.
+    The suffix of `path` decides the kind; a file with none of theirs is ONNX. Its other files lie beside it.
     """
     stem, ending = os.path.splitext(path)
-    if ending in (".xml", ".mlmodel"):
-        return {"model" + ending: path, "model.bin": stem + ".bin"}
-    return {"model" + ending if ending in (".tflite", ".pte") else "model.onnx": path}
+    files = next((form.files for form in FORMATS.values() if form.files[0] == "model" + ending), FORMATS["onnx"].files)
+    return {name: path if name == files[0] else stem + os.path.splitext(name)[1] for name in files}
 
 
 def inspect(kind: str, files: Mapping[str, str]) -> Facts:
@@ -52,27 +52,8 @@ def inspect(kind: str, files: Mapping[str, str]) -> Facts:
         head = stream.read(magic_bytes.HEAD_BYTES)
         stream.seek(0)
         _refuse_other_formats(kind, head)
-        # Imported here: a module that is not needed would cost memory in each child and in an idle agent.
-        if kind == "onnx":
-            with IMPORTING:
-                from vitsearch_agent.artifacts import onnx_file
-            return onnx_file.inspect(stream, size)
-        if kind == "tflite":
-            with IMPORTING:
-                from vitsearch_agent.artifacts import tflite_file
-            return tflite_file.inspect(stream, size)
-        if kind == "executorch":
-            with IMPORTING:
-                from vitsearch_agent.artifacts import executorch_file
-            return executorch_file.inspect(stream, size)
-        if kind == "coreml":
-            with IMPORTING:
-                from vitsearch_agent.artifacts import coreml_file
-            with open(files["model.bin"], "rb") as weights:
-                return coreml_file.inspect(stream, size, weights, os.path.getsize(files["model.bin"]))
-        with IMPORTING:
-            from vitsearch_agent.artifacts import openvino_file
-        return openvino_file.inspect(stream, size, os.path.getsize(files["model.bin"]))
+        check: Callable[[BinaryIO, int, Mapping[str, str]], Facts] = plugins.loaded(FORMATS[kind].inspect)
+        return check(stream, size, files)
 
 
 def declared_inputs(kind: str, path: str) -> List[Declared]:
@@ -80,10 +61,9 @@ def declared_inputs(kind: str, path: str) -> List[Declared]:
 
     Raises MeasurementFailed `incompatible_artifact` for a damaged file, and OSError.
     """
-    with IMPORTING:
-        from vitsearch_agent.artifacts import onnx_file, tflite_file  # only for runtimes that are programs
-
-    read = {"onnx": onnx_file.declared_inputs, "tflite": tflite_file.declared_inputs}[kind]
+    target = FORMATS[kind].inputs
+    assert target is not None
+    read: Callable[[BinaryIO, int], List[Declared]] = plugins.loaded(target)
     with open(path, "rb") as stream:
         return read(stream, os.path.getsize(path))
 

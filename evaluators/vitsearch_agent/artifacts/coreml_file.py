@@ -82,8 +82,13 @@ class _Weights:
             raise refusal(f"a constant is at byte {offset} of the weights, where there is none of {self._size} bytes")
 
 
-def inspect(stream: BinaryIO, size: int, weights: BinaryIO, weights_bytes: int) -> Facts:
+def inspect(stream: BinaryIO, size: int, files: Mapping[str, str]) -> Facts:
     """Check the two files, return what they need; MeasurementFailed `incompatible_artifact` refuses them."""
+    with open(files["model.bin"], "rb") as weights:
+        return _inspect(stream, size, weights, os.path.getsize(files["model.bin"]))
+
+
+def _inspect(stream: BinaryIO, size: int, weights: BinaryIO, weights_bytes: int) -> Facts:
     wire = ProtobufFile(stream, size, _FIELDS_MAX)
     operations = 0
     kinds: Set[int] = set()

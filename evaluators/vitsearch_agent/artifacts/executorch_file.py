@@ -5,7 +5,7 @@ for delegates. Field numbers are those of the schema
 (https://github.com/pytorch/executorch/blob/main/schema/program.fbs).
 """
 
-from typing import BinaryIO, Iterator, List, NamedTuple, Optional, Tuple
+from typing import BinaryIO, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_agent.artifacts.facts import Facts, refusal
 from vitsearch_agent.artifacts.flatbuffer import Broken, Flatbuffer, Table
@@ -64,7 +64,7 @@ class _Header(NamedTuple):
     segments_bytes: Optional[int]
 
 
-def inspect(stream: BinaryIO, size: int) -> Facts:
+def inspect(stream: BinaryIO, size: int, files: Mapping[str, str]) -> Facts:
     """Check a file of `size` bytes, return what it needs; MeasurementFailed `incompatible_artifact` refuses it."""
     program(stream, size)
     return Facts("executorch")

@@ -2,6 +2,8 @@
 
 from typing import Optional
 
+from vitsearch_agent.runtime_facts import FORMATS
+
 HEAD_BYTES = 64
 """The number of bytes at the start of a file that identify it."""
 
@@ -40,10 +42,10 @@ def other_format(head: bytes) -> Optional[str]:
 
 def other_kind(head: bytes) -> Optional[str]:
     """Return the kind of model that these first bytes prove, None if they prove none."""
-    if head[4:8] == b"TFL3":
-        return "tflite"
-    if head[4:8] == b"ET12":
-        return "executorch"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<net")):
-        return "openvino"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    for kind, form in FORMATS.items():
+        if form.mark is not None and head.startswith(form.mark[1], form.mark[0]):
+            return kind
+        if form.text_marks and text.startswith(form.text_marks):
+            return kind
     return None

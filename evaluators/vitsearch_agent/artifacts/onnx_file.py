@@ -71,7 +71,7 @@ class _Seen(NamedTuple):
     functions: Set[Tuple[str, str]]
 
 
-def inspect(stream: BinaryIO, size: int) -> Facts:
+def inspect(stream: BinaryIO, size: int, files: Mapping[str, str]) -> Facts:
     """Check a file of `size` bytes, return what it needs; MeasurementFailed `incompatible_artifact` refuses it."""
     wire = ProtobufFile(stream, size, _FIELDS_MAX)
     seen = _Seen({}, set(), set())

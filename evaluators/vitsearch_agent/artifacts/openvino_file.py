@@ -5,6 +5,7 @@ operators. Refused are a document type (entities expand and can read files), ope
 and constants outside the weights.
 """
 
+import os
 import re
 from typing import BinaryIO, Iterator, List, Mapping
 from xml.parsers import expat
@@ -84,11 +85,11 @@ def _blocks(xml: BinaryIO) -> Iterator[bytes]:
         block = xml.read(size)
 
 
-def inspect(xml: BinaryIO, xml_bytes: int, weights_bytes: int) -> Facts:
+def inspect(xml: BinaryIO, xml_bytes: int, files: Mapping[str, str]) -> Facts:
     """Check the two files, return what they need; MeasurementFailed `incompatible_artifact` refuses them."""
     if xml_bytes > XML_MAX_BYTES:
         raise refusal(f"the XML has {xml_bytes} bytes; the limit is {XML_MAX_BYTES}")
-    graph = _Graph(weights_bytes)
+    graph = _Graph(os.path.getsize(files["model.bin"]))
     # Fix the encoding: for a declared encoding Python would look up a codec of that name.
     parser = expat.ParserCreate("UTF-8")
     parser.StartElementHandler = graph.start

@@ -4,7 +4,7 @@ Field numbers are those of the schema
 (https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs).
 """
 
-from typing import BinaryIO, List, NamedTuple, Optional, Tuple
+from typing import BinaryIO, List, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_agent.artifacts.facts import Declared, Facts, refusal
 from vitsearch_agent.artifacts.flatbuffer import Broken, Flatbuffer, Table
@@ -100,7 +100,7 @@ def _tensor(buffer: Flatbuffer, table: Table) -> Tensor:
     return Tensor(shape, buffer.u8(kind))
 
 
-def inspect(stream: BinaryIO, size: int) -> Facts:
+def inspect(stream: BinaryIO, size: int, files: Mapping[str, str]) -> Facts:
     """Check a file of `size` bytes, return what it needs; MeasurementFailed `incompatible_artifact` refuses it."""
     buffer = Flatbuffer(stream, size)
     try:

@@ -4,7 +4,7 @@ A reader takes `(value, where)` and returns the value or raises InvalidRequest; 
 """
 
 import re
-from typing import Any, Callable, Collection, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Collection, Dict, Mapping, Optional, Tuple, get_type_hints
 
 from vitsearch_agent.errors import InvalidRequest
 
@@ -121,6 +121,21 @@ def mapping(reader: Optional[Reader] = None) -> Reader:
         return {text(key, where): reader(item, f"{where}.{key}") for key, item in value.items()}
 
     return read
+
+
+def of_fields(kind: Any, **others: Reader) -> Dict[str, Reader]:
+    """Return readers of the fields of a NamedTuple by their annotations, and `others` for those that allow less, or
+    whose type is neither plain nor Optional of a plain one."""
+    hints = get_type_hints(kind)
+    return {name: others[name] if name in others else _of_type(hint) for name, hint in hints.items()}
+
+
+def _of_type(hint: Any) -> Reader:
+    plain = {float: number(), int: integer(), str: text, bool: boolean}
+    if hint in plain:
+        return plain[hint]
+    (inner,) = (kind for kind in hint.__args__ if kind is not type(None))
+    return optional(plain[inner])
 
 
 def _shown(value: Any) -> str:

@@ -73,7 +73,12 @@ def load(kind: str, name: str, targets: Mapping[str, str]) -> Any:
         near = difflib.get_close_matches(name, targets, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise InvalidRequest(f"{kind} {name!r} is unknown; {hint}known: {', '.join(sorted(targets))}")
-    module, _, attribute = targets[name].partition(":")
+    return loaded(targets[name])
+
+
+def loaded(target: str) -> Any:
+    """Import what "module:attribute" names. What is not needed would cost memory in each child and in an idle agent."""
+    module, _, attribute = target.partition(":")
     with IMPORTING:
         return getattr(importlib.import_module(module), attribute)
 

@@ -4,14 +4,15 @@ Every figure of a measurement is shown with its value or, if it is None, with th
 models and programs, so every line is made printable here.
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+import itertools
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from vitsearch_agent.base.printable import printable
 from vitsearch_agent.cli.terminal import message_of
 from vitsearch_agent.errors import AgentError
 from vitsearch_agent.wire.distribution import QUANTILE_MINIMUM_RUNS
-from vitsearch_agent.wire.measurement import PAIRED, Measurement
-from vitsearch_agent.wire.paired import Milliseconds
+from vitsearch_agent.wire.measurement import PAIRED, Measurement, Reading
+from vitsearch_agent.wire.metrics import DEVICE_METRICS, PHASES, DeviceMetric, Figure
 
 _FLAGS = {
     "contended": "other work disturbed the measurement more than the reference models can correct: measure again",
@@ -45,30 +46,16 @@ class FileResult(NamedTuple):
 
 def summary(measurement: Measurement) -> str:
     """Return a line for each figure with its value or the reason why it is missing, then the flags."""
-    latency, protocol = measurement.latency_ms, measurement.protocol
-    cpu = measurement.shown_cpu_ms
-    shown = _Shown(measurement)
-    streams = f"{protocol.streams} at a time" if protocol.throughput_s > 0 else "one after the other"
-    first_inference = shown.value("first_inference_ms", measurement.first_inference_ms)
-    baseline = shown.value("runtime_baseline_mb", measurement.runtime_baseline_mb)
+    shown, latency = _Shown(measurement), measurement.latency_ms
     lines = [
         f"{measurement.runtime} {measurement.runtime_version}, {_plan(measurement)}, {latency.n} runs",
         f"shapes          {_shapes(measurement) or shown.reason('shapes')}",
-        f"latency_ms_p50  {_with_interval(measurement.shown_latency_ms)}",
+        *_metrics(measurement, shown),
         f"latency_ms_p90  {shown.value('latency_ms_p90', latency.p90)}",
-        f"latency_ms_p95  {shown.value('latency_ms_p95', latency.p95)}",
         f"latency_ms_p99  {shown.value('latency_ms_p99', latency.p99)}",
-        f"cpu_ms_p50      {shown.missing('cpu_ms') if cpu is None else _with_interval(cpu)}",
         *_basis(measurement, shown),
-        f"throughput_ips  {shown.value('throughput_ips', measurement.throughput_ips)}  ({streams})",
-        f"concurrent_p50  {_concurrent(measurement, shown)}",
-        f"peak_memory_mb  {shown.value('peak_memory_mb', measurement.peak_memory_mb)}  (runtime alone: {baseline})",
-        f"gpu_memory_mb   {shown.value('gpu_memory_mb', measurement.gpu_memory_mb)}",
-        f"load_ms         {shown.value('load_ms', measurement.load_ms)}  (first inference: {first_inference})",
         f"process_spread  {_spread(measurement, shown)}",
         f"counters        {_counters(measurement, shown)}",
-        f"sustained_p50   {_sustained(measurement, shown)}",
-        *_power(measurement, shown),
         f"temperature_c   {_temperature(measurement, shown)}",
         f"swap_mb         {shown.value('swap_mb', measurement.swap_mb)}",
         *shown.other_reasons(),
@@ -93,7 +80,7 @@ def comparison(results: Sequence[FileResult]) -> str:
         lines += [f"{first.runtime} {first.runtime_version}, {' or '.join(plans)}", ""]
         if any(measurement.emulated for measurement in measured):
             lines += [f"EMULATED: {_EMULATED}", ""]
-        columns = [column for column in _COLUMNS if any(column.cell(measurement, first) for measurement in measured)]
+        columns = [column for column in _columns() if any(column.cell(measurement, first) for measurement in measured)]
         rows = [["model"] + [column.head for column in columns] + [""]]
         for result in results:
             if result.measurement is not None:
@@ -132,6 +119,13 @@ class _Shown:
     def reason(self, name: str) -> str:
         return self._reasons.pop(name, "no reason given")
 
+    def taken(self, metric: DeviceMetric, reason: str) -> str:
+        """Return the reason why a metric is missing, which no other line has to show any more."""
+        for name in metric.reasons:
+            if self._reasons.get(name) == reason:
+                del self._reasons[name]
+        return reason
+
     def note(self, name: str) -> Optional[str]:
         """Return the note on a figure that has a value, None without one."""
         return self._reasons.pop(name, None)
@@ -145,10 +139,46 @@ class _Shown:
         return lines
 
 
-def _with_interval(times: Milliseconds) -> str:
-    if times.low is None or times.high is None:
-        return f"{times.p50:.3f}  (no 95 % interval)"
-    return f"{times.p50:.3f}  (95 %: {times.low:.3f} to {times.high:.3f})"
+def _metrics(measurement: Measurement, shown: _Shown) -> Iterator[str]:
+    """Yield a line for each metric with its value or the reason why it is missing; where those of a phase are missing
+    together, one for the phase. Notes on values follow them."""
+    metrics = [metric for metric in DEVICE_METRICS.values() if not metric.is_raw]
+    for name, group in itertools.groupby(metrics, key=lambda metric: metric.reasons[-1]):
+        figures = [(metric, metric.figure(measurement)) for metric in group]
+        if all(figure is None for _, figure in figures):
+            label = name if name in PHASES else _label(figures[0][0])
+            first, *others = (shown.missing(name) + _beside(figures[0][0], measurement, shown)).split("; ")
+            yield f"{label:<15} {first}"
+            yield from (f"{'':<15} {reason}" for reason in others)
+            continue
+        for metric, figure in figures:
+            text = _value(metric, figure, measurement, shown)
+            yield f"{_label(metric):<15} {text}{_beside(metric, measurement, shown)}"
+        note = shown.note(name)
+        if note is not None:
+            yield f"{'':<15} {note}"
+
+
+def _label(metric: DeviceMetric) -> str:
+    """The name of a metric, without what all latencies begin with where it is too long for its column."""
+    return metric.name if len(metric.name) < 15 else metric.name.replace("latency_ms_", "")
+
+
+def _value(metric: DeviceMetric, figure: Optional[Figure], measurement: Measurement, shown: _Shown) -> str:
+    if figure is None:
+        reason = metric.reason(measurement)
+        return f"not measured: {'no reason given' if reason is None else shown.taken(metric, reason)}"
+    if not metric.has_interval:
+        return f"{figure.value:.3f}"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.3f}  (no 95 % interval)"
+    return f"{figure.value:.3f}  (95 %: {figure.low:.3f} to {figure.high:.3f})"
+
+
+def _beside(metric: DeviceMetric, measurement: Measurement, shown: _Shown) -> str:
+    """What stands behind the value of a metric; empty for most."""
+    text = _BESIDE[metric.name](measurement, shown) if metric.name in _BESIDE else ""
+    return f"  ({text})" if text else ""
 
 
 def _basis(measurement: Measurement, shown: "_Shown") -> List[str]:
@@ -183,20 +213,6 @@ def _spread(measurement: Measurement, shown: "_Shown") -> str:
     return f"{spread:.1%}  (between the medians of {measurement.processes} processes, as read)"
 
 
-def _sustained(measurement: Measurement, shown: _Shown) -> str:
-    if measurement.sustained is None:
-        return shown.missing("sustained")
-    return f"{measurement.sustained.p50:.3f}  (after {measurement.protocol.soak_s:g} s of load)"
-
-
-def _concurrent(measurement: Measurement, shown: _Shown) -> str:
-    latency = measurement.concurrent
-    if latency is None:
-        return shown.missing("concurrent")
-    tail = "p95 not known" if latency.p95 is None else f"p95 {latency.p95:.3f}"
-    return f"{latency.p50:.3f}  ({tail}; of a run while {measurement.protocol.streams} are in flight)"
-
-
 def _temperature(measurement: Measurement, shown: _Shown) -> str:
     temperature = measurement.temperature
     if temperature is None:
@@ -206,45 +222,73 @@ def _temperature(measurement: Measurement, shown: _Shown) -> str:
     )
 
 
-def _power(measurement: Measurement, shown: _Shown) -> List[str]:
+def _streams(measurement: Measurement, shown: _Shown) -> str:
+    protocol = measurement.protocol
+    return f"{protocol.streams} at a time" if protocol.throughput_s > 0 else "one after the other"
+
+
+def _soak(measurement: Measurement, shown: _Shown) -> str:
+    return "" if measurement.sustained is None else f"after {measurement.protocol.soak_s:g} s of load"
+
+
+def _in_flight(measurement: Measurement, shown: _Shown) -> str:
+    streams = measurement.protocol.streams
+    return "" if measurement.concurrent is None else f"of a run while {streams} are in flight"
+
+
+def _baseline(measurement: Measurement, shown: _Shown) -> str:
+    return f"runtime alone: {shown.value('runtime_baseline_mb', measurement.runtime_baseline_mb)}"
+
+
+def _first_inference(measurement: Measurement, shown: _Shown) -> str:
+    return f"first inference: {shown.value('first_inference_ms', measurement.first_inference_ms)}"
+
+
+def _net(measurement: Measurement, shown: _Shown) -> str:
     power = measurement.power
     if power is None:
-        first, *others = shown.missing("power").split("; ")
-        return [f"power           {first}"] + [f"                {reason}" for reason in others]
-    note = shown.note("power")
+        return ""
     net = "not measured" if power.energy_net_mj is None else f"{power.energy_net_mj:.3f}"
-    idle = "not measured" if power.idle_w is None else f"{power.idle_w:.3f}"
     error = "unknown" if power.relative_error is None else f"about {power.relative_error:.0%}"
-    lines = [
-        f"energy_mj       {power.energy_mj:.3f}  (without idle: {net}, error {error})",
-        f"mean_w          {power.mean_w:.3f}  (idle: {idle}; {power.source}, {power.scope}"
-        f"{', estimated' if power.estimated else ''}, {power.rate_hz:.1f} Hz)",
-    ]
-    return lines if note is None else [*lines, f"                {note}"]
+    return f"without idle: {net}, error {error}"
+
+
+def _meter(measurement: Measurement, shown: _Shown) -> str:
+    power = measurement.power
+    if power is None:
+        return ""
+    idle = "not measured" if power.idle_w is None else f"{power.idle_w:.3f}"
+    estimated = ", estimated" if power.estimated else ""
+    return f"idle: {idle}; {power.source}, {power.scope}{estimated}, {power.rate_hz:.1f} Hz"
+
+
+_BESIDE: Dict[str, Callable[[Measurement, _Shown], str]] = {
+    "latency_ms_sustained_p50": _soak,
+    "latency_ms_concurrent_p50": _in_flight,
+    "throughput_ips": _streams,
+    "energy_mj": _net,
+    "power_w": _meter,
+    "peak_memory_mb": _baseline,
+    "load_ms": _first_inference,
+}
+"""What a person wants to know beside a metric."""
 
 
 def _missing(measurement: Measurement) -> List[str]:
     """Return the reasons for the figures of the table that this measurement lacks."""
-    protocol = measurement.protocol
-    figures: Dict[str, Any] = {
-        "cpu_ms": measurement.cpu_ms,
-        "throughput_ips": measurement.throughput_ips,
-        "peak_memory_mb": measurement.peak_memory_mb,
-    }
-    if protocol.soak_s > 0:
-        figures["sustained"] = measurement.sustained
-    if protocol.throughput_s > 0:
-        figures["concurrent"] = measurement.concurrent
-    if protocol.power_s > 0:
-        figures["power"] = measurement.power
-    shown = _Shown(measurement)
-    return [f"{name}: {shown.missing(name)}" for name, value in figures.items() if value is None]
+    lines = []
+    for metric in DEVICE_METRICS.values():
+        is_expected = metric.heading and metric.is_common and metric.was_asked_for(measurement)
+        if is_expected and metric.figure(measurement) is None:
+            name = metric.name if isinstance(metric.read(measurement), Reading) else metric.reasons[-1]
+            lines.append(f"{name}: not measured: {metric.reason(measurement) or 'no reason given'}")
+    return list(dict.fromkeys(lines))
 
 
 class _Column(NamedTuple):
     head: str
     value: Callable[[Measurement], Optional[float]]
-    form: str = "{:.3f}"
+    form: str
     relative: bool = False
 
     def cell(self, measurement: Measurement, first: Measurement) -> str:
@@ -255,26 +299,26 @@ class _Column(NamedTuple):
         return self.form.format(value / reference if self.relative and reference else value)
 
 
-def _cpu_ms(measurement: Measurement) -> Optional[float]:
-    cpu_ms = measurement.shown_cpu_ms
-    return None if cpu_ms is None else cpu_ms.p50
+def _columns() -> Iterator[_Column]:
+    """Yield the columns of each metric that has one: its value and, of a median with its interval, that of the latency
+    and the multiple of the first file's value."""
 
+    def end(metric: DeviceMetric, place: str) -> Callable[[Measurement], Optional[float]]:
+        def read(measurement: Measurement) -> Optional[float]:
+            figure = metric.figure(measurement)
+            return None if figure is None else getattr(figure, place)
 
-_COLUMNS = (
-    _Column("p50 ms", lambda measurement: measurement.shown_latency_ms.p50),
-    _Column("95 % from", lambda measurement: measurement.shown_latency_ms.low),
-    _Column("to", lambda measurement: measurement.shown_latency_ms.high),
-    _Column("", lambda measurement: measurement.shown_latency_ms.p50, "{:.2f} x", relative=True),
-    _Column("CPU ms", _cpu_ms),
-    _Column("", _cpu_ms, "{:.2f} x", relative=True),
-    _Column("sustained", lambda measurement: None if measurement.sustained is None else measurement.sustained.p50),
-    _Column("concurrent", lambda measurement: None if measurement.concurrent is None else measurement.concurrent.p50),
-    _Column("images/s", lambda measurement: measurement.throughput_ips, "{:.1f}"),
-    _Column("mJ", lambda measurement: None if measurement.power is None else measurement.power.energy_mj, "{:.2f}"),
-    _Column("W", lambda measurement: None if measurement.power is None else measurement.power.mean_w, "{:.2f}"),
-    _Column("memory MB", lambda measurement: measurement.peak_memory_mb, "{:.1f}"),
-    _Column("GPU MB", lambda measurement: measurement.gpu_memory_mb, "{:.1f}"),
-)
+        return read
+
+    for metric in DEVICE_METRICS.values():
+        if not metric.heading:
+            continue
+        yield _Column(metric.heading, end(metric, "value"), metric.form)
+        if metric.name == "latency_ms_p50":
+            yield _Column("95 % from", end(metric, "low"), metric.form)
+            yield _Column("to", end(metric, "high"), metric.form)
+        if metric.has_interval:
+            yield _Column("", end(metric, "value"), "{:.2f} x", relative=True)
 
 
 def _aligned(rows: List[List[str]]) -> List[str]:

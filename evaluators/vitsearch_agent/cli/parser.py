@@ -4,6 +4,7 @@ import argparse
 
 from vitsearch_agent import __version__
 from vitsearch_agent.cli.service.options import DEFAULT, STATE
+from vitsearch_agent.runtime_facts import DEFAULT_RUNTIME
 from vitsearch_agent.wire.protocol import PROTOCOLS
 
 
@@ -75,7 +76,7 @@ def _add_measure(measure: argparse.ArgumentParser) -> None:
     measure.add_argument(
         "models", nargs="+", metavar="MODEL", help="an ONNX or TFLite file, or the .xml of an OpenVINO pair"
     )
-    measure.add_argument("--runtime", default="onnxruntime", help="runtime to use (default: %(default)s)")
+    measure.add_argument("--runtime", default=DEFAULT_RUNTIME, help="runtime to use (default: %(default)s)")
     measure.add_argument(
         "--program", metavar="PATH", help="interpreter or program that runs the model (default: the first one found)"
     )

@@ -15,6 +15,7 @@ from vitsearch_agent.client.retry import Backoff, OnTrouble, RetryPolicy
 from vitsearch_agent.client.transfer import Transfer
 from vitsearch_agent.client.transport import Address, Transport
 from vitsearch_agent.errors import DeviceChanged, EnvironmentChanged, MeasurementFailed
+from vitsearch_agent.runtime_facts import DEFAULT_RUNTIME
 from vitsearch_agent.wire.protocol import (
     OUTPUTS,
     PEAKS,
@@ -86,7 +87,7 @@ class DeviceClient:
     def measure(
         self,
         path_or_digest: str,
-        runtime: str = "onnxruntime",
+        runtime: str = DEFAULT_RUNTIME,
         options: Optional[Mapping[str, Any]] = None,
         protocol: MeasureProtocol = SCREEN,
         repeat: int = 0,
@@ -107,7 +108,7 @@ class DeviceClient:
         path_or_digest: str,
         images: str,
         reduction: str = "none",
-        runtime: str = "onnxruntime",
+        runtime: str = DEFAULT_RUNTIME,
         options: Optional[Mapping[str, Any]] = None,
         protocol: MeasureProtocol = OUTPUTS,
         repeat: int = 0,
@@ -141,7 +142,7 @@ class DeviceClient:
 
     def peaks(
         self,
-        runtime: str = "onnxruntime",
+        runtime: str = DEFAULT_RUNTIME,
         threads: Optional[int] = None,
         options: Optional[Mapping[str, Any]] = None,
         cancel: Optional[threading.Event] = None,

@@ -20,7 +20,7 @@ from vitsearch_agent.base.python import run_code
 from vitsearch_agent.base.system import System
 from vitsearch_agent.config import RuntimeConfig
 from vitsearch_agent.errors import InvalidRequest
-from vitsearch_agent.runtimes.needs import NEEDS, Needs
+from vitsearch_agent.runtime_facts import RUNTIMES, RuntimeFacts
 from vitsearch_agent.wire.device_info import RuntimeInfo
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -31,15 +31,16 @@ _FIND = (
 )
 
 
-def needs_of(name: str) -> Needs:
+def needs_of(name: str) -> RuntimeFacts:
     """Return the libraries and tools that a runtime needs; InvalidRequest for an unknown name.
 
     Only a runtime of another package is imported for this.
     """
-    if name in NEEDS:
-        return NEEDS[name]
+    if name in RUNTIMES:
+        return RUNTIMES[name]
     runtime = runtimes.create(name)
-    return Needs(runtime.libraries, runtime.tools)
+    target = f"{type(runtime).__module__}:{type(runtime).__qualname__}"
+    return RuntimeFacts(len(RUNTIMES), target, libraries=runtime.libraries, tools=runtime.tools)
 
 
 class Launch(NamedTuple):
@@ -88,7 +89,7 @@ class Candidate(NamedTuple):
     reason: Optional[str]
 
 
-def check(name: str, config: RuntimeConfig) -> Needs:
+def check(name: str, config: RuntimeConfig) -> RuntimeFacts:
     """Return what a runtime needs; InvalidRequest for an unknown runtime or a setting without effect on it."""
     needs = needs_of(name)
     if config.tool is not None and not needs.tools:
@@ -112,7 +113,7 @@ def candidates(name: str, config: RuntimeConfig, system: System) -> Iterator[Can
             yield Candidate(Launch(python=SYSTEM_PYTHON), None)
 
 
-def _has(python: str, needs: Needs, system: System) -> bool:
+def _has(python: str, needs: RuntimeFacts, system: System) -> bool:
     return system.run(run_code(python, _FIND, *needs.libraries)).reason is None
 
 
@@ -124,7 +125,7 @@ def _tool(names: Sequence[str]) -> Candidate:
     return Candidate(Launch(), f"program not found: {' or '.join(names)}; config.json can name one")
 
 
-def _missing_library(needs: Needs) -> Optional[str]:
+def _missing_library(needs: RuntimeFacts) -> Optional[str]:
     if not needs.libraries:
         return None
     importlib.invalidate_caches()  # the library may have been installed since the agent started

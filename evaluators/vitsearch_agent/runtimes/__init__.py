@@ -3,20 +3,12 @@
 from typing import Callable, Dict, Iterable, Optional, Tuple
 
 from vitsearch_agent.base import plugins
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.runtimes.base import Availability, Runtime, Session
 
 ENTRY_POINT_GROUP = "vitsearch_agent.runtimes"
 
-BUILTIN = {
-    "onnxruntime": "vitsearch_agent.runtimes.ort:OrtRuntime",
-    "openvino": "vitsearch_agent.runtimes.openvino_runtime:OpenVinoRuntime",
-    "litert": "vitsearch_agent.runtimes.litert:LiteRtRuntime",
-    "executorch": "vitsearch_agent.runtimes.executorch:ExecuTorchRuntime",
-    "trtexec": "vitsearch_agent.runtimes.tools.trtexec:TrtexecRuntime",
-    "benchmark_model": "vitsearch_agent.runtimes.tools.benchmark_model:BenchmarkModelRuntime",
-    "coreml": "vitsearch_agent.runtimes.coreml:CoreMlRuntime",
-    "noop": "vitsearch_agent.runtimes.noop:NoopRuntime",
-}
+BUILTIN = {name: facts.runtime for name, facts in RUNTIMES.items()}
 
 __all__ = ["Availability", "Runtime", "Session", "create", "table"]
 

@@ -10,9 +10,9 @@ from typing import Any, Dict, List, Mapping, Optional
 from vitsearch_agent.artifacts import inspect, model_files
 from vitsearch_agent.artifacts.coreml_file import write_package
 from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.runtimes.base import Availability, Runtime, Session, refused
 from vitsearch_agent.runtimes.inputs import Input, random_feeds
-from vitsearch_agent.runtimes.needs import NEEDS
 from vitsearch_agent.runtimes.shapes import RunShapes
 from vitsearch_agent.wire.measure_protocol import Shapes
 
@@ -58,7 +58,7 @@ class CoreMlRuntime(Runtime):
     """
 
     name = "coreml"
-    libraries = NEEDS["coreml"].libraries
+    libraries = RUNTIMES["coreml"].libraries
     gives_outputs = True
     options = {"compute_units": tuple(_UNITS)}
 

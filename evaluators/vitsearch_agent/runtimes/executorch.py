@@ -6,9 +6,9 @@ from typing import Any, Mapping, Optional
 
 from vitsearch_agent.artifacts import executorch_file, inspect
 from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_agent.runtimes.inputs import Feeds, Input, random_feeds
-from vitsearch_agent.runtimes.needs import NEEDS
 from vitsearch_agent.runtimes.ort import on_the_cpu
 from vitsearch_agent.wire.measure_protocol import Shapes
 
@@ -65,7 +65,7 @@ class ExecuTorchRuntime(Runtime):
     """
 
     name = "executorch"
-    libraries = NEEDS["executorch"].libraries
+    libraries = RUNTIMES["executorch"].libraries
     gives_outputs = True
 
     def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:

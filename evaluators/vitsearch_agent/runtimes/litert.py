@@ -4,9 +4,9 @@ import importlib
 from typing import Any, Mapping, Optional, Tuple
 
 from vitsearch_agent.artifacts import inspect
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_agent.runtimes.inputs import Input, random_feeds
-from vitsearch_agent.runtimes.needs import NEEDS
 from vitsearch_agent.runtimes.ort import on_the_cpu
 from vitsearch_agent.runtimes.shapes import RunShapes
 from vitsearch_agent.wire.measure_protocol import Shapes
@@ -44,7 +44,7 @@ class LiteRtRuntime(Runtime):
     """
 
     name = "litert"
-    libraries = NEEDS["litert"].libraries
+    libraries = RUNTIMES["litert"].libraries
     gives_outputs = True
     options = {"delegate": ("xnnpack", "none")}
 

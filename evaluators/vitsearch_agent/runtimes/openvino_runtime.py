@@ -4,9 +4,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from vitsearch_agent.artifacts import inspect, model_files
 from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_agent.runtimes.inputs import Input, random_feeds
-from vitsearch_agent.runtimes.needs import NEEDS
 from vitsearch_agent.runtimes.shapes import RunShapes
 from vitsearch_agent.wire.measure_protocol import Shapes
 
@@ -70,7 +70,7 @@ class OpenVinoRuntime(Runtime):
     """
 
     name = "openvino"
-    libraries = NEEDS["openvino"].libraries
+    libraries = RUNTIMES["openvino"].libraries
     gives_outputs = True
     options = {
         "device": _DEVICES,

@@ -7,10 +7,10 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from vitsearch_agent.artifacts import declared_inputs, inspect
 from vitsearch_agent.base import json_reader
 from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.runtimes import ort_qnn
 from vitsearch_agent.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_agent.runtimes.inputs import Feeds, Input, random_feeds
-from vitsearch_agent.runtimes.needs import NEEDS
 from vitsearch_agent.runtimes.ort_limits import find_limits
 from vitsearch_agent.wire.measure_protocol import Shapes
 
@@ -73,7 +73,7 @@ class OrtRuntime(Runtime):
     """Runs ONNX files. Options: `provider`, `graph_optimization_level`, `disabled_optimizers` (a list of names)."""
 
     name = "onnxruntime"
-    libraries = NEEDS["onnxruntime"].libraries
+    libraries = RUNTIMES["onnxruntime"].libraries
     gives_outputs = True
     options = {
         "provider": (

@@ -6,10 +6,10 @@ instead, which tries processes, clocks and meters, and no runtime.
 
 import contextlib
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from vitsearch_agent import __version__, artifacts, config
-from vitsearch_agent.base import locks
+from vitsearch_agent.base import locks, plugins
 from vitsearch_agent.base.canonical_json import file_digest
 from vitsearch_agent.base.system import System
 from vitsearch_agent.conditions.environment import environment_id, fingerprint
@@ -23,8 +23,7 @@ from vitsearch_agent.measure.launch import Launch
 from vitsearch_agent.measure.measure_job import PowerRecorder, measure_job
 from vitsearch_agent.measure.peaks_job import measure_peaks
 from vitsearch_agent.measure.warm_parents import WarmParents
-from vitsearch_agent.runtimes import reference_models
-from vitsearch_agent.selftest import tflite_models
+from vitsearch_agent.runtime_facts import FORMATS
 from vitsearch_agent.wire.device_info import ANY_ARTIFACT, RuntimeInfo
 from vitsearch_agent.wire.job_spec import BlobRef, JobSpec, job_id
 from vitsearch_agent.wire.measure_protocol import MeasureProtocol
@@ -70,7 +69,8 @@ class ReferenceRuns(NamedTuple):
             with open(path, "wb") as stream:
                 stream.write(b"selftest")
             return [ReferenceModel(name, path, options) for name, options in _HASHED.items()]
-        write = reference_models.write if "onnx" in info.artifacts else tflite_models.write
+        written = [form.references for kind, form in FORMATS.items() if kind in info.artifacts and form.references]
+        write: Callable[[str], Sequence[str]] = plugins.loaded(written[0])
         return [ReferenceModel(os.path.basename(path).partition(".")[0], path, {}) for path in write(self.folder)]
 
     def check(self, runtime: str) -> RuntimeInfo:

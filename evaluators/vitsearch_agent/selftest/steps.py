@@ -13,6 +13,7 @@ from vitsearch_agent.config import FILE_NAME
 from vitsearch_agent.measure.child_checks import check_restrictions
 from vitsearch_agent.measure.power_phase import MeteredPhase
 from vitsearch_agent.power.survey import survey
+from vitsearch_agent.runtime_facts import FORMATS
 from vitsearch_agent.selftest.reference_runs import ReferenceRuns
 from vitsearch_agent.selftest.report import FAILED, PASSED, SKIPPED, Finding
 from vitsearch_agent.wire.device_info import ANY_ARTIFACT, RuntimeInfo
@@ -25,7 +26,7 @@ SHORT = ONE_PROCESS._replace(
     id="selftest-1", warmup_min_runs=2, warmup_min_s=0.0, min_runs=11, min_s=0.5, timeout_s=600.0
 )
 """For what is not compared, and for devices on which a screening measurement of the larger model takes minutes."""
-REFERENCE_FORMATS = frozenset({"onnx", "tflite"})
+REFERENCE_FORMATS = frozenset(kind for kind, form in FORMATS.items() if form.references is not None)
 """Of the reference models."""
 AGREES_WITHIN = 0.03
 """Repeats that differ by less agree, however narrow their intervals are."""

@@ -18,6 +18,7 @@ from vitsearch_agent.measure.job_folder import Isolation, JobFolder
 from vitsearch_agent.measure.launch import THIS_PYTHON, Launch
 from vitsearch_agent.measure.measure_job import measure_job
 from vitsearch_agent.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
+from vitsearch_agent.runtime_facts import DEFAULT_RUNTIME
 from vitsearch_agent.runtimes.reference_models import product_chain
 from vitsearch_agent.wire.job_spec import BlobRef, JobSpec, job_id
 from vitsearch_agent.wire.measure_protocol import SCREEN
@@ -39,9 +40,9 @@ class CanaryModel(NamedTuple):
 
 
 def model_for(available: Sequence[str]) -> CanaryModel:
-    """Return an ONNX model if onnxruntime is available, else a fixed amount of hashing."""
-    if "onnxruntime" in available:
-        return CanaryModel("onnxruntime", {}, product_chain(_ROWS, _WIDTH, _LAYERS))
+    """Return an ONNX model if the default runtime is available, else a fixed amount of hashing."""
+    if DEFAULT_RUNTIME in available:
+        return CanaryModel(DEFAULT_RUNTIME, {}, product_chain(_ROWS, _WIDTH, _LAYERS))
     return CanaryModel("noop", {"hash_kib": 512}, b"canary")
 
 

@@ -19,7 +19,7 @@ from vitsearch_agent.base.canonical_json import digest, parse_json
 from vitsearch_agent.config import AgentConfig
 from vitsearch_agent.errors import InvalidRequest
 from vitsearch_agent.measure.launch import SYSTEM_PYTHON
-from vitsearch_agent.runtimes.needs import NEEDS
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.wire.device_info import RuntimeInfo
 
 FRESH_S = 600.0
@@ -96,7 +96,7 @@ def _programs(config: AgentConfig) -> List[List[Any]]:
     packages of the interpreters among them. Tools of runtimes of other packages are left out: they would be imported.
     """
     configured = config.runtimes.values()
-    tools = [tool for needs in NEEDS.values() for tool in needs.tools]
+    tools = [tool for needs in RUNTIMES.values() for tool in needs.tools]
     tools += [programs.tool for programs in configured if programs.tool is not None]
     interpreters = [SYSTEM_PYTHON] + [programs.python for programs in configured if programs.python is not None]
     pythons = [shutil.which(python) or python for python in interpreters]

@@ -14,7 +14,9 @@ from vitsearch_agent.errors import DamagedBundle, InvalidRequest
 from vitsearch_agent.verify import checksums
 from vitsearch_agent.verify.preprocessing import sides
 from vitsearch_agent.verify.unpacking import is_zip, unpack
+from vitsearch_agent.wire.job_spec import ARTIFACTS
 from vitsearch_agent.wire.measure_protocol import MeasureProtocol
+from vitsearch_agent.wire.metrics import Figure
 from vitsearch_agent.wire.paired import ReferenceTimes
 
 SCHEMA = 3
@@ -56,22 +58,6 @@ _COUNTED = {
 }
 
 
-class Figure(NamedTuple):
-    """A measured value with its 95 % interval, None where it has none."""
-
-    value: float
-    low: Optional[float]
-    high: Optional[float]
-
-    @classmethod
-    def from_json(cls, value: Any, where: str = "figure") -> "Figure":
-        return cls(**json_reader.read_object(value, _FIGURE, where))
-
-
-_number = json_reader.number()
-_FIGURE = {"value": _number, "low": json_reader.optional(_number), "high": json_reader.optional(_number)}
-
-
 class Quality(NamedTuple):
     """A metric of a task over `n` images with its 95 % interval, None where it has none."""
 
@@ -82,7 +68,10 @@ class Quality(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Any, where: str = "quality") -> "Quality":
-        return cls(**json_reader.read_object(value, dict(_FIGURE, n=json_reader.integer(1)), where))
+        return cls(**json_reader.read_object(value, _QUALITY, where))
+
+
+_QUALITY = json_reader.of_fields(Quality, n=json_reader.integer(1))
 
 
 class Qualities(NamedTuple):
@@ -185,7 +174,7 @@ class Manifest(NamedTuple):
 _MANIFEST: Mapping[str, json_reader.Reader] = {
     "schema": json_reader.integer(SCHEMA, SCHEMA),
     "name": json_reader.text,
-    "model": json_reader.one_of("model.onnx", "model.xml", "model.tflite", "model.pte", "model.mlmodel"),
+    "model": json_reader.one_of(*(names[0] for names in ARTIFACTS.values())),
     "artifact_key": json_reader.sha256,
     "runtime": json_reader.text,
     "runtime_version": json_reader.text,

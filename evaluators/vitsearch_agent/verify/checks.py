@@ -3,13 +3,14 @@
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from vitsearch_agent.errors import MeasurementFailed
-from vitsearch_agent.verify.bundle import Counted, Figure, Manifest, Quality
+from vitsearch_agent.verify.bundle import Counted, Manifest, Quality
 from vitsearch_agent.verify.checksums import SIGNATURE
 from vitsearch_agent.verify.metrics import Estimate, wilson
 from vitsearch_agent.verify.model_runner import Measured
 from vitsearch_agent.verify.signature import SignatureVerdict
-from vitsearch_agent.wire.measurement import PAIRED, Measurement
-from vitsearch_agent.wire.paired import Milliseconds, ReferenceTimes, cpu_ms, wall_ms
+from vitsearch_agent.wire.measurement import Measurement
+from vitsearch_agent.wire.metrics import DEVICE_METRICS, Figure
+from vitsearch_agent.wire.paired import ReferenceTimes
 
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 
@@ -31,9 +32,6 @@ edges of things, other processors may choose the other one."""
 ROUNDING = {"cosine": 1 - SAME_COSINE, "neighbours": 0.005}
 """How far below its interval the mean of a quality may be. That of images which all agree with the reference has no
 width, and other processors round otherwise: every image by SAME_COSINE, or one of 200 neighbours."""
-
-OF_A_RUN = ("latency_ms_", "cpu_ms_")
-"""How the names of figures begin that are of a run, which has as many images as its batch."""
 
 DISTURBED = ("contended", "throttled", "sustained_throttling", "swapped", "warm_start", "unverified_device")
 """Flags of a measurement that is no measure of the model."""
@@ -215,7 +213,8 @@ def figures(
     for name, before in sorted(shipped.figures.items()):
         figure = now.get(name)
         if figure is None:
-            why = measured.measurement.reasons.get(_REASONS.get(name, name), "it was not measured now")
+            metric = DEVICE_METRICS.get(name)
+            why = (metric and metric.reason(measured.measurement)) or "it was not measured now"
             yield Check(prefix + name, NOT_JUDGED, f"{why}; shipped: {_text(before)}")
             continue
         message = f"{_text(figure)}; shipped: {_text(before)}"
@@ -250,45 +249,13 @@ def _judged(name: str, is_as_good: bool, message: str, measurement: Measurement)
     return Check(name, PASSED if is_as_good else FAILED, message)
 
 
-_REASONS = {
-    "energy_mj": "power",
-    "power_w": "power",
-    "latency_ms_sustained_p50": "sustained",
-    "latency_ms_concurrent_p50": "concurrent",
-    "latency_ms_concurrent_p95": "concurrent",
-    "cpu_ms_p50": "cpu_ms",
-}
-"""The name of a figure among the reasons of a measurement, where it is another one."""
-
-
 def figures_of(measurement: Measurement, times: Optional[ReferenceTimes]) -> Mapping[str, Figure]:
     """Return the figures of a measurement. Those relative to reference models are shown by the `times` that the shipped
     figures were shown by, so that both are on one scale."""
-    wall, cpu = measurement.shown_latency_ms, measurement.shown_cpu_ms
-    if measurement.basis == PAIRED and measurement.paired is not None and times is not None:
-        wall, cpu = wall_ms(measurement.paired, times), cpu_ms(measurement.paired, times)
-    power, sustained, concurrent = measurement.power, measurement.sustained, measurement.concurrent
-    plain = {
-        "latency_ms_p95": measurement.latency_ms.p95,
-        "latency_ms_sustained_p50": None if sustained is None else sustained.p50,
-        "latency_ms_concurrent_p50": None if concurrent is None else concurrent.p50,
-        "latency_ms_concurrent_p95": None if concurrent is None else concurrent.p95,
-        "throughput_ips": measurement.throughput_ips,
-        "energy_mj": None if power is None else power.energy_mj,
-        "power_w": None if power is None else power.mean_w,
-        "peak_memory_mb": measurement.peak_memory_mb,
-        "gpu_memory_mb": measurement.gpu_memory_mb,
-        "load_ms": measurement.load_ms,
-    }
-    figures = {name: Figure(value, None, None) for name, value in plain.items() if value is not None}
-    figures["latency_ms_p50"] = _figure(wall)
-    if cpu is not None:
-        figures["cpu_ms_p50"] = _figure(cpu)
-    return figures
-
-
-def _figure(time: Milliseconds) -> Figure:
-    return Figure(time.p50, time.low, time.high)
+    if measurement.paired is not None and times is not None:
+        measurement = measurement._replace(paired=measurement.paired._replace(times=times))
+    figures = {name: metric.figure(measurement) for name, metric in DEVICE_METRICS.items() if not metric.is_raw}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _not_comparable(measured: Measured, shipped: Manifest) -> Optional[str]:
@@ -304,7 +271,7 @@ def _not_comparable(measured: Measured, shipped: Manifest) -> Optional[str]:
 
 def _other_run(name: str, measurement: Measurement, shipped: Manifest) -> Optional[str]:
     """Return why the time of a run says nothing about that of a bundle, None if it does or the figure is no time."""
-    if measurement.batch == shipped.batch or not name.startswith(OF_A_RUN):
+    if measurement.batch == shipped.batch or not DEVICE_METRICS[name].is_of_a_run:
         return None
     return f"that is the time of a run of {_images(shipped.batch)}, this of {_images(measurement.batch)}"
 

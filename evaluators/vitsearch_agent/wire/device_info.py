@@ -13,7 +13,7 @@ ANY_ARTIFACT = "any"
 class RuntimeInfo(NamedTuple):
     """A runtime of the device; `reason` explains why it is not available, None if it is.
 
-    `artifacts` lists the kinds of files that it accepts (`onnx`, `tflite`, `executorch`, `openvino`, `coreml`);
+    `artifacts` lists the kinds of files that it accepts (`runtime_facts.FORMATS`);
     `max_opset` and `max_ir_version` are the newest ONNX versions that it reads, None if unknown. A client checks them
     before it sends a file. `program` is the interpreter or the tool that runs it.
     """

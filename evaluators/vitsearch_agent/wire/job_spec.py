@@ -5,19 +5,14 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 from vitsearch_agent.base import json_reader
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.runtime_facts import FORMATS
 from vitsearch_agent.wire.measure_protocol import MeasureProtocol
 from vitsearch_agent.wire.reductions import REDUCTIONS
 
 JOB_ID_SCHEMA = 2
 """Increased by hand when the meaning of a job id changes; everything is then measured again."""
 
-ARTIFACTS: Mapping[str, Tuple[str, ...]] = {
-    "onnx": ("model.onnx",),
-    "tflite": ("model.tflite",),
-    "executorch": ("model.pte",),
-    "openvino": ("model.xml", "model.bin"),
-    "coreml": ("model.mlmodel", "model.bin"),
-}
+ARTIFACTS: Mapping[str, Tuple[str, ...]] = {kind: form.files for kind, form in FORMATS.items()}
 """Kind of model -> its files; a runtime opens the first."""
 
 ARTIFACT_NAMES = tuple(dict.fromkeys(name for names in ARTIFACTS.values() for name in names))

@@ -13,6 +13,7 @@ RAW, PAIRED = "raw", "paired"
 
 _number = json_reader.number()
 _maybe = json_reader.optional(_number)
+_count = json_reader.integer(1)
 
 
 class Latency(NamedTuple):
@@ -41,18 +42,7 @@ class Latency(NamedTuple):
         return cls(**json_reader.read_object(value, _LATENCY, where))
 
 
-_LATENCY = {
-    "n": json_reader.integer(1),
-    "p50": _number,
-    "p90": _maybe,
-    "p95": _maybe,
-    "p99": _maybe,
-    "mean": _number,
-    "min": _number,
-    "max": _number,
-    "ci95_low": _maybe,
-    "ci95_high": _maybe,
-}
+_LATENCY = json_reader.of_fields(Latency, n=_count)
 
 
 class Contention(NamedTuple):
@@ -73,7 +63,24 @@ class Contention(NamedTuple):
         return cls(**json_reader.read_object(value, _CONTENTION, where))
 
 
-_CONTENTION = {"wait_over_cpu": _maybe, "wall_over_cpu": _maybe}
+_CONTENTION = json_reader.of_fields(Contention)
+
+
+class Reading(NamedTuple):
+    """What a device found out of a metric: a number, or None and the reason why there is none."""
+
+    number: Optional[float]
+    reason: Optional[str]
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "reading") -> "Reading":
+        return cls(**json_reader.read_object(value, _READING, where))
+
+
+_READING = json_reader.of_fields(Reading)
 
 
 class Power(NamedTuple):
@@ -85,7 +92,7 @@ class Power(NamedTuple):
     device that the meter `source` covers; `rate_hz` is the actual number of samples per second, `n` their number
     under load. `relative_error` estimates the error of `energy_net_mj` (of `energy_mj` if there is no idle power) as
     a share of it, from scatter, rate, window and the drift of the idle power; None if the load does not rise above
-    idle.
+    idle. `further` are other metrics of the phase, by their names: a new one changes no other field.
     """
 
     mean_w: float
@@ -98,27 +105,17 @@ class Power(NamedTuple):
     rate_hz: float
     n: int
     relative_error: Optional[float]
+    further: Mapping[str, Reading] = {}
 
     def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict())
+        return dict(self._asdict(), further={name: reading.to_json() for name, reading in self.further.items()})
 
     @classmethod
     def from_json(cls, value: Any, where: str = "power") -> "Power":
         return cls(**json_reader.read_object(value, _POWER, where))
 
 
-_POWER = {
-    "mean_w": _number,
-    "idle_w": _maybe,
-    "energy_mj": _number,
-    "energy_net_mj": _maybe,
-    "source": json_reader.text,
-    "scope": json_reader.text,
-    "estimated": json_reader.boolean,
-    "rate_hz": _number,
-    "n": json_reader.integer(1),
-    "relative_error": _maybe,
-}
+_POWER = json_reader.of_fields(Power, n=_count, further=json_reader.mapping(Reading.from_json))
 
 
 class Temperature(NamedTuple):
@@ -137,7 +134,7 @@ class Temperature(NamedTuple):
         return cls(**json_reader.read_object(value, _TEMPERATURE, where))
 
 
-_TEMPERATURE = {"zone": json_reader.text, "start_c": _number, "end_c": _number, "max_c": _number}
+_TEMPERATURE = json_reader.of_fields(Temperature)
 
 
 class Measurement(NamedTuple):

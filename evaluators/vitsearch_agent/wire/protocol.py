@@ -87,8 +87,8 @@ from vitsearch_agent.wire.results import (
     Rate,
 )
 
-PROTOCOL_VERSION = 4
-PROTOCOL_VERSION_MIN = 4
+PROTOCOL_VERSION = 5
+PROTOCOL_VERSION_MIN = 5
 """The oldest version that this code supports."""
 
 CHUNK_MAX_BYTES = 1 << 20

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import Network, NetworkFacts, OnnxNetwork, PythonNetwork
 from vitsearch.core.plan import Distillation
-from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES
+from vitsearch.core.precisions import ALL, LINEAR
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import NetworkError, VitsearchError
 from vitsearch_agent.base.python import SAFE_PATH, run_module
 from vitsearch_agent.base.system import System
@@ -40,7 +41,7 @@ RATIOS = (
     "token_pruning_ratio",
 )
 SPARSITIES = ("50%", "75%", "2:4")
-PRECISIONS = tuple(dict.fromkeys(precision for runtime in RUNTIMES.values() for precision in runtime.precisions))
+PRECISIONS = tuple(dict.fromkeys(precision for runtime in TARGETS.values() for precision in runtime.precisions))
 
 
 def examine(network: Network, weights: str, resolutions: Sequence[ImageSize]) -> NetworkFacts:
@@ -178,7 +179,7 @@ def _refusals(family: Backbone, name: str, weights: str) -> list[tuple[str, str]
         "distillation": get_args(Distillation),
         "quantization": PRECISIONS,
         "quantized_ops": (LINEAR, ALL),
-        "backend": tuple(RUNTIMES),
+        "backend": tuple(TARGETS),
         "batch": ("open",),
     }
     values += [(f"{knob}={word}", knob, word) for knob, listed in words.items() for word in listed]

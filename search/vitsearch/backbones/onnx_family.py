@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import nn
 
-from vitsearch.backbones.onnx_reader import ONNXRUNTIME, OnnxFile, read_onnx, with_classes
+from vitsearch.backbones.onnx_reader import OnnxFile, read_onnx, with_classes
 from vitsearch.backbones.single_network import SingleNetwork
 from vitsearch.backbones.weights import weights_path
 from vitsearch.backbones.weights_file import read_state, some
@@ -24,6 +24,7 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.networks import NetworkFacts, OnnxNetwork
 from vitsearch.core.precisions import AUTO, LINEAR
 from vitsearch.core.resolve import BlockStructure
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import NetworkError, PlanError, WeightsError
 from vitsearch.export.precision_shares import onnx_macs
 from vitsearch.export.precision_shares.onnx_nodes import nodes
@@ -35,8 +36,6 @@ SCHEMA = 1
 RATIOS = ("depth_pruning_ratio", "embed_pruning_ratio", "head_pruning_ratio", "ffn_pruning_ratio")
 TOKENS = ("token_pruning_ratio", "token_pruning_method", "token_pruning_at")
 TRAINED_ONLY = ("feature", "token", "token_hard")
-FROM_TORCH = {"litert": "LiteRT", "executorch": "ExecuTorch", "coreml": "Core ML"}
-"""Runtimes whose files are converted from torch's own program."""
 NUMBERS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8})
 """Types of parameters."""
 
@@ -68,16 +67,18 @@ class OnnxFamily(SingleNetwork[OnnxNetwork]):
             return f"{as_it_is}: its weights cannot be set to zero"
         if knob == "distillation" and value in TRAINED_ONLY:
             return f"{as_it_is}: it cannot be trained"
-        if knob == "backend" and value in FROM_TORCH:
-            return f"{name} is an ONNX file, and files for {FROM_TORCH[value]} are converted from a model in torch"
+        if knob == "backend" and (target := TARGETS.get(str(value))) is not None and target.starts_from == "torch":
+            return f"{name} is an ONNX file, and files for {target.title} are converted from a model in torch"
         if knob in ("backend", "batch", "quantization", "quantized_ops"):
             return self._refused_deployment(knob, str(value))
         return None
 
     def _refused_deployment(self, knob: str, word: str) -> str | None:
         name, model = self.network.name, read(self.network).model
-        if knob == "backend" and word != "onnxruntime" and any(node.domain == ONNXRUNTIME for node in model.graph.node):
-            return f"{name} has operators that onnxruntime alone has"
+        others = [target for target in TARGETS.values() if target.name != word and target.domain is not None]
+        domains = {target.domain: target.name for target in others}
+        if knob == "backend" and (own := next((n.domain for n in model.graph.node if n.domain in domains), None)):
+            return f"{name} has operators that {domains[own]} alone has"
         if knob == "batch" and word != "1" and fixed_batch(model):
             return f"the graph of {name} fixes the number of images in a run to 1"
         if knob == "quantization" and word == "int8_qat":

@@ -210,7 +210,8 @@ def capabilities(
     backend: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --try: a runtime, may be repeated; default: onnxruntime and openvino.", show_default=False
+            help="With --try: a runtime, may be repeated; default: those whose files are written in seconds.",
+            show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --try: print JSON.")] = False,

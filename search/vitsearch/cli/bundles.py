@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitsearch.cli.arguments import AsJson, StudyName, command_text, resumable
-from vitsearch.core.metrics import METRICS
 from vitsearch.errors import BundleError, DeviceLost
 from vitsearch_agent.base.printable import printable
 
@@ -113,6 +112,8 @@ def ship(
 
 def summary(bundle: Bundle) -> str:
     """What was shipped, and its quality on images that the search never used."""
+    from vitsearch.core.metrics import METRICS  # here: --help needs none of what it reads
+
     model, test = bundle.model, bundle.model.on_test
     metric = METRICS[model.quality]
     lines = [f"{model.origin}: {model.text}"]

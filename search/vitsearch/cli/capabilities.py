@@ -23,6 +23,7 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_text
 from vitsearch.core.onnx_exporters import needs_dynamo
 from vitsearch.core.plan import precision_text
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import UnknownName
 from vitsearch.space.globs import is_glob
 from vitsearch.space.knobs import Distillation, Precision, Runtime, TokenPruning
@@ -188,7 +189,7 @@ def _tokens(name: str, notes: _Footnotes) -> str:
 
 def _precisions(runtime: str, notes: _Footnotes) -> list[str]:
     """Precisions that a runtime simply does not have need no reason. Of int8 the cell has the quantized layers."""
-    features = precisions.RUNTIMES[runtime]
+    features = TARGETS[runtime]
     return [
         ", ".join(features.quantized_ops.get(precision, (_where(runtime, precision),)))
         if precision in features.precisions
@@ -203,7 +204,7 @@ def _where(runtime: str, precision: str) -> str:
     """`yes`, or the only providers that compute in a precision."""
     if precision in precisions.precisions_on(runtime, precisions.default_provider(runtime)):
         return YES
-    providers = precisions.RUNTIMES[runtime].providers
+    providers = TARGETS[runtime].providers
     return ", ".join(name for name in providers if precision in precisions.precisions_on(runtime, name))
 
 
@@ -221,14 +222,14 @@ def try_backbones(names: Sequence[str], resolution: ImageSize | None, runtimes: 
     for name in names:
         backbones.find(name)
     for runtime in runtimes:
-        if runtime not in precisions.RUNTIMES:
-            raise UnknownName("runtime", runtime, precisions.RUNTIMES)
+        if runtime not in TARGETS:
+            raise UnknownName("runtime", runtime, TARGETS)
     say(f"trying {', '.join(names)}: loading torch")
-    from vitsearch.workers.backbone_check import QUICK, check_backbone  # torch, onnx and onnxruntime
+    from vitsearch.workers.backbone_check import check_backbone  # torch, onnx and onnxruntime
 
     console, checks = Terminal(), []
     for name in names:
-        checks.append(check_backbone(name, resolution, runtimes or QUICK, say))
+        checks.append(check_backbone(name, resolution, runtimes, say))
         if not as_json:
             print_check(checks[-1], console)
     if as_json:

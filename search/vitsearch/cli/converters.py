@@ -18,7 +18,7 @@ def install_converter(
         str,
         typer.Argument(
             metavar="NAME",
-            help="litert: writes TFLite files; qnn: compiles for the NPUs of Qualcomm.",
+            help="The converter that a message or 'vitsearch doctor' names.",
             show_default=False,
         ),
     ],
@@ -40,11 +40,10 @@ def install_converter(
 
 def _verifier(name: str) -> Callable[[Path], None]:
     """What tries a converter once; `UnknownName` for one that does not exist."""
+    from vitsearch.core import targets
     from vitsearch.export import converters
+    from vitsearch.registry import loaded
 
     converters.folder_of(name)
-    if name == "litert":
-        from vitsearch.export.litert.litert_file import verify
-    else:
-        from vitsearch.export.qnn.contexts import verify
+    verify: Callable[[Path], None] = loaded(targets.converters()[name].verify)
     return verify

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from vitsearch.errors import ResourceError
+from vitsearch_agent.runtime_facts import DEFAULT_RUNTIME
 
 app = typer.Typer(help="Add, list and inspect devices, and manage their queues.", no_args_is_help=True)
 
@@ -102,7 +103,7 @@ def describe(name: Name) -> None:
 @app.command()
 def peaks(
     name: Name,
-    runtime: Annotated[str, typer.Option(help="Runtime of the device to measure.")] = "onnxruntime",
+    runtime: Annotated[str, typer.Option(help="Runtime of the device to measure.")] = DEFAULT_RUNTIME,
     threads: Annotated[
         int | None,
         typer.Option(

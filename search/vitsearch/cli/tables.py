@@ -12,7 +12,7 @@ from vitsearch.cli.rows import Rows
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.caveats.precision_shares import shown
 from vitsearch.core.figures import Metrics
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import COMPARED, split
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.stage import Stage
 from vitsearch_agent.base.printable import printable
@@ -24,7 +24,6 @@ BASELINE = "baseline"
 EMULATED = "EMULATED: "
 UNITS = ("B", "kB", "MB", "GB", "TB")
 DISK_PARTS = {"files": "files", "database": "database", "images": "images", "agent": "local agent", "other": "other"}
-EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
 def plan_cell(plan: Plan, shares: Mapping[str, float], with_model: bool = True, columns: Collection[str] = ()) -> str:
@@ -140,7 +139,7 @@ def print_status(state: Status, console: Console | None = None) -> None:
     if state.leaderboard:
         console.print(leaderboard_table(state))
         leaders = {plan_text(leader.model): leader.metrics for leader in state.leaderboard}
-        for note in missing_notes([*state.objectives, *EXTRA], leaders):
+        for note in missing_notes([*state.objectives, *COMPARED], leaders):
             console.print(note, style="dim", markup=False)
         print_value_notes(leaders, console)
         for leader in state.leaderboard:
@@ -190,7 +189,7 @@ def print_value_notes(models: dict[str, Metrics], console: Console) -> None:
 def leaderboard_table(state: Status) -> Rows:
     objectives = list(state.objectives)
     of_devices = columns_of_devices(objectives, (leader.metrics for leader in state.leaderboard))
-    columns = [*objectives, *of_devices, *(name for name in EXTRA if name not in objectives)]
+    columns = [*objectives, *of_devices, *(name for name in COMPARED if name not in objectives)]
     runs = columns_of_runs([leader.model for leader in state.leaderboard])
     rows = []
     for leader in state.leaderboard:

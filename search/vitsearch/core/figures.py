@@ -10,8 +10,8 @@ from typing import Any
 from vitsearch.core.metrics import METRICS, split
 from vitsearch.errors import UnknownName
 from vitsearch_agent.base.normal import Z_95 as Z_95
-from vitsearch_agent.wire.paired import Milliseconds
-from vitsearch_agent.wire.protocol import Latency, Measurement
+from vitsearch_agent.wire.metrics import DEVICE_METRICS, DeviceMetric
+from vitsearch_agent.wire.protocol import Measurement
 
 NO_REASON = "the device gave no reason"
 
@@ -260,47 +260,32 @@ def _half_of_log(figure: Figure) -> float | None:
     return math.log(figure.high / figure.low) / 2
 
 
-def _raw(times: Latency | None) -> Milliseconds | None:
-    return None if times is None else Milliseconds(times.p50, times.ci95_low, times.ci95_high)
-
-
 def metrics_of(measurement: Measurement) -> Metrics:
     """Read the figures out of a device's answer.
 
     Args:
-        measurement: One measurement, or several pooled.
+        measurement: One measurement.
 
     Returns:
         Milliseconds, images per second, millijoules, watts and megabytes by the names of the metrics.
     """
-    reasons = measurement.reasons
 
-    def figure(value: float | None, reason: str) -> Figure:
-        return Figure(value) if value is not None else Figure(None, reason=reasons.get(reason, NO_REASON))
+    def figure(metric: DeviceMetric) -> Figure:
+        measured = metric.figure(measurement)
+        return Figure(None, reason=metric.reason(measurement) or NO_REASON) if measured is None else Figure(*measured)
 
-    def median(times: Milliseconds | None, reason: str) -> Figure:
-        return figure(None, reason) if times is None else Figure(times.p50, times.low, times.high)
+    return Metrics({name: figure(metric) for name, metric in DEVICE_METRICS.items()})
 
-    latency, power, concurrent = measurement.latency_ms, measurement.power, measurement.concurrent
-    too_few = f"{latency.n} runs are too few for a 95th percentile"
-    p95 = Figure(latency.p95) if latency.p95 is not None else Figure(None, reason=too_few)
-    return Metrics(
-        {
-            "latency_ms_p50": median(measurement.shown_latency_ms, "latency_ms"),
-            "latency_ms_p95": p95,
-            "latency_ms_sustained_p50": figure(measurement.sustained and measurement.sustained.p50, "sustained"),
-            "latency_ms_concurrent_p50": figure(concurrent and concurrent.p50, "concurrent"),
-            "latency_ms_concurrent_p95": figure(
-                concurrent and concurrent.p95, "concurrent" if concurrent is None else "concurrent_p95"
-            ),
-            "cpu_ms_p50": median(measurement.shown_cpu_ms, "cpu_ms"),
-            "latency_ms_p50_raw": median(_raw(latency), "latency_ms"),
-            "cpu_ms_p50_raw": median(_raw(measurement.cpu_ms), "cpu_ms"),
-            "throughput_ips": figure(measurement.throughput_ips, "throughput_ips"),
-            "energy_mj": figure(power and power.energy_mj, "power"),
-            "power_w": figure(power and power.mean_w, "power"),
-            "peak_memory_mb": figure(measurement.peak_memory_mb, "peak_memory_mb"),
-            "gpu_memory_mb": figure(measurement.gpu_memory_mb, "gpu_memory_mb"),
-            "load_ms": figure(measurement.load_ms, "load_ms"),
-        }
-    )
+
+def metrics_of_file(size_bytes: int, detail: Mapping[str, Any]) -> Metrics:
+    """What is counted in an exported file.
+
+    Args:
+        size_bytes: Of the file, with those beside it.
+        detail: What the export noted: `macs_m` and `params_m`.
+
+    Returns:
+        The metrics that need no device, but for those of the task.
+    """
+    counted = {"size_mb": size_bytes / 1e6, "params_m": detail["params_m"], "macs_m": detail["macs_m"]}
+    return Metrics({name: Figure(value) for name, value in counted.items()})

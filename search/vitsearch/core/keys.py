@@ -24,7 +24,7 @@ from typing import Any
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
-from vitsearch.core.precisions import TRAINED, VERSIONED, reads_fused
+from vitsearch.core.precisions import TRAINED, is_versioned, reads_fused
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch_agent.base.canonical_json import digest
@@ -185,13 +185,13 @@ def graph_key(
 ) -> str:
     """The key of a measurement. Weights do not enter, because the cost of a graph does not depend on them.
 
-    `version` is that of the runtime on the device; it enters where the form of the file depends on it: for
-    onnxruntime as the fused operators that it has. So do the quantized layers, where a file can have one of several
+    `version` is that of the runtime on the device; it enters where the form of the file depends on it, or as
+    the fused operators that it has. So do the quantized layers, where a file can have one of several
     sets of them, the `exporter` of the few architectures that need another one, the `architecture` of networks whose
     name does not stand for it, more than one thread, and the streams that the space names.
     """
     ops = deployment.quantized_ops
-    is_fused = deployment.runtime != "onnxruntime" or reads_fused(deployment.provider, deployment.precision, version)
+    is_fused = reads_fused(deployment.runtime, deployment.provider, deployment.precision, version)
     return digest(
         {
             "schema": SCHEMA,
@@ -204,7 +204,7 @@ def graph_key(
             "batch": deployment.batch,
             "options": dict(deployment.options),
             "opset": opset,
-            "version": version if deployment.runtime in VERSIONED else None,
+            "version": version if is_versioned(deployment.runtime) else None,
         }
         | ({} if ops is None else {"quantized_ops": ops})
         | ({} if is_fused else {"fused": False})

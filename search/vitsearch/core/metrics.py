@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from vitsearch.errors import TaskError
+from vitsearch_agent.wire.metrics import DEVICE_METRICS, PHASES, DeviceMetric
 
 Direction = Literal["maximize", "minimize"]
 ROUNDING = 1e-6
@@ -26,19 +27,59 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. `direction` is the better one; `on_device`: a device measures it;
-    `screened` whether the screening measurement before training gives it. A quality has a `span`: its worst value,
-    as good as an answer at random or none, and its best one. `is_count`: it is the share of the images that are
-    right; `is_signed`: it may be negative."""
+    """One metric, with all that is known of it.
+
+    Attributes:
+        name: The same in space files, database, JSON and reports.
+        unit: Empty for a share.
+        direction: The better one.
+        title: What a sentence calls a cost.
+        span: Of a quality: its worst value, as good as an answer at random or none, and its best one.
+        is_count: Whether it is the share of the images that are right.
+        is_signed: Whether a quality may be negative.
+        is_compared: Whether it is shown beside the objectives of a model.
+        measured: What is known of it if a device measures it.
+    """
 
     name: str
     unit: str
     direction: Direction
-    on_device: bool
-    screened: bool
+    title: str = ""
     span: tuple[float, float] | None = None
     is_count: bool = False
     is_signed: bool = False
+    is_compared: bool = False
+    measured: DeviceMetric | None = None
+
+    @property
+    def on_device(self) -> bool:
+        """Whether a device measures it."""
+        return self.measured is not None
+
+    @property
+    def screened(self) -> bool:
+        """Whether it is known before a training: by the file, or by a screening measurement."""
+        return self.span is None and (self.measured is None or self.measured.forecast is None)
+
+    @property
+    def is_of_file(self) -> bool:
+        """Whether it is counted in the exported file, exactly."""
+        return self.span is None and self.measured is None
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether it is a median with its interval."""
+        return self.measured is not None and self.measured.has_interval
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it is a time as it was read, of which another metric shows what a quiet machine takes."""
+        return self.measured is not None and self.measured.is_raw
+
+    @property
+    def is_of_a_run(self) -> bool:
+        """Whether it is the time of a run, which has as many images as its batch."""
+        return self.measured is not None and self.measured.is_of_a_run
 
     @property
     def is_quality(self) -> bool:
@@ -127,7 +168,7 @@ def quality(
         best: The value of a perfect model. Below `worst` where less is better.
         unit: Empty for shares.
         is_count: Whether it is the share of the images that are right: `best` is 1, and it has no unit.
-        is_signed: Whether it may be negative.
+        is_signed: Whether a quality may be negative.
 
     Returns:
         The metric, known after an evaluation only.
@@ -143,7 +184,19 @@ def quality(
         raise TaskError(f"metric {name}: a share of the images that are right is at best 1, without a unit")
     direction: Direction = "maximize" if best > worst else "minimize"
     span = float(worst), float(best)
-    return Metric(name, unit, direction, False, False, span, is_count, is_signed)
+    return Metric(name, unit, direction, span=span, is_count=is_count, is_signed=is_signed)
+
+
+def _of_device(metric: DeviceMetric) -> Metric:
+    direction = cast(Direction, metric.direction)
+    return Metric(
+        metric.name,
+        metric.unit,
+        direction,
+        metric.title,
+        is_compared=metric.is_compared,
+        measured=metric,
+    )
 
 
 METRICS: dict[str, Metric] = {
@@ -160,35 +213,21 @@ METRICS: dict[str, Metric] = {
         quality("mean_iou"),
         quality("iou_min"),
         quality("pixel_accuracy"),
-        Metric("latency_ms_p50", "ms", "minimize", on_device=True, screened=True),
-        Metric("latency_ms_p95", "ms", "minimize", on_device=True, screened=False),
-        Metric("latency_ms_sustained_p50", "ms", "minimize", on_device=True, screened=False),
-        Metric("latency_ms_concurrent_p50", "ms", "minimize", on_device=True, screened=True),
-        Metric("latency_ms_concurrent_p95", "ms", "minimize", on_device=True, screened=False),
-        Metric("cpu_ms_p50", "ms", "minimize", on_device=True, screened=True),
-        Metric("latency_ms_p50_raw", "ms", "minimize", on_device=True, screened=True),
-        Metric("cpu_ms_p50_raw", "ms", "minimize", on_device=True, screened=True),
-        Metric("throughput_ips", "1/s", "maximize", on_device=True, screened=True),
-        Metric("energy_mj", "mJ", "minimize", on_device=True, screened=False),
-        Metric("power_w", "W", "minimize", on_device=True, screened=False),
-        Metric("peak_memory_mb", "MB", "minimize", on_device=True, screened=True),
-        Metric("gpu_memory_mb", "MB", "minimize", on_device=True, screened=True),
-        Metric("load_ms", "ms", "minimize", on_device=True, screened=True),
-        Metric("size_mb", "MB", "minimize", on_device=False, screened=True),
-        Metric("macs_m", "M", "minimize", on_device=False, screened=True),
-        Metric("params_m", "M", "minimize", on_device=False, screened=True),
+        *map(_of_device, DEVICE_METRICS.values()),
+        Metric("size_mb", "MB", "minimize", "size of the file", is_compared=True),
+        Metric("params_m", "M", "minimize", "parameters", is_compared=True),
+        Metric("macs_m", "M", "minimize", "multiplications and additions", is_compared=True),
     )
 }
 
-TIMES = ("latency_ms_p50", "cpu_ms_p50", "latency_ms_p50_raw", "cpu_ms_p50_raw")
+TIMES = tuple(name for name, metric in METRICS.items() if metric.has_interval)
 """How long one run takes, as every measurement gives it."""
-NEEDS = {
-    "throughput": ("throughput_ips", "latency_ms_concurrent_p50", "latency_ms_concurrent_p95"),
-    "soak": ("latency_ms_sustained_p50",),
-    "power": ("energy_mj", "power_w"),
-    "idle": ("energy_mj", "power_w"),
-}
-"""A key of the section `measure` -> the metrics that need it."""
+SHOWN_TIMES = tuple(name for name in TIMES if not METRICS[name].is_raw)
+"""Those that decide."""
+COMPARED = tuple(name for name, metric in METRICS.items() if metric.is_compared)
+"""What is shown beside the objectives of a model."""
+NEEDS = {phase: tuple(name for name, each in DEVICE_METRICS.items() if phase in each.phases) for phase in PHASES}
+"""A phase, which has a length in the section `measure` -> the metrics that need it."""
 
 
 def declare(metrics: Iterable[Metric]) -> None:

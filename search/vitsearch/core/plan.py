@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from vitsearch.core.class_weights import NONE, ClassWeights
 from vitsearch.core.image_size import ImageSize
-from vitsearch.core.precisions import ALL, RUNTIMES, quantized_ops_of
+from vitsearch.core.precisions import ALL, quantized_ops_of
 from vitsearch.core.preprocessing import OWN, PreprocessingKeys
+from vitsearch.core.targets import TARGETS, default_runtime
 from vitsearch.core.tuning import tuning_of
 
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
@@ -28,7 +29,7 @@ class Deployment:
     Attributes:
         device: The name of the device in the space file.
         runtime: What runs the file, such as `onnxruntime`.
-        provider: What computes (`vitsearch.core.precisions.RUNTIMES`), such as `cpu`.
+        provider: What computes (`vitsearch.core.TARGETS`), such as `cpu`.
         precision: Of weights and activations, such as `fp32` or `int8_ptq`.
         batch: The number of images in a run that the file is made for; None for a file that takes any.
         quantized_ops: The layers that int8 covers, `linear` or `all`; None for a precision without int8 arithmetic and
@@ -360,12 +361,12 @@ def precision_text(precision: str, quantized_ops: str | None) -> str:
 
 
 def deployment_text(deployment: Deployment) -> str:
-    """The precision, the runtime unless it is onnxruntime, the provider unless it is the runtime's default one, and a
-    batch, threads and streams that are not 1."""
+    """The precision, runtime and provider unless they are the default ones, and a batch, threads and streams that are
+    not 1."""
     parts = [precision_text(deployment.precision, deployment.quantized_ops)]
-    if deployment.runtime != "onnxruntime":
+    if deployment.runtime != default_runtime():
         parts.append(deployment.runtime)
-    runtime = RUNTIMES.get(deployment.runtime)
+    runtime = TARGETS.get(deployment.runtime)
     if runtime is None or deployment.provider != next(iter(runtime.providers)):
         parts.append(deployment.provider)
     if deployment.batch != 1:

@@ -12,7 +12,7 @@ from typing import Any
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Plan
-from vitsearch.core.precisions import SAME_GRAPH, VERSIONED
+from vitsearch.core.precisions import graph_precision, is_versioned
 from vitsearch.core.token_counts import tokens_left
 
 
@@ -157,11 +157,11 @@ class ResolvedPlan:
         counted = {
             "blocks": [{"heads": len(b.heads), "ffn": len(b.ffn)} for b in self.blocks],
             "embed": len(self.embed),
-            "precision": SAME_GRAPH.get((runtime, self.precision), self.precision),
+            "precision": graph_precision(runtime, self.precision),
             "fp32_layers": list(self.fp32_layers),
         }
         kept = self.kept_indices() | counted
-        if runtime not in VERSIONED:
+        if not is_versioned(runtime):
             del kept["weight_sparsity"]
         return kept
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from vitsearch.core.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,16 @@ class RunSizes:
         Returns:
             A factor, 1 or more.
         """
-        first, threads = self.batches[0], max(self.threads) / min(self.threads)
-        if metric.startswith("latency_ms_concurrent"):
-            return max(self.batches) / first * (max(self.streams) / min(self.streams) if self.streams else 1.0)
-        if metric.startswith("latency_ms"):
-            return max(self.batches) / first
-        if metric.startswith("cpu_ms"):
-            return max(self.batches) / first * threads
-        if metric == "throughput_ips":
-            return first / min(self.batches) * threads
-        return 1.0
+        known = METRICS.get(metric)
+        if known is None or known.measured is None:
+            return 1.0
+        first = self.batches[0]
+        worst = {
+            "batch": first / min(self.batches) if known.direction == "maximize" else max(self.batches) / first,
+            "threads": max(self.threads) / min(self.threads),
+            "streams": max(self.streams) / min(self.streams) if self.streams else 1.0,
+        }
+        return math.prod(worst[size] for size in known.measured.grows_with)
 
 
 ONE = RunSizes()

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter, needs_dynamo
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import RUNTIMES, is_npu, providers_of, takes_threads
+from vitsearch.core.precisions import providers_of, takes_threads
+from vitsearch.core.targets import TARGETS, AgentRuntime
 from vitsearch.devices.protocols import cores_of
 from vitsearch.errors import ResourceError
-from vitsearch.export.device_jobs import ON_DEVICE, device_job
+from vitsearch.export.device_jobs import device_job
 from vitsearch.models.onnx_format import OLDEST_OPSET
-from vitsearch_agent.runtimes.ort_qnn import is_emulated
+from vitsearch.registry import loaded
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.wire.protocol import DeviceInfo, RuntimeInfo
 
 if TYPE_CHECKING:
@@ -21,20 +23,6 @@ if TYPE_CHECKING:
 
 Deployable = Callable[[Deployment], str | None]
 """Why a device cannot run a deployment, in one sentence; None when it can."""
-PACKAGES = {
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-    "litert": "ai-edge-litert",
-    "executorch": "executorch torch",  # its wheel does not ask for torch, which it imports
-    "coreml": "coremltools",
-}
-"""What pip installs on a device for a runtime. The agent may be one file there, so no extra of it is named."""
-QNN_PACKAGE = "onnxruntime-qnn"
-"""What it installs for the NPUs of Qualcomm."""
-NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "executorch", "coreml", "benchmark_model"})
-"""Runtimes of agents that list their providers by the names of `vitsearch.core.precisions.RUNTIMES`."""
-NAMES_PRECISIONS = frozenset({"openvino", "trtexec"})
-"""Runtimes of agents whose list of precisions is complete. onnxruntime converts fp16 where it has no kernels."""
 
 
 def deployable(device: str, info: DeviceInfo) -> Deployable:
@@ -129,8 +117,12 @@ def refuse_old_opsets(
 
 def _install(deployments: Sequence[Deployment]) -> str:
     """The command for a runtime of which nothing runs; for its NPU, where all deployments want that."""
-    on_npu = all(is_npu(deployment.runtime, deployment.provider) for deployment in deployments)
-    package = QNN_PACKAGE if on_npu else PACKAGES.get(deployments[0].runtime)
+    target = TARGETS.get(deployments[0].runtime)
+    if target is None:
+        return ""
+    npus = [npu for deployment in deployments if (npu := target.npus.get(deployment.provider)) is not None]
+    on_npu = len(npus) == len(deployments)
+    package = npus[0].package if on_npu else RUNTIMES[target.on_device[0].name].package
     return f" (to install it there: pip install {package})" if package else ""
 
 
@@ -154,7 +146,15 @@ def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | Non
 
 
 def _wanted(runtime: str) -> str:
-    return " or ".join(ON_DEVICE.get(runtime, (runtime,)))
+    target = TARGETS.get(runtime)
+    return runtime if target is None else " or ".join(each.name for each in target.on_device)
+
+
+def _known(runtime: RuntimeInfo, deployment: Deployment) -> AgentRuntime:
+    """What is known of a device's runtime; of one of another package only its name is."""
+    target = TARGETS.get(deployment.runtime)
+    known = () if target is None else target.on_device
+    return next((each for each in known if each.name == runtime.name), AgentRuntime(runtime.name))
 
 
 def _too_old(device: str, runtime: RuntimeInfo) -> str | None:
@@ -242,11 +242,13 @@ def all_without_cores(cores: Mapping[str, int | None], space: SearchSpace) -> li
 
 
 def _missing_provider(device: str, runtime: RuntimeInfo, deployment: Deployment) -> str | None:
-    if runtime.name == "litert" and deployment.provider != "cpu":
-        return f"device {device}: its litert ({runtime.version}) computes on the CPU only, not on {deployment.provider}"
-    if runtime.name not in NAMES_PROVIDERS or (runtime.name == "benchmark_model" and not runtime.providers):
+    lists = _known(runtime, deployment).lists_providers
+    if lists == "cpu alone" and deployment.provider != "cpu":
+        only = f"computes on the CPU only, not on {deployment.provider}"
+        return f"device {device}: its {runtime.name} ({runtime.version}) {only}"
+    if lists in ("no", "cpu alone") or (lists == "where known" and not runtime.providers):
         return None
-    name = RUNTIMES[deployment.runtime].providers[deployment.provider]
+    name = TARGETS[deployment.runtime].providers[deployment.provider]
     if name in runtime.providers:
         return None
     listed = ", ".join(runtime.providers) or "none"
@@ -272,17 +274,19 @@ def imitated_npu(device: str, machine: str, deployment: Deployment) -> str | Non
     Returns:
         One sentence, or None.
     """
-    if not is_npu(deployment.runtime, deployment.provider) or not is_emulated(machine):
+    target = TARGETS.get(deployment.runtime)
+    npu = None if target is None else target.npus.get(deployment.provider)
+    if npu is None or not loaded(npu.is_imitated)(machine):
         return None
     return (
-        f"device {device}: on its processor ({machine}) onnxruntime-qnn imitates the NPU, so the times would be those "
+        f"device {device}: on its processor ({machine}) {npu.package} imitates the NPU, so the times would be those "
         "of no device; a device that is declared emulated may run it"
     )
 
 
 def _missing_precision(device: str, runtime: RuntimeInfo, deployment: Deployment) -> str | None:
     kind = "int8" if deployment.precision.startswith("int8") else deployment.precision
-    if runtime.name not in NAMES_PRECISIONS or kind in runtime.precisions:
+    if not _known(runtime, deployment).lists_precisions or kind in runtime.precisions:
         return None
     listed = ", ".join(runtime.precisions) or "none"
     return (

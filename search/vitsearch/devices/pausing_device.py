@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from vitsearch.core.plan import Deployment
+from vitsearch.core.targets import TARGETS
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.wrapped_device import WrappedDevice
 from vitsearch_agent.wire.protocol import SCREEN, Measurement, MeasureProtocol
@@ -32,8 +33,6 @@ LOOK_S = 0.25
 """Seconds between two looks at how many workers are busy."""
 RENEW_S = 2.0
 """Seconds between two requests to stay paused; `workers.process_guard.LEASE_S` must be several times as long."""
-BESIDE_REFERENCES = {("onnxruntime", "cpu"), ("openvino", "cpu"), ("litert", "cpu"), ("executorch", "cpu")}
-"""Runtimes and providers that run the reference models beside a model, as the agent's runtimes do."""
 R = TypeVar("R")
 
 
@@ -73,7 +72,8 @@ def seconds_to_wait(busy: float, ran_s: float, paused_s: float) -> float:
 def needs_quiet(deployment: Deployment, protocol: MeasureProtocol) -> bool:
     """Whether work beside a measurement would show in its result: it confirms, or it has no references."""
     is_screen = protocol.max_processes <= SCREEN.max_processes
-    return not is_screen or (deployment.runtime, deployment.provider) not in BESIDE_REFERENCES
+    target = TARGETS.get(deployment.runtime)
+    return not is_screen or target is None or deployment.provider not in target.paired
 
 
 class PausingDevice(WrappedDevice):

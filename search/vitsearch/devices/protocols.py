@@ -2,10 +2,11 @@
 
 The screening measurement is short and runs for every model; the confirmation measurement runs for trained models.
 
-throughput_ips, latency_ms_concurrent_p50 and _p95
-                            a throughput phase, in both protocols
-latency_ms_sustained_p50    samples after a soak, in the confirmation
-energy_mj, power_w          a power phase, in the confirmation, if the device has a meter
+throughput      a throughput phase, in both protocols
+soak            samples after a soak, in the confirmation
+power, idle     a power phase, in the confirmation, if the device has a meter
+
+Which metrics need which is `vitsearch.core.metrics.NEEDS`.
 """
 
 from __future__ import annotations

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from vitsearch.core.metrics import NEEDS
 from vitsearch.devices.connection import connect
-from vitsearch.devices.deployable import PACKAGES
 from vitsearch.devices.registry import KnownDevice
 from vitsearch.errors import VitsearchError
 from vitsearch_agent.errors import AgentError, Unauthorized
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.wire.device_info import RuntimeInfo
 from vitsearch_agent.wire.protocol import DeviceInfo
 
@@ -71,10 +72,11 @@ def _survey(name: str, device: KnownDevice) -> DeviceSurvey:
 def device_parts(info: DeviceInfo) -> tuple[DevicePart, ...]:
     """The parts of a device, by what its agent reports."""
     is_linux = info.fingerprint.get("kernel") is not None
-    left_out = {"noop"} | ({"coreml"} if is_linux else set())  # Core ML runs on Apple's systems only
-    parts = [_runtime(runtime) for runtime in info.runtimes if runtime.name not in left_out]
+    parts = [_runtime(runtime) for runtime in info.runtimes if _is_shown(runtime, is_linux)]
     meter = info.power_meter
-    parts.append(DevicePart("power meter", meter is not None, meter or "none: energy_mj and power_w are not measured"))
+    *metered, last = NEEDS["power"]
+    without = f"none: {', '.join(metered)} and {last} are not measured"
+    parts.append(DevicePart("power meter", meter is not None, meter or without))
     parts += [
         DevicePart(f"restriction {restriction.name}", restriction.holds, restriction.detail)
         for restriction in info.restrictions
@@ -84,9 +86,15 @@ def device_parts(info: DeviceInfo) -> tuple[DevicePart, ...]:
     return tuple(parts)
 
 
+def _is_shown(runtime: RuntimeInfo, is_linux: bool) -> bool:
+    needs = RUNTIMES.get(runtime.name)
+    return needs is None or (needs.runs_models and not (is_linux and needs.system is not None))
+
+
 def _runtime(runtime: RuntimeInfo) -> DevicePart:
     if runtime.available:
         providers = f": {', '.join(runtime.providers)}" if runtime.providers else ""
         return DevicePart(runtime.name, True, f"{runtime.version}{providers}")
-    install = f"pip install {PACKAGES[runtime.name]}" if runtime.name in PACKAGES else None
+    needs = RUNTIMES.get(runtime.name)
+    install = f"pip install {needs.package}" if needs is not None and needs.package else None
     return DevicePart(runtime.name, False, runtime.reason or "not available", install)

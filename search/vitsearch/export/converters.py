@@ -16,12 +16,11 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 
+from vitsearch.core import targets
 from vitsearch.errors import ResourceError, StageError, UnknownName
 from vitsearch_agent.base.system import user_cache_folder
 
@@ -33,33 +32,10 @@ TIMEOUT_S = 3600.0
 LAST_WORDS_MAX = 500
 
 
-@dataclass(frozen=True)
-class Converter:
-    """What an environment holds: `requirements`, and with `reads_torch` the version of torch that wrote the program to
-    convert. `size` is what it takes, in words."""
-
-    requirements: tuple[str, ...]
-    size: str
-    reads_torch: bool = False
-
-
-CONVERTERS: Mapping[str, Converter] = MappingProxyType(
-    {
-        "litert": Converter(
-            ("litert-torch>=0.10,<0.11", "ai-edge-quantizer>=0.10,<0.11", "ai-edge-litert>=2.3,<2.4"),
-            "about 2 GB, some minutes",
-            reads_torch=True,
-        ),
-        # onnxruntime-qnn has no requirements of its own; it loads into the onnxruntime that it was built for or a newer
-        "qnn": Converter(("onnxruntime-qnn>=2.7,<2.8", "onnxruntime>=1.32,<2"), "about 0.5 GB"),
-    }
-)
-
-
 def folder_of(name: str) -> Path:
     """The folder of a converter's environment, whether or not it exists."""
-    if name not in CONVERTERS:
-        raise UnknownName("converter", name, CONVERTERS)
+    if name not in targets.converters():
+        raise UnknownName("converter", name, targets.converters())
     root = os.environ.get(FOLDER_VARIABLE) or os.path.join(user_cache_folder(), "converters")
     return Path(root).expanduser() / name
 
@@ -71,7 +47,7 @@ def python_of(name: str) -> Path:
 
 def requirements_of(name: str) -> tuple[str, ...]:
     """What the environment must hold today. A torch has our own minor version, because it reads what ours writes."""
-    converter = CONVERTERS[name]
+    converter = targets.converters()[name]
     if not converter.reads_torch:
         return converter.requirements
     major, minor, *_ = version("torch").split(".")
@@ -98,7 +74,7 @@ def install(name: str, verify: Callable[[Path], None], say: Callable[[str], None
     if converter_missing(name) is None:
         say(f"The {name} converter is already installed in {folder}.")
         return
-    say(f"Making an environment for the {name} converter in {folder}: {CONVERTERS[name].size}.")
+    say(f"Making an environment for the {name} converter in {folder}: {targets.converters()[name].size}.")
     _step([sys.executable, "-I", "-m", "venv", "--clear", str(folder)])
     _step([str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check", *requirements_of(name)])
     say("Converting a small model to verify it.")

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+
+from vitsearch.core.targets import TARGETS
+from vitsearch.registry import loaded
 
 PREFIX = "vitsearch"
 MEMBER = f"{PREFIX}.json"
@@ -32,10 +34,12 @@ def describe(artifact_key: str, preprocessing: Mapping[str, Any], labels: tuple[
 
 def write(path: Path, metadata: Mapping[str, str]) -> None:
     """Put metadata into a model file, in place."""
-    _WRITERS[path.suffix](path, metadata)
+    writer = next(target.metadata for target in TARGETS.values() if target.suffix == path.suffix)
+    loaded(writer)(path, metadata)
 
 
-def _onnx(path: Path, metadata: Mapping[str, str]) -> None:
+def in_onnx(path: Path, metadata: Mapping[str, str]) -> None:
+    """Put metadata into an ONNX file, in place."""
     import onnx
 
     model = onnx.load(path)
@@ -44,39 +48,7 @@ def _onnx(path: Path, metadata: Mapping[str, str]) -> None:
     onnx.save(model, path)
 
 
-def _openvino(path: Path, metadata: Mapping[str, str]) -> None:
-    tree = ElementTree.parse(path)
-    root = tree.getroot()
-    existing = root.find("rt_info")
-    info = ElementTree.SubElement(root, "rt_info") if existing is None else existing
-    section = ElementTree.SubElement(info, PREFIX)
-    for name, text in metadata.items():
-        ElementTree.SubElement(section, name, value=text)
-    tree.write(path, encoding="utf-8", xml_declaration=True)
-
-
-def _behind(path: Path, metadata: Mapping[str, str]) -> None:
+def behind(path: Path, metadata: Mapping[str, str]) -> None:
+    """Append a zip to a file whose readers look at its start alone."""
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(MEMBER, WHEN), json.dumps(dict(metadata), sort_keys=True))
-
-
-def _coreml(path: Path, metadata: Mapping[str, str]) -> None:
-    from vitsearch.export.coreml.coreml_file import quiet
-
-    with quiet():
-        from coremltools.proto import Model_pb2
-    spec = Model_pb2.Model()
-    spec.ParseFromString(path.read_bytes())
-    for name, text in metadata.items():
-        spec.description.metadata.userDefined[f"{PREFIX}.{name}"] = text
-    path.write_bytes(spec.SerializeToString(deterministic=True))
-
-
-_WRITERS: dict[str, Callable[[Path, Mapping[str, str]], None]] = {
-    ".onnx": _onnx,
-    ".xml": _openvino,
-    ".tflite": _behind,
-    ".pte": _behind,
-    ".mlmodel": _coreml,
-}
-"""By the suffix of the file that a runtime opens."""

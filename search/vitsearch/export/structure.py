@@ -10,11 +10,12 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 from vitsearch.core.plan import Deployment
+from vitsearch.core.targets import TARGETS
 from vitsearch.export.base import ExportedFile
 from vitsearch.export.device_jobs import device_job
+from vitsearch.registry import loaded
 from vitsearch_agent.artifacts.onnx_file import CALIBRATION
 from vitsearch_agent.base.canonical_json import digest
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import onnx
 
 SCHEMA = 1
-INDICES = frozenset({"i64", "boolean"})
-"""OpenVINO's types of constants that are shapes and indices, which belong to the structure."""
 
 
 def digest_of(file: ExportedFile, deployment: Deployment) -> str | None:
@@ -31,15 +30,18 @@ def digest_of(file: ExportedFile, deployment: Deployment) -> str | None:
 
     Weights that are zero may be skipped by a runtime, so the share of zeros in each counts, in tenths.
     """
-    if file.path.suffix == ".onnx":
-        graph: Any = list(onnx_graph(file.path, _constant))
-    elif file.path.suffix == ".xml":
-        graph = list(_openvino(file.path))
-    else:
+    target = TARGETS.get(deployment.runtime)
+    if target is None or target.structure is None:
         return None
+    graph = list(loaded(target.structure)(file.path))
     job = device_job(deployment.with_options(file.options))
     run = {"runtime": job.runtime, "options": job.options, "batch": deployment.batch}
     return digest({"schema": SCHEMA, "run": run, "graph": graph})
+
+
+def of_onnx(path: Path) -> Iterator[Any]:
+    """What the cost of an ONNX file depends on."""
+    return onnx_graph(path, _constant)
 
 
 def onnx_graph(path: Path, constant: Callable[[onnx.TensorProto], Any]) -> Iterator[Any]:
@@ -102,26 +104,3 @@ def _constant(tensor: onnx.TensorProto) -> Any:
         return [kind, list(tensor.dims), values.ravel().tolist()]
     zeros = 1.0 - np.count_nonzero(values) / max(values.size, 1)
     return [kind, list(tensor.dims), int(10 * zeros)]
-
-
-def _openvino(path: Path) -> Iterator[Any]:
-    """The layers in their order without names, and the edges between them."""
-    content = path.with_suffix(".bin").read_bytes()
-    root = ElementTree.parse(path).getroot()
-    numbers: dict[str | None, int] = {}
-    for layer in root.iterfind("layers/layer"):
-        number = numbers.setdefault(layer.get("id"), len(numbers))
-        element = layer.find("data")
-        data = {} if element is None else dict(element.attrib)
-        if layer.get("type") == "Const":
-            start, size = int(data.pop("offset")), int(data.pop("size"))
-            data["values"] = _values(content[start : start + size], data["element_type"])
-        ports = [[size.text for size in port.iter("dim")] for port in layer.iter("port")]
-        yield [number, layer.get("type"), layer.get("version"), data, ports]
-    for edge in root.iterfind("edges/edge"):
-        ends = numbers[edge.get("from-layer")], numbers[edge.get("to-layer")]
-        yield [*ends, edge.get("from-port"), edge.get("to-port")]
-
-
-def _values(content: bytes, kind: str) -> Any:
-    return content.hex() if kind in INDICES else int(10 * content.count(0) / max(len(content), 1))

@@ -10,8 +10,8 @@ from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Plan, QuantizationAware, Recipe
 from vitsearch.core.preprocessing import OWN, ModelView, Preprocessing, PreprocessingKeys
 from vitsearch.devices.protocols import Phases
-from vitsearch.pipeline.calibration import Calibration
-from vitsearch.pipeline.jobs import Source
+from vitsearch.stages import Source
+from vitsearch.stages.calibration import Calibration
 from vitsearch.tasks import CLASSIFICATION, Task
 
 

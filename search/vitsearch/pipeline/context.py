@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.stage import Stage, StageKey
-from vitsearch.pipeline.jobs import FileJob, Job, Runner, Workspace, backbone_of
 from vitsearch.pipeline.progress import Progress, current_trial
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.pipeline.stage_clock import StageClock
+from vitsearch.stages import Job, Runner, Stored, Workspace
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import ArtifactRow, Ledger
+from vitsearch.storage.ledger import ArtifactRow, Ledger, Row
 from vitsearch.storage.stage_cost import StageCost
 
 R = TypeVar("R")
+StoredRow = TypeVar("StoredRow", bound=Row)
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,47 @@ class StageContext:
             yield
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]:
-        with self.stage(job.stage, backbone_of(job)):
+        with self.stage(job.stage, job.backbone):
             result, cost = await self.runner.run(job)
         self.ledger.costs.note(job.stage, cost)
         return result, cost
 
-    async def file(self, key: str, job: FileJob) -> str:
+    async def once(
+        self,
+        key: StageKey,
+        find: Callable[[], StoredRow | None],
+        job: Callable[[], Awaitable[Job[R]]],
+        row: Callable[[R], StoredRow],
+    ) -> StoredRow:
+        """The row of a stage: the stored one, else of the result of its job, which is made for the first that asks.
+
+        Args:
+            key: Of the stage.
+            find: Gives the row of the ledger, if it is there.
+            job: Makes the job, with what it needs of other stages.
+            row: What the ledger keeps of the result.
+
+        Returns:
+            The row, which is in the ledger.
+
+        Raises:
+            StageError: The stage cannot be made.
+        """
+
+        async def make() -> tuple[StoredRow, StageCost]:
+            result, cost = await self.run(await job())
+            return row(result), cost
+
+        return await self.single_flight.get(key, find, make)
+
+    async def file(self, key: str, job: Job[Stored]) -> str:
         """The digest of the file that `job` makes, once for every trial and every rung."""
 
-        async def make() -> tuple[ArtifactRow, StageCost]:
-            stored, cost = await self.run(job)
-            where = self.workspace.store.address
-            return ArtifactRow(key, job.stage, stored.sha256, stored.size_bytes, where, {}), cost
+        async def needs_nothing() -> Job[Stored]:
+            return job
 
-        row = await self.single_flight.get(StageKey(job.stage, key), lambda: self.ledger.artifact(key), make)
+        def kept(stored: Stored) -> ArtifactRow:
+            return stored.row(key, job.stage, self.workspace.store.address)
+
+        row = await self.once(StageKey(job.stage, key), lambda: self.ledger.artifact(key), needs_nothing, kept)
         return row.sha256

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
 
-from vitsearch.core.figures import NO_METRICS, Figure, Metrics
+from vitsearch.core.figures import NO_METRICS, Figure, Metrics, metrics_of_file
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.keys import ExportTarget, Origin, UnprunedWeights, trial_keys
 from vitsearch.core.networks import architecture_of, exporter_for
@@ -23,12 +23,14 @@ from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.devices.deployable import opset_on, version_on
 from vitsearch.devices.fleet import waiting
-from vitsearch.pipeline.calibration import Calibrations
 from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.fleet_measure import measurements_on
-from vitsearch.pipeline.jobs import (
+from vitsearch.pipeline.measure import ModelFile
+from vitsearch.pipeline.resolved_trial import KeyedModel, ResolvedTrial
+from vitsearch.pipeline.shared_stages import SharedParts, SharedStages
+from vitsearch.stages import (
     Base,
     CompressionSpec,
     Evaluation,
@@ -39,11 +41,9 @@ from vitsearch.pipeline.jobs import (
     ScreenJob,
     TrainJob,
 )
-from vitsearch.pipeline.measure import ModelFile
-from vitsearch.pipeline.resolved_trial import KeyedModel, ResolvedTrial
-from vitsearch.pipeline.shared_stages import SharedParts, SharedStages
+from vitsearch.stages.calibration import Calibrations
 from vitsearch.storage.files import ScratchFiles, Store
-from vitsearch.storage.ledger import ArtifactRow, EvaluationRow, Row, TrainingRow
+from vitsearch.storage.ledger import ArtifactRow, EvaluationRow, TrainingRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_agent.base.canonical_json import digest
@@ -51,7 +51,6 @@ from vitsearch_agent.wire.protocol import MeasureProtocol
 
 NOT_EVALUATED = "it is evaluated when a model is confirmed"
 J = TypeVar("J", bound=TrainJob)
-R = TypeVar("R", bound=Row)
 
 
 class Pipeline:
@@ -130,7 +129,9 @@ class Pipeline:
         if self._measurements.rounds(graph_key, self.protocols.screen) < rounds:
             with self._scratch_files.using(row.sha256):
                 if not scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
-                    row, _ = await self._make_screened(trial)
+                    job = self._screening(trial)
+                    graph, _ = await self.context.run(job)
+                    row = job.row(graph)
                 with self._scratch_files.using(row.sha256):  # a rebuilt file may have another digest
                     file = _file(row, scratch, graph_key, trial.plan)
                     await self._measurements.measure(file, self.protocols.screen, rounds)
@@ -148,29 +149,38 @@ class Pipeline:
         return weights
 
     async def _screened_file(self, trial: ResolvedTrial) -> ArtifactRow:
-        key = trial.stage_keys.screened
-        return await self._once(
-            Stage.SCREEN, key, lambda: self._ledger.artifact(key), lambda: self._make_screened(trial)
+        job = self._screening(trial)
+
+        async def screening() -> ScreenJob:
+            return job
+
+        return await self.context.once(
+            StageKey(job.stage, job.artifact_key), lambda: self._ledger.artifact(job.artifact_key), screening, job.row
         )
 
-    async def _make_screened(self, trial: ResolvedTrial) -> tuple[ArtifactRow, StageCost]:
-        key, deployment, target = trial.stage_keys.screened, trial.plan.deployment, trial.target
-        calibration, version, where = self.config.calibration, target.version, self._workspace.scratch.address
-        job = ScreenJob(self._workspace, trial.spec, deployment, target.opset, calibration, version, key)
-        graph, cost = await self.context.run(job)
-        return ArtifactRow(key, Stage.SCREEN, graph.sha256, graph.size_bytes, where, graph.detail()), cost
+    def _screening(self, trial: ResolvedTrial) -> ScreenJob:
+        target = trial.target
+        return ScreenJob(
+            self._workspace,
+            trial.spec,
+            trial.plan.deployment,
+            target.opset,
+            self.config.calibration,
+            runtime_version=target.version,
+            artifact_key=trial.stage_keys.screened,
+        )
 
     async def proxy(self, trial: ResolvedTrial) -> Evaluation:
         """Rung 0: qualities and divergence of the refitted model, without a gradient step."""
         key = trial.stage_keys.weights
 
-        async def make() -> tuple[TrainingRow, StageCost]:
+        async def job() -> ProxyJob:
             reference = await self._shared.reference(trial.plan, trial.shared.base)
-            evaluation, cost = await self.context.run(ProxyJob(self._workspace, trial.spec, reference))
-            return _rung(key, 0, evaluation, None), cost
+            return ProxyJob(self._workspace, trial.spec, reference)
 
-        row = await self._once(Stage.PROXY, key, lambda: self._ledger.training(key, 0), make)
-        return _evaluation(row)
+        stage = StageKey(Stage.PROXY, key)
+        row = await self.context.once(stage, lambda: self._ledger.training(key, 0), job, lambda seen: seen.row(key, 0))
+        return Evaluation.of_row(row)
 
     async def train(self, trial: ResolvedTrial, rung: int) -> TrainingRow:
         """Fine-tune from the rung before to `rung`."""
@@ -307,11 +317,6 @@ class Pipeline:
     def _workers_are_busy(self) -> bool:
         return any(not stage.needs_device for stage in self.context.single_flight.running)
 
-    async def _once(
-        self, stage: Stage, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
-    ) -> R:
-        return await self.context.single_flight.get(StageKey(stage, key), find, make)
-
     async def _train_int8(self, trial: ResolvedTrial, rung: int) -> TrainingRow:
         """What was trained up to `rung`, trained further with the rounding of static int8 in place."""
         plan, settings = trial.plan, self.config.qat
@@ -337,7 +342,7 @@ class Pipeline:
             checkpoint_sha256=row.checkpoint_sha256 if row else None,
             targets=await self._shared.targets(trial.plan, trial.shared.teacher),
             reference=await self._shared.reference(trial.plan, trial.shared.base),
-            before=_evaluation(row) if row else await self.proxy(trial),
+            before=Evaluation.of_row(row) if row else await self.proxy(trial),
             keeps="best" if self._learns_of_another(trial) else "nearest",
         )
 
@@ -348,11 +353,12 @@ class Pipeline:
         return not is_own and self.config.teacher not in (None, self.config.reference)
 
     async def _trained(self, stage: Stage, key: str, rung: int, job: Callable[[], Awaitable[TrainJob]]) -> TrainingRow:
-        async def make() -> tuple[TrainingRow, StageCost]:
-            trained, cost = await self.context.run(await job())
-            return _rung(key, rung, trained.evaluation, trained.checkpoint_sha256), cost
-
-        return await self._once(stage, f"{key}:{rung}", lambda: self._ledger.training(key, rung), make)
+        return await self.context.once(
+            StageKey(stage, f"{key}:{rung}"),
+            lambda: self._ledger.training(key, rung),
+            job,
+            lambda trained: trained.row(key, rung),
+        )
 
     async def _artifact(self, trial: ResolvedTrial, rung: int) -> ArtifactRow:
         """The exported model after `rung`; its weights are trained again when their file is gone."""
@@ -360,32 +366,26 @@ class Pipeline:
         train = self._train_int8 if _is_int8(trial, rung) else self.train
 
         async def make() -> tuple[ArtifactRow, StageCost]:
-            checkpoint = (await train(trial, rung)).checkpoint_sha256 if rung else None
-            deployment, calibration = trial.plan.deployment, self.config.calibration
-            batch = deployment.batch or self.protocols.confirm.batch or 1
-            opset, version = trial.target.opset, trial.target.version
+            deployment = trial.plan.deployment
             job = ExportJob(
                 self._workspace,
                 trial.spec,
                 deployment,
-                opset,
-                calibration,
-                checkpoint,
-                batch,
-                version,
-                key,
+                trial.target.opset,
+                self.config.calibration,
+                (await train(trial, rung)).checkpoint_sha256 if rung else None,
+                deployment.batch or self.protocols.confirm.batch or 1,
                 await self._shared.truth("validation"),
+                runtime_version=trial.target.version,
+                artifact_key=key,
             )
-            out, cost = await self.context.run(job)
-            figures = Metrics(out.judged.figures).to_json()
-            split = self.config.judged_by
-            self._ledger.add(EvaluationRow(key, split, out.n, "worker", batch, figures, out.judged.tally), cost)
-            where = self._workspace.store.address
-            seen = asdict(trial.spec.source.preprocessing)
-            detail = out.detail() | {"preprocessing": seen, "start": trial.shared.start}
-            return ArtifactRow(key, "model", out.graph.sha256, out.graph.size_bytes, where, detail), cost
+            exported, cost = await self.context.run(job)
+            self._ledger.add(job.evaluation_row(exported, self.config.judged_by), cost)
+            start = {"preprocessing": asdict(trial.spec.source.preprocessing), "start": trial.shared.start}
+            return job.row(exported, start), cost
 
-        return await self._once(Stage.EXPORT, key, lambda: self._ledger.artifact(key), make)
+        stage = StageKey(Stage.EXPORT, key)
+        return await self.context.single_flight.get(stage, lambda: self._ledger.artifact(key), make)
 
     def shares(self, keys: Keys) -> dict[str, float]:
         """The shares of the MACs of an artifact in each precision; empty where they are unknown."""
@@ -431,27 +431,12 @@ class Pipeline:
             qualities = Metrics(dict.fromkeys(names, Figure(None, reason=NOT_EVALUATED)))
         else:
             qualities = evaluated.metrics
-        return qualities | Metrics(
-            {
-                "size_mb": Figure(artifact.size_bytes / 1e6),
-                "macs_m": Figure(artifact.detail["macs_m"]),
-                "params_m": Figure(artifact.detail["params_m"]),
-            }
-        )
+        return qualities | metrics_of_file(artifact.size_bytes, artifact.detail)
 
 
 def _is_int8(trial: ResolvedTrial, rung: int) -> bool:
     """Whether the weights of an exported model were trained with int8 rounding."""
     return rung > 0 and trial.plan.deployment.precision in TRAINED
-
-
-def _evaluation(row: TrainingRow) -> Evaluation:
-    return Evaluation(row.qualities, row.divergence or 0.0, row.n, row.errors)
-
-
-def _rung(key: str, rung: int, evaluation: Evaluation, checkpoint_sha256: str | None) -> TrainingRow:
-    qualities, errors = dict(evaluation.qualities), dict(evaluation.errors)
-    return TrainingRow(key, rung, qualities, evaluation.divergence, evaluation.n, checkpoint_sha256, errors)
 
 
 def _file(row: ArtifactRow, store: Store, graph_key: str, plan: Plan) -> ModelFile:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from vitsearch.core.keys import ExportTarget, TrialKeys
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
-from vitsearch.pipeline.jobs import CompressionSpec
 from vitsearch.pipeline.shared_stages import SharedParts
+from vitsearch.stages import CompressionSpec
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from vitsearch.core.resolve import BlockStructure, Scores
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.jobs import (
+from vitsearch.stages import (
     STORED,
     Base,
     BaseJob,
@@ -32,13 +32,13 @@ from vitsearch.pipeline.jobs import (
     Source,
     SubsetJob,
 )
+from vitsearch.stages.base import base_key
+from vitsearch.stages.block_structure import block_structure_key
+from vitsearch.stages.sensitivity import sensitivity_key
 from vitsearch.storage.files import place_of
 from vitsearch.storage.ledger import BlockStructureRow, TrainingRow
-from vitsearch.storage.stage_cost import StageCost
 from vitsearch_agent.base.canonical_json import digest
 
-BLOCK_STRUCTURE_SCHEMA = 1
-"""Raised by hand when block structures, scores or statistics change what they hold."""
 MAPS_MAX_BYTES = 512 * 2**20
 """Maps of a teacher are kept up to this size; larger ones are made again in each step of a training."""
 
@@ -117,33 +117,24 @@ class SharedStages:
         key, rung = self._base_key(source, starting_digest, recipe), recipe.rungs[-1]
         checkpoint = self._workspace.scratch.root / place_of(key)
 
-        async def make() -> tuple[TrainingRow, StageCost]:
+        async def job() -> BaseJob:
             job = BaseJob(self._workspace, source, recipe, checkpoint=checkpoint)
-            if self._reference is not None and source != self._reference:
-                targets, truth = await self._base_targets(recipe), await self.truth("validation")
-                job = replace(job, targets=targets, truth_sha256=truth)
-            base, cost = await self._context.run(job)
+            if self._reference is None or source == self._reference:
+                return job
+            targets, truth = await self._base_targets(recipe), await self.truth("validation")
+            return replace(job, targets=targets, truth_sha256=truth)
+
+        def kept(base: Base) -> TrainingRow:
             if base.note is not None:
                 self._context.progress.note(f"{source.backbone}: {base.note}")
-            return TrainingRow(key, rung, dict(base.qualities), None, base.n, base.weights_sha256), cost
+            return base.row(key, rung)
 
-        row = await self._context.single_flight.get(
-            StageKey(Stage.BASE, key), lambda: self._ledger.training(key, rung), make
-        )
+        row = await self._context.once(StageKey(Stage.BASE, key), lambda: self._ledger.training(key, rung), job, kept)
         checkpoint.unlink(missing_ok=True)
-        return Base(row.checkpoint_sha256 or "", row.qualities, row.n)
+        return Base.of_row(row)
 
     def _base_key(self, source: Source, starting_digest: str, recipe: Recipe) -> str:
-        return digest(
-            {
-                "stage": Stage.BASE,
-                "backbone": source.backbone,
-                "view": source.view.in_keys(),
-                "start": starting_digest,
-                "recipe": recipe.in_keys(),
-                "data": self._config.data.in_keys(),
-            }
-        )
+        return base_key(source, starting_digest, recipe, self._config.data)
 
     async def reference(self, plan: Plan, base: Base) -> Reference:
         """What compressed models are compared with: the unpruned model on the holdout."""
@@ -202,10 +193,8 @@ class SharedStages:
 
     async def subset(self, view: ModelView | None, images: int) -> Path:
         """The file of so many validation images (`spread_rows`) as a model sees them, or (None) of their labels."""
-        seen = None if view is None else view.in_keys()
-        described = {"stage": Stage.SUBSET, "data": self._config.data.fingerprint, "view": seen, "rows": "spread"}
         job = SubsetJob(self._workspace, view, images)
-        sha256 = await self._context.file(digest(described | {"images": images}), job)
+        sha256 = await self._context.file(job.key(self._config.data.fingerprint), job)
         return await self._fetched(sha256)
 
     async def _block_structure(self, source: Source, base: Base) -> BlockStructureRow:
@@ -213,33 +202,23 @@ class SharedStages:
         wanted = self._config.structure_calibration
         calibration = digest({"data": self._config.judged_by} | asdict(wanted))
         network = network_named(source.backbone, self._workspace.networks)
-        described = {"schema": BLOCK_STRUCTURE_SCHEMA, "calibration": calibration, "window_size": source.window_size}
-        if isinstance(network, PythonNetwork):
-            described["structure"] = network.structure
-        key = digest(described | self._in_keys(source, base))
+        own = network.structure if isinstance(network, PythonNetwork) else None
+        key = block_structure_key(self._in_keys(source, base), calibration, source.window_size, own)
 
-        async def make() -> tuple[BlockStructureRow, StageCost]:
-            analysis, cost = await self._context.run(BlockStructureJob(self._workspace, source, wanted))
-            row = BlockStructureRow(
-                key,
-                base.weights_sha256,
-                str(source.resolution),
-                calibration,
-                analysis.block_structure,
-                analysis.scores,
-                analysis.statistics_sha256,
-            )
-            return row, cost
+        async def job() -> BlockStructureJob:
+            return BlockStructureJob(self._workspace, source, wanted)
 
-        return await self._context.single_flight.get(
-            StageKey(Stage.BLOCK_STRUCTURE, key), lambda: self._ledger.block_structure(key), make
+        return await self._context.once(
+            StageKey(Stage.BLOCK_STRUCTURE, key),
+            lambda: self._ledger.block_structure(key),
+            job,
+            lambda seen: seen.row(key, base.weights_sha256, str(source.resolution), calibration),
         )
 
     async def _sensitivity(self, source: Source, base: Base) -> dict[str, float]:
         """KL in nats from rounding each layer of the unpruned model alone; shared by all mixed-precision plans."""
         calibration = asdict(self._config.calibration) | {"data": self._config.judged_by}
-        described = {"stage": Stage.SENSITIVITY, "calibration": calibration, "window": source.window_size}
-        key = digest(described | self._in_keys(source, base))
+        key = sensitivity_key(self._in_keys(source, base), calibration, source.window_size)
         sha256 = await self._context.file(key, SensitivityJob(self._workspace, source, self._config.calibration))
         sensitivity: dict[str, float] = json.loads((await self._fetched(sha256)).read_text())
         return sensitivity
@@ -261,14 +240,8 @@ class SharedStages:
 
     async def _outputs(self, job: LogitsJob, model: Base) -> str:
         """The file of what `model` gives for the images of `job`."""
-        pool = [job.recipe.images_per_epoch, job.recipe.rungs[-1], job.recipe.seed]
-        described = {
-            "stage": job.stage,
-            "data": self._config.data.fingerprint,
-            "images": job.images,
-            "pool": pool if job.images == "train" else None,
-        }
-        return await self._context.file(digest(described | self._in_keys(job.source, model)), job)
+        key = job.key(self._in_keys(job.source, model), self._config.data.fingerprint)
+        return await self._context.file(key, job)
 
     def _in_keys(self, source: Source, base: Base) -> dict[str, Any]:
         """What enters keys of what depends on an unpruned model. Its weights alone do not say what is computed with

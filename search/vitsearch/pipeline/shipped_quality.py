@@ -5,8 +5,8 @@ from __future__ import annotations
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Shipped
 from vitsearch.core.stage import Stage, StageKey
-from vitsearch.pipeline.jobs import ShipJob, Source
 from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.stages import ShipJob, Source
 from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.storage.shipped import key_of, of_row, to_row
 from vitsearch.storage.stage_cost import StageCost

@@ -16,7 +16,7 @@ from typing import Any
 from vitsearch.core.figures import Z_95
 from vitsearch.core.json_value import json_of
 from vitsearch.core.limits import Bound, bounds
-from vitsearch.core.metrics import METRICS, split
+from vitsearch.core.metrics import COMPARED, METRICS, split
 from vitsearch.core.plan import plan_text
 from vitsearch.core.record import trainings
 from vitsearch.core.stage import Stage
@@ -216,7 +216,7 @@ def _ship_options(space: SearchSpace, emulated: bool) -> tuple[str, ...]:
 def _metric(name: str) -> dict[str, Any]:
     metric, _ = split(name)
     look = {"unit": metric.unit, "direction": metric.direction}
-    return look | {"is_quality": metric.is_quality, "is_share": metric.is_share}
+    return look | {"is_quality": metric.is_quality, "is_share": metric.is_share, "is_compared": name in COMPARED}
 
 
 def _figures(name: str, trials: Sequence[ShownTrial]) -> dict[str, Any]:

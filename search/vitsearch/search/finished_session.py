@@ -11,7 +11,6 @@ from vitsearch.core.activity import doing
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.jobs import DataJob, Runner
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.open_device import cores_kept_free, described, open_device
@@ -24,6 +23,7 @@ from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.search.weighted_classes import refuse_unknown_names
 from vitsearch.space import SearchSpace
+from vitsearch.stages import DataJob, Runner
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import writable_store

@@ -5,7 +5,6 @@ What is measured on a board, and what runs there, stands in `spaces/`; this only
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import math
 import os
@@ -20,11 +19,14 @@ import yaml
 from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.core import study_name
 from vitsearch.core.image_size import ImageSize, smallest_enclosing
+from vitsearch.core.precisions import supports
+from vitsearch.core.targets import default_runtime
 from vitsearch.data.folders.masked import is_masked, survey_masked
 from vitsearch.data.review import MOST_UNEQUAL, Review, review
 from vitsearch.data.spec import DataSpec
 from vitsearch.devices import descriptions
 from vitsearch.errors import DataError, NetworkError, SpaceError, UnknownName
+from vitsearch.search.check.machine import runtime_here
 from vitsearch.space import shipped_spaces
 from vitsearch.tasks.segmentation.task import SEGMENTATION
 
@@ -202,6 +204,18 @@ class _Wishes:
     data: _Data
 
 
+def _drop_what_is_not_here(knobs: dict[str, Any]) -> None:
+    """Drop the runtimes that this computer lacks, and the precisions that no other one has."""
+    always = default_runtime()  # vitsearch itself needs it
+    here = [runtime for runtime in knobs["backend"] if runtime == always or runtime_here(runtime).works]
+    if here == knobs["backend"]:
+        return
+    knobs["backend"] = here
+    for precision in list(knobs["quantization"]):
+        if all(supports(runtime, precision) is not None for runtime in here):
+            knobs["quantization"].remove(precision)
+
+
 def _filled(wishes: _Wishes) -> str:
     """The space file of the board with what is the user's. Comments and order stay, so that it can be read."""
     from ruamel.yaml import YAML  # which keeps comments, unlike the reader of all other commands
@@ -219,9 +233,8 @@ def _filled(wishes: _Wishes) -> str:
     _set_objectives(tree, wishes)
     if wishes.data.has_masks:
         _set_segmentation(tree, wishes.data.resolutions)
-    if wishes.board == HERE and importlib.util.find_spec("openvino") is None:
-        tree["space"]["backend"] = ["onnxruntime"]
-        tree["space"]["quantization"].remove("bf16")
+    if wishes.board == HERE:
+        _drop_what_is_not_here(tree["space"])
     stream = io.StringIO()
     editor.dump(tree, stream)
     comment = head.split("\n", 2)[2]  # behind the line for editors, whose schema is in the repository

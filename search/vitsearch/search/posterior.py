@@ -17,11 +17,11 @@ from vitsearch.core.pareto import Loss, front, loss
 from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, ProxyFigure, ProxyScore, Record, RunningTrial, trainings
-from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.forecast.calibration import CalibratedModel
 from vitsearch.search.forecast.cost_model import CostForecast, predict_costs
 from vitsearch.search.forecast.quality_model import FinishedTraining, RefittedModel
 from vitsearch.search.goals import Goals
+from vitsearch.stages import Evaluation
 
 Qualities = Mapping[str, float]
 """Values of metrics of the task."""

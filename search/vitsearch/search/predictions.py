@@ -13,13 +13,13 @@ from vitsearch.data import describe_difference
 from vitsearch.errors import DataError, StoreError, StudyError
 from vitsearch.search.stage_config import data_spec
 from vitsearch.search.study_folders import StudyFolders
+from vitsearch.stages.parts.images import load_data, validation_truth
 from vitsearch.storage.ledger import Ledger, files_folder
 from vitsearch.storage.stores import store_of
 from vitsearch.study.results.comparison import McNemar, Paired, PairedMeans
 from vitsearch.study.results.detail import file_of, record_of
 from vitsearch.study.study import Study
 from vitsearch.tasks import Truth
-from vitsearch.workers.images import load_data, validation_truth
 from vitsearch.workers.predictions import RunnableFile, outputs_of
 
 Values = NDArray[np.float64]

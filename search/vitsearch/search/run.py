@@ -24,7 +24,6 @@ from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.jobs import DataJob, Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.check.connections import hub_probes, probes_of_driver, try_patiently
@@ -48,6 +47,7 @@ from vitsearch.search.watch.stall import StallWatch
 from vitsearch.search.watch.time_estimate import Remaining
 from vitsearch.search.weighted_classes import refuse_unknown_names
 from vitsearch.space import SearchSpace
+from vitsearch.stages import DataJob, Workspace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import adopt_store

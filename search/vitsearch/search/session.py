@@ -11,11 +11,11 @@ from vitsearch.core.pareto import loss
 from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.core.run_sizes import RunSizes
 from vitsearch.devices.agent_device import DeviceGroup
-from vitsearch.pipeline.jobs import Runner
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.earlier_studies import priors_of
 from vitsearch.search.goals import Goals
 from vitsearch.space import SearchSpace
+from vitsearch.stages import Runner
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study

@@ -16,11 +16,11 @@ from vitsearch.devices.protocols import Phases
 from vitsearch.errors import DataError
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.pipeline.config import StageConfig, Teacher
-from vitsearch.pipeline.jobs import Source
 from vitsearch.search.plan_space import catalogue_of
 from vitsearch.space import SearchSpace
 from vitsearch.space.section_base import StartingWeights
 from vitsearch.space.task import Data, TeacherSection
+from vitsearch.stages import Source
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.tasks import CLASSIFICATION, TaskSource, why_whole_images
 from vitsearch_agent.base.canonical_json import digest

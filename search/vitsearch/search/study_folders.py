@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from vitsearch.core import study_name
 from vitsearch.errors import StudyError
-from vitsearch.pipeline.jobs import PseudoLabels, ReferenceModel, Workspace
 from vitsearch.space import SearchSpace
+from vitsearch.stages import PseudoLabels, ReferenceModel, Workspace
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import files_folder
 from vitsearch.storage.ownership_notes import NOTE, adopt_new, has_note

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vitsearch.core.figures import Metrics
+from vitsearch.core.figures import Metrics, metrics_of_file
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment, plan_text
 from vitsearch.core.preprocessing import ModelView
@@ -200,7 +200,6 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
     pooled = results.pooled(final.keys.graph_key)
     assert pooled is not None  # a prepared model was measured
     store, models = store_of(opened.ledger), read_models(study, ledger, _target(opened))
-    of_file = {name: artifact.detail[name] for name in ("macs_m", "params_m")} | {"size_mb": artifact.size_bytes / 1e6}
     return BundledModel(
         study=study.name,
         trial=chosen.trial,
@@ -219,7 +218,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
         validation=SplitResult("validation", evaluated.n, evaluated.metrics, tally),
         device=study.attributes[ENVIRONMENTS][measured_in(final.keys.device_id, measurements[-1].environment_id)],
         measurements=tuple(sorted(measurements, key=lambda measurement: measurement.protocol.id == opened.protocol)),
-        metrics=pooled.metrics | Metrics.of(of_file),
+        metrics=pooled.metrics | metrics_of_file(artifact.size_bytes, artifact.detail),
         versions=ledger.versions(artifact),
         target=_target(opened),
         standing=_standing(opened, chosen, models),

@@ -20,23 +20,6 @@ from vitsearch_agent.base.printable import printable
 from vitsearch_agent.verify.bundle import SEGMENTATION
 from vitsearch_agent.verify.checksums import SIGNATURE
 
-TITLES = {
-    "latency_ms_p50": "latency, median",
-    "latency_ms_p95": "latency, 95th percentile",
-    "latency_ms_sustained_p50": "latency under load, median",
-    "latency_ms_concurrent_p50": "latency beside other runs, median",
-    "latency_ms_concurrent_p95": "latency beside other runs, 95th percentile",
-    "cpu_ms_p50": "CPU time, median",
-    "throughput_ips": "throughput",
-    "energy_mj": "energy of an inference",
-    "power_w": "power under load",
-    "peak_memory_mb": "peak memory",
-    "gpu_memory_mb": "memory of the GPU",
-    "load_ms": "time to load",
-    "size_mb": "size of the file",
-    "macs_m": "multiplications and additions",
-    "params_m": "parameters",
-}
 _ARGUMENTS = {"embedding": "IMAGE IMAGE...", "segmentation": "FOLDER IMAGE..."}
 """Those of `example.py`, by the task."""
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
@@ -103,9 +86,10 @@ def _standing(model: BundledModel) -> Iterator[str]:
 def _share(name: str, model: BundledModel, unpruned: Metrics) -> str | None:
     """A cost as a share of the baseline's; None where one of the two was not measured."""
     own, base = model.metrics.value(name), unpruned.value(name)
-    if name not in TITLES or own is None or not base:
+    metric = METRICS.get(name)
+    if metric is None or own is None or not base:
         return None
-    return f"{100 * own / base:.0f} % of its {TITLES[name]} ({own:.4g} of {base:.4g} {METRICS[name].unit})"
+    return f"{100 * own / base:.0f} % of its {metric.title} ({own:.4g} of {base:.4g} {metric.unit})"
 
 
 def _points(name: str, model: BundledModel, unpruned: Metrics) -> str | None:
@@ -207,8 +191,9 @@ def _figures(model: BundledModel) -> Iterator[str]:
     yield "| figure | value | 95 % interval |"
     yield "|---|---|---|"
     for name, figure in model.metrics.figures.items():
-        if name in TITLES and figure.value is not None:
-            yield f"| {TITLES[name]} | {figure.value:.4g} {METRICS[name].unit} | {_interval(figure)} |"
+        metric = METRICS.get(name)
+        if metric is not None and not metric.is_quality and not metric.is_raw and figure.value is not None:
+            yield f"| {metric.title} | {figure.value:.4g} {metric.unit} | {_interval(figure)} |"
     yield ""
     yield "`measurements.json` has every measurement with its conditions, and why a figure is missing."
     flags = sorted({flag for measurement in model.measurements for flag in measurement.flags})
@@ -247,10 +232,7 @@ def _run(model: BundledModel) -> Iterator[str]:
     yield "## Run it"
     yield ""
     if examples.python_example(model) is None:
-        how = "The engine of TensorRT is built on the device, with the command below."
-        if model.job.runtime != "trtexec":
-            how = f"{model.job.runtime} has no interface for Python in which it would run as it was measured."
-        yield f"{how} The input is `images`, float32,"
+        yield f"{examples.example_of(model).why_no_python(model)} The input is `images`, float32,"
         yield f"as `preprocessing.py` makes it; the output is `{model.task.output}`."
         return
     yield "```"
@@ -260,12 +242,9 @@ def _run(model: BundledModel) -> Iterator[str]:
     if model.task.kind == SEGMENTATION:
         yield ""
         yield from _MAP
-    if examples.cpp_example(model) is not None:
+    for lines in examples.example_of(model).notes(model):
         yield ""
-        yield "`example.cpp` does the same with the C++ interface of onnxruntime."
-    if model.job.runtime == "executorch":
-        yield ""
-        yield from _EXECUTORCH
+        yield from lines
 
 
 _MAP = (
@@ -275,19 +254,12 @@ _MAP = (
     "as large as the image after step 2.",
 )
 """What the output of a segmentation is."""
-_EXECUTORCH = (
-    "Apps run the same `model.pte` with ExecuTorch's runtime: in C++ by `Module` (`extension/module`), linked with the",
-    "XNNPACK backend and the portable kernels; in Kotlin by `Module` of `org.pytorch:executorch-android`; in Swift by",
-    "`Module` of its Swift package. The method is `forward`. Its input and output have no names; the input is float32,",
-    "as `preprocessing.py` makes it.",
-)
-"""What other languages need."""
 
 
 def _tool(model: BundledModel) -> Iterator[str]:
     yield "## The runtime's own benchmark"
     yield ""
-    command = examples.tool_command(model)
+    command = examples.example_of(model).tool(model)
     if command is None:
         yield f"There is no such tool for {model.job.runtime} with these options."
         return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -22,22 +21,13 @@ from vitsearch.ship.bundled_model import BundledModel
 from vitsearch.ship.card import card
 from vitsearch.tasks import CLASSIFICATION
 from vitsearch_agent.artifacts import model_files
-from vitsearch_agent.artifacts.coreml_file import write_package
 from vitsearch_agent.base import single_file
-from vitsearch_agent.runtimes.tools.trtexec_flags import CALIBRATION_CACHE
 from vitsearch_agent.verify import bundle
+from vitsearch_agent.wire.metrics import DEVICE_METRICS
 from vitsearch_agent.wire.protocol import Measurement
 
 File = bytes | Path
 """The content of a file, or the file that is copied."""
-JUDGED_FIGURES = frozenset(
-    {
-        "latency_ms_p50", "latency_ms_p95", "latency_ms_sustained_p50", "latency_ms_concurrent_p50",
-        "latency_ms_concurrent_p95", "cpu_ms_p50", "throughput_ips", "energy_mj",
-        "power_w", "peak_memory_mb", "gpu_memory_mb", "load_ms",
-    }
-)  # fmt: skip
-"""The figures that are measured again when a bundle is verified (`verify.checks` of the agent)."""
 _FASHION_MNIST = {*BUILTIN, "builtin:fashion-mnist", "builtin:fashion-mnist-14k", "builtin:fashion-mosaic"}
 """Data and backbones whose licence asks for its notice."""
 PICTURES = 3
@@ -64,18 +54,14 @@ def contents(model: BundledModel, with_images: bool) -> dict[str, File]:
         files["contexts.json"] = _json([context.to_json() for context in model.contexts])
     if model.task.labels in ("needed", "masks"):
         files[bundle.LABELS] = _json(model.data["class_names"])
-    if model.path.suffix == ".mlmodel":
-        files |= _package(model.path)
     if _FASHION_MNIST & {model.source["source"], model.final.plan.backbone}:
         files[LICENSE_ASSET.name] = LICENSE_ASSET
     texts = {
         "example.py": examples.python_example(model),
-        "example.cpp": examples.cpp_example(model),
         "requirements.txt": "".join(f"{line}\n" for line in examples.packages(model)),
-        CALIBRATION_CACHE: examples.calibration_cache(model),
-        examples.BENCHMARK_APP: examples.benchmark_app_config(model),
     }
     files |= {name: text.encode() for name, text in texts.items() if text}
+    files |= examples.example_of(model).files(model)
     if with_images:
         files[bundle.IMAGES] = model.images
         files |= _answers(model)
@@ -105,15 +91,6 @@ def _pictures(images: Path) -> dict[str, File]:
     return files
 
 
-def _package(model: Path) -> dict[str, File]:
-    """A Core ML program in the form that Xcode and `example.py` open."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "model.mlpackage"
-        write_package(str(model), str(model.with_suffix(".bin")), str(folder))
-        inside = [path for path in folder.rglob("*") if path.is_file()]
-        return {path.relative_to(folder.parent).as_posix(): path.read_bytes() for path in inside}
-
-
 def manifest(model: BundledModel, with_images: bool) -> dict[str, Any]:
     """What `vitsearch verify` reads (`vitsearch_agent.verify.bundle.Manifest`)."""
     measured, shipped, times = model.confirmation, model.shipped, model.reference_times
@@ -140,10 +117,11 @@ def manifest(model: BundledModel, with_images: bool) -> dict[str, Any]:
 
 
 def _judged(metrics: Metrics) -> dict[str, Any]:
+    """The figures that are measured again when a bundle is verified (`verify.checks` of the agent)."""
     return {
         name: _figure(figure)
         for name, figure in sorted(metrics.figures.items())
-        if name in JUDGED_FIGURES and figure.value is not None
+        if name in DEVICE_METRICS and not DEVICE_METRICS[name].is_raw and figure.value is not None
     }
 
 

@@ -11,11 +11,11 @@ from vitsearch.core.plan import Deployment, plan_text
 from vitsearch.core.precisions import is_npu
 from vitsearch.errors import ResourceError, StageError, StudyError
 from vitsearch.export import ExportedFile, converters, evaluate
-from vitsearch.export.qnn import contexts
-from vitsearch.export.qnn.chips import Chip, chip_of
 from vitsearch.pipeline.progress import Progress
 from vitsearch.ship.bundled_model import BundledModel
 from vitsearch.ship.shipped_context import ShippedContext, agreement
+from vitsearch.targets.onnxruntime.qnn import contexts
+from vitsearch.targets.onnxruntime.qnn.chips import Chip, chip_of
 from vitsearch.tasks import CLASSIFICATION
 from vitsearch_agent.verify.preprocessing import prepare
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsearch.export.qnn.contexts import Context
+from vitsearch.targets.onnxruntime.qnn.contexts import Context
 
 Floats = NDArray[np.float32]
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import did_you_mean
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Path
@@ -23,8 +23,8 @@ from vitsearch.storage.addresses import masked
 EMPTY = "must not be empty"
 MOST_PROBLEMS = 200
 """So many are named of a file. To look for the nearest key costs a fifth of a millisecond each."""
-NOT_MADE = {precision for runtime in RUNTIMES.values() for precision in runtime.refused}.difference(
-    *(runtime.precisions for runtime in RUNTIMES.values())
+NOT_MADE = {precision for runtime in TARGETS.values() for precision in runtime.refused}.difference(
+    *(runtime.precisions for runtime in TARGETS.values())
 )
 """Precisions that no runtime supports yet; messages do not offer them."""
 SECRETS = frozenset({"token", "storage", "url"})

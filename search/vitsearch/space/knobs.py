@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.precisions import MOST_BATCH, MOST_STREAMS, MOST_THREADS
 from vitsearch.core.preprocessing import OWN
+from vitsearch.core.targets import TARGETS, default_runtime, providers
 from vitsearch.space.networks import OnnxSection, PythonSection, kind_of_network
 from vitsearch.space.section_base import Section, Size, Square, StartingWeights, Weights, default_weights, with_weights
 from vitsearch.space.value_types import (
@@ -66,10 +67,12 @@ Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
 Precision = Literal[
     "fp32", "fp16", "bf16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed", "w8a16", "palette4"
 ]
-Runtime = Literal["onnxruntime", "openvino", "litert", "executorch", "tensorrt", "coreml"]
-Provider = Literal[
-    "cpu", "gpu", "npu", "ane", "all", "cuda", "tensorrt", "openvino", "xnnpack", "qnn", "coreml", "directml", "nnapi"
-]
+if TYPE_CHECKING:
+    Runtime = str
+    Provider = str
+else:  # pydantic lists them in its messages and in the JSON schema
+    Runtime = Literal[tuple(TARGETS)]
+    Provider = Literal[tuple(providers())]
 QuantizedOps = Literal["auto", "linear", "all"]
 Batch = Annotated[
     str,
@@ -121,7 +124,7 @@ class Knobs(Section):
     """What int8 covers in backbones with convolutions: linear layers (linear), or convolutions too (all). auto tries
     both on the leaderboard, and keeps the faster for each backbone, runtime, provider and precision, unless it loses
     more than 0.01 of accuracy."""
-    backend: Annotated[tuple[Runtime, ...], Choices(Runtime)] = ("onnxruntime",)
+    backend: Annotated[tuple[Runtime, ...], Choices(Runtime)] = (default_runtime(),)
     """The runtime on the device."""
     provider: Annotated[tuple[Provider, ...], Choices(Provider, least=0)] = ()
     """What computes in the runtime, such as cpu, cuda or npu; each runtime tries those that it has (default: its first,

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, get_args
 from vitsearch.core import legality
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan
-from vitsearch.core.precisions import AUTO, RUNTIMES, default_provider, opens_batch, takes_threads
+from vitsearch.core.precisions import AUTO, default_provider, opens_batch, takes_threads
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import PlanError, UnknownName
 from vitsearch.space.checks.support import Supports
 from vitsearch.space.checks.valid_parts import SearchedValues
@@ -79,7 +80,7 @@ def _base(words: PlanValues, space: SearchSpace | None, backbones: Backbones) ->
         knobs |= {knob: _first(getattr(space.space, knob)) for knob in OF_THE_SPACE}
         knobs["threads"] = space.threads[0]
         knobs["streams"] = space.space.streams[:1]
-        has = RUNTIMES[words.runtime or space.space.backend[0]].providers
+        has = TARGETS[words.runtime or space.space.backend[0]].providers
         knobs["provider"] = [provider for provider in space.space.provider if provider in has][:1]
     if name is not None:
         listed = {choice.name: choice for choice in space.space.backbone} if space is not None else {}

@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from vitsearch.core.plan import Options
-from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import PlanError
 from vitsearch.space.files import Problems
 from vitsearch.space.nodes import Location, Node, Path, Unreadable, parse
@@ -66,7 +66,7 @@ class PlanValues:
     def runtime(self) -> str | None:
         """The runtime, if the file has a valid one."""
         named = [node.value for own, node in self.values.items() if space_path(own) == ("space", "backend")]
-        return named[0] if named and isinstance(named[0], str) and named[0] in RUNTIMES else None
+        return named[0] if named and isinstance(named[0], str) and named[0] in TARGETS else None
 
     def over(self, base: dict[str, Any]) -> Node:
         """The space file `base` with the values of the plan."""

@@ -196,10 +196,10 @@ class Measure(Section):
     soak_s: _UpTo2Hours = Field(default=300.0, alias="soak")
     """Length of the load without pauses before the sustained latency is measured (for latency_ms_sustained_p50)."""
     power_s: _UpTo1Hour = Field(default=30.0, alias="power")
-    """Length of the load during which the power meter is read (for energy_mj and power_w)."""
+    """Length of the load during which the power meter is read (for the metrics of energy and power)."""
     idle_s: _UpTo10Minutes = Field(default=10.0, alias="idle")
-    """Length of the idle periods before and after that load, which give the idle power to subtract (for energy_mj and
-    power_w)."""
+    """Length of the idle periods before and after that load, which give the idle power to subtract (for the metrics of
+    energy and power)."""
     start_max_c: Annotated[Number, Field(ge=-40, le=150)] | None = None
     """Temperature in degrees Celsius that the device must cool down to before each measuring process (default: no
     waiting)."""

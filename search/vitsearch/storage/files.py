@@ -18,15 +18,17 @@ from vitsearch.storage.atomic_files import PART, replacing
 from vitsearch.storage.ownership_notes import NOTE, has_note, is_empty, put_note
 from vitsearch_agent.artifacts import model_files
 from vitsearch_agent.base.canonical_json import digest, file_digest
+from vitsearch_agent.wire.job_spec import ARTIFACT_NAMES, ARTIFACTS
 
-MODEL_SUFFIXES = (".onnx", ".xml", ".tflite", ".pte", ".mlmodel")
+MODEL_SUFFIXES = tuple(Path(names[0]).suffix for names in ARTIFACTS.values())
 """Of the file that a runtime opens."""
 
 USERS = "databases"
 """The folder of a store with a note for each database that uses it."""
 TRIED = b"written by vitsearch to try whether it can write here; may be deleted\n"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_PLACE = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{62}}(\.(onnx|xml|bin|tflite|pte|mlmodel))?(-\w+{re.escape(PART)})?")
+_SUFFIXES = "|".join(sorted({re.escape(Path(name).suffix) for name in ARTIFACT_NAMES}))
+_PLACE = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{62}}({_SUFFIXES})?(-\w+{re.escape(PART)})?")
 _DATABASE = re.compile(r"[0-9a-f]{32}")
 _compared: dict[Path, tuple[tuple[int, int, int], ...]] = {}
 """Files whose content this process has compared with their names: inode, bytes and time of change of each then."""

@@ -11,13 +11,11 @@ from statistics import median
 
 from vitsearch.core.figures import Z_95, Figure, Metrics, metrics_of
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.metrics import at_device
+from vitsearch.core.metrics import SHOWN_TIMES, TIMES, at_device
 from vitsearch.core.policy import POLICY
 from vitsearch_agent.wire.measurement import PAIRED, RAW
 from vitsearch_agent.wire.protocol import Measurement
 
-SHOWN_MEDIANS = ("latency_ms_p50", "cpu_ms_p50")
-MEDIANS = (*SHOWN_MEDIANS, "latency_ms_p50_raw", "cpu_ms_p50_raw")
 DOUBTFUL = frozenset({"unverified_device", "sustained_throttling", "throttled", "swapped", "warm_start"})
 """Flags of a measurement that counts only while there is none without them."""
 CONFIRMS = "confirm-"
@@ -84,7 +82,7 @@ def _is_settled(measurements: Sequence[Measurement], basis: str, figures: Mappin
         return True
     return len(_times([_began(measurement) for measurement in measurements])) >= POLICY.measuring.settled_times and all(
         _half(figure) <= POLICY.equality.cost_settled
-        for figure in (figures[name] for name in SHOWN_MEDIANS)
+        for figure in (figures[name] for name in SHOWN_TIMES)
         if figure.low and figure.high
     )
 
@@ -93,7 +91,7 @@ def _pooled(name: str, figures: Sequence[Figure], at: Sequence[datetime]) -> Fig
     measured = [figure for figure in figures if figure.value is not None]
     if not measured:
         return figures[-1]
-    if name not in MEDIANS:
+    if name not in TIMES:
         return Figure(median([figure.value for figure in measured if figure.value is not None]))
     certain = [place for place, figure in enumerate(figures) if figure.low is not None]
     if not certain:

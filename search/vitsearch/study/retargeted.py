@@ -12,8 +12,9 @@ from vitsearch.core.decoding import decoded
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Deployment, Plan
-from vitsearch.core.precisions import RUNTIMES, default_provider
+from vitsearch.core.precisions import default_provider
 from vitsearch.core.record import Record
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import StudyError, UnknownName
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.space.sections import DeviceSection
@@ -60,7 +61,7 @@ class Target:
         """
         moved, runtime = replace(own, device=self.device), self.backend or own.runtime
         if runtime != own.runtime:
-            batch = own.batch if RUNTIMES[runtime].open_batch else own.batch or 1
+            batch = own.batch if TARGETS[runtime].open_batch else own.batch or 1
             moved = replace(moved, runtime=runtime, provider=default_provider(runtime), batch=batch, options=())
         moved = replace(moved.at(self.quantization or own.precision), threads=self.threads or own.threads)
         return moved if self.provider is None else replace(moved, provider=self.provider)

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES, TRAINED, provider_for
+from vitsearch.core.precisions import ALL, LINEAR, TRAINED, provider_for
+from vitsearch.core.targets import TARGETS
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.export.base import PARITY_LIMIT, Exporter
 from vitsearch.export.processor import saturates_int8
@@ -76,7 +77,7 @@ class ExporterTests:
         return ExportTask("vit", Deployment("local", self.runtime, provider, precision, batch), images)
 
     def test_a_precision_is_supported_or_refused_in_a_sentence(self, exporter: Exporter) -> None:
-        supported = set(RUNTIMES[self.runtime].precisions)
+        supported = set(TARGETS[self.runtime].precisions)
         for precision in {*supported, "fp7"}:
             reason = exporter.supports("vit", precision)
             assert reason is None if precision in supported else reason
@@ -86,7 +87,7 @@ class ExporterTests:
     ) -> None:
         with torch.inference_mode():
             expected = model(torch.from_numpy(images)).numpy()
-        for precision in RUNTIMES[self.runtime].precisions:
+        for precision in TARGETS[self.runtime].precisions:
             if precision in TRAINED or (precision.startswith("int8") and saturates_int8()):
                 continue
             folder = tmp_path / precision
@@ -109,7 +110,7 @@ class ExporterTests:
             pytest.skip("this processor saturates products of int8")
         with torch.inference_mode():
             expected = model(torch.from_numpy(images)).numpy()
-        for precision, choices in RUNTIMES[self.runtime].quantized_ops.items():
+        for precision, choices in TARGETS[self.runtime].quantized_ops.items():
             sizes = {}
             for ops in choices if precision not in TRAINED else ():
                 folder = tmp_path / f"{precision}-{ops}"
@@ -126,7 +127,7 @@ class ExporterTests:
     def test_the_batch_is_that_of_the_deployment(
         self, exporter: Exporter, model: nn.Module, images: np.ndarray, tmp_path: Path
     ) -> None:
-        if not RUNTIMES[self.runtime].open_batch:
+        if not TARGETS[self.runtime].open_batch:
             pytest.skip(f"files of {self.runtime} have a fixed batch")
         task = self.task(images, "fp32", None)
         path, job = evaluate.judging_job(exporter.export(model, task, tmp_path), task.deployment)
@@ -136,7 +137,7 @@ class ExporterTests:
     def test_a_file_of_more_images_than_there_are_to_calibrate_computes_each_as_a_file_of_one(
         self, exporter: Exporter, model: nn.Module, images: np.ndarray, tmp_path: Path
     ) -> None:
-        for precision in {"fp32", "int8_ptq"} & set(RUNTIMES[self.runtime].precisions):
+        for precision in {"fp32", "int8_ptq"} & set(TARGETS[self.runtime].precisions):
             logits = []
             for batch in (1, IMAGES + 1):
                 task, folder = self.task(images, precision, batch), tmp_path / f"{precision}-{batch}"

@@ -19,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from vitsearch import stages
 from vitsearch.core.figures import Metrics
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.keys import DataIdentity
@@ -29,9 +30,8 @@ from vitsearch.core.resolve import BlockShape, BlockStructure, ResolvedPlan, Sco
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import Device, DeviceOutputs, Outage
 from vitsearch.devices.connection import DEADLINE_S
-from vitsearch.pipeline import jobs
 from vitsearch.pipeline.config import StageConfig
-from vitsearch.pipeline.jobs import Job, R_co
+from vitsearch.stages import Job, R_co
 from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.tasks import Judged
@@ -152,41 +152,41 @@ class FakeRunner:
 
     def _answer(self, job: Job[Any]) -> object:
         match job:
-            case jobs.DataJob():
-                return jobs.DataReady(DATA)
-            case jobs.BaseJob():
-                return jobs.Base(
+            case stages.DataJob():
+                return stages.DataReady(DATA)
+            case stages.BaseJob():
+                return stages.Base(
                     _stored(job.workspace.store, {"base": job.source.backbone}), fake_judged(0.89).values, 1000
                 )
-            case jobs.BlockStructureJob():
+            case stages.BlockStructureJob():
                 block_structure, scores = fake_block_structure()
                 statistics = _stored(job.workspace.store, {"statistics": job.source.resolution.to_json()})
-                return jobs.BlockStructureFound(block_structure.to_json(), scores.to_json(), statistics)
-            case jobs.SubsetJob():
-                return jobs.Stored(_subset(job.workspace.store, job), 1)
-            case jobs.SensitivityJob():
+                return stages.BlockStructureFound(block_structure.to_json(), scores.to_json(), statistics)
+            case stages.SubsetJob():
+                return stages.Stored(_subset(job.workspace.store, job), 1)
+            case stages.SensitivityJob():
                 sensitivity = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
-                return jobs.Stored(_stored(job.workspace.store, sensitivity), 1)
-            case jobs.LogitsJob():
-                return jobs.Stored(_stored(job.workspace.store, {"logits": job.images}), 1)
-            case jobs.ScreenJob():
+                return stages.Stored(_stored(job.workspace.store, sensitivity), 1)
+            case stages.LogitsJob():
+                return stages.Stored(_stored(job.workspace.store, {"logits": job.images}), 1)
+            case stages.ScreenJob():
                 return _graph(job.workspace.scratch, job.spec.resolved, {})
-            case jobs.ProxyJob():
+            case stages.ProxyJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=False)
                 qualities = fake_judged(accuracy).values | {"accuracy": accuracy}
-                return jobs.Evaluation(qualities, (0.89 - accuracy) * 10, DATA["holdout_images"])
-            case jobs.TrainJob():
+                return stages.Evaluation(qualities, (0.89 - accuracy) * 10, DATA["holdout_images"])
+            case stages.TrainJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=True)
                 checkpoint = _stored(job.workspace.store, {"trained": job.spec.resolved.to_json(), "to": job.end})
                 qualities = fake_judged(accuracy).values | {"accuracy": accuracy}
-                evaluation = jobs.Evaluation(qualities, 0.1, DATA["holdout_images"])
-                return jobs.Trained(evaluation, checkpoint, 10, kept="last")
-            case jobs.ExportJob():
+                evaluation = stages.Evaluation(qualities, 0.1, DATA["holdout_images"])
+                return stages.Trained(evaluation, checkpoint, 10, kept="last")
+            case stages.ExportJob():
                 resolved = job.spec.resolved
                 graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(graph, fake_judged(accuracy), 1000, shares=fake_shares(resolved))
-            case jobs.ShipJob():
+                return stages.Exported(graph, fake_judged(accuracy), 1000, shares=fake_shares(resolved))
+            case stages.ShipJob():
                 judged = fake_judged(0.88)
                 figures = Metrics(judged.figures)
                 store = job.workspace.store
@@ -221,7 +221,7 @@ def _two_images(store: Store) -> str:
     return _stored_array(store, np.zeros((2, 28, 28, 1), np.uint8))
 
 
-def _subset(store: Store, job: jobs.SubsetJob) -> str:
+def _subset(store: Store, job: stages.SubsetJob) -> str:
     """Images of one pixel, or labels: those of ten classes in turn."""
     labels = np.arange(job.images, dtype="<i8") % len(DATA["class_names"])
     if job.view is None:
@@ -236,9 +236,9 @@ def _stored_array(store: Store, values: npt.NDArray[Any]) -> str:
         return store.put(path)
 
 
-def _graph(store: Store, resolved: ResolvedPlan, more: dict[str, object]) -> jobs.ExportedGraph:
+def _graph(store: Store, resolved: ResolvedPlan, more: dict[str, object]) -> stages.ExportedGraph:
     with _written({"cost_ms": fake_cost_ms(resolved)} | more) as path:
-        return jobs.ExportedGraph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0)
+        return stages.ExportedGraph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0)
 
 
 @contextmanager

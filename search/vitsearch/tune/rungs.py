@@ -23,7 +23,6 @@ from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.devices.token_destinations import remember_destinations
 from vitsearch.errors import StageError, StoreError, VitsearchError
-from vitsearch.pipeline.jobs import Job
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search import acquisition, verdicts
@@ -39,6 +38,7 @@ from vitsearch.search.study_folders import StudyFolders
 from vitsearch.search.trial import run_plan
 from vitsearch.search.unpruned_models import UnprunedModels
 from vitsearch.space import SearchSpace
+from vitsearch.stages import Job
 from vitsearch.storage.atomic_files import no_room
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger

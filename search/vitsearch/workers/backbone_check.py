@@ -25,15 +25,14 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.legality import possible_ops
 from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.plan import Deployment, precision_text
+from vitsearch.core.targets import TARGETS, quick_runtimes
 from vitsearch.errors import PlanError, StageError, VitsearchError
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, precision_shares
 from vitsearch.models.surgery import raise_layer_scales
-from vitsearch.workers.exporting import write
+from vitsearch.stages.parts.exporting import write
 from vitsearch_agent.artifacts import model_files
 
 IMAGENET_CLASSES = 1000
-QUICK = ("onnxruntime", "openvino")
-"""Runtimes whose files are written in seconds."""
 IMAGES = 4
 """Random images that calibrate the files and compare them with torch."""
 NOT_HERE = frozenset({"missing", "runtime_unavailable"})
@@ -43,10 +42,11 @@ NOT_HERE = frozenset({"missing", "runtime_unavailable"})
 def check_backbone(
     name: str,
     resolution: ImageSize | None = None,
-    runtimes: Sequence[str] = QUICK,
+    runtimes: Sequence[str] = (),
     doing: Callable[[str], None] = lambda text: None,
 ) -> BackboneCheck:
-    """Try `name` at `resolution` (None: its native one) in `runtimes`, at every precision that can be made.
+    """Try `name` at `resolution` (None: its native one) in `runtimes` (empty: those whose files are
+    written in seconds), at every precision that can be made.
 
     `doing` gets what begins now, in words.
 
@@ -67,7 +67,7 @@ def check_backbone(
             images = _images(spec)
             ships = deploy.deployed(model, family, tuple(images.shape))
             macs_m, params_m = macs.count(ships, images[:1])
-            files = tuple(_files(ships, images, spec, runtimes, doing))
+            files = tuple(_files(ships, images, spec, runtimes or quick_runtimes(), doing))
         except PlanError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever timm, torch or onnx raises is the answer
@@ -93,7 +93,7 @@ def _files(
     family = backbones.find(spec.backbone)
     for runtime in runtimes:
         exporter = EXPORTERS.get(runtime)()
-        for precision in precisions.RUNTIMES[runtime].precisions:
+        for precision in TARGETS[runtime].precisions:
             reason = family.supports(spec.backbone, "quantization", precision)
             reason = reason or exporter.supports(family.family, precision) or exporter.missing()
             provider = precisions.provider_for(runtime, precision)

@@ -8,15 +8,13 @@ from pathlib import Path
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.preprocessing import ModelView
+from vitsearch.core.targets import TARGETS
 from vitsearch.data import ImageData
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import ResourceError
 from vitsearch.export import evaluate
 from vitsearch.export.device_jobs import device_job
-from vitsearch.workers.images import batches
-
-RUN_HERE = ("onnxruntime", "openvino", "litert", "executorch")
-"""Runtimes whose files this machine can run. The files of the others are judged by an ONNX file that is not kept."""
+from vitsearch.stages.parts.images import batches
 
 
 @dataclass(frozen=True)
@@ -37,10 +35,11 @@ def outputs_of(file: RunnableFile, images: ImageData) -> Floats:
     Raises `ResourceError` for a file that this machine cannot run.
     """
     runtime = file.plan.deployment.runtime
-    if runtime not in RUN_HERE:
+    run_here = [target.name for target in TARGETS.values() if target.runs_here]
+    if runtime not in run_here:
         raise ResourceError(
             f"a file of {runtime} cannot be run on this machine; outputs for single images are computed for "
-            f"{', '.join(RUN_HERE)}"
+            f"{', '.join(run_here)}"
         )
     deployment = replace(file.plan.deployment, provider=evaluate.CPU)
     job = device_job(deployment.with_options(tuple(sorted(file.options.items()))))

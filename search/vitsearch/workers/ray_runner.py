@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from vitsearch.core.activity import Activity, Work, current
 from vitsearch.errors import ResourceError, StageError, StoreError, VitsearchError, WorkersLost
-from vitsearch.pipeline.jobs import Job
+from vitsearch.stages import Job
 from vitsearch.storage.atomic_files import no_room
 from vitsearch.storage.stage_cost import StageCost, StageKind
 from vitsearch.workers.cluster import worker_losses
@@ -326,11 +326,9 @@ def _ignoring_interrupts() -> Iterator[None]:
 
 def run_task(job: Job[R]) -> tuple[R, StageCost]:
     """Run the task of `job` and measure its CPU-seconds (all threads of this process) and its peak memory."""
-    from vitsearch.workers.tasks import TASKS  # torch and timm, which the driver does not need
-
     started_at, wall, cpu = time.time(), time.monotonic(), time.process_time()
     with peak_memory() as peak:
-        result: R = TASKS[type(job)](job)
+        result: R = job.work()
     spent, took = time.process_time() - cpu, time.monotonic() - wall
     worker = f"worker {socket.gethostname()}/{os.getpid()}"
     cost = StageCost(spent, versions(), started_at, took, worker)

@@ -21,7 +21,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.resolve import Scores, resolve
 from vitsearch.export import deploy
 from vitsearch.models.onnx_model import OnnxModel
-from vitsearch.workers.images import torch_device
+from vitsearch.stages.parts.images import torch_device
 
 TIMED_BATCH = 16
 """Most images of a timed step: it takes as long for each image as a step of the recipe's batch, and less memory."""

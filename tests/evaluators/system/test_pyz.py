@@ -35,7 +35,7 @@ def environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
-@pytest.mark.parametrize("version", ["3.6", *long("3.8", "3.11")])
+@pytest.mark.parametrize("version", ["3.6", "3.13", *long("3.8", "3.11")])
 def test_measures_and_returns_its_exit_code(version, pyz, python_of, blob, tmp_path, environment):
     # The path is relative, and the measuring child starts in another folder.
     command = [python_of(version), os.path.basename(pyz), "measure", blob, "--runtime", "noop"]
@@ -48,7 +48,7 @@ def test_measures_and_returns_its_exit_code(version, pyz, python_of, blob, tmp_p
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("version", ["3.6", *long("3.11")])
+@pytest.mark.parametrize("version", ["3.6", *long("3.11", "3.13")])
 def test_serves(version, pyz, python_of, blob, tmp_path, tiny_protocol, environment, until):
     port_file = tmp_path / "port.json"
     command = [python_of(version), pyz, "serve", "--exit-with-stdin", "--state", str(tmp_path / "state")]
@@ -93,7 +93,7 @@ print(sorted(set(outcomes)))
 """
 
 
-@pytest.mark.parametrize("version", ["3.6", *long("3.8", "3.11")])
+@pytest.mark.parametrize("version", ["3.6", *long("3.8", "3.11", "3.13")])
 def test_concurrent_first_requests_are_all_served(version, pyz, python_of, blob, environment):
     """Several threads import the same modules for the first time at once."""
     command = [python_of(version), "-c", MANY_AT_ONCE, pyz, blob]

@@ -12,19 +12,17 @@ import pytest
 
 from support import REPOSITORY
 from support.marks import long
-from vitsearch import backbones
+from vitsearch import backbones, stages
 from vitsearch.core.legality import reasons
 from vitsearch.core.plan import Plan
 from vitsearch.core.preprocessing import HALF
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import evaluate
 from vitsearch.models.onnx_format import OPSET
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.space import load
+from vitsearch.stages.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
-from vitsearch.workers import tasks
 
 SPACE = Path(REPOSITORY, "spaces", "everything.yaml")
 RESOLVED, BUILT, SEED = 2_000, 40, 0
@@ -74,11 +72,11 @@ def test_two_thousand_plans_resolve(plans):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> jobs.Workspace:
+def workspace(tmp_path_factory) -> stages.Workspace:
     folder = tmp_path_factory.mktemp("everything")
     data = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-    return jobs.Workspace(data | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+    return stages.Workspace(data | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +95,16 @@ def sample(plans) -> list[Plan]:
 def test_a_plan_builds_exports_and_runs(sample, workspace, index):
     plan = sample[index]
     resolved = effect_of(plan)
-    source = jobs.Source(plan.backbone, plan.weights, plan.resolution, HALF, plan.window_size)
+    source = stages.Source(plan.backbone, plan.weights, plan.resolution, HALF, plan.window_size)
     sparse = Calibration(2, SEED) if resolved.weight_sparsity != "none" else None
-    job = jobs.ScreenJob(
+    job = stages.ScreenJob(
         workspace,
-        jobs.CompressionSpec(source, resolved, "", Calibrations(sparsity=sparse)),
+        stages.CompressionSpec(source, resolved, "", Calibrations(sparsity=sparse)),
         plan.deployment,
         OPSET,
         Calibration(2, SEED),
     )
-    graph = tasks.build_graph(job)
+    graph = job.work()
     images = np.random.default_rng(SEED).normal(size=(3, 1, *plan.resolution.sides)).astype(np.float32)
     answers = evaluate.logits(workspace.scratch.model(graph.sha256), images, batch_size=1)
     assert answers.shape == (3, 10)

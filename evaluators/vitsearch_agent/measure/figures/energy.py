@@ -17,7 +17,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from vitsearch_agent.measure.child.phase_reports import PowerReport
 from vitsearch_agent.power.base import PowerMeter, Series, plausible
-from vitsearch_agent.wire.measurement import Power
+from vitsearch_agent.wire.measurement import Power, Reading
 
 MINIMUM_SAMPLES = 5
 """The scatter of fewer samples under load cannot be estimated."""
@@ -93,8 +93,20 @@ def evaluate(series: Series, report: PowerReport, meter: PowerMeter) -> EnergyEs
         rate_hz=load.samples / window.seconds,
         n=load.samples,
         relative_error=share,
+        further={"peak_power_w": _peak(series, window, meter)},
     )
     return EnergyEstimate(power, reason)
+
+
+def _peak(series: Series, window: Window, meter: PowerMeter) -> Reading:
+    """Return the highest power that a sample under load has. A counter has none: between two of its values power may
+    have been anything."""
+    if series.counts:
+        return Reading(None, f"{meter.name} counts energy, and its samples have no power")
+    first_s = window.start_s + meter.averaging_s
+    under_load = [value for moment, value in zip(series.times_s, series.values) if first_s <= moment <= window.end_s]
+    peak = plausible(max(under_load), "the highest power under load")
+    return Reading(peak.number, None if peak.reason is None else f"{meter.name}: {peak.reason}")
 
 
 def integrate(series: Series, window: Window, minimum_samples: int) -> Integral:

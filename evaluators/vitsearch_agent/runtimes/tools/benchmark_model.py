@@ -17,8 +17,8 @@ from vitsearch_agent.artifacts import Declared, declared_inputs, inspect
 from vitsearch_agent.base.canonical_json import file_digest
 from vitsearch_agent.base.system import run_command
 from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.runtimes.base import Availability
-from vitsearch_agent.runtimes.needs import NEEDS
 from vitsearch_agent.runtimes.shapes import RunShapes, run_shapes
 from vitsearch_agent.runtimes.tools.benchmark_model_output import load_window, parse
 from vitsearch_agent.runtimes.tools.tool_runtime import (
@@ -50,7 +50,7 @@ class BenchmarkModelRuntime(ToolRuntime):
     """
 
     name = "benchmark_model"
-    tools = NEEDS["benchmark_model"].tools
+    tools = RUNTIMES["benchmark_model"].tools
     options = {"delegate": ("xnnpack", "none", "gpu", "nnapi")}
 
     def available(self) -> Availability:

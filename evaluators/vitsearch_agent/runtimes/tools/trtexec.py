@@ -16,8 +16,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from vitsearch_agent.artifacts import calibration, declared_inputs, inspect
 from vitsearch_agent.base.canonical_json import file_digest
 from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtime_facts import RUNTIMES
 from vitsearch_agent.runtimes.base import Availability
-from vitsearch_agent.runtimes.needs import NEEDS
 from vitsearch_agent.runtimes.shapes import RunShapes, run_shapes
 from vitsearch_agent.runtimes.tools.engine_cache import EngineCache
 from vitsearch_agent.runtimes.tools.tool_runtime import (
@@ -66,7 +66,7 @@ class TrtexecRuntime(ToolRuntime):
     """
 
     name = "trtexec"
-    tools = NEEDS["trtexec"].tools
+    tools = RUNTIMES["trtexec"].tools
     options = {"precision": ("fp32", "fp16", "int8", "typed"), "sparsity": ("disable", "enable")}
     prepares = True
     _help_text: Optional[str] = None

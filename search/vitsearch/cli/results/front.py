@@ -14,7 +14,6 @@ from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import (
     BASELINE,
     EMULATED,
-    EXTRA,
     RUN_OF_IMAGES,
     columns_of_devices,
     columns_of_runs,
@@ -28,7 +27,7 @@ from vitsearch.cli.tables import (
 )
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.json_value import json_text
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import COMPARED, split
 from vitsearch.core.plan import model_text
 from vitsearch.space import LOCAL_DEVICE
 from vitsearch.study.front import Front, Point
@@ -241,7 +240,7 @@ def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
 
 def _further(front: Front) -> list[str]:
     """The metrics beside the objectives: first those that the space file limits."""
-    return [name for name in dict.fromkeys([*front.limited, *EXTRA]) if name not in front.objectives]
+    return [name for name in dict.fromkeys([*front.limited, *COMPARED]) if name not in front.objectives]
 
 
 def models_table(front: Front, shown: Sequence[Point]) -> Rows:

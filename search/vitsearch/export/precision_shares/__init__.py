@@ -6,11 +6,8 @@ from the file where it does not.
 
     onnx_nodes.py     the operators of an ONNX graph, with the shapes that they have in a run
     onnx_macs.py      their MACs
-    onnxruntime.py    the graph that onnxruntime has optimized
-    openvino.py       the kernels that OpenVINO runs
-    tflite.py         the operators of a TFLite file
-    executorch.py     the products of an ExecuTorch program, delegated or not
-    typed_onnx.py     the types of an ONNX file that is compiled on the device
+
+The graph of a runtime is read in its folder (`vitsearch.targets.NAME.shares`).
 """
 
 from __future__ import annotations
@@ -19,10 +16,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from vitsearch.core.plan import Deployment
+from vitsearch.core.targets import TARGETS
 from vitsearch.export.base import ExportedFile
 from vitsearch.export.evaluate import OpenFile
-
-CPU = "cpu"
+from vitsearch.registry import loaded
 
 
 def by_precision(file: ExportedFile, deployment: Deployment, opened: OpenFile | None = None) -> dict[str, float]:
@@ -45,25 +42,8 @@ def by_precision(file: ExportedFile, deployment: Deployment, opened: OpenFile | 
 
 def macs(file: ExportedFile, deployment: Deployment, opened: OpenFile | None = None) -> Mapping[str, int]:
     """Precision -> MACs of one run of the file; empty where they are unknown. The arguments are as above."""
-    configured = deployment.with_options(file.options)
-    if deployment.runtime == "onnxruntime":
-        from vitsearch.export.precision_shares import onnxruntime
-
-        return onnxruntime.macs(file.path, configured)
-    if deployment.runtime == "openvino" and deployment.provider == CPU:
-        from vitsearch.export.precision_shares import openvino
-
-        return openvino.macs(file.path, configured, opened)
-    if deployment.runtime == "litert" and deployment.provider == CPU:
-        from vitsearch.export.precision_shares import tflite
-
-        return tflite.macs(file.path)
-    if deployment.runtime == "executorch":
-        from vitsearch.export.precision_shares import executorch
-
-        return executorch.macs(file.path)
-    if deployment.runtime == "tensorrt":
-        from vitsearch.export.precision_shares import typed_onnx
-
-        return typed_onnx.macs(file.path, configured)
-    return {}
+    target = TARGETS.get(deployment.runtime)
+    if target is None or target.shares is None:
+        return {}
+    counted: Mapping[str, int] = loaded(target.shares)(file.path, deployment.with_options(file.options), opened)
+    return counted

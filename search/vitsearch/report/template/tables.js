@@ -37,7 +37,7 @@ class PointsTable {
   columns() {
     const data = this.current();
     const ofDevices = data.metricNames.filter((name) => name.includes("@") && name.split("@")[0] in data.objectives);
-    const extra = [...ofDevices, "latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m"].filter((name) => name in data.metrics && !(name in data.objectives));
+    const extra = [...ofDevices, ...data.metricNames.filter((name) => data.metrics[name].is_compared && !(name in data.objectives))];
     const ofMetric = (metric) => ({ name: axisTitle(data, metric), key: metric, isNumber: true, value: (trial) => trial.figures[metric].value,
       text: (trial) => (metric in data.objectives ? cellText(trial, metric) : short(trial.figures[metric].value, metric) || "-") });
     return [

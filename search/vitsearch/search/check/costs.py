@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from vitsearch.core.limits import Bound, bounds
 from vitsearch.core.plan import Plan
-from vitsearch.core.precisions import LINEAR, RUNTIMES, lowers_slowly
+from vitsearch.core.precisions import LINEAR, lowers_slowly
 from vitsearch.core.stage import Stage
+from vitsearch.core.targets import TARGETS
 from vitsearch.devices.cores import processors
 from vitsearch.devices.protocols import Phases, settled_by_screens
 from vitsearch.search.check.space import Valid
@@ -319,7 +320,7 @@ def _lowering(plans: PlanSpace, wanted: int, candidates: ValueRange) -> _Lowerin
     if not models:
         return _Lowering(ValueRange(0.0, 0.0))
     names = list(dict.fromkeys(model.runtime for model in models))
-    spans = [span for name in names if (span := RUNTIMES[name].lowering_cpu_s) is not None]
+    spans = [span for name in names if (span := TARGETS[name].lowering_cpu_s) is not None]
     if all(lowers_slowly(runtime) for runtime in plans.space.choices_of("backend")):
         files = ValueRange(len(models) + candidates.low, len(models) + candidates.high + wanted)
     else:

@@ -24,7 +24,6 @@ from vitsearch.devices.deployable import (
 )
 from vitsearch.devices.descriptions import DeviceDescription, arithmetic
 from vitsearch.errors import ResourceError
-from vitsearch.export.device_jobs import device_job
 from vitsearch.models.onnx_format import OPSET
 from vitsearch.search.check.space import Checked, Valid
 from vitsearch.search.plan_space import asked_deployments, deployments_of, plan_space
@@ -140,6 +139,6 @@ def _judge(description: DeviceDescription, deployment: Deployment) -> JudgedDepl
     reason = reason or deployable(description.name, info)(deployment)
     if runtime is None or reason is not None:
         return JudgedDeployment(deployment, reason, None, None)
-    is_onnx = device_job(deployment).runtime == "onnxruntime"
     runs_in = f"{runtime.name} {runtime.version}"
-    return JudgedDeployment(deployment, None, runs_in, opset_for(info, deployment) if is_onnx else None)
+    opset = None if runtime.max_opset is None else opset_for(info, deployment)
+    return JudgedDeployment(deployment, None, runs_in, opset)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from vitsearch.core.precisions import RUNTIMES
-from vitsearch.devices.deployable import PACKAGES
+from vitsearch.core.targets import TARGETS
 from vitsearch.devices.survey import DevicePart
 from vitsearch.export import EXPORTERS
-from vitsearch_agent.runtimes.needs import NEEDS
+from vitsearch_agent.runtime_facts import RUNTIMES
 
 OPTIONAL = {
     "psycopg": ("studies in PostgreSQL", "pip install 'vitsearch[postgresql]'"),
@@ -33,8 +32,6 @@ OPTIONAL = {
     "pandas": ("StoredStudy.to_frame()", "pip install 'vitsearch[pandas]'"),
 }
 """Packages that a part of vitsearch uses where they are installed: what for, and the command."""
-RUN_WITH = {"tensorrt": ("trtexec",), "litert": ("litert", "benchmark_model")}
-"""The agent's runtimes for the files of a runtime, where they have other names."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ def this_machine(folder: Path = Path()) -> Machine:
         shutil.disk_usage(folder).free / 1e9,
         _gpu(),
         {
-            "writes files for": tuple(map(_writes, RUNTIMES)),
-            "runs files of": tuple(map(runtime_here, RUNTIMES)),
+            "writes files for": tuple(map(_writes, TARGETS)),
+            "runs files of": tuple(map(runtime_here, TARGETS)),
             "optional": tuple(_optional()),
         },
     )
@@ -85,7 +82,7 @@ def _memory_gb() -> float | None:
 
 
 def _gpu() -> str | None:
-    from vitsearch.workers.images import torch_device  # torch: only for those who look for a GPU
+    from vitsearch.stages.parts.images import torch_device  # torch: only for those who look for a GPU
 
     if torch_device() != "cuda":
         return None
@@ -96,7 +93,7 @@ def _gpu() -> str | None:
 def _writes(runtime: str) -> DevicePart:
     missing = EXPORTERS.get(runtime)().missing()
     if missing is None:
-        return DevicePart(runtime, True, ", ".join(RUNTIMES[runtime].precisions))
+        return DevicePart(runtime, True, ", ".join(TARGETS[runtime].precisions))
     said = missing.split("; ")
     commands = [part.removeprefix("run: ") for part in said if part.startswith("run: ")]
     reasons = [part for part in said if not part.startswith("run: ")]
@@ -112,11 +109,11 @@ def runtime_here(runtime: str) -> DevicePart:
     Returns:
         What is there, or what is missing and how to install it.
     """
-    if runtime == "coreml" and sys.platform != "darwin":
-        return DevicePart(runtime, False, "Core ML runs on Apple's systems only")
     lacking = []
-    for name in RUN_WITH.get(runtime, (runtime,)):
-        needs = NEEDS[name]
+    on_device = [RUNTIMES[each.name] for each in TARGETS[runtime].on_device]
+    for needs in on_device:
+        if needs.system is not None and sys.platform != needs.system.platform:
+            return DevicePart(runtime, False, needs.system.reason)
         for library in needs.libraries:
             if importlib.util.find_spec(library) is not None:
                 return DevicePart(runtime, True, f"{library} {_version(library)}")
@@ -124,7 +121,7 @@ def runtime_here(runtime: str) -> DevicePart:
             if (path := shutil.which(tool)) is not None:
                 return DevicePart(runtime, True, path)
         lacking += [*needs.libraries, *(tool for tool in needs.tools if "/" not in tool)]
-    install = f"pip install 'vitsearch-agent[{runtime}]'" if runtime in PACKAGES else None
+    install = f"pip install 'vitsearch-agent[{runtime}]'" if on_device[0].package else None
     return DevicePart(runtime, False, f"needs {' or '.join(lacking)}", install)
 
 

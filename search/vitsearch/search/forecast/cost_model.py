@@ -9,7 +9,7 @@ prediction.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TypeAlias
@@ -18,16 +18,7 @@ from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import at_device, split
 from vitsearch.core.plan import Deployment
 from vitsearch.core.record import RunningTrial
-
-PROPORTIONAL_TO: Mapping[str, str | None] = {
-    "energy_mj": "latency_ms_p50",
-    "latency_ms_sustained_p50": "latency_ms_p50",
-    "latency_ms_p95": "latency_ms_p50",
-    "latency_ms_concurrent_p95": "latency_ms_concurrent_p50",
-    "power_w": None,
-}
-"""The screened metric that a cost is in proportion to; None: it is about the same for all models."""
-
+from vitsearch_agent.wire.metrics import Forecast
 
 OVERHEAD_S = 15.0
 """Export, evaluation and measurement of a plan that is trained."""
@@ -47,9 +38,6 @@ SCATTER = 0.15
 """Of the ratios of models that run in the same way, on a log scale, before any of them was measured."""
 PRIOR_MODELS = 2
 """The models that `SCATTER` counts for beside those that were measured."""
-SCATTER_BETWEEN: Mapping[str, float] = {"energy_mj": math.log(2.0), "power_w": math.log(2.0)}
-"""Of the ratios between models that run in other ways: a GPU may draw several times the power of a CPU."""
-USUAL_SCATTER_BETWEEN = 0.3
 
 
 @dataclass(frozen=True)
@@ -66,15 +54,22 @@ def predict_costs(
 ) -> dict[str, CostForecast]:
     """Predict the objectives that a trial was not measured for; those of which nothing is known are left out."""
     screen = trial.metrics
-    missing = [name for name in objectives if screen.value(name) is None and split(name)[0].name in PROPORTIONAL_TO]
+    missing = {name: rule for name in objectives if screen.value(name) is None and (rule := _rule(name)) is not None}
     seen = list(confirmed) if missing else []
-    forecasts = {name: _predicted(name, trial, seen) for name in missing}
+    forecasts = {name: _predicted(name, rule, trial, seen) for name, rule in missing.items()}
     return {name: forecast for name, forecast in forecasts.items() if forecast is not None}
 
 
-def _predicted(name: str, trial: RunningTrial, confirmed: Sequence[ConfirmedCosts]) -> CostForecast | None:
-    metric, device = split(name)
-    screened = PROPORTIONAL_TO[metric.name]
+def _rule(name: str) -> Forecast | None:
+    """How a metric is expected; None for one that a screening measures, or no device."""
+    measured = split(name)[0].measured
+    return None if measured is None else measured.forecast
+
+
+def _predicted(
+    name: str, rule: Forecast, trial: RunningTrial, confirmed: Sequence[ConfirmedCosts]
+) -> CostForecast | None:
+    screened, device = rule.proportional_to, split(name)[1]
     if screened is not None and device is not None:
         screened = at_device(screened, device)
     scale, way = _scale(trial.metrics, screened), _way(trial.plan.deployment)
@@ -83,7 +78,7 @@ def _predicted(name: str, trial: RunningTrial, confirmed: Sequence[ConfirmedCost
     between = 0.0
     if not ratios:
         ratios = list(_ratios(name, screened, confirmed))
-        between = SCATTER_BETWEEN.get(metric.name, USUAL_SCATTER_BETWEEN)
+        between = rule.scatter
     if scale is None or not ratios:
         return None
     low, high = trial.metrics.intervals.get(screened or "", (1.0, 1.0))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vitsearch.core import legality
 from vitsearch.core.plan import Plan
-from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.targets import TARGETS
 from vitsearch.devices.cores import Cores
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.devices.token_destinations import remember_destinations
@@ -48,8 +48,8 @@ def refuse(target: Target, own: SearchSpace) -> None:
             "(--threads, --backend, --provider, --quantization)"
         )
     if target.backend is not None:
-        if target.backend not in RUNTIMES:
-            raise UnknownName("runtime", target.backend, RUNTIMES)
+        if target.backend not in TARGETS:
+            raise UnknownName("runtime", target.backend, TARGETS)
         if (missing := EXPORTERS.get(target.backend)().missing()) is not None:
             raise ResourceError(missing)
     if target.device == LOCAL_DEVICE and target.threads is not None:

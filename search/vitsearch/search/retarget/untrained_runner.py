@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitsearch.errors import StageError
-from vitsearch.pipeline.jobs import BaseJob, Job, R_co, Runner, TrainJob
+from vitsearch.stages import BaseJob, Job, R_co, Runner, TrainJob
 from vitsearch.storage.stage_cost import StageCost
 
 

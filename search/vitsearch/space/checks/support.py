@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from vitsearch.core import precisions
 from vitsearch.core.legality import value_text
-from vitsearch.core.precisions import AUTO, RUNTIMES, quantized_ops_of, supports_batch, takes_threads
+from vitsearch.core.precisions import AUTO, quantized_ops_of, supports_batch, takes_threads
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import NetworkError, UnknownName
 from vitsearch.space.checks.valid_parts import SearchedValues
 from vitsearch.space.knobs import AnyBackbone
@@ -230,7 +231,7 @@ def _why_no_provider(searched: SearchedValues, provider: str) -> str | None:
 
 def _why_no_backend(searched: SearchedValues, runtime: str) -> str | None:
     """A runtime needs one of the providers and one of the precisions that the file lists."""
-    support = RUNTIMES[runtime]
+    support = TARGETS[runtime]
     for kind, knob, has in (
         ("providers", "provider", tuple(support.providers)),
         ("precisions", "quantization", support.precisions),

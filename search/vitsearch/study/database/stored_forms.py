@@ -95,8 +95,6 @@ _OF_TRIALS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "enqueued": (_as_stored, str),
     "fixed_params": (_as_stored, dict[str, str | float]),
 }
-MAY_BE_NEGATIVE = ("energy_mj", "power_w")
-"""Metrics from which those of an idle device are subtracted."""
 CONSTRAINT = "constraints:"
 """How the names begin under which Optuna keeps the constraints of a trial."""
 
@@ -139,6 +137,6 @@ def _require_possible(record: Record, where: str) -> None:
         if metric is None:
             raise damaged(where, f"{shown(name)} is not a known metric")
         value = figure.value
-        if value is None or metric.is_possible(value) or name.startswith(MAY_BE_NEGATIVE):
+        if value is None or metric.is_possible(value):
             continue
         raise damaged(where, f"{name} is {shown(value)}, allowed: {metric.allowed}")

@@ -169,7 +169,7 @@ class Comparison:
 
     def summary(self) -> Iterator[str]:
         """Which of the two is better in what, in plain lines."""
-        shown = [metric for metric in self.metrics if not metric.name.partition("@")[0].endswith("_raw")]
+        shown = [metric for metric in self.metrics if not split(metric.name)[0].is_raw]
         for verdict, point in (("first", self.first), ("second", self.second)):
             if names := [metric.name for metric in shown if metric.verdict == verdict]:
                 yield f"{point.name} is better in {', '.join(names)}"
@@ -279,7 +279,7 @@ def compared(name: str, first: Metrics, second: Metrics) -> MetricCompared:
     if value == other:
         return MetricCompared(name, value, other, change, None, None, "equal")
     if error is None or change is None:
-        is_count = name in ("size_mb", "macs_m", "params_m")
+        is_count = split(name)[0].is_of_file
         return MetricCompared(
             name, value, other, change, None, None, _better(name, value, other) if is_count else "no interval"
         )

@@ -130,8 +130,9 @@ class PredictionCalibration:
             yield order
         if not prior_of(name).is_measured:
             yield (
-                f"Before the first training nothing is measured of how {name} falls with a cut: its predictions begin "
-                f"with errors {prior_of(name).noise / prior_of('accuracy').noise:.0f} times those of accuracy"
+                f"Before the first training nothing is measured of how {name} falls with a cut, unless search.prior "
+                f"names earlier studies: without them its predictions begin with errors "
+                f"{prior_of(name).noise / prior_of('accuracy').noise:.0f} times those of accuracy"
             )
 
 
@@ -166,7 +167,7 @@ class Explanation:
 def _line(objective: ObjectiveEffects, backbone: BackboneEffects, effect: Effect) -> str | None:
     verdict = objective.verdict(effect)
     knob = effect.knob
-    is_longer_run = knob == "batch" and objective.name.startswith(("latency_ms", "cpu_ms"))  # nothing to be told of
+    is_longer_run = knob == "batch" and split(objective.name)[0].is_of_a_run  # nothing to be told of
     if verdict not in ("nothing", "worse") or knob == "backend" or is_longer_run:
         return None
     span = f"{100 * objective.change(effect.estimate):+.0f} % ({100 * objective.change(effect.low):+.0f} to "

@@ -13,10 +13,9 @@ import yaml
 from vitsearch.core.caveats.agreement import agreement_text
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.metrics import METRICS, is_quality, split
+from vitsearch.core.metrics import METRICS, TIMES, is_quality, split
 from vitsearch.core.plan import plan_text
 from vitsearch.storage.ledger import Ledger
-from vitsearch.storage.pooled_measurements import MEDIANS
 from vitsearch.study.current_figures import devices_of
 from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import SHAPE, knob_values
@@ -97,7 +96,7 @@ def _row(point: Point, condition: Condition | None) -> dict[str, Any]:
     qualities = [name for name in values if is_quality(name)]
     for name in dict.fromkeys([*qualities, *costs, *values]):
         ours[name] = values.get(name)
-        if is_quality(name) or name.partition("@")[0] in MEDIANS:
+        if is_quality(name) or name.partition("@")[0] in TIMES:
             ours[f"{name}_low"], ours[f"{name}_high"] = metrics.intervals.get(name, (None, None))
     return timm | ours
 

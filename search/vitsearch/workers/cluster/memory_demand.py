@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from vitsearch.pipeline.jobs import Job, backbone_of
+from vitsearch.stages import Job
 from vitsearch.storage.stage_cost import StageKind
 
 MARGIN = 0.25
@@ -22,7 +22,7 @@ GROWTH = 1.5
 
 def kind_of(job: Job[Any]) -> StageKind:
     """The stage of a job, and the backbone that it works on (empty where it works on the data alone)."""
-    return StageKind(job.stage, backbone_of(job))
+    return StageKind(job.stage, job.backbone)
 
 
 class MemoryDemand:

@@ -281,12 +281,12 @@ def test_waiting_can_be_cancelled(blob, tiny_protocol):
         client.measure(blob, "noop", {}, tiny_protocol, request=RequestOptions(cancel=cancel))
 
 
-@pytest.mark.parametrize("versions", [{"api_min": 5, "api_max": 6}, {}, {"api_min": "1", "api_max": 2}])
+@pytest.mark.parametrize("versions", [{"api_min": 6, "api_max": 7}, {}, {"api_min": "1", "api_max": 2}])
 def test_an_error_names_both_versions_if_no_version_is_shared(versions):
     client = DeviceClient("http://board")
     body = dict(versions, agent_version="9.0")
     client._transport.request = lambda *arguments, **more: Reply({}, body)
-    with pytest.raises(ProtocolSkew, match=r"supports protocol 4 to 4, the agent \(version 9.0\)"):
+    with pytest.raises(ProtocolSkew, match=r"supports protocol 5 to 5, the agent \(version 9.0\)"):
         client.device()
 
 

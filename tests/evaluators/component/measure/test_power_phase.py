@@ -16,6 +16,7 @@ from vitsearch_agent.errors import AgentError
 from vitsearch_agent.measure.child.phase_reports import PowerReport
 from vitsearch_agent.measure.child.tool_phases import IDLE_NOTE
 from vitsearch_agent.measure.power_phase import MeteredPhase
+from vitsearch_agent.wire.metrics import DEVICE_METRICS
 
 WATTS = 20.0
 ZONE = "/sys/class/powercap/intel-rapl:0"
@@ -78,6 +79,9 @@ def test_an_agent_measures_energy(script, serve_agent, blob, powered):
     assert power.n >= 5
     # 20 W for at least 2 ms: a run takes no less than its CPU time.
     assert power.energy_mj >= 0.7 * WATTS * 2.0
+    peak = DEVICE_METRICS["peak_power_w"]
+    assert peak.figure(measurement) is None
+    assert peak.reason(measurement) == "rapl counts energy, and its samples have no power"
     assert measurement.emulated
 
 

@@ -2,10 +2,10 @@ import pytest
 
 from vitsearch_agent import runtimes
 from vitsearch_agent.errors import AgentError, InvalidRequest, MeasurementFailed
+from vitsearch_agent.runtime_facts import FORMATS, RUNTIMES
 from vitsearch_agent.runtimes import base
-from vitsearch_agent.runtimes.needs import NEEDS, Needs
 from vitsearch_agent.runtimes.noop import NoopRuntime
-from vitsearch_agent.testing import RuntimeTestCase
+from vitsearch_agent.testing import RuntimeTestCase, check_facts, check_format
 
 
 class TestNoop(RuntimeTestCase):
@@ -43,13 +43,14 @@ def test_an_unknown_runtime_suggests_the_nearest_name():
         runtimes.create("onnxruntim")
 
 
-def test_builtin_names_and_classes_agree():
-    assert {name: runtimes.create(name).name for name in runtimes.BUILTIN} == {name: name for name in runtimes.BUILTIN}
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_runtime_has_all_of_its_facts(name):
+    check_facts(name)
 
 
-def test_the_table_of_needs_agrees_with_the_runtimes():
-    created = {name: runtimes.create(name) for name in runtimes.BUILTIN}
-    assert {name: Needs(runtime.libraries, runtime.tools) for name, runtime in created.items()} == NEEDS
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_format_has_all_of_its_facts(kind):
+    check_format(kind)
 
 
 def test_entry_points_are_added_and_duplicates_refused():

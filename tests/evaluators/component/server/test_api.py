@@ -16,7 +16,7 @@ def test_device_describes_itself(ask):
     status, body, _ = ask("GET", "/v1/device")
     info = DeviceInfo.from_json(body)
     assert status == 200
-    assert (info.api_min, info.api_max, info.kind) == (4, 4, "physical")
+    assert (info.api_min, info.api_max, info.kind) == (5, 5, "physical")
     assert info.job_kinds == JOB_KINDS
     assert {runtime.name for runtime in info.runtimes} >= {"onnxruntime", "noop"}
     assert all(runtime.version if runtime.available else runtime.reason for runtime in info.runtimes)

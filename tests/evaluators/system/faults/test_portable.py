@@ -12,7 +12,7 @@ from support.marks import long
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("version", ["3.6", *long("3.8", "3.11")])
+@pytest.mark.parametrize("version", ["3.6", *long("3.8", "3.11", "3.13")])
 def test_end_to_end(version, python_of, tmp_path):
     run_portable(python_of(version), "Portable", tmp_path)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from support.artifact_files import IR, coreml, coreml_weights, identity, tflite
 from support.marks import long
+from support.ncnn_files import PARAM
 from support.pte_program import PROGRAM
 from vitsearch_agent import artifacts
 from vitsearch_agent.base.onnx_writer import field, node, number, varint
@@ -27,6 +28,7 @@ SEEDS = {
     "tflite": (tflite(), tflite(custom=b"FlexErf")),
     "executorch": (PROGRAM,),
     "openvino": (IR.format(opset="opset1", offset=0).encode(), IR.format(opset="extension", offset=9).encode()),
+    "ncnn": (PARAM.encode(), PARAM.replace("InnerProduct", "torch.unbind").encode()),
     "coreml": (coreml(), coreml(file="/etc/passwd"), coreml(operator="custom_layer"), coreml(at=128)),
 }
 PIECES = (
@@ -84,7 +86,7 @@ def inspected(kind, folder, content):
     return None
 
 
-@pytest.mark.parametrize("kind", ["coreml", *long("tflite", "executorch", "openvino")])
+@pytest.mark.parametrize("kind", ["coreml", "ncnn", *long("tflite", "executorch", "openvino")])
 def test_a_corrupted_file_passes_or_is_refused(kind, tmp_path, fuzz):
     passed = []
 

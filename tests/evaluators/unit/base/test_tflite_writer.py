@@ -32,7 +32,7 @@ def content():
 
 
 def test_the_file_is_well_formed_and_complete(content):
-    assert tflite_file.inspect(io.BytesIO(content), len(content)).kind == "tflite"
+    assert tflite_file.inspect(io.BytesIO(content), len(content), {}).kind == "tflite"
 
 
 def test_the_operators_and_their_tensors_are_read_back(content):
@@ -51,4 +51,4 @@ def test_the_input_is_read_back(content):
 def test_the_reference_models_are_well_formed(write):
     content = write()
     assert len(tflite_file.operators(io.BytesIO(content), len(content))) in (24, 48)
-    assert tflite_file.inspect(io.BytesIO(content), len(content)).kind == "tflite"
+    assert tflite_file.inspect(io.BytesIO(content), len(content), {}).kind == "tflite"

@@ -6,10 +6,11 @@ import pytest
 
 from support.bundles import manifest
 from vitsearch_agent.verify import checks
-from vitsearch_agent.verify.bundle import Counted, Figure, Manifest, Quality
+from vitsearch_agent.verify.bundle import Counted, Manifest, Quality
 from vitsearch_agent.verify.checks import FAILED, NOT_JUDGED, PASSED, ImageCounts
 from vitsearch_agent.verify.metrics import Estimate
 from vitsearch_agent.verify.model_runner import Measured
+from vitsearch_agent.wire.metrics import Figure
 
 HERE = {"board": "b", "cpu": "c"}
 SHIPPED = Counted("test", 500, 450)
@@ -26,7 +27,13 @@ def judged(monkeypatch):
     def judge(now, environment=HERE, prefix="", flags=(), batch=1, **changes):
         monkeypatch.setattr(checks, "figures_of", lambda measurement, times: now)
         monkeypatch.setattr(checks, "_same_references", lambda measurement, shipped, otherwise: otherwise)
-        measurement = type("Nothing", (), {"reasons": {"power": "no meter"}, "flags": flags, "batch": batch})()
+        fields = {
+            "reasons": {"power": "no meter"},
+            "flags": flags,
+            "batch": batch,
+            "__getattr__": lambda self, name: None,
+        }
+        measurement = type("Nothing", (), fields)()
         results = list(
             checks.figures(Measured(measurement, environment), Manifest.from_json(manifest(**changes)), prefix)
         )

@@ -9,7 +9,7 @@ from vitsearch_agent.wire.hardware import Hardware
 from vitsearch_agent.wire.job_spec import Owner
 from vitsearch_agent.wire.job_status import JobStatus
 from vitsearch_agent.wire.measure_protocol import SCREEN
-from vitsearch_agent.wire.measurement import Contention, Latency, Measurement, Power, Temperature
+from vitsearch_agent.wire.measurement import Contention, Latency, Measurement, Power, Reading, Temperature
 from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_agent.wire.processor_counters import Counters
 from vitsearch_agent.wire.restriction import Restriction
@@ -51,7 +51,9 @@ MEASUREMENT = Measurement(
     sustained=LATENCY,
     concurrent=LATENCY,
     temperature=Temperature("cpu-thermal", 41.5, 60.0, 61.25),
-    power=Power(4.5, 2.1, 9.0, 4.8, "ina3221", "module", False, 20.0, 200, 0.01),
+    power=Power(
+        4.5, 2.1, 9.0, 4.8, "ina3221", "module", False, 20.0, 200, 0.01, {"power_w_other": Reading(None, "no samples")}
+    ),
     swap_mb=None,
     contention=Contention(0.01, 1.0),
     basis="paired",
@@ -106,6 +108,7 @@ MEASUREMENT_JSON = {
         "rate_hz": 20.0,
         "n": 200,
         "relative_error": 0.01,
+        "further": {"power_w_other": {"number": None, "reason": "no samples"}},
     },
     "swap_mb": None,
     "contention": {"wait_over_cpu": 0.01, "wall_over_cpu": 1.0},

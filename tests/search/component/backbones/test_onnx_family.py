@@ -26,8 +26,8 @@ from vitsearch.export.base import ExportTask
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.models.onnx_format import INPUT, OUTPUT
 from vitsearch.models.onnx_model import fixed_batch
+from vitsearch.stages.parts.exporting import write
 from vitsearch.training import inference
-from vitsearch.workers.exporting import write
 
 SIZE, CLASSES = 16, 4
 IMAGES = torch.randn(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))

@@ -20,9 +20,8 @@ from vitsearch.data import DataSpec, load, review
 from vitsearch.data.fashion_mnist import SUBSET_ASSET
 from vitsearch.data.leaks import find_leaks
 from vitsearch.errors import DataError
-from vitsearch.pipeline.jobs import DataJob, DataReady, Workspace
+from vitsearch.stages import DataJob, DataReady, Workspace
 from vitsearch.storage.files import FileStore
-from vitsearch.workers.tasks import describe_data
 
 
 def images(folder: Path, counts: dict[str, int], seed: int) -> None:
@@ -333,7 +332,7 @@ def described(spec: DataSpec, folder: Path) -> DataReady:
     """What a run finds in the data at its start."""
     store = FileStore(folder / "artifacts")
     workspace = Workspace(spec.to_json(), store, FileStore(folder / "scratch"), folder / "cache")
-    return describe_data(DataJob(workspace))
+    return DataJob(workspace).work()
 
 
 def test_the_groups_that_check_proposes_keep_four_variants_of_an_object_together(tmp_path):

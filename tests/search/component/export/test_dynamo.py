@@ -15,7 +15,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import ExportTask
 from vitsearch.export.graph.onnx_file import convert
-from vitsearch.workers import exporting
+from vitsearch.stages.parts import exporting
 
 IMAGES = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
 

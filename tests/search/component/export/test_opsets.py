@@ -13,7 +13,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import precisions_on
 from vitsearch.export import ExportTask
 from vitsearch.models.onnx_format import OLDEST_OPSET
-from vitsearch.workers import exporting
+from vitsearch.stages.parts import exporting
 
 IR_VERSIONS = {OLDEST_OPSET: 7, 15: 8}
 """Opset -> the newest IR version that the first onnxruntime which reads it reads."""

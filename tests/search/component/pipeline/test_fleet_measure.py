@@ -11,9 +11,9 @@ from vitsearch.devices.protocols import Phases
 from vitsearch.errors import DeviceLost, StageError
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.fleet_measure import measurements_on
-from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.measure import DeviceMeasurements
 from vitsearch.pipeline.progress import Silent
+from vitsearch.stages import Workspace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.testing.fakes import FakeDevice, FakeRunner

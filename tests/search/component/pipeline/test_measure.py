@@ -11,9 +11,9 @@ import pytest
 
 from vitsearch.core.policy import POLICY
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.measure import DeviceMeasurements, rounds_of
 from vitsearch.pipeline.progress import Silent
+from vitsearch.stages import Workspace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.testing.fakes import FakeDevice, FakeRunner

@@ -17,9 +17,10 @@ from vitsearch.core.preprocessing import PreprocessingKeys
 from vitsearch.errors import StageError
 from vitsearch.pipeline import single_flight
 from vitsearch.pipeline.config import Teacher
-from vitsearch.pipeline.jobs import BaseJob, Calibration, ExportJob, Job, ProxyJob, ScreenJob, TrainJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.pipeline.resolved_trial import KeyedModel
+from vitsearch.stages import BaseJob, ExportJob, Job, ProxyJob, ScreenJob, TrainJob
+from vitsearch.stages.calibration import Calibration
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Claim, Ledger
 from vitsearch.testing.fakes import FakeRunner, fake_stage_config

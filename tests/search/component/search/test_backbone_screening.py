@@ -12,9 +12,9 @@ from vitsearch.core.image_size import ImageSize
 from vitsearch.core.policy import POLICY
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
-from vitsearch.pipeline.jobs import BaseJob, ExportJob, ScreenJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.backbone_screening import cheapest
+from vitsearch.stages import BaseJob, ExportJob, ScreenJob
 from vitsearch.study.dropped_backbones import dropped_backbones
 from vitsearch.study.results.explanation import read_explanation
 from vitsearch.study.sampling import PlanSpace

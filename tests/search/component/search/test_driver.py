@@ -17,11 +17,11 @@ from vitsearch.core.priors import prior_of
 from vitsearch.core.record import trainings
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
-from vitsearch.pipeline.jobs import ExportJob, ScreenJob, TrainJob
 from vitsearch.pipeline.measure import rounds_of
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.driver import SearchEnd
 from vitsearch.search.earlier_studies import priors_of
+from vitsearch.stages import ExportJob, ScreenJob, TrainJob
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
 from vitsearch.tasks.classification.confusion import Confusion

@@ -12,10 +12,10 @@ import pytest
 from support.marks import long
 from vitsearch.core.plan import Compression
 from vitsearch.errors import StageError
-from vitsearch.pipeline.jobs import ScreenJob
 from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
 from vitsearch.search.ending import Streaks
+from vitsearch.stages import ScreenJob
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.status import status

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from support.marks import long
 from support.studies import without_patience
 from vitsearch.core.stage import Stage
-from vitsearch.pipeline.jobs import ExportJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.search.driver import SearchEnd
+from vitsearch.stages import ExportJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.study.study import Study
 
 DRIVERS = 3

@@ -16,8 +16,8 @@ from sqlalchemy import text
 from support import virtual_time
 from support.studies import without_patience
 from vitsearch.errors import StageError
-from vitsearch.pipeline.jobs import ExportJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.search.driver import Driver
+from vitsearch.stages import ExportJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import FakeRunner, share

@@ -13,9 +13,9 @@ from vitsearch.core.figures import Figure
 from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.errors import StageError
-from vitsearch.pipeline.jobs import ExportJob, ScreenJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.form_finder import FormFinder, fastest, why_fastest
+from vitsearch.stages import ExportJob, ScreenJob
 from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_judged
 
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 
 from support.real_search import write_images
+from vitsearch import stages
 from vitsearch.core.image_size import ImageSize
 from vitsearch.data import DataSpec
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.errors import ResourceError, StudyError
-from vitsearch.pipeline import jobs
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search import run, stage_config
 from vitsearch.search.session import Session
@@ -24,7 +24,6 @@ from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
-from vitsearch.workers import tasks
 from vitsearch.workers.cluster.resources import Resources
 
 
@@ -143,7 +142,7 @@ def test_a_run_says_at_its_start_what_is_known_against_the_data(space, ledger, t
 
     class Reading(FakeRunner):
         def _answer(self, job):
-            return tasks.describe_data(job) if isinstance(job, jobs.DataJob) else super()._answer(job)
+            return job.work() if isinstance(job, stages.DataJob) else super()._answer(job)
 
     class Noted(Silent):
         def __init__(self) -> None:
@@ -162,7 +161,7 @@ def test_a_run_says_at_its_start_what_is_known_against_the_data(space, ledger, t
     monkeypatch.setattr(run, "plan_space", plans_of)
     monkeypatch.setattr(run, "Driver", Idle)
     store = FileStore(tmp_path / "files")
-    workspace = jobs.Workspace(run.data_spec(space), store, FileStore(tmp_path / "scratch"), tmp_path / "cache")
+    workspace = stages.Workspace(run.data_spec(space), store, FileStore(tmp_path / "scratch"), tmp_path / "cache")
     progress = Noted()
     with closing(Study.open(space)) as study:
         session = Session(space, study, ledger, Reading(), FakeDevice(), DriverId.current(), 1, progress)

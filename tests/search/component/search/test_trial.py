@@ -12,11 +12,11 @@ from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Compression
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError
-from vitsearch.pipeline.jobs import BaseJob, BlockStructureJob, ExportJob, LogitsJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.search.goals import Goals
 from vitsearch.search.posterior import Posterior
 from vitsearch.search.scheduler import Rules, TrialScheduler
 from vitsearch.search.trial import failure, run_trial
+from vitsearch.stages import BaseJob, BlockStructureJob, ExportJob, LogitsJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.storage.ledger import Ledger
 from vitsearch_agent.errors import DeviceUnreachable
 from vitsearch_agent.wire.protocol import SCREEN

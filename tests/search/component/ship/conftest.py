@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vitsearch import data
+from vitsearch import data, stages
 from vitsearch.core.figures import Metrics
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
@@ -25,17 +25,16 @@ from vitsearch.core.precisions import default_provider
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.record import Keys, Shipped
 from vitsearch.export import EXPORTERS, ExportTask, metadata
-from vitsearch.export.device_jobs import ON_DEVICE
-from vitsearch.pipeline import jobs
+from vitsearch.export.device_jobs import device_job
 from vitsearch.ship.bundled_model import BundledModel, SplitResult
 from vitsearch.ship.prepare import Final
+from vitsearch.stages.parts import exporting, images
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.tasks import CLASSIFICATION, Tally
 from vitsearch.tasks.classification.confusion import Confusion
 from vitsearch.tasks.classification.task import judged_counts
 from vitsearch.testing.fakes import fake_measurement
-from vitsearch.workers import exporting, images, shipping
 from vitsearch_agent.measure.local_job import Request
 from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
@@ -159,27 +158,27 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
             "folder", str(root / "data"), image_size=ImageSize.of(image_size), channels=1 if grey else 3
         )
         stores = FileStore(root / "artifacts"), FileStore(root / "scratch")
-        workspace = jobs.Workspace(spec.to_json(), *stores, root / "cache")
+        workspace = stages.Workspace(spec.to_json(), *stores, root / "cache")
         data_set = images.load_data(workspace)
         deployment = Deployment("local", runtime, provider or default_provider(runtime), precision, batch)
         blank = np.zeros((1, data_set.channels, *ImageSize.of(resolution).sides), np.float32)
         written = exporting.write(network(data_set.channels, runtime), ExportTask("levit", deployment, blank), root)
-        source = jobs.Source(
+        source = stages.Source(
             "levit_128s", "none", ImageSize.of(resolution), preprocessing or Preprocessing(data_set.mean, data_set.std)
         )
         settings = source.view.settings(data_set.image_size, data_set.channels)
         metadata.write(written.file.path, metadata.describe(KEY, settings, data_set.class_names))
         stored = stores[0].put_model(written.file.path)
         judged = None if written.file.judged is None else stores[0].put_model(written.file.judged).sha256
-        job = jobs.ShipJob(workspace, source, deployment, stored.sha256, judged, batch or 1, 20)
+        job = stages.ShipJob(workspace, source, deployment, stored.sha256, judged, batch or 1, 20)
         needed = dict(written.file.options) | (options or {})
-        return Task(_described(job, shipping.evaluate_on_test(job), data_set, stored.size_bytes, needed), data_set)
+        return Task(_described(job, job.work(), data_set, stored.size_bytes, needed), data_set)
 
     return make
 
 
 def _described(
-    job: jobs.ShipJob, shipped: Shipped, data_set: data.ImageData, size: int, options: dict[str, Any]
+    job: stages.ShipJob, shipped: Shipped, data_set: data.ImageData, size: int, options: dict[str, Any]
 ) -> BundledModel:
     store, deployment = job.workspace.store, job.deployment
     recipe = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
@@ -193,7 +192,7 @@ def _described(
         "options": options,
         "shares": {"fp32": 1.0},
     }
-    agents = ON_DEVICE[deployment.runtime][0]
+    agents = device_job(deployment).runtime
     request = Request(agents, {}, PROTOCOL)
     judged = judged_counts(Confusion(((0, 0, 6), (0, 1, len(data_set.validation) - 6))), data_set.class_names)
     tally = Tally(CLASSIFICATION, judged.tally, data_set.class_names)

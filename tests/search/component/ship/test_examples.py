@@ -29,13 +29,19 @@ from vitsearch.export.device_jobs import device_job
 from vitsearch.ship import examples
 from vitsearch.ship.contents import contents
 from vitsearch.ship.writing import write
+from vitsearch.stages.parts.images import batches
 from vitsearch.tasks import CLASSIFICATION
 from vitsearch.tasks import TASKS as KINDS
-from vitsearch.workers.images import batches
 from vitsearch_agent import runtimes
 from vitsearch_agent.errors import MeasurementFailed
 
 UNSEEN = 200
+
+
+def tool_command(model):
+    return examples.example_of(model).tool(model)
+
+
 TASKS = {
     "grey": (True, 28, 20, "onnxruntime"),
     "crop": (True, 40, 32, "onnxruntime", 1, True, Preprocessing((0.4,), (0.3,), "bicubic", 0.9)),
@@ -46,6 +52,7 @@ TASKS = {
     "openvino": (False, 40, 32, "openvino"),
     "litert": (True, 40, 32, "litert"),
     "executorch": (True, 40, 32, "executorch"),
+    "ncnn": (True, 40, 32, "ncnn"),
     "a batch of 3": (True, 32, 32, "onnxruntime", 3),
 }
 
@@ -70,6 +77,7 @@ def by_the_search(task, files):
         "crop",
         "wide",
         *long("square of wide", "openvino", "grey", "colour", "224", "litert", "executorch", "a batch of 3"),
+        "ncnn",
     ],
 )
 def test_the_example_gives_the_classes_of_the_search(make_task, pictures, without_vitsearch, tmp_path, name):
@@ -141,6 +149,7 @@ def judged(task):
             ("onnxruntime", None, "fp32"),
             ("onnxruntime", 1, "fp32"),
             ("litert", 1, "fp32"),
+            ("ncnn", 1, "fp32"),
         ),
     ],
 )
@@ -208,12 +217,12 @@ def test_there_is_no_example_for_a_delegate_that_python_does_not_have(delegate, 
     ],
 )
 def test_the_command_of_the_tool_has_the_options_of_the_measurement(runtime, options, threads, words):
-    command = examples.tool_command(described(runtime, options, threads))
+    command = tool_command(described(runtime, options, threads))
     assert command[(start := command.index(words[0])) : start + len(words)] == tuple(words)
 
 
 def test_the_tool_of_onnxruntime_gets_no_batch_that_it_would_make_a_constant_of_the_graph():
-    assert "-f" not in examples.tool_command(described("onnxruntime", {}))
+    assert "-f" not in tool_command(described("onnxruntime", {}))
 
 
 @pytest.mark.long
@@ -223,7 +232,7 @@ def test_the_tool_of_openvino_compiles_the_graph_that_was_judged(make_task, tmp_
         pytest.skip("openvino came without benchmark_app")
     task = make_task(False, 40, 32, "openvino", None, options={"fused_subgraphs": "off"})
     write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
-    _, *options = examples.tool_command(task.model)
+    _, *options = tool_command(task.model)
     more = ["-niter", "1", "-exec_graph_path", str(tmp_path / "graph.xml")]
     done = subprocess.run([tool, *options, *more], cwd=tmp_path / "bundle", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -354,7 +363,9 @@ def test_the_input_of_the_cpp_example_is_the_one_of_the_search(
         job=SimpleNamespace(runtime="onnxruntime", options={}),
         confirmation=SimpleNamespace(protocol=SimpleNamespace(threads=1)),
     )
-    code = examples.cpp_example(model).replace("#include <onnxruntime_cxx_api.h>", "")
+    code = (
+        examples.example_of(model).files(model)["example.cpp"].decode().replace("#include <onnxruntime_cxx_api.h>", "")
+    )
     (tmp_path / "input.cpp").write_text(code.partition("int main(")[0] + PRINT_INPUT)
     command = ["g++", "-std=c++17", "-Wall", "-Werror", "input.cpp", "-o", "input"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

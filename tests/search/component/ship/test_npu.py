@@ -12,14 +12,14 @@ import pytest
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import ResourceError, StudyError
 from vitsearch.export import converters
-from vitsearch.export.qnn import contexts as compiler
-from vitsearch.export.qnn.chips import CHIPS
-from vitsearch.export.qnn.contexts import Context
 from vitsearch.pipeline.progress import PlainLines
 from vitsearch.ship import examples, npu
 from vitsearch.ship.card import card
 from vitsearch.ship.contents import contents
 from vitsearch.ship.shipped_context import Agreement, ShippedContext, agreement
+from vitsearch.targets.onnxruntime.qnn import contexts as compiler
+from vitsearch.targets.onnxruntime.qnn.chips import CHIPS
+from vitsearch.targets.onnxruntime.qnn.contexts import Context
 
 CPU = np.array([[3.0, 1.0], [1.0, 3.0], [2.0, 2.1], [5.0, 0.0]], np.float32)
 

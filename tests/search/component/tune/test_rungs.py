@@ -11,8 +11,8 @@ import pytest
 
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError
-from vitsearch.pipeline.jobs import ExportJob, ScreenJob, TrainJob
 from vitsearch.search.session import Session
+from vitsearch.stages import ExportJob, ScreenJob, TrainJob
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.identity import adopt_data, adopt_judge

@@ -11,8 +11,9 @@ from vitsearch.compress.quantization import quantize
 from vitsearch.core import precisions
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.json_value import json_of
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import PlanError, StageError, UnknownName
-from vitsearch.export.onnxruntime_file import OnnxRuntimeExporter
+from vitsearch.targets.onnxruntime.exporter import OnnxRuntimeExporter
 from vitsearch.workers import backbone_check
 from vitsearch.workers.backbone_check import check_backbone
 
@@ -21,15 +22,16 @@ NAME = "test_vit4"  # RMSNorm
 
 @pytest.fixture
 def few_precisions(monkeypatch):
-    runtime = replace(precisions.RUNTIMES["onnxruntime"], precisions=("fp32", "int8_ptq"))
-    monkeypatch.setattr(precisions, "RUNTIMES", {"onnxruntime": runtime})
+    runtime = replace(TARGETS["onnxruntime"], precisions=("fp32", "int8_ptq"))
+    for module in (precisions, backbone_check):
+        monkeypatch.setattr(module, "TARGETS", {"onnxruntime": runtime})
 
 
 @exact_int8
 def test_every_precision_of_a_model_works():
     check = check_backbone(NAME, ImageSize.square(32), ["onnxruntime"])
     assert check.works
-    assert [file.precision for file in check.files] == list(precisions.RUNTIMES["onnxruntime"].precisions)
+    assert [file.precision for file in check.files] == list(TARGETS["onnxruntime"].precisions)
     by_precision = {file.precision: file for file in check.files}
     assert by_precision["fp32"].difference < 1e-5
     assert 1e-4 < by_precision["int8_ptq"].difference < 0.2

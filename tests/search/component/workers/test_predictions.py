@@ -26,7 +26,7 @@ def test_a_file_that_this_machine_cannot_run_is_refused(plan):
         outputs_of(file, None)
     assert str(caught.value) == (
         "a file of tensorrt cannot be run on this machine; outputs for single images are computed for onnxruntime, "
-        "openvino, litert, executorch"
+        "openvino, litert, executorch, ncnn"
     )
 
 

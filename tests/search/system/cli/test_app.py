@@ -18,11 +18,13 @@ from PIL import Image
 from support import PYTHON_PATH, REPOSITORY, SPACE_FILES
 from vitsearch.cli.app import main
 from vitsearch.core import precisions
+from vitsearch.core.targets import TARGETS
 from vitsearch.search.driver import SearchEnd
 from vitsearch.search.observers.observe import Observing
 from vitsearch.space import load
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
+from vitsearch.workers import backbone_check
 from vitsearch_agent.base.python import SAFE_PATH
 
 SMALL = Path(SPACE_FILES, "small.yaml")
@@ -89,8 +91,9 @@ def test_what_a_command_asks_of_its_processes_ends_with_it(vitsearch, monkeypatc
 
 @pytest.mark.long
 def test_a_backbone_is_tried(vitsearch, monkeypatch):
-    runtime = replace(precisions.RUNTIMES["onnxruntime"], precisions=("fp32", "int8_ptq"))
-    monkeypatch.setattr(precisions, "RUNTIMES", {"onnxruntime": runtime})
+    runtime = replace(TARGETS["onnxruntime"], precisions=("fp32", "int8_ptq"))
+    for module in (precisions, backbone_check):
+        monkeypatch.setattr(module, "TARGETS", {"onnxruntime": runtime})
     asked = ("capabilities", "test_vit4", "--try", "--resolution", "32", "--backend", "onnxruntime")
     done = vitsearch(*asked)
     assert done.returncode == 0

@@ -21,7 +21,6 @@ from vitsearch.devices.agent_device import AgentDevice
 from vitsearch.devices.connection import FOREVER_S
 from vitsearch.devices.protocols import Protocols
 from vitsearch.errors import DeviceLost
-from vitsearch.pipeline.jobs import Job, R_co, TrainJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.driver import SearchEnd
 from vitsearch.search.run import Options, drive
@@ -30,6 +29,7 @@ from vitsearch.search.stage_config import data_spec
 from vitsearch.search.study_folders import StudyFolders
 from vitsearch.search.watch import outage
 from vitsearch.space import SearchSpace
+from vitsearch.stages import Job, R_co, TrainJob
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost

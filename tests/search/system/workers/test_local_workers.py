@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vitsearch.devices.cores import Cores
-from vitsearch.pipeline.jobs import Job
+from vitsearch.stages import Job
 from vitsearch.workers.cluster.resources import Resources
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard

@@ -17,7 +17,7 @@ import pytest
 
 from vitsearch.core.activity import Work, doing
 from vitsearch.errors import StageError, WorkersLost
-from vitsearch.pipeline.jobs import Job
+from vitsearch.stages import Job
 from vitsearch.workers.cluster.resources import Resources
 from vitsearch.workers.cluster.worker_losses import NO_MEMORY
 from vitsearch.workers.ray_runner import RayRunner

@@ -13,12 +13,11 @@ from vitsearch.core.activity import Work, doing
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError, StoreError, WorkerCrashed
-from vitsearch.pipeline.jobs import BaseJob, Job, TrainJob
+from vitsearch.stages import BaseJob, Job, TrainJob
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost, StageKind
 from vitsearch.testing.fakes import FakeRunner
 from vitsearch.workers import ray_runner as runners
-from vitsearch.workers import tasks
 from vitsearch.workers.cluster.memory_demand import MemoryDemand
 from vitsearch.workers.cluster.places import WAITS
 from vitsearch.workers.cluster.resources import Resources, require_cluster
@@ -249,7 +248,7 @@ def test_a_worker_without_a_gpu_sees_none(monkeypatch, tmp_path, gpus, visible):
 
 
 def test_the_inline_runner_measures_the_cost_of_a_stage(monkeypatch):
-    monkeypatch.setitem(tasks.TASKS, StageJob, lambda job: 7)
+    monkeypatch.setattr(StageJob, "work", lambda job: 7)
     result, cost = asyncio.run(InlineRunner().run(StageJob(None, "well")))
     assert result == 7
     assert cost.cpu_seconds >= 0.0

@@ -60,9 +60,10 @@ def test_a_figure_that_was_not_measured_is_none_with_the_reason_of_the_device(re
 
 
 def test_too_few_runs_are_the_reason_for_a_missing_quantile(result):
-    metrics = metrics_of(result._replace(latency_ms=result.latency_ms._replace(p95=None)))
+    reasons = {"latency_ms_p95": "130 runs are needed, 64 were timed"}
+    metrics = metrics_of(result._replace(latency_ms=result.latency_ms._replace(p95=None), reasons=reasons))
     assert metrics.value("latency_ms_p95") is None
-    assert metrics.reasons["latency_ms_p95"] == "1000 runs are too few for a 95th percentile"
+    assert metrics.reasons["latency_ms_p95"] == "130 runs are needed, 64 were timed"
 
 
 def test_a_program_without_cpu_time_has_no_value_and_no_interval_for_it(result):

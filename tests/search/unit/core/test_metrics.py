@@ -23,7 +23,8 @@ def test_metric_names_are_fixed():
     assert set(NAMES) == {
         "latency_ms_p50", "latency_ms_p95", "latency_ms_sustained_p50", "cpu_ms_p50", "throughput_ips",
         "latency_ms_concurrent_p50", "latency_ms_concurrent_p95", "latency_ms_p50_raw", "cpu_ms_p50_raw",
-        "energy_mj", "power_w", "peak_memory_mb", "gpu_memory_mb", "size_mb", "load_ms", "macs_m", "params_m",
+        "energy_mj", "power_w", "peak_power_w", "peak_memory_mb", "gpu_memory_mb", "size_mb", "load_ms",
+        "macs_m", "params_m",
         "accuracy", "accuracy_top5", "accuracy_balanced", "recall_min", "f1_macro", "cosine", "neighbours",
         "knn_accuracy", "mean_iou", "iou_min", "pixel_accuracy",
     }  # fmt: skip
@@ -56,6 +57,7 @@ def test_only_shares_and_throughput_are_maximized():
 def test_metrics_that_screening_does_not_give():
     assert {name for name, metric in METRICS.items() if not metric.screened and not metric.is_quality} == {
         "latency_ms_p95", "latency_ms_sustained_p50", "latency_ms_concurrent_p95", "energy_mj", "power_w",
+        "peak_power_w",
     }  # fmt: skip
     assert not any(metric.screened for metric in METRICS.values() if metric.is_quality)
 

@@ -2,8 +2,6 @@ import pytest
 
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import (
-    QNN,
-    RUNTIMES,
     opens_batch,
     precisions_on,
     provider_for,
@@ -12,12 +10,14 @@ from vitsearch.core.precisions import (
     supports_on,
     supports_quantized_ops,
 )
+from vitsearch.core.targets import TARGETS
+from vitsearch.targets.onnxruntime import QNN
 
 
 def test_16_bit_activations_are_for_the_npu_alone():
     assert supports_on("onnxruntime", QNN, "w8a16") is None
     assert provider_for("onnxruntime", "w8a16") == QNN
-    others = set(RUNTIMES["onnxruntime"].providers) - {QNN}
+    others = set(TARGETS["onnxruntime"].providers) - {QNN}
     reasons = [supports_on("onnxruntime", provider, "w8a16") for provider in others]
     assert all(reason and "16-bit activations are fused on NPUs alone" in reason for reason in reasons)
 
@@ -52,7 +52,7 @@ def test_files_for_the_npu_have_a_fixed_batch(provider, is_open):
     assert supports_batch("onnxruntime", provider, 8) is None
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", TARGETS)
 def test_every_precision_of_a_runtime_runs_on_one_of_its_providers(runtime):
-    for precision in RUNTIMES[runtime].precisions:
+    for precision in TARGETS[runtime].precisions:
         assert supports_on(runtime, provider_for(runtime, precision), precision) is None

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from support import REPOSITORY
+from vitsearch.core.targets import TARGETS
 from vitsearch.devices import descriptions
 from vitsearch.errors import ResourceError, UnknownName
-from vitsearch.export.device_jobs import ON_DEVICE
 from vitsearch_agent.base.system import THIS_MACHINE
 from vitsearch_agent.conditions.environment import environment_id, fingerprint
 from vitsearch_agent.power import AUTOMATIC, BY_NAME
@@ -39,7 +39,7 @@ def test_a_description_says_where_it_is_from_and_when(shipped):
 def test_a_description_is_what_an_agent_could_report(shipped):
     info = shipped.info
     usable = {runtime.name: runtime for runtime in info.runtimes if runtime.available}
-    assert usable.keys() & {name for names in ON_DEVICE.values() for name in names}
+    assert usable.keys() & {runtime.name for target in TARGETS.values() for runtime in target.on_device}
     assert all(runtime.reason for runtime in info.runtimes if not runtime.available)
     assert info.environment_id == environment_id(dict(info.fingerprint))
     assert info.fingerprint["runtimes"] == {

@@ -30,7 +30,7 @@ def test_core_ml_is_not_offered_to_a_linux_board():
 def test_a_device_without_a_meter_says_what_is_not_measured():
     info = descriptions.find("jetson_nano").info._replace(power_meter=None, quarantined="its canary drifted")
     parts = {part.name: part for part in device_parts(info)}
-    assert parts["power meter"].detail == "none: energy_mj and power_w are not measured"
+    assert parts["power meter"].detail == "none: energy_mj, power_w and peak_power_w are not measured"
     assert parts["measurements"].detail == "in quarantine: its canary drifted"
 
 

@@ -14,10 +14,10 @@ from vitsearch.core.metrics import METRICS
 from vitsearch.core.pareto import loss
 from vitsearch.core.priors import PRIORS
 from vitsearch.core.record import ProxyFigure, ProxyScore, Record
-from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.acquisition import predicted_to_break
 from vitsearch.search.goals import Goals
 from vitsearch.search.posterior import Posterior
+from vitsearch.stages import Evaluation
 
 
 def accuracy_of(trial):

@@ -20,9 +20,9 @@ from support.schedulers import (
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.record import RunningTrial
-from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.scheduler import ENDED
 from vitsearch.search.verdicts import NO_GAIN
+from vitsearch.stages import Evaluation
 
 # ---- choosing
 

@@ -207,7 +207,7 @@ def test_problems_of_the_form_of_the_front_keep_its_keys(problems):
         "unknown key 'head_ratio'; did you mean 'head_pruning_ratio'?",
         "compression.scope: 'local' is not a valid value",
         "deployments[0].runtime: 'abacus' is not a valid value; allowed: onnxruntime, openvino,",
-        "deployments[0].provider: 'CUDA' is not a valid value; allowed: cpu, gpu, npu,",
+        "deployments[0].provider: 'CUDA' is not a valid value; allowed: cpu, cuda, tensorrt,",
         "did you mean 'cuda'?",
         "deployments[0].precision: 'bf16'",
     ):

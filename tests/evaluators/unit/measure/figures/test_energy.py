@@ -96,6 +96,27 @@ def test_a_slow_meter_does_not_mix_load_into_idle():
     assert power.relative_error == pytest.approx(0.1)
 
 
+def test_the_peak_is_that_of_the_samples_under_load():
+    def power(moment):
+        if not 6.0 <= moment < 16.0:
+            return 20.0
+        return 9.5 if 8.0 <= moment < 8.1 else 4.0  # as long as one sample
+
+    estimate = evaluate(sampled(power, offset=0.5), REPORT, POWER)
+    assert estimate.power.further["peak_power_w"] == (9.5, None)
+    assert estimate.power.mean_w == pytest.approx(4.0, rel=0.05)
+
+
+def test_a_meter_that_averages_has_no_peak_of_the_time_before_the_load():
+    means = sampled(lambda moment: 20.0 if moment < 6.5 else 4.0, offset=0.5)
+    assert evaluate(means, REPORT, Averaging(System())).power.further["peak_power_w"].number == 4.0
+
+
+def test_a_counter_has_no_peak_and_a_reason():
+    reading = evaluate(counted(box(2.0, 6.0)), REPORT, COUNTER).power.further["peak_power_w"]
+    assert reading == (None, "rapl counts energy, and its samples have no power")
+
+
 class Averaging(Ina3221Meter):
     averaging_s = 1.0
 

@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 
 from support.marks import long
 from vitsearch.compress.quantization.quantize import quantize
-from vitsearch.core.precisions import RUNTIMES, supports
+from vitsearch.core.precisions import supports
+from vitsearch.core.targets import TARGETS
 from vitsearch.errors import PlanError
 from vitsearch.export.evaluate import logits as run
 from vitsearch.export.graph.onnx_file import write_onnx
@@ -18,7 +19,7 @@ from vitsearch.export.graph.onnx_file import write_onnx
 LAYER = "MatMulIntegerToFloat"
 
 
-INT8 = [name for name in RUNTIMES["onnxruntime"].precisions if name.startswith("int8")]
+INT8 = [name for name in TARGETS["onnxruntime"].precisions if name.startswith("int8")]
 
 
 def test_fp32_is_a_copy(plain, tmp_path, images):
@@ -80,7 +81,7 @@ def test_onnxruntime_still_has_no_bf16_kernels_on_a_cpu(kind):
 
 
 def test_supports_gives_reasons():
-    assert all(supports(name, p) is None for name, runtime in RUNTIMES.items() for p in runtime.precisions)
+    assert all(supports(name, p) is None for name, runtime in TARGETS.items() for p in runtime.precisions)
     assert "allowed: fp32, fp16, int8_dynamic" in supports("onnxruntime", "int4")
     assert supports("onnxruntime", "bf16").startswith("'bf16': onnxruntime has no bf16 kernels on CPUs")
     assert "runtime 'abacus' is not supported" in supports("abacus", "fp32")

@@ -12,9 +12,9 @@ from vitsearch.compress.quantization.int8_weights import quantize_weights
 from vitsearch.compress.quantization.layers import linears
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Deployment
-from vitsearch.export import onnxruntime_file
 from vitsearch.export.base import ExportTask
 from vitsearch.export.graph.onnx_file import write_onnx
+from vitsearch.targets.onnxruntime.exporter import OnnxRuntimeExporter
 
 MOST_NODES = {"vit_fmnist_p4": 149, "efficientvit_fmnist": 65, "mobilevit_fmnist": 292}
 """Before: 264, 115 and 451 (196, 88 and 370 without those of constants)."""
@@ -87,7 +87,7 @@ def test_every_precision_is_near_torch(base, precision, batch, tmp_path):
     images = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     deployment = Deployment("here", "onnxruntime", "cpu", precision, batch)
     task = ExportTask("", deployment, images.numpy())
-    path = onnxruntime_file.OnnxRuntimeExporter().export(base[1], task, tmp_path).path
+    path = OnnxRuntimeExporter().export(base[1], task, tmp_path).path
     actual = evaluate.logits(path, images.numpy(), batch_size=batch or 4)
     with torch.inference_mode():
         expected = base[1](images).numpy()
@@ -100,7 +100,7 @@ def test_weights_stay_int8_in_the_file(base, tmp_path):
     quantize_weights(tmp_path / "plain.onnx", tmp_path / "int8.onnx")
     deployment = Deployment("here", "onnxruntime", "cpu", "int8_weights", 1)
     task = ExportTask("", deployment, np.zeros(SHAPE, np.float32))
-    final = onnxruntime_file.OnnxRuntimeExporter().export(base[1], task, tmp_path).path
+    final = OnnxRuntimeExporter().export(base[1], task, tmp_path).path
     assert final.stat().st_size <= 1.05 * (tmp_path / "int8.onnx").stat().st_size
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from support.tflite_graph import Operator, Tensor, tflite_graph
-from vitsearch.export.precision_shares import tflite
+from vitsearch.core.plan import Deployment
+from vitsearch.targets.litert import shares as tflite
 from vitsearch_agent.errors import MeasurementFailed
 
 INT8 = 9
 CONV_2D, DEPTHWISE_CONV_2D, DEQUANTIZE, FULLY_CONNECTED, ADD, TRANSPOSE_CONV, BATCH_MATMUL = 3, 4, 6, 9, 0, 67, 126
+
+DEPLOYMENT = Deployment("local", "litert", "cpu", "fp32")
 
 
 @pytest.fixture
@@ -17,7 +20,7 @@ def count(tmp_path):
     def macs(tensors, operators):
         path = tmp_path / "model.tflite"
         path.write_bytes(tflite_graph(tensors, operators))
-        return dict(tflite.macs(path))
+        return dict(tflite.macs(path, DEPLOYMENT))
 
     return macs
 
@@ -59,4 +62,4 @@ def test_a_broken_file_is_refused(tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(tflite_graph([Tensor([1, 8])], [Operator(FULLY_CONNECTED, [0, 5], [0])]))
     with pytest.raises(MeasurementFailed, match="not a TFLite file"):
-        tflite.macs(path)
+        tflite.macs(path, DEPLOYMENT)

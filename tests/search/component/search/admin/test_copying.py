@@ -14,10 +14,10 @@ from support.marks import long
 from vitsearch import api
 from vitsearch.core.json_value import json_of
 from vitsearch.errors import StudyError
-from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.search.admin.copying import copy
 from vitsearch.search.admin.housekeeping import delete, plan_deletion
 from vitsearch.space import SearchSpace
+from vitsearch.stages import TrainJob
 from vitsearch.storage import addresses, remote_files
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.files import FileStore

@@ -7,7 +7,7 @@ import pytest
 from support.terminal import shown
 from vitsearch.cli.doctor import print_machine
 from vitsearch.core.json_value import json_text
-from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.targets import TARGETS
 from vitsearch.search.check import machine
 from vitsearch.search.check.machine import this_machine
 
@@ -29,8 +29,8 @@ def without(monkeypatch):
 
 def test_every_runtime_is_judged():
     machine = this_machine()
-    assert [part.name for part in machine.parts["writes files for"]] == list(RUNTIMES)
-    assert [part.name for part in machine.parts["runs files of"]] == list(RUNTIMES)
+    assert [part.name for part in machine.parts["writes files for"]] == list(TARGETS)
+    assert [part.name for part in machine.parts["runs files of"]] == list(TARGETS)
     assert machine.cores >= 1
     json_text(machine)
 

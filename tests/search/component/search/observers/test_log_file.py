@@ -12,8 +12,8 @@ import pytest
 
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StoreError
-from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.search.observers.log_file import LogFile, new_log_file
+from vitsearch.stages import TrainJob
 from vitsearch.testing.fakes import FakeRunner
 
 

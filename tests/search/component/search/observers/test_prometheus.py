@@ -18,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.slow_clients import closed_by_server
 from vitsearch.core.pareto import hypervolume, loss
 from vitsearch.errors import ResourceError
-from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.observers.host_names import HostNames
 from vitsearch.search.observers.prometheus import Address, Prometheus, serve_metrics
+from vitsearch.stages import TrainJob
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
 from vitsearch.study.status import status

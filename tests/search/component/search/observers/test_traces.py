@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from vitsearch.errors import StageError
-from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.observers.traces import Traces, traces
+from vitsearch.stages import TrainJob
 from vitsearch.testing.fakes import FakeRunner
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 import pytest
 
 from vitsearch.errors import ResourceError, StudyError, UnknownName
-from vitsearch.pipeline.jobs import Runner
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.retarget import run
 from vitsearch.search.retarget.run import refuse, retarget
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
 from vitsearch.space import SearchSpace
+from vitsearch.stages import Runner
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.retargeted import Target
 from vitsearch.study.study import Study

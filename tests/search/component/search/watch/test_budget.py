@@ -7,9 +7,9 @@ import time
 import pytest
 
 from vitsearch.core.stage import Stage
-from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.search.watch.budget import LOOK_S, Budget
 from vitsearch.space.sections import Search
+from vitsearch.stages import TrainJob
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 

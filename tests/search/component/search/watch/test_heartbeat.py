@@ -8,8 +8,8 @@ import threading
 import pytest
 from sqlalchemy import create_engine, text
 
+from vitsearch import stages
 from vitsearch.errors import StoreError, StudyDeleted, StudyError
-from vitsearch.pipeline import jobs
 from vitsearch.search.admin.housekeeping import delete, end_runs, plan_deletion
 from vitsearch.search.study_folders import StudyFolders
 from vitsearch.search.watch import heartbeat
@@ -92,7 +92,7 @@ class EndlessTraining(FakeRunner):
         self.has_begun = threading.Event()
 
     async def run(self, job):
-        if isinstance(job, jobs.TrainJob):
+        if isinstance(job, stages.TrainJob):
             self.has_begun.set()
             await asyncio.sleep(3600)
         return await super().run(job)

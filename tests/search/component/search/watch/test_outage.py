@@ -18,9 +18,9 @@ from vitsearch.core.record import trainings
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
 from vitsearch.errors import DeviceLost, StageError
-from vitsearch.pipeline.jobs import ProxyJob
 from vitsearch.search import driver
 from vitsearch.search.watch import outage
+from vitsearch.stages import ProxyJob
 from vitsearch.study import status as study_status
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_agent.wire.protocol import SCREEN

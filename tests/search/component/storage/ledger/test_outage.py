@@ -18,8 +18,8 @@ from sqlalchemy import create_engine, event, text
 from support.marks import long
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError
-from vitsearch.pipeline.jobs import ScreenJob, TrainJob
 from vitsearch.space import SearchSpace
+from vitsearch.stages import ScreenJob, TrainJob
 from vitsearch.storage.ledger import ArtifactRow, Claim, Ledger, outage
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study

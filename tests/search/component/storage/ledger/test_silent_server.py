@@ -16,8 +16,8 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from vitsearch.errors import StoreError
-from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.space import SearchSpace
+from vitsearch.stages import TrainJob
 from vitsearch.storage import driver_id
 from vitsearch.storage.ledger import Ledger, engine, outage, silent_server
 

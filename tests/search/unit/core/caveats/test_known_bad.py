@@ -7,35 +7,42 @@ from dataclasses import replace
 
 import pytest
 
-from vitsearch.core.caveats.known_bad import KNOWN, warning, warnings
+from vitsearch.core.caveats.known_bad import concerns, known, warning, warnings
 from vitsearch.core.caveats.precision_times import TimeRatio
 from vitsearch.core.figures import Figure
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.targets import TARGETS
 
 FP16 = Deployment("nano", "onnxruntime", "cpu", "fp16")
 PALETTE = Deployment("mac", "coreml", "ane", "palette4")
 LINEAR_INT8 = replace(FP16, precision="int8_qat", quantized_ops="linear")
 
 
-@pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: f"{entry.runtime} {entry.precisions[0]}")
-def test_an_entry_concerns_what_exists_and_has_a_figure_and_a_source(entry):
-    runtime, everywhere = RUNTIMES[entry.runtime], replace(entry, backbones=("*",))
+def _id(part):
+    return part if isinstance(part, str) else part.precisions[0]
+
+
+each_combination = pytest.mark.parametrize(("runtime", "entry"), list(known()), ids=_id)
+
+
+@each_combination
+def test_an_entry_concerns_what_exists_and_has_a_figure_and_a_source(runtime, entry):
+    everywhere = replace(entry, backbones=("*",))
     deployments = [
-        Deployment("nano", entry.runtime, provider, precision, quantized_ops=entry.quantized_ops)
-        for provider in runtime.providers
-        for precision in runtime.precisions
+        Deployment("nano", runtime, provider, precision, quantized_ops=entry.quantized_ops)
+        for provider in TARGETS[runtime].providers
+        for precision in TARGETS[runtime].precisions
     ]
-    assert any(everywhere.concerns("any", deployment) for deployment in deployments)
+    assert any(concerns(everywhere, "any", deployment) for deployment in deployments)
     assert any(character.isdigit() for character in entry.figure)
     assert str(entry) == f"{entry.reason}: {entry.figure} ({entry.source})"
 
 
-@pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: f"{entry.runtime} {entry.precisions[0]}")
-def test_an_entry_says_where_it_is_from_with_version_and_date(entry):
+@each_combination
+def test_an_entry_says_where_it_is_from_with_version_and_date(runtime, entry):
     if entry.source.startswith("published: "):
         return
-    version, date = re.search(entry.runtime + r" \d+\.\d+", entry.source), re.search(r"20\d\d-\d\d-\d\d", entry.source)
+    version, date = re.search(runtime + r" \d+\.\d+", entry.source), re.search(r"20\d\d-\d\d-\d\d", entry.source)
     assert version
     assert date
     assert ("measured on " in entry.source) or entry.about == "arithmetic", "a time was measured on a machine"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from vitsearch.core import precisions
 from vitsearch.core.caveats.precision_shares import PROMISED, in_name_only, shown
+from vitsearch.core.targets import TARGETS
 
 
 def test_every_promise_is_of_a_precision_that_exists():
-    assert set(PROMISED) <= {name for runtime in precisions.RUNTIMES.values() for name in runtime.precisions}
+    assert set(PROMISED) <= {name for runtime in TARGETS.values() for name in runtime.precisions}
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Deployment
 from vitsearch.core.record import RunningTrial
-from vitsearch.search.forecast.cost_model import PROPORTIONAL_TO, SCATTER, predict_costs
+from vitsearch.search.forecast.cost_model import SCATTER, predict_costs
 
 CPU = Deployment("local", "onnxruntime", "cpu", "fp32")
 GPU = replace(CPU, provider="cuda")
+EXPECTED = [name for name, metric in METRICS.items() if metric.on_device and not metric.screened]
 BASELINE = metrics(latency_ms_p50=10.0, energy_mj=40.0, power_w=4.0, latency_ms_sustained_p50=15.0)
 SCREEN = metrics(latency_ms_p50=2.0, energy_mj=None)
 
@@ -30,7 +31,7 @@ def predicted(objectives, confirmed, screen=SCREEN, deployment=CPU):
 
 
 def test_energy_and_sustained_latency_follow_latency_and_power_is_constant():
-    costs = predicted(["accuracy", *PROPORTIONAL_TO], [(CPU, BASELINE)])
+    costs = predicted(["accuracy", *EXPECTED], [(CPU, BASELINE)])
     values = {name: forecast.value for name, forecast in costs.items()}
     assert values == {"energy_mj": 8.0, "latency_ms_sustained_p50": 3.0, "power_w": 4.0}
 
@@ -83,7 +84,7 @@ def test_a_cost_without_data_has_no_prediction():
 
 def test_every_cost_is_screened_or_predicted():
     costs = {name for name, metric in METRICS.items() if not metric.is_quality and not metric.screened}
-    assert costs == set(PROPORTIONAL_TO)
+    assert costs == set(EXPECTED)
 
 
 def test_a_cost_on_one_device_of_a_fleet_is_predicted_from_the_latency_there():

@@ -11,8 +11,8 @@ from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.plan import Recipe
 from vitsearch.errors import StageError
-from vitsearch.pipeline.jobs import BaseJob, DataJob, Source, Workspace
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
+from vitsearch.stages import BaseJob, DataJob, Source, Workspace
 from vitsearch.storage.files import FileStore
 from vitsearch.testing.fakes import FakeRunner
 

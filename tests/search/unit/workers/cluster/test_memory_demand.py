@@ -9,7 +9,7 @@ import pytest
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.image_size import ImageSize
 from vitsearch.core.stage import Stage
-from vitsearch.pipeline.jobs import CompressionSpec, Job, Source
+from vitsearch.stages import CompressionSpec, Job, Source
 from vitsearch.storage.stage_cost import StageKind
 from vitsearch.workers.cluster.memory_demand import MemoryDemand, kind_of
 

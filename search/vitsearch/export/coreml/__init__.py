@@ -1,1 +1,0 @@
-"""Core ML programs, and ONNX files that stand for them where they cannot run."""

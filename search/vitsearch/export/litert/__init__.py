@@ -1,1 +1,0 @@
-"""TFLite files, by a converter in an environment of its own."""

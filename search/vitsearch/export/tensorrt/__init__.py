@@ -1,1 +1,0 @@
-"""ONNX files in the form that a version of TensorRT reads."""
