@@ -15,6 +15,10 @@ export VITSEARCH_CONVERTERS ?= $(CURDIR)/.venv-converters
 # An emulated aarch64 board (tools/emulated_board.py): what it is made of is downloaded once.
 export VITSEARCH_BOARD ?= $(CURDIR)/.board
 CONVERTER := $(VITSEARCH_CONVERTERS)/litert/installed.json
+# The version of every package of these environments: `make lock`.
+LOCK := constraints/vitsearch.txt
+LATEST_VENV ?= .venv-latest
+LATEST_READY := $(LATEST_VENV)/.ready
 # One worker more than processors, because tests also wait for disks and processes; those of the agent do so more.
 PROCESSORS := $(shell getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell expr $(PROCESSORS) + 1)
@@ -33,18 +37,21 @@ define new-environment
 @command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here; vitsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 @echo "$(1): a new environment"
 @$(PYTHON) -m venv $(1)
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK) --upgrade pip
 endef
 
-.PHONY: setup quickstart test test-fast test-long test-all test-search test-agent test-runtimes test-lowest test-board \
-	setup-long agent-pyz wheels lint format docs bench clean
+# Installs into one, in the versions of the lock: $(call locked-install,FOLDER) PACKAGES
+locked-install = $(1)/bin/python -m pip install --quiet --constraint $(LOCK) --build-constraint $(LOCK)
+
+.PHONY: setup quickstart test test-fast test-long test-all test-search test-agent test-runtimes test-lowest test-latest \
+	test-board setup-test setup-long lock agent-pyz wheels lint format docs bench clean
 
 setup: $(READY)
 
-$(READY): pyproject.toml evaluators/pyproject.toml constraints.txt
+$(READY): pyproject.toml evaluators/pyproject.toml $(LOCK)
 	$(call new-environment,$(VENV))
 	@echo "$(VENV): installing vitsearch with torch, its runtimes and what tests it, from the package index (some minutes)"
-	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino,litert,executorch,ncnn]" --group dev
+	@$(call locked-install,$(VENV)) --editable ./evaluators --editable ".[openvino,litert,executorch,ncnn]" --group dev
 	@echo "$(VENV): ready"
 	@touch $@
 
@@ -73,37 +80,40 @@ test-all: test-runtimes test-search
 test-search: setup
 	$(BIN)/python $(PYTEST) -n $(WORKERS) --outcomes=$(VENV)/outcomes.json tests/search tests/evaluators/component/runtimes/test_executorch.py tests/evaluators/component/runtimes/test_ncnn.py
 
-# What the tests need beside the libraries: the converters of LiteRT (2 GB, some minutes) and for Qualcomm, a browser, and ssh-keygen.
-setup-long: $(CONVERTER) $(AGENT_READY) $(RUNTIMES_READY)
+# What `make test` needs beside the libraries: the agent's environments, a browser, and ssh-keygen.
+setup-test: $(READY) $(AGENT_READY) $(RUNTIMES_READY)
 	@echo "looking for Chromium and ssh-keygen, which some tests need"
 	@tools/install_chromium.sh
 	@tools/install_ssh_keygen.sh
 
-$(CONVERTER): $(READY)
+# And the long tests: the converters of LiteRT (2 GB, some minutes) and for Qualcomm.
+setup-long: setup-test $(CONVERTER)
+
+$(CONVERTER): $(READY) $(wildcard constraints/*.txt)
 	@echo "$(VITSEARCH_CONVERTERS): installing the converters of LiteRT (2 GB, some minutes) and for Qualcomm (0.5 GB)"
-	@$(BIN)/vitsearch install-converter litert
-	@$(BIN)/vitsearch install-converter qnn
+	@PIP_CONSTRAINT=constraints/litert.txt $(BIN)/vitsearch install-converter litert
+	@PIP_CONSTRAINT=constraints/qnn.txt $(BIN)/vitsearch install-converter qnn
 	@touch $@
 
 # The device agent as a device has it: nothing installed but the agent itself (and what tests it).
 test-agent: $(AGENT_READY)
 	$(AGENT_VENV)/bin/python $(PYTEST) -n $(AGENT_WORKERS) $(AGENT_INI) --outcomes=$(AGENT_VENV)/outcomes.json tests/evaluators
 
-$(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluators/vitsearch_agent -name "*.py")
+$(AGENT_READY): evaluators/pyproject.toml $(LOCK) $(shell find evaluators/vitsearch_agent -name "*.py")
 	$(call new-environment,$(AGENT_VENV))
 	@echo "$(AGENT_VENV): installing the agent alone, as a device has it, and what tests it"
-	@$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis pytest pytest-xdist
-	@$(AGENT_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./evaluators
+	@$(call locked-install,$(AGENT_VENV)) --group evaluators/pyproject.toml:test
+	@$(call locked-install,$(AGENT_VENV)) --force-reinstall --no-deps ./evaluators
 	@touch $@
 
 # What `test-agent` skipped for want of onnx, onnxruntime (with the NPU of Qualcomm), OpenVINO, LiteRT or Pillow.
 test-runtimes: $(RUNTIMES_READY) test-agent
 	$(RUNTIMES_VENV)/bin/python $(PYTEST) -n $(WORKERS) $(AGENT_INI) --outcomes=$(RUNTIMES_VENV)/outcomes.json --only-skipped-in=$(AGENT_VENV)/outcomes.json tests/evaluators
 
-$(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
+$(RUNTIMES_READY): evaluators/pyproject.toml $(LOCK)
 	$(call new-environment,$(RUNTIMES_VENV))
 	@echo "$(RUNTIMES_VENV): installing the agent with onnxruntime, OpenVINO and LiteRT, and what tests it"
-	@$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis onnx onnxruntime-qnn pillow pytest pytest-xdist --editable "./evaluators[onnxruntime,openvino,litert]"
+	@$(call locked-install,$(RUNTIMES_VENV)) --group evaluators/pyproject.toml:test --group evaluators/pyproject.toml:runtimes --editable "./evaluators[onnxruntime,openvino,litert]"
 	@touch $@
 
 # The oldest releases that pyproject.toml allows: the unit tier, and a test of each library at its door.
@@ -116,9 +126,18 @@ test-lowest: $(LOWEST_READY)
 
 $(LOWEST_READY): pyproject.toml evaluators/pyproject.toml
 	$(call new-environment,$(LOWEST_VENV))
-	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1" uv
+	$(LOWEST_VENV)/bin/python -m pip install --quiet uv
 	$(LOWEST_VENV)/bin/uv pip compile --quiet --resolution lowest-direct --no-emit-package vitsearch-agent --group dev --output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable ./evaluators --editable ".[openvino]" --group dev
+	@touch $@
+
+# The newest release of everything, where nothing is locked: what fails here fails for a new user.
+test-latest: $(LATEST_READY)
+	$(LATEST_VENV)/bin/python $(PYTEST) -m "not long" -n $(WORKERS) tests/search tests/evaluators/component/runtimes/test_executorch.py tests/evaluators/component/runtimes/test_ncnn.py
+
+$(LATEST_READY): pyproject.toml evaluators/pyproject.toml
+	$(call new-environment,$(LATEST_VENV))
+	@$(LATEST_VENV)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager pip --editable ./evaluators --editable ".[openvino,litert,executorch,ncnn]" --group dev
 	@touch $@
 
 # The whole way on an emulated aarch64 board, by hand and before a release. It is in neither `test` nor `test-long`: its
@@ -142,6 +161,11 @@ lint: $(DOCS_READY)
 	$(BIN)/lint-imports
 	$(BIN)/vermin --no-tips --target=3.6- --violations evaluators/vitsearch_agent
 	$(BIN)/python tools/lint_scripts.py
+	$(BIN)/python tools/lock.py --check
+
+# The versions of all packages; those that are there stay. The newest: make lock ARGS=--upgrade
+lock: setup
+	$(BIN)/python tools/lock.py $(ARGS)
 
 format: setup
 	$(BIN)/ruff check --fix .
@@ -150,7 +174,7 @@ format: setup
 # mkdocs, which writes the site; mypy reads the hooks of it too.
 $(DOCS_READY): $(READY)
 	@echo "$(VENV): installing what writes the documentation site"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	@$(call locked-install,$(VENV)) --group docs
 	@touch $@
 
 # The documentation site, in site/. Every warning is an error: a link that leads nowhere, a page without a place.
@@ -158,8 +182,8 @@ docs: $(DOCS_READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: setup
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(call locked-install,$(VENV)) --editable ".[bench]"
 	$(BIN)/python benchmarks/driver_cost.py
 
 clean:
-	rm -rf $(VITSEARCH_CONVERTERS) $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) $(LOWEST_VENV) $(VITSEARCH_BOARD) site vitsearch-agent.pyz
+	rm -rf $(VITSEARCH_CONVERTERS) $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) $(LOWEST_VENV) $(LATEST_VENV) $(VITSEARCH_BOARD) site vitsearch-agent.pyz

@@ -18,7 +18,7 @@ from support import REPOSITORY
 DOCS = Path(REPOSITORY, "docs")
 DOCKERFILE, RAY_UP = DOCS / "examples" / "Dockerfile", DOCS / "examples" / "ray_up.yaml"
 WHEELS = {f"{name}-{vitsearch.__version__}-py3-none-any.whl" for name in ("vitsearch", "vitsearch_agent")}
-RAY = re.compile(r"ray==(\S+)").search(Path(REPOSITORY, "constraints.txt").read_text())[1]
+RAY = re.compile(r"(?m)^ray==(\S+)").search(Path(REPOSITORY, "constraints/vitsearch.txt").read_text())[1]
 
 
 def instructions():

@@ -11,7 +11,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from support.fake_converter import FakeConverter
-from support.marks import long
 from vitsearch.compress.quantization.quantize import quantize_for_npu
 from vitsearch.errors import StageError, UnknownName
 from vitsearch.export import converters, evaluate
@@ -48,7 +47,8 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((count, WIDTH)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", ["sm8650", *long(*(name for name in CHIPS if name != "sm8650"))])
+@pytest.mark.long
+@pytest.mark.parametrize("name", CHIPS)
 def test_a_model_is_one_context_for_each_chip_and_its_emulation_gives_what_the_cpu_does(name, python, tmp_path):
     model = tmp_path / "model.onnx"
     quantize_for_npu(chain(tmp_path / "fp32.onnx", "MatMul", "Relu", "MatMul"), model, "w8a16", images(64))
@@ -59,6 +59,7 @@ def test_a_model_is_one_context_for_each_chip_and_its_emulation_gives_what_the_c
     np.testing.assert_allclose(computed, evaluate.logits(model, images(3), 1), atol=0.02)
 
 
+@pytest.mark.long
 def test_the_file_does_not_depend_on_the_place_of_the_model(python, tmp_path):
     written = []
     for name in ("first", "second"):
@@ -68,6 +69,7 @@ def test_the_file_does_not_depend_on_the_place_of_the_model(python, tmp_path):
     assert written[0] == written[1]
 
 
+@pytest.mark.long
 def test_operators_that_are_left_to_the_cpu_are_named_and_cut_the_model(python, tmp_path):
     model = chain(tmp_path / "model.onnx", "MatMul", "Sinh", "MatMul", "Sinh", "Cosh", "MatMul")
     context = contexts.compiled(python, model, CHIP, tmp_path / "context.onnx")
@@ -76,12 +78,14 @@ def test_operators_that_are_left_to_the_cpu_are_named_and_cut_the_model(python, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["context.onnx", "model.onnx"]
 
 
+@pytest.mark.long
 def test_a_model_of_which_the_npu_computes_nothing_is_refused(python, tmp_path):
     nothing = "the NPU of sm8650 computes nothing of model.onnx: the CPU has Sinh 1"
     with pytest.raises(StageError, match=nothing):
         contexts.compiled(python, chain(tmp_path / "model.onnx", "Sinh"), CHIP, tmp_path / "context.onnx")
 
 
+@pytest.mark.long
 def test_a_file_that_the_compiler_rejects_is_reported_with_its_words(python, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(StageError, match="qnn_compile compile: "):
