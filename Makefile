@@ -43,7 +43,7 @@ endef
 # Installs into one, in the versions of the lock: $(call locked-install,FOLDER) PACKAGES
 locked-install = $(1)/bin/python -m pip install --quiet --constraint $(LOCK) --build-constraint $(LOCK)
 
-.PHONY: setup quickstart test test-fast test-long test-all test-search test-agent test-runtimes test-lowest test-latest \
+.PHONY: setup quickstart test test-fast test-changed test-long test-all test-search test-agent test-runtimes test-lowest test-latest \
 	test-board setup-test setup-long lock agent-pyz wheels lint format docs bench clean
 
 setup: $(READY)
@@ -52,6 +52,7 @@ $(READY): pyproject.toml evaluators/pyproject.toml $(LOCK)
 	$(call new-environment,$(VENV))
 	@echo "$(VENV): installing vitsearch with torch, its runtimes and what tests it, from the package index (some minutes)"
 	@$(call locked-install,$(VENV)) --editable ./evaluators --editable ".[openvino,litert,executorch,ncnn]" --group dev
+	@! git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/pre-commit install >/dev/null  # each commit passes the linters
 	@echo "$(VENV): ready"
 	@touch $@
 
@@ -63,6 +64,11 @@ quickstart: setup
 test-fast: MARK := not long
 test-fast: setup
 	$(BIN)/python $(PYTEST) -n $(WORKERS) tests/search/unit tests/evaluators/unit
+
+# The tests in the place of what changed, and those that import it: since the last commit, or make test-changed SINCE=main
+test-changed: MARK := not long
+test-changed: setup
+	@files=$$($(BIN)/python tests/support/changed.py $(SINCE)) || exit; test -z "$$files" || $(BIN)/python $(PYTEST) -n $(WORKERS) $$files
 
 # What a change needs: unit and component tests, and one small search from its start to a verified bundle.
 test:

@@ -1,17 +1,21 @@
-"""What became of each test, as JSON: `--outcomes=FILE` writes it, `--only-skipped-in=FILE` reads it.
+"""What became of each test and what it took, as JSON: `--outcomes=FILE` writes it, `--only-skipped-in=FILE` reads it.
 
 One environment runs all of the device agent's tests and skips those whose runtime it lacks; the next one runs
-only what the first one skipped. `python outcomes.py FILE...` then prints the tests that no environment ran.
+only what the first one skipped. `python outcomes.py FILE...` then prints the tests that no environment ran, and
+`python outcomes.py --weights FILE...` what the tests of each folder took, with the processes that they awaited.
 """
 
 import json
+import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import groupby
 from operator import itemgetter
 
 import pytest
 
+CPU_S = pytest.StashKey()
+"""What this worker and the processes that it awaited had taken at the last report."""
 NOT_REACHED = "not reached in the time of this run"
 
 
@@ -45,6 +49,16 @@ def pytest_sessionfinish(session, exitstatus):
         session.exitstatus = pytest.ExitCode.OK
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Note the CPU-seconds since the report before, which the process that writes them cannot see."""
+    report = yield
+    user, system, of_children, in_children, _ = os.times()
+    report.cpu_s = user + system + of_children + in_children - item.config.stash.get(CPU_S, 0.0)
+    item.config.stash[CPU_S] = user + system + of_children + in_children
+    return report
+
+
 def file_of(nodeid):
     return nodeid.partition("::")[0]
 
@@ -55,6 +69,7 @@ class Writer:
     def __init__(self, path):
         self._path = path
         self._ran = set()
+        self._took = defaultdict(lambda: [0.0, 0.0])
         self._skipped = {}
 
     def pytest_collectreport(self, report):
@@ -63,6 +78,8 @@ class Writer:
             self._skipped[report.nodeid] = reason_of(report)
 
     def pytest_runtest_logreport(self, report):
+        took = self._took[report.nodeid]
+        took[:] = took[0] + report.duration, took[1] + report.cpu_s
         if report.skipped:
             self._skipped[report.nodeid] = reason_of(report)
         elif report.when == "call":
@@ -70,7 +87,7 @@ class Writer:
 
     def pytest_sessionfinish(self):
         with open(self._path, "w") as stream:
-            json.dump({"ran": sorted(self._ran), "skipped": self._skipped}, stream, indent=1)
+            json.dump({"ran": sorted(self._ran), "skipped": self._skipped, "took": self._took}, stream, indent=1)
 
 
 def reason_of(report):
@@ -89,7 +106,34 @@ def never_run(paths):
     return {name: reason for name, reason in skipped.items() if name not in ran}
 
 
+def weights(paths):
+    """What the tests of each folder took, the heaviest first: (folder, tests, worker-seconds, CPU-seconds).
+
+    Where the worker starts the processes of a test and does not await them, their CPU-seconds are missing.
+    """
+    folders = defaultdict(lambda: [0, 0.0, 0.0])
+    for path in paths:
+        with open(path) as stream:
+            took = json.load(stream)["took"]
+        for nodeid, (wall_s, cpu_s) in took.items():
+            folder = folders["/".join(file_of(nodeid).split("/")[1:4]).removesuffix(".py")]
+            folder[:] = folder[0] + 1, folder[1] + wall_s, folder[2] + cpu_s
+    rows = [(folder, *figures) for folder, figures in folders.items()]
+    return sorted(rows, key=itemgetter(2), reverse=True)
+
+
+def print_weights(paths):
+    rows = weights(paths)
+    rows.insert(0, ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])))
+    print("| folder | tests | worker-seconds | CPU-seconds |\n|---|---|---|---|")
+    for folder, tests, wall_s, cpu_s in rows:
+        print(f"| {folder} | {tests} | {wall_s:.0f} | {cpu_s:.0f} |")
+
+
 def main(paths):
+    if paths[0] == "--weights":
+        print_weights(paths[1:])
+        return
     left = never_run(paths)
     late = Counter(file_of(name) for name, reason in left.items() if reason == NOT_REACHED)
     skipped = [(reason, name) for name, reason in left.items() if reason != NOT_REACHED]
