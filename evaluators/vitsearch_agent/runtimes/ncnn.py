@@ -9,7 +9,7 @@ images: a run of a batch is one pass for each.
 import importlib
 import os
 import re
-from typing import Any, BinaryIO, List, Mapping, NamedTuple, Optional, Set
+from typing import Any, BinaryIO, List, Mapping, Optional, Set
 
 from vitsearch_agent import artifacts
 from vitsearch_agent.artifacts.facts import Facts, refusal
@@ -32,22 +32,17 @@ _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 _SETTING = re.compile(r"-?\d{1,6}=-?[\d.,e+-]{1,4096}")
 
 
-class _Layers(NamedTuple):
-    """`sizes` are channels, height and width of the one input."""
-
-    sizes: List[int]
-
-
 def inspect(stream: BinaryIO, size: int, files: Mapping[str, str]) -> Facts:
     """Check the two files, return what they need; MeasurementFailed `incompatible_artifact` refuses them."""
-    _layers(stream, size)
+    _input_sizes(stream, size)
     if not os.path.getsize(files["model.bin"]):
         raise refusal("the file of weights is empty")
     return Facts("ncnn")
 
 
-def _layers(stream: BinaryIO, size: int) -> _Layers:
-    """Read the text of the layers: each is of ncnn's own kinds, and takes what layers before it give."""
+def _input_sizes(stream: BinaryIO, size: int) -> List[int]:
+    """Read channels, height and width of the one input out of the text of layers, and check all of it: each layer is of
+    ncnn's own kinds, and takes what layers before it give."""
     if size > _PARAM_MAX_BYTES:
         raise refusal(f"the text of layers has {size} bytes; the limit is {_PARAM_MAX_BYTES}")
     content = stream.read(size)
@@ -58,17 +53,18 @@ def _layers(stream: BinaryIO, size: int) -> _Layers:
     lines = content.decode("ascii").rstrip("\n").split("\n")
     if not 0 < layers <= _LAYERS_MAX or len(lines) != layers + 2:
         raise refusal(f"the file is damaged: it has {len(lines) - 2} lines for {layers} layers")
-    given: Set[str] = set()
+    names: Set[str] = set()
     sizes: List[List[int]] = []
     for number, line in enumerate(lines[2:], 3):
-        given |= _layer(line, number, given, sizes)
-    if len(given) != blobs or OUTPUT not in given or len(sizes) != 1:
+        names |= _layer(line, number, names, sizes)
+    if len(names) != blobs or OUTPUT not in names or len(sizes) != 1:
         raise refusal(f"the file is damaged: it has not one input, {INPUT}, and the output {OUTPUT}")
-    return _Layers(sizes[0])
+    return sizes[0]
 
 
-def _layer(line: str, number: int, given: Set[str], sizes: List[List[int]]) -> Set[str]:
-    """Check a layer and return the names of what it gives; those of what layers before it gave are in `given`."""
+def _layer(line: str, number: int, names: Set[str], sizes: List[List[int]]) -> Set[str]:
+    """Check a layer and return the names of its outputs; those of the layers before it are in `names`. Of an input, its
+    sizes are appended to `sizes`."""
     words = line.split()
     where = f"line {number} of the layers"
     if len(words) < 4 or not all(_COUNT.fullmatch(word) for word in words[2:4]):
@@ -77,16 +73,16 @@ def _layer(line: str, number: int, given: Set[str], sizes: List[List[int]]) -> S
         raise refusal(f"{where}: {words[0][:80]!r} is no layer of ncnn")
     ins, outs = int(words[2]), int(words[3])
     taken, new, settings = words[4 : 4 + ins], words[4 + ins : 4 + ins + outs], words[4 + ins + outs :]
-    if max(ins, outs) > _BLOBS_MAX or len(new) != outs or not set(taken) <= given or set(new) & given:
+    if max(ins, outs) > _BLOBS_MAX or len(new) != outs or not set(taken) <= names or set(new) & names:
         raise refusal(f"{where}: its inputs and outputs are not those of a chain of layers")
     if not all(_SETTING.fullmatch(setting) for setting in settings):
         raise refusal(f"{where}: its settings are no numbers")
     if words[0] == "Input":
         values = dict(setting.split("=") for setting in settings)
-        found = [values.get(key, "") for key in ("2", "1", "0")]
-        if new != [INPUT] or not all(value.isdigit() and 0 < int(value) <= _SIDE_MAX for value in found):
+        sides = [values.get(key, "") for key in ("2", "1", "0")]
+        if new != [INPUT] or not all(side.isdigit() and 0 < int(side) <= _SIDE_MAX for side in sides):
             raise refusal(f"{where}: the input has no size")
-        sizes.append([int(value) for value in found])
+        sizes.append([int(side) for side in sides])
     return set(new)
 
 
@@ -115,8 +111,8 @@ class NcnnSession(Session):
     def infer(self, images: Any) -> Any:
         numpy = importlib.import_module("numpy")
         if (images.shape, images.dtype) != (self._images.shape, self._images.dtype):
-            given, wanted = (f"{array.shape} {array.dtype}" for array in (images, self._images))
-            message = f"the model does not accept the images: they are {given}, expected {wanted}"
+            seen, allowed = (f"{array.shape} {array.dtype}" for array in (images, self._images))
+            message = f"the model does not accept the images: they are {seen}, expected {allowed}"
             raise MeasurementFailed("incompatible_artifact", message)
         return numpy.stack([numpy.array(self._pass(mat)) for mat in self._mats_of(images)])
 
@@ -150,7 +146,7 @@ class NcnnRuntime(Runtime):
             raise refusal("ncnn loads .param files with their .bin files")
         artifacts.inspect("ncnn", files)
         with open(path, "rb") as stream:
-            sizes = _layers(stream, os.path.getsize(path)).sizes
+            sizes = _input_sizes(stream, os.path.getsize(path))
         feeds = random_feeds([Input(INPUT, "float32", ["batch"] + sizes)], batch, shapes)
         library = importlib.import_module("ncnn")
         net = library.Net()

@@ -213,7 +213,7 @@ class Reference:
 class Evaluation:
     """What `n` images of the holdout say of a model: its divergence from the base, and its qualities, without what it
     still remembers of a base that had the holdout in its own training. `errors` are the standard deviations of the
-    qualities, from the intervals that so many images leave."""
+    qualities, from their intervals for this number of images."""
 
     qualities: Mapping[str, float]
     divergence: float

@@ -15,7 +15,7 @@ from vitsearch_agent.base.canonical_json import digest
 
 @dataclass(frozen=True)
 class SubsetJob(Job[Stored]):
-    """Writes so many validation images (`spread_rows`) as a model takes them, or (None) their labels: a .npy file,
+    """Writes a number of validation images (`spread_rows`) as a model takes them, or (None) their labels: a .npy file,
     float32 (images, channels, height, width) or int64 (images)."""
 
     stage = Stage.SUBSET
