@@ -52,7 +52,7 @@ $(READY): pyproject.toml evaluators/pyproject.toml $(LOCK)
 	$(call new-environment,$(VENV))
 	@echo "$(VENV): installing vitsearch with torch, its runtimes and what tests it, from the package index (some minutes)"
 	@$(call locked-install,$(VENV)) --editable ./evaluators --editable ".[openvino,litert,executorch,ncnn]" --group dev
-	@! git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/pre-commit install >/dev/null  # each commit passes the linters
+	@! test -e .git || $(BIN)/pre-commit install >/dev/null  # each commit passes the linters
 	@echo "$(VENV): ready"
 	@touch $@
 
@@ -95,8 +95,9 @@ setup-test: $(READY) $(AGENT_READY) $(RUNTIMES_READY)
 # And the long tests: the converters of LiteRT (2 GB, some minutes) and for Qualcomm.
 setup-long: setup-test $(CONVERTER)
 
-$(CONVERTER): $(READY) $(wildcard constraints/*.txt)
+$(CONVERTER): $(READY) constraints/litert.txt constraints/qnn.txt
 	@echo "$(VITSEARCH_CONVERTERS): installing the converters of LiteRT (2 GB, some minutes) and for Qualcomm (0.5 GB)"
+	@$(if $(filter constraints/%,$?),rm -f $(VITSEARCH_CONVERTERS)/*/installed.json)
 	@PIP_CONSTRAINT=constraints/litert.txt $(BIN)/vitsearch install-converter litert
 	@PIP_CONSTRAINT=constraints/qnn.txt $(BIN)/vitsearch install-converter qnn
 	@touch $@
@@ -138,8 +139,9 @@ $(LOWEST_READY): pyproject.toml evaluators/pyproject.toml
 	@touch $@
 
 # The newest release of everything, where nothing is locked: what fails here fails for a new user.
+test-latest: MARK := not long
 test-latest: $(LATEST_READY)
-	$(LATEST_VENV)/bin/python $(PYTEST) -m "not long" -n $(WORKERS) tests/search tests/evaluators/component/runtimes/test_executorch.py tests/evaluators/component/runtimes/test_ncnn.py
+	$(LATEST_VENV)/bin/python $(PYTEST) -n $(WORKERS) tests/search tests/evaluators/component/runtimes/test_executorch.py tests/evaluators/component/runtimes/test_ncnn.py
 
 $(LATEST_READY): pyproject.toml evaluators/pyproject.toml
 	$(call new-environment,$(LATEST_VENV))

@@ -2,8 +2,8 @@
 
 The change is what differs from a revision; without one, what is not committed, or else the last commit. Of a test or
 its support that changed, and of a module of ours, the test files are printed that stand in its place in the mirror of
-the sources, and those that import it. What no test imports directly is left to `make test`, and named on standard
-error.
+the sources, and those that import it; where there are none, those in the place of the nearest folder above it. Files
+that concern no test are left to `make test`, and named on standard error.
 """
 
 import ast
@@ -47,12 +47,21 @@ def imports(path):
 
 def mirrored(path):
     """The test files in the place of a module: test_NAME.py or test_NAME_*.py, at each level."""
+    named = [f"test_{path.stem}.py", f"test_{path.stem}_*.py"]
+    return {test for folder in places(path.parent) for pattern in named for test in folder.glob(pattern)}
+
+
+def nearest(path):
+    """The test files in the place of the nearest folder above a file of ours that has any."""
+    tests = ({test for folder in places(parent) for test in folder.glob("test_*.py")} for parent in path.parents)
+    return next(filter(None, tests), set())
+
+
+def places(folder):
+    """The folders of tests that mirror one of ours."""
     for source, tests in SOURCES.items():
-        if path.is_relative_to(source):
-            place = path.relative_to(source)
-            for level in LEVELS:
-                folder = Path(tests, level, place.parent)
-                yield from [*folder.glob(f"test_{place.stem}.py"), *folder.glob(f"test_{place.stem}_*.py")]
+        if folder.is_relative_to(source):
+            yield from (Path(tests, level, folder.relative_to(source)) for level in LEVELS)
 
 
 def concerned(paths):
@@ -62,7 +71,8 @@ def concerned(paths):
     chosen, left = set(), []
     for path in paths:
         own = {test for test in tests if test == path or (path.name == "conftest.py" and path.parent in test.parents)}
-        own |= {test for test, names in imported.items() if module_of(path) in names} | set(mirrored(path))
+        own |= {test for test, names in imported.items() if module_of(path) in names} | mirrored(path)
+        own = own or nearest(path)
         chosen |= own
         if not own:
             left.append(path)
